@@ -1,0 +1,75 @@
+"""The reference plug-ins: one method a file, registered exactly as a stranger's would be.
+
+Factories are named as `module:attribute`, so that nothing is imported before a suite asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grbench import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+    from grbench.hookspecs import Register
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    register("tencentgr", "grbench_reference.datasets.tencentgr:TencentGR")
+    register("tencentgr_synthetic", "grbench_reference.datasets.synthetic:TencentGRSynthetic")
+    register("interactions", "grbench_reference.datasets.interactions:Interactions")
+
+
+@hookimpl
+def register_tokenizers(register: Register) -> None:
+    register("ids", "grbench_reference.tokenizers.ids:Ids")
+
+
+@hookimpl
+def register_encoders(register: Register) -> None:
+    register("causal_transformer", "grbench_reference.encoders.causal_transformer:CausalTransformer")
+    register("most_popular", "grbench_reference.encoders.most_popular:MostPopular")
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    register("infonce", "grbench_reference.losses.infonce:InfoNCE")
+    register("full_softmax", "grbench_reference.losses.full_softmax:FullSoftmax")
+    register("bce", "grbench_reference.losses.bce:BCE")
+
+
+@hookimpl
+def register_retrievers(register: Register) -> None:
+    register("exact", "grbench_reference.retrievers.exact:Exact")
+    register("faiss", "grbench_reference.retrievers.faiss:FaissIndex")
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    register("hit_rate", "grbench_reference.metrics.hit_rate:HitRate")
+    register("ndcg", "grbench_reference.metrics.ndcg:NDCG")
+    register("weighted_hit_rate", "grbench_reference.metrics.weighted_hit_rate:WeightedHitRate")
+    register("weighted_ndcg", "grbench_reference.metrics.weighted_ndcg:WeightedNDCG")
+    register("score", "grbench_reference.metrics.score:Score")
+    register("mrr", "grbench_reference.metrics.mrr:MRR")
+    register("coverage", "grbench_reference.metrics.coverage:Coverage")
+
+
+@hookimpl
+def register_optimizers(register: Register) -> None:
+    register("adam", "grbench_reference.optimizers.adam:adam")
+    register("adamw", "grbench_reference.optimizers.adam:adamw")
+
+
+@hookimpl
+def register_trackers(register: Register) -> None:
+    register("jsonl", "grbench_reference.trackers.jsonl:JsonLines")
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from grbench_reference.commands import add_commands
+
+    add_commands(cli)

@@ -1,0 +1,1 @@
+"""Encoders: histories in, vectors or code logits out."""

@@ -1,0 +1,1 @@
+"""Losses: each picks, masks and chunks its own negatives."""

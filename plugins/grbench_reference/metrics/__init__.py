@@ -1,0 +1,1 @@
+"""Metrics: each gives one value a query."""

@@ -1,0 +1,1 @@
+"""Optimizers: each gives the torch optimizers that update a module."""

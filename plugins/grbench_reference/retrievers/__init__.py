@@ -1,0 +1,1 @@
+"""Retrievers: each finds the best candidates for a history."""

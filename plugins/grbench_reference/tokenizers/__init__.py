@@ -1,0 +1,1 @@
+"""Tokenizers: each gives every item its code."""

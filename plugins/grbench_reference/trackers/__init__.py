@@ -1,0 +1,1 @@
+"""Trackers: each is told what happens while a cell runs."""
