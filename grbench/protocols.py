@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from grbench.data.store import StoreWriter
+    from grbench.data.writing import StoreWriter
     from grbench.data.training_data import TrainingData
     from grbench.types import Batch, Codes, Ranking, TopK
 

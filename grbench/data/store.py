@@ -1,0 +1,140 @@
+"""A dataset as plain `.npy` columns, mapped into memory and read only. A store is made once from a source and reused
+as long as the source's digest stays the same; `store.json` is written last, so a folder without it is not a store.
+
+Shapes: U users, E events, N items (item 0 is padding), P candidates, C feature columns, d embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grbench.errors import DataError
+
+STORE_FORMAT = 1
+STORE_FILE = "store.json"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One categorical feature: columns `start` to `start + width` of its table hold codes below `size`.
+
+    A multi-value field is wider than 1 and padded with 0. Codes 0, 1, 2 stand for padding, missing and unknown.
+    """
+
+    name: str
+    size: int
+    start: int
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Categorical features. values: [rows, C] int32 feature codes."""
+
+    fields: tuple[Field, ...]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Content vectors. values: [N+1, d] float16, 0 where missing; present: [N+1] bool."""
+
+    values: np.ndarray
+    present: np.ndarray
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is known of items and users beside their events; nothing here depends on a split.
+
+    item_ids: [N+1] and user_ids: [U], the ids of the source. The first `num_indexed` items are the source's own;
+    those behind them are candidates that only the candidate table knows.
+    """
+
+    num_users: int
+    num_items: int
+    num_indexed: int
+    actions: tuple[str, ...]
+    has_times: bool
+    item_ids: np.ndarray
+    user_ids: np.ndarray
+    item_features: FeatureTable
+    user_features: FeatureTable
+    embeddings: dict[str, Embedding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A dataset on disk. offsets: [U+1] int64, user u's events are offsets[u]:offsets[u+1] of the event columns;
+    items: [E] int32; actions: [E] int8 tokens; times: [E] int64 unix seconds; candidates: [P] int64, ascending."""
+
+    path: Path
+    digest: str
+    catalogue: Catalogue
+    offsets: np.ndarray
+    items: np.ndarray
+    actions: np.ndarray
+    times: np.ndarray
+    candidates: np.ndarray | None
+    notes: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Maps the store at `path`; raises DataError where there is none, or one of another format."""
+        described = Path(path) / STORE_FILE
+        if not described.is_file():
+            raise DataError(f"{path}: not a store (no {STORE_FILE}); remove the folder, it is made again when needed")
+        meta = json.loads(described.read_text())
+        if meta.get("format") != STORE_FORMAT:
+            raise DataError(
+                f"{path}: a store of format {meta.get('format')}, this grbench reads format {STORE_FORMAT}; "
+                "remove the folder, it is made again when needed"
+            )
+
+        def column(name: str) -> np.ndarray:
+            return _map(Path(path) / f"{name}.npy")
+
+        def features(kind: str) -> FeatureTable:
+            return FeatureTable(tuple(Field(**row) for row in meta[kind]), column(kind))
+
+        catalogue = Catalogue(
+            num_users=meta["num_users"],
+            num_items=meta["num_items"],
+            num_indexed=meta["num_indexed"],
+            actions=tuple(meta["actions"]),
+            has_times=meta["has_times"],
+            item_ids=column("item_ids"),
+            user_ids=column("user_ids"),
+            item_features=features("item_features"),
+            user_features=features("user_features"),
+            embeddings={
+                name: Embedding(column(f"embedding_{name}"), column(f"embedding_{name}_present"))
+                for name in meta["embeddings"]
+            },
+        )
+        return cls(
+            path=Path(path),
+            digest=meta["digest"],
+            catalogue=catalogue,
+            offsets=column("offsets"),
+            items=column("items"),
+            actions=column("actions"),
+            times=column("times"),
+            candidates=column("candidates") if meta["has_candidates"] else None,
+            notes=meta["notes"],
+        )
+
+
+def _map(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise DataError(f"{path.parent}: the store lacks {path.name}; remove the folder, it is made again") from error
+    except ValueError:  # an empty array cannot be mapped
+        array = np.load(path)
+    return array
