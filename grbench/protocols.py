@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from grbench.data.writing import StoreWriter
     from grbench.data.training_data import TrainingData
+    from grbench.data.writing import StoreWriter
     from grbench.types import Batch, Codes, Ranking, TopK
 
 

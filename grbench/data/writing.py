@@ -23,7 +23,7 @@ Report = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and how much there is (None where that is not known)."""
 
 
-def silent(what: str, done: int, total: int | None) -> None:  # noqa: ARG001 - the Report that tells nobody
+def silent(what: str, done: int, total: int | None) -> None:
     """The report of those who do not want one."""
 
 
@@ -210,6 +210,7 @@ class StoreWriter:
         path = self.folder / f"{name}.npy"
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         # Reserve the blocks now: a map over a hole meets a full disk as a bus error, this as an error with a name.
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return array

@@ -1,0 +1,91 @@
+"""Ranges of events, one a row: the only way from a store's event columns to anything that learns or ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from grbench.data.store import Store
+
+
+@dataclass(frozen=True)
+class Events:
+    """A stretch of whole rows. offsets: [n+1], row r's events are offsets[r]:offsets[r+1] of the flat columns."""
+
+    users: np.ndarray
+    offsets: np.ndarray
+    items: np.ndarray
+    actions: np.ndarray
+    times: np.ndarray
+
+
+class Histories:
+    """Row r sees the events starts[r]:stops[r] of the store, and no others.
+
+    users, starts, stops: [R] int64.
+    """
+
+    def __init__(self, store: Store, users: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> None:
+        self.users = users
+        self._starts, self._stops = starts, stops
+        self._items, self._actions, self._times = store.items, store.actions, store.times
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[R] events a row."""
+        lengths: np.ndarray = self._stops - self._starts
+        return lengths
+
+    def select(self, rows: np.ndarray) -> Histories:
+        """The same ranges for some rows only."""
+        chosen = object.__new__(Histories)
+        chosen.users = self.users[rows]
+        chosen._starts, chosen._stops = self._starts[rows], self._stops[rows]
+        chosen._items, chosen._actions, chosen._times = self._items, self._actions, self._times
+        return chosen
+
+    def newest(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Items, action tokens and times [len(rows), length] int64 of each row's newest events, left-padded with 0."""
+        stops = self._stops[rows]
+        positions = stops[:, None] + np.arange(-length, 0)
+        hidden = positions < self._starts[rows][:, None]
+        np.maximum(positions, 0, out=positions)
+        if not len(self._items):
+            empty = np.zeros_like(positions)
+            return empty, empty, empty
+
+        def gather(column: np.ndarray) -> np.ndarray:
+            values: np.ndarray = column[positions].astype(np.int64)
+            values[hidden] = 0
+            return values
+
+        return gather(self._items), gather(self._actions), gather(self._times)
+
+    def items_of(self, rows: np.ndarray) -> np.ndarray:
+        """[len(rows), longest] int64: every visible item, left-padded with 0."""
+        longest = int(self.lengths[rows].max(initial=1))
+        return self.newest(rows, max(longest, 1))[0]
+
+    def stream(self, events_at_once: int = 1 << 22) -> Iterator[Events]:
+        """Every visible event once, in row order, some millions at a time."""
+        lengths = self.lengths
+        ends = np.cumsum(lengths)
+        first = 0
+        while first < len(self):
+            done = int(ends[first - 1]) if first else 0
+            last = max(int(np.searchsorted(ends, done + events_at_once, side="right")), first + 1)
+            counts = lengths[first:last]
+            offsets = np.concatenate([[0], np.cumsum(counts)])
+            starts, stop = self._starts[first:last], int(self._stops[last - 1])
+            where: slice | np.ndarray
+            if int(offsets[-1]) == stop - int(starts[0]) and np.all(np.diff(starts) >= 0):
+                where = slice(int(starts[0]), stop)  # one unbroken stretch: no gather needed
+            else:
+                where = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
+            yield Events(self.users[first:last], offsets, self._items[where], self._actions[where], self._times[where])
+            first = last

@@ -1,0 +1,232 @@
+"""How a store becomes training data and questions. Every switch that changes a number is an option, and so recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from grbench.data.histories import Histories
+from grbench.data.split import Queries, Split
+from grbench.data.store import Store
+from grbench.data.training_data import TrainingData, action_tokens
+from grbench.errors import DataError
+from grbench.types import FIRST_ACTION
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Pool = Literal["candidates", "catalogue"]
+
+
+class LastPositive:
+    """Holds out each evaluation user's last positive event.
+
+    The history is what came strictly before it in the stored order. The 90/10 user split is that of
+    `torch.utils.data.random_split` with the seed given, which the only published local numbers used.
+
+    Args:
+        positives: actions whose last event is the target
+        evaluation_share: share of the users that are evaluated
+        validation_share: share of the users that are kept from training to select on, in the same way
+        seed: seed of the user split; the same for every cell, whatever the cell's own seed
+        pool: rank the dataset's official candidates, or every item of the catalogue
+        out_of_pool: users whose target is not in the pool are dropped, or their targets added to the pool
+        targets: train on every next event, or on next events of the positive actions only
+        train_on_evaluation_history: learn from evaluation users' events before their target too
+        exposures_until: unix seconds; events of the dataset's first action after it are no training targets
+        wanted: action asked for at test; the first of `positives` where not given
+    """
+
+    def __init__(
+        self,
+        *,
+        positives: list[str] = ["click"],  # noqa: B006 - read, never written
+        evaluation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1,
+        validation_share: Share = 0.0,
+        seed: int = 2025,
+        pool: Pool = "candidates",
+        out_of_pool: Literal["drop", "add"] = "drop",
+        targets: Literal["every", "positives"] = "every",
+        train_on_evaluation_history: bool = False,
+        exposures_until: int | None = None,
+        wanted: str | None = None,
+    ) -> None:
+        self.positives, self.wanted = positives, wanted
+        self.evaluation_share, self.validation_share, self.seed = evaluation_share, validation_share, seed
+        self.pool, self.out_of_pool = pool, out_of_pool
+        self.targets, self.exposures_until = targets, exposures_until
+        self.train_on_evaluation_history = train_on_evaluation_history
+
+    def split(self, store: Store) -> Split:
+        """Raises DataError where an action is unknown, the pool is missing, or no user is left."""
+        tokens = action_tokens(self.positives, store.catalogue, "protocol.positives")
+        wanted = action_tokens([self.wanted or self.positives[0]], store.catalogue, "protocol.wanted")[0]
+        training, validation, test = self._divide_users(store.catalogue.num_users)
+        counts: dict[str, int] = {"evaluation_users": len(test)}
+        pool = candidate_pool(store, self.pool)
+
+        test_at = last_events(store, test, tokens)
+        validation_at = last_events(store, validation, tokens)
+        asked = test_at >= 0
+        counts["dropped_no_positive"] = int((~asked).sum())
+        if self.out_of_pool == "add":
+            pool = np.union1d(pool, store.items[test_at[asked]]).astype(np.int64)
+        queries = self._ask(store, test[asked], test_at[asked], wanted, pool)
+        counts["dropped_out_of_pool"] = int(asked.sum()) - len(queries)
+        counts["evaluated"] = len(queries)
+        counts["evaluated_without_history"] = int((queries.histories.lengths == 0).sum())
+        if not len(queries):
+            raise DataError(
+                f"the protocol leaves no user to evaluate: of {len(test)} evaluation users "
+                f"{counts['dropped_no_positive']} have no {' or '.join(self.positives)} event and "
+                f"{counts['dropped_out_of_pool']} a target outside the pool"
+            )
+        validated = validation_at >= 0
+        selection = self._ask(store, validation[validated], validation_at[validated], wanted, pool)
+        return Split(
+            training=TrainingData(
+                store.catalogue,
+                self._seen(store, training, test, test_at),
+                target_actions=tokens if self.targets == "positives" else None,
+                exposures_until=self.exposures_until,
+            ),
+            validation=selection if len(selection) else None,
+            test=queries,
+            candidates=pool,
+            counts=counts,
+        )
+
+    def _divide_users(self, num_users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        import torch
+
+        order = torch.randperm(num_users, generator=torch.Generator().manual_seed(self.seed)).numpy()
+        evaluated = int(num_users * self.evaluation_share)
+        validated = int(num_users * self.validation_share)
+        training = num_users - evaluated - validated
+        if training <= 0 or evaluated == 0:
+            raise DataError(
+                f"the protocol leaves {max(training, 0)} users to train on and {evaluated} to evaluate of {num_users}; "
+                "change protocol.evaluation_share or validation_share"
+            )
+        test, validation = order[num_users - evaluated :], order[training : num_users - evaluated]
+        return np.sort(order[:training]), np.sort(validation), np.sort(test)
+
+    def _ask(self, store: Store, users: np.ndarray, at: np.ndarray, wanted: int, pool: np.ndarray) -> Queries:
+        inside = np.zeros(store.catalogue.num_items + 1, bool)
+        inside[pool] = True
+        kept = inside[store.items[at]]
+        users, at = users[kept], at[kept]
+        return ask(store, users, at, wanted)
+
+    def _seen(self, store: Store, training: np.ndarray, test: np.ndarray, test_at: np.ndarray) -> Histories:
+        starts, stops = store.offsets[training], store.offsets[training + 1]
+        if self.train_on_evaluation_history:
+            before = test[test_at >= 0]
+            users = np.concatenate([training, before])
+            order = np.argsort(users)
+            starts = np.concatenate([starts, store.offsets[before]])[order]
+            stops = np.concatenate([stops, test_at[test_at >= 0]])[order]
+            training = users[order]
+        return Histories(store, training, np.asarray(starts), np.asarray(stops))
+
+
+class LeaveLastOut:
+    """Holds out each user's last event for the test and the one before for validation.
+
+    Args:
+        min_events: users with fewer events are trained on whole and not evaluated
+        pool: rank every item of the catalogue, or the dataset's official candidates
+        wanted: action asked for at test; the target's most frequent one, the dataset's first, where not given
+    """
+
+    def __init__(
+        self,
+        *,
+        min_events: Annotated[int, Field(ge=3)] = 3,
+        pool: Pool = "catalogue",
+        wanted: str | None = None,
+    ) -> None:
+        self.min_events, self.pool, self.wanted = min_events, pool, wanted
+
+    def split(self, store: Store) -> Split:
+        """Raises DataError where the pool is missing or no user is left."""
+        names = store.catalogue.actions
+        wanted = action_tokens([self.wanted or names[0]], store.catalogue, "protocol.wanted")[0]
+        starts, ends = np.asarray(store.offsets[:-1]), np.asarray(store.offsets[1:])
+        users = np.arange(len(starts))
+        evaluated = ends - starts >= self.min_events
+        pool = candidate_pool(store, self.pool)
+        inside = np.zeros(store.catalogue.num_items + 1, bool)
+        inside[pool] = True
+        asked = evaluated.copy()
+        asked[evaluated] = inside[store.items[ends[evaluated] - 1]]
+        counts = {
+            "evaluation_users": len(users),
+            "dropped_too_few_events": int((~evaluated).sum()),
+            "dropped_out_of_pool": int((evaluated & ~asked).sum()),
+            "evaluated": int(asked.sum()),
+        }
+        if not counts["evaluated"]:
+            raise DataError(
+                f"the protocol leaves no user to evaluate: of {len(users)} users {counts['dropped_too_few_events']} "
+                f"have fewer than {self.min_events} events and "
+                f"{counts['dropped_out_of_pool']} a target outside the pool"
+            )
+        validated = asked.copy()
+        validated[asked] = inside[store.items[ends[asked] - 2]]
+        return Split(
+            training=TrainingData(
+                store.catalogue, Histories(store, users, starts, np.where(evaluated, ends - 2, ends))
+            ),
+            validation=ask(store, users[validated], ends[validated] - 2, wanted) if validated.any() else None,
+            test=ask(store, users[asked], ends[asked] - 1, wanted),
+            candidates=pool,
+            counts=counts,
+        )
+
+
+PROTOCOLS: dict[str, type[LastPositive] | type[LeaveLastOut]] = {
+    "last_positive": LastPositive,
+    "leave_last_out": LeaveLastOut,
+}
+
+
+def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
+    """[P] int64, ascending; raises DataError where the dataset has no candidates."""
+    if pool == "catalogue":
+        return np.arange(1, store.catalogue.num_items + 1)
+    if store.candidates is None:
+        raise DataError(
+            "this dataset has no candidate pool (no candidate/ folder was found when its store was made); "
+            "fetch it, or rank all items with --set protocol.pool=catalogue"
+        )
+    return np.asarray(store.candidates)
+
+
+def ask(store: Store, users: np.ndarray, at: np.ndarray, wanted: int) -> Queries:
+    """One question a user: what is the event at position `at` [Q], given those before it?"""
+    return Queries(
+        histories=Histories(store, users, np.asarray(store.offsets[users]), at),
+        targets=np.asarray(store.items[at], np.int64)[:, None],
+        target_actions=np.asarray(store.actions[at], np.int64)[:, None],
+        wanted=wanted,
+    )
+
+
+def last_events(store: Store, users: np.ndarray, tokens: tuple[int, ...]) -> np.ndarray:
+    """[len(users)] int64: position in the event columns of each user's last event with such an action, -1 = none."""
+    assert min(tokens, default=FIRST_ACTION) >= FIRST_ACTION
+    found = np.full(len(users), -1, np.int64)
+    every = Histories(store, users, np.asarray(store.offsets[users]), np.asarray(store.offsets[users + 1]))
+    done = 0
+    for events in every.stream():
+        counts = np.diff(events.offsets)
+        positions = np.where(np.isin(events.actions, tokens), np.arange(events.offsets[-1]), -1)
+        filled = np.flatnonzero(counts)
+        last = np.full(len(counts), -1, np.int64)
+        if len(filled):
+            last[filled] = np.maximum.reduceat(positions, events.offsets[filled])
+        here = slice(done, done + len(counts))
+        found[here] = np.where(last >= 0, store.offsets[users[here]] + last - events.offsets[:-1], -1)
+        done += len(counts)
+    return found

@@ -1,0 +1,75 @@
+"""All that a method may learn from. No test row can be reached from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from grbench.data.histories import Events, Histories
+from grbench.data.store import Catalogue
+from grbench.errors import DataError
+from grbench.types import FIRST_ACTION
+
+
+def action_tokens(actions: Sequence[str], catalogue: Catalogue, where: str) -> tuple[int, ...]:
+    """The tokens of named actions; raises DataError for a name that the dataset does not have."""
+    for name in actions:
+        if name not in catalogue.actions:
+            raise DataError(f"{where}: no action {name!r} in this dataset; it has {', '.join(catalogue.actions)}")
+    return tuple(catalogue.actions.index(name) + FIRST_ACTION for name in actions)
+
+
+class TrainingData:
+    """The training events of a split, and the catalogue.
+
+    target_actions: tokens of the actions whose events are learnt as targets (None = every event).
+    exposures_until: unix seconds; later events of the dataset's first action are no targets (None = no limit).
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        histories: Histories,
+        *,
+        target_actions: tuple[int, ...] | None = None,
+        exposures_until: int | None = None,
+    ) -> None:
+        self.catalogue = catalogue
+        self.target_actions = target_actions
+        self.exposures_until = exposures_until
+        self._histories = histories
+        self._counts: dict[tuple[str, ...] | None, np.ndarray] = {}
+        self.trainable = np.flatnonzero(histories.lengths >= 2)
+        """Rows with at least one event to learn from and one to learn."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """[S] store rows of the users whose events are seen."""
+        return self._histories.users
+
+    @property
+    def num_events(self) -> int:
+        """How many events are seen."""
+        return int(self._histories.lengths.sum())
+
+    def stream(self, events_at_once: int = 1 << 22) -> Iterator[Events]:
+        """Every training event once, some millions at a time."""
+        return self._histories.stream(events_at_once)
+
+    def newest(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Items, action tokens and times [len(rows), length] of each row's newest training events, left-padded."""
+        return self._histories.newest(rows, length)
+
+    def item_counts(self, actions: Sequence[str] | None = None) -> np.ndarray:
+        """[N+1] int64: training events of each item, of the named actions only where given."""
+        key = None if actions is None else tuple(actions)
+        if key not in self._counts:
+            tokens = None if key is None else action_tokens(key, self.catalogue, "item counts")
+            counts = np.zeros(self.catalogue.num_items + 1, np.int64)
+            for events in self.stream():
+                items = events.items if tokens is None else events.items[np.isin(events.actions, tokens)]
+                counts += np.bincount(items, minlength=len(counts))
+            counts.flags.writeable = False
+            self._counts[key] = counts
+        return self._counts[key]

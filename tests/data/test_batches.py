@@ -1,0 +1,87 @@
+"""Batches equal what a loop over each user's events would give, whatever the workers."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from grbench.data.batches import num_training_batches, query_batches, training_batches
+from grbench.data.histories import Histories
+from grbench.data.protocols import LeaveLastOut
+from grbench.data.training_data import TrainingData
+from grbench.testing import tiny_store
+
+events = st.tuples(st.integers(1, 9), st.sampled_from([None, 0, 1]), st.integers(1, 10**10))
+worlds = st.lists(st.lists(events, max_size=7), min_size=1, max_size=6).filter(any)
+
+
+def token(action):
+    return 1 if action is None else action + 2
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(world=worlds, length=st.integers(1, 8), batch_size=st.integers(1, 4), workers=st.sampled_from([0, 2]))
+def test_training_batches_equal_a_loop(tmp_path_factory, world, length, batch_size, workers):
+    store = tiny_store(tmp_path_factory.mktemp("store"), world, num_items=9)
+    every = Histories(store, np.arange(len(world)), store.offsets[:-1], store.offsets[1:])
+    data = TrainingData(store.catalogue, every)
+    batches = list(
+        training_batches(data, history_length=length, batch_size=batch_size, seed=3, epoch=1, workers=workers)
+    )
+    assert len(batches) == num_training_batches(data, batch_size)
+    seen = []
+    for batch in batches:
+        assert batch.items.shape == batch.targets.shape == (batch_size, length)
+        for row, user in enumerate(batch.users.tolist()):
+            if not batch.items[row].any():
+                assert not batch.targets[row].any()  # a filler row
+                continue
+            seen.append(user)
+            newest = world[user][-(length + 1) :]
+            pad = [0] * (length - len(newest) + 1)
+            assert batch.items[row].tolist() == pad + [item for item, _, _ in newest[:-1]]
+            assert batch.actions[row].tolist() == pad + [token(action) for _, action, _ in newest[:-1]]
+            assert batch.times[row].tolist() == pad + [time for _, _, time in newest[:-1]]
+            assert batch.targets[row].tolist() == pad + [item for item, _, _ in newest[1:]]
+            assert batch.wanted[row].tolist() == pad + [token(action) for _, action, _ in newest[1:]]
+    assert sorted(seen) == [user for user, history in enumerate(world) if len(history) >= 2]
+    counts = np.bincount([item for history in world for item, _, _ in history], minlength=10)
+    assert np.array_equal(data.item_counts(), counts)
+
+
+def test_order_depends_on_seed_and_epoch_alone(tmp_path):
+    store = tiny_store(tmp_path, [[(1, 0, 1), (2, 0, 2), (3, 0, 3)]] * 50)
+    data = LeaveLastOut().split(store).training
+    assert len(data.trainable) == 0  # one training event each: nothing to predict
+    data = TrainingData(
+        store.catalogue, Histories(store, np.arange(50), store.offsets[:-1].copy(), store.offsets[1:].copy())
+    )
+
+    def order(seed, epoch, workers):
+        batches = training_batches(data, history_length=2, batch_size=7, seed=seed, epoch=epoch, workers=workers)
+        return torch.cat([batch.users for batch in batches]).tolist()
+
+    assert order(0, 0, 0) == order(0, 0, 1) == order(0, 0, 4)
+    assert order(0, 0, 0) != order(0, 1, 0)
+    assert order(0, 0, 0) != order(1, 0, 0)
+
+
+def test_query_batches_ask_for_the_wanted_action_last(tmp_path):
+    store = tiny_store(tmp_path, [[(1, 0, 1), (2, 1, 2), (3, 0, 3), (4, 1, 4)], [(5, 1, 1), (6, 0, 2), (7, 0, 3)]])
+    queries = LeaveLastOut(wanted="click").split(store).test
+    ((where, batch),) = query_batches(queries, history_length=3, batch_size=8)
+    assert where == slice(0, 2)
+    assert batch.items.tolist() == [[1, 2, 3], [0, 5, 6]]
+    assert batch.wanted.tolist() == [[3, 2, 3], [3, 2, 3]]
+    assert not batch.targets.any()
+
+
+def test_a_consumer_that_stops_early_does_not_hang(tmp_path):
+    store = tiny_store(tmp_path, [[(1, 0, 1), (2, 1, 2), (3, 0, 3), (4, 1, 4)]] * 100)
+    data = LeaveLastOut().split(store).training
+    batches = training_batches(data, history_length=3, batch_size=1, seed=0, epoch=0, workers=2)
+    assert next(batches).items.shape == (1, 3)
+    batches.close()
+    with pytest.raises(StopIteration):
+        next(batches)

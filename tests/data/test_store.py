@@ -1,0 +1,122 @@
+"""What goes into a store comes out of it; what is not whole is never used."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from grbench.data.store import STORE_FILE, Store
+from grbench.data.writing import ColumnWriter, build_store
+from grbench.errors import DataError
+from grbench.testing import tiny_store
+
+
+def test_every_column_comes_back(tmp_path):
+    store = tiny_store(
+        tmp_path,
+        [[(1, 0, 5), (3, None, 6)], [], [(2, 1, 7)]],
+        item_features={"100": [4, None, 0], "110": [[1, 2], [3], None]},
+        user_features={"103": [7, None, 1]},
+        embeddings={"81": np.array([[1, 0], [np.nan, 0], [0, 0.5]])},
+        candidates=[3, 1, 3],
+    )
+    again = Store.open(store.path)
+    assert again.offsets.tolist() == [0, 2, 2, 3]
+    assert again.items.tolist() == [1, 3, 2]
+    assert again.actions.tolist() == [2, 1, 3]
+    assert again.times.tolist() == [5, 6, 7]
+    assert again.candidates is not None
+    assert again.candidates.tolist() == [1, 3]
+    catalogue = again.catalogue
+    assert catalogue.item_ids.tolist() == [0, 20_000_000_001, 20_000_000_002, 20_000_000_003]
+    assert [(field.name, field.size, field.start, field.width) for field in catalogue.item_features.fields] == [
+        ("100", 8, 0, 1),
+        ("110", 7, 1, 2),
+    ]
+    assert catalogue.item_features.values.tolist() == [[0, 0, 0], [7, 4, 5], [1, 6, 0], [3, 1, 0]]
+    assert catalogue.user_features.values.tolist() == [[10], [1], [4]]
+    assert catalogue.embeddings["81"].present.tolist() == [False, True, False, True]
+    assert catalogue.embeddings["81"].values.tolist() == [[0, 0], [1, 0], [0, 0], [0, 0.5]]
+
+
+@pytest.mark.parametrize("width", [None, 3])
+@pytest.mark.parametrize("blocks", [[], [0], [2, 0, 5], [1] * 1000])
+def test_a_streamed_column_is_the_npy_file_numpy_would_write(tmp_path, width, blocks):
+    column = ColumnWriter(tmp_path / "column.npy", np.int32, width)
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(0, 9, (rows,) if width is None else (rows, width)) for rows in blocks]
+    for part in parts:
+        column.append(part)
+    column.close()
+    whole = np.concatenate(parts) if parts else np.empty((0,) if width is None else (0, width))
+    assert np.array_equal(np.load(tmp_path / "column.npy"), whole)
+
+
+class Source:
+    """A dataset that fails as told, or writes one user."""
+
+    def __init__(self, failure=None, digest="a"):
+        self.failure, self._digest, self.writes = failure, digest, 0
+
+    def digest(self):
+        return self._digest
+
+    def write(self, writer):
+        self.writes += 1
+        writer.add_users(np.array([1]), np.array([2]), np.array([1, 2]), np.array([2, 2]), np.array([0, 1]))
+        if self.failure:
+            raise self.failure
+        writer.set_items(np.arange(3))
+
+
+def test_a_store_is_reused_until_its_source_changes(tmp_path):
+    source = Source()
+    first = build_store(source, name="s", cache=tmp_path)
+    assert build_store(source, name="s", cache=tmp_path).path == first.path
+    assert source.writes == 1
+    assert build_store(Source(digest="b"), name="s", cache=tmp_path).path != first.path
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DataError, "no space left"),
+        (DataError("column x is missing"), DataError, "column x"),
+        (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
+    ],
+)
+def test_a_failure_leaves_nothing_half_built(tmp_path, failure, raised, message):
+    with pytest.raises(raised, match=message):
+        build_store(Source(failure), name="s", cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_removed(tmp_path):
+    (tmp_path / ".s-0123.partial-999999999").mkdir()
+    build_store(Source(), name="s", cache=tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_store_of_another_format_is_refused(tmp_path):
+    store = build_store(Source(), name="s", cache=tmp_path)
+    described = store.path / STORE_FILE
+    described.write_text(json.dumps({**json.loads(described.read_text()), "format": 999}))
+    with pytest.raises(DataError, match="format 999"):
+        build_store(Source(), name="s", cache=tmp_path)
+
+
+def test_a_store_that_lost_a_column_is_refused(tmp_path):
+    store = build_store(Source(), name="s", cache=tmp_path)
+    (store.path / "times.npy").unlink()
+    with pytest.raises(DataError, match=r"times\.npy"):
+        Store.open(store.path)
+
+
+def test_a_dataset_without_users_is_refused(tmp_path):
+    class Empty(Source):
+        def write(self, writer):
+            writer.set_items(np.arange(3))
+
+    with pytest.raises(DataError, match="no user"):
+        build_store(Empty(), name="s", cache=tmp_path)
