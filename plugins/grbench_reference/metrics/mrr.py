@@ -1,0 +1,31 @@
+"""MRR@K: the reciprocal of the first hit's rank (Voorhees, TREC-8)."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import PositiveInt
+
+from grbench.types import Ranking
+from grbench_reference.metrics.gains import found, metric_name
+
+
+class MRR:
+    """1 / (rank of the best-ranked target), and 0 when none is among the first k.
+
+    Args:
+        k: how many items of the list are looked at.
+    """
+
+    higher_is_better = True
+    worst = 0.0
+
+    def __init__(self, *, k: PositiveInt) -> None:
+        self.name = metric_name("mrr", k)
+        self.k = k
+
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        """-> [Q] float64, 0 to 1."""
+        hits = found(ranking, self.k, self.name)
+        reciprocal = np.zeros(hits.shape)
+        np.divide(1.0, ranking.ranks, out=reciprocal, where=hits)
+        return np.asarray(reciprocal.max(axis=1, initial=0.0))

@@ -1,0 +1,32 @@
+"""NDCG@K (challenge paper, section 6.1; its second-round form with equal weights where there are several targets)."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import PositiveInt
+
+from grbench.types import Ranking
+from grbench_reference.metrics.gains import discounts, equal_weights, found, ideal_gain, metric_name, share
+
+
+class NDCG:
+    """Sum of 1 / log2(rank + 1) over the targets among the first k, over what the ideal list would get.
+
+    With one target a query the ideal is 1. A query without a target gets 0.
+
+    Args:
+        k: how many items of the list are looked at.
+    """
+
+    higher_is_better = True
+    worst = 0.0
+
+    def __init__(self, *, k: PositiveInt) -> None:
+        self.name = metric_name("ndcg", k)
+        self.k = k
+
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        """-> [Q] float64, 0 to 1."""
+        weights = equal_weights(ranking)
+        gains = weights * found(ranking, self.k, self.name) * discounts(ranking.ranks)
+        return share(gains.sum(axis=1), ideal_gain(weights, self.k))
