@@ -1,0 +1,108 @@
+"""Reads `indexer.pkl`, which maps raw ids to re-numbered ones, without running anything that it might contain."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from grbench.errors import DataError
+
+# All that the release's file needs: dictionaries, a defaultdict of them, and what such a defaultdict makes by default.
+_BUILTINS = frozenset({"dict", "int", "list"})
+_ALLOWED = frozenset(
+    {("collections", "defaultdict")} | {(module, name) for module in ("builtins", "__builtin__") for name in _BUILTINS}
+)
+
+# What `pickle` raises on bytes that are cut short or are no pickle at all (its documentation gives no shorter list).
+_DAMAGED = (
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True)
+class Indexer:
+    """What grbench keeps of `indexer.pkl`.
+
+    item_ids:   [N+1] int64, the raw creative id (OID) of each re-numbered item (RID); 0 at row 0. OIDs exceed 2^31.
+    num_users:  how many users it names
+    vocabulary: per feature, the largest value id that it gives out
+    """
+
+    item_ids: np.ndarray
+    num_users: int
+    vocabulary: dict[str, int]
+
+    @property
+    def num_items(self) -> int:
+        """N, the number of re-numbered items."""
+        return len(self.item_ids) - 1
+
+
+def read_indexer(path: Path) -> Indexer:
+    """Reads the file at `path`; raises DataError where it is missing, damaged, or tries to import anything else.
+
+    Its own dictionaries are the only part of the ingest that grows in memory with the data. They are turned into
+    arrays at once, one after the other, and let go.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _Unpickler(file, path).load()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); the release has it at its root") from error
+    except _DAMAGED as error:
+        raise DataError(f"{path}: damaged or cut short ({error}); download it again") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in "iuf"):
+        raise DataError(f"{path}: is not the release's indexer, a dictionary with the dictionaries i, u and f")
+    num_users = len(content.pop("u"))
+    item_ids = _item_ids(content.pop("i"), path)
+    return Indexer(item_ids, num_users, _vocabulary(content.pop("f"), path))
+
+
+def _vocabulary(values: dict[Any, Any], path: Path) -> dict[str, int]:
+    """{feature: {raw value: value id}} -> the largest value id of each feature."""
+    try:
+        return {str(feature): int(max(ids.values(), default=0)) for feature, ids in values.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: dictionary f should map each feature to its value ids ({error})") from error
+
+
+def _item_ids(numbers: dict[Any, Any], path: Path) -> np.ndarray:
+    """{OID: RID} -> [N+1] OIDs by RID; raises DataError unless the RIDs are 1..N, each once."""
+    count = len(numbers)
+    try:
+        oids = np.fromiter(numbers.keys(), np.int64, count)
+        rids = np.fromiter(numbers.values(), np.int64, count)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: dictionary i should map int64 ids to int64 ids ({error})") from error
+    if not count or rids.min() != 1 or rids.max() != count or np.bincount(rids, minlength=count + 1)[1:].max() != 1:
+        raise DataError(f"{path}: dictionary i should number its {count:,} items 1..{count:,}, each once")
+    item_ids = np.zeros(count + 1, np.int64)
+    item_ids[rids] = oids
+    return item_ids
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise DataError(
+                f"{self._path}: tries to import {module}.{name}; the release's indexer needs only dict and "
+                "collections.defaultdict, so this file is not from there. Nothing of it was run"
+            )
+        return super().find_class(module, name)
