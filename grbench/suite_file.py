@@ -1,0 +1,121 @@
+"""Reading YAML as version 1.2 means it: 1e-3 is a number, `no` and 2025-05-31 are text, a key stands only once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grbench.errors import SuiteError
+
+
+def read_suite_file(path: Path) -> dict[str, Any]:
+    """The file's mapping; raises SuiteError naming the file, and the line where YAML knows it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise SuiteError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}: is not a text file in UTF-8") from error
+    content = parse_yaml(text, str(path))
+    if content is None:
+        raise SuiteError(f"{path}: is empty; a suite is a mapping with at least suite, dataset, protocol, methods")
+    if not isinstance(content, dict):
+        raise SuiteError(f"{path}: should be a mapping of keys such as suite and methods, not {_kind(content)}")
+    return content
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """A YAML document as plain JSON values, every key text; raises SuiteError prefixed by `where` and the line."""
+    try:
+        # By way of JSON, so that nothing but JSON's values is left and no part is shared through an anchor.
+        return json.loads(json.dumps(yaml.load(text, Loader=_Loader)))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise SuiteError(f"{where}{line}: {said}") from error
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{where}: is not a text file: {str(error).splitlines()[0]}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SuiteError(f"{where}: holds something else than text, numbers, lists and mappings: {error}") from error
+
+
+def set_value(tree: Any, key: str, value: Any, where: str) -> None:
+    """Sets `a.b.0.c` in nested mappings and lists, in place; missing mappings are made.
+
+    A text on the way is a component's name (`encoder: hstu` is `encoder: {name: hstu}`). Naming another component
+    replaces the one that was there, options and all. Raises SuiteError where the path leads nowhere.
+    """
+    *parents, last = key.split(".")
+    node = tree
+    for part in parents:
+        place = _place(node, part, where)
+        child = None if isinstance(node, dict) and place not in node else node[place]
+        if child is None or isinstance(child, str):
+            child = node[place] = {} if child is None else {"name": child}
+        node = child
+    if last == "name" and isinstance(node, dict) and node.get("name", value) != value:
+        node.clear()
+    node[_place(node, last, where)] = value
+
+
+def _place(node: Any, part: str, where: str) -> str | int:
+    if isinstance(node, dict) and part:
+        return part
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+        return int(part)
+    what = f"a list of {len(node)}, counted from 0" if isinstance(node, list) else _kind(node)
+    raise SuiteError(f"{where}: there is no {part!r} to set in {what}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "a list"
+    return json.dumps(value)
+
+
+def _construct_integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0 if text[1:2] in ("x", "o") else 10)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the core schema of YAML 1.2 and no key twice."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as in the base
+
+    def compose_mapping_node(self, anchor: dict[str, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key is not first.setdefault(key.value, key):
+                line = first[key.value].start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands here again, after line {line}", key.start_mark
+                )
+        return node
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)$"), [*"~nN", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), [*"-+0123456789"]
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    [*"-+.0123456789"],
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<$"), ["<"])
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
