@@ -1,0 +1,250 @@
+"""The Faiss retriever: any index that a factory string names (Douze et al., The Faiss library, 2024)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from grbench.errors import PluginError, RunError, SuiteError
+from grbench.protocols import Embedder
+from grbench.types import Batch, Codes, TopK
+from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
+from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
+
+try:
+    faiss: Any = import_module("faiss")  # its type stubs leave half of it out
+except ImportError as error:
+    raise PluginError(
+        f"the faiss retriever needs the package faiss ({error}): install the extra `cpu` of grbench, "
+        "or its extra `gpu` where there is a CUDA device (never both: they clash)"
+    ) from error
+
+ADDED_AT_ONCE = 1 << 18
+"""Vectors handed to Faiss in one piece, so that no second copy of all of them is made on the way."""
+
+
+class FaissIndex:
+    """Candidates found by a Faiss index, then scored and ordered by their true products, as `exact` scores them.
+
+    So an approximate index may miss a candidate, but never gives one a wrong score or place. Faiss' own seeds are
+    fixed; HNSW graphs built by several threads still differ a little from build to build. The index goes to the GPU
+    of the encoder where Faiss sees one and has such an index for it; `device` says where it is, `report` why.
+
+    Args:
+        index: the Faiss index factory string: Flat, HNSW64, IVF4096,Flat, OPQ16,IVF1024,PQ16, ...
+        build: settings for building, by Faiss' names: efConstruction (HNSW); niter, seed, nredo (IVF).
+        search: settings for searching, by Faiss' names: nprobe (IVF), efSearch (HNSW), k_factor_rf (refinement), ...
+        similarity: dot = inner product; cosine = of vectors of length 1; euclidean = nearest first.
+        training_sample: random candidates that the index is trained on; null hands it all, from which Faiss takes
+            at most 256 for each IVF list.
+        use_gpu: false keeps the index on the CPU.
+        recall_sample: queries that the report compares with exact search, the first ones searched; 0 = none.
+        encode_block: candidates that the encoder is given at once.
+    """
+
+    needs: ClassVar[tuple[type, ...]] = (Embedder,)
+
+    def __init__(
+        self,
+        *,
+        index: str = "Flat",
+        build: dict[str, PositiveInt | PositiveFloat] | None = None,
+        search: dict[str, PositiveInt | PositiveFloat] | None = None,
+        similarity: Similarity = "dot",
+        training_sample: PositiveInt | None = None,
+        use_gpu: bool = True,
+        recall_sample: NonNegativeInt = 1_000,
+        encode_block: PositiveInt = 16_384,
+    ) -> None:
+        self.factory_string, self.similarity = index, similarity
+        self.build_settings, self.search_settings = dict(build or {}), dict(search or {})
+        self.training_sample, self.use_gpu, self.recall_sample = training_sample, use_gpu, recall_sample
+        self.encode_block = encode_block
+        self.device = "cpu"
+        self._why_cpu: str | None = None
+        self._sampled: list[tuple[Tensor, Tensor]] = []
+        # A spelling mistake should be heard of now and not after hours of training.
+        try:
+            trial = faiss.index_factory(64, index, self._metric())
+        except RuntimeError as error:
+            if "could not parse" in str(error):
+                raise SuiteError(
+                    f"retriever faiss: index: {index!r} is no Faiss index ({_reason(error)}); try Flat, HNSW64 or "
+                    "IVF4096,Flat, or see Faiss' own list of index factory strings"
+                ) from error
+        else:
+            self._configure(trial, self.build_settings, "build")
+            self._configure(trial, self.search_settings, "search")
+
+    @torch.no_grad()
+    def index(self, encoder: Embedder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
+        """candidates: [P] int64, ascending, on the encoder's device.
+
+        Raises RunError where Faiss cannot build the index from them: too few for its lists, a width it cannot cut.
+        """
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self._candidates = candidates
+        self._vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
+        self._longest = largest_norm(self._vectors)
+        self._sampled = []
+        width = self._vectors.shape[1] - (self.similarity == "euclidean")
+        try:
+            empty = faiss.index_factory(width, self.factory_string, self._metric())
+            self._refuse_too_many_lists(empty)
+            self._configure(empty, self.build_settings, "build")
+            self._configure(empty, self.search_settings, "search")
+            self._index = self._to_gpu(empty)
+            if not self._index.is_trained:
+                self._index.train(self._training_vectors())
+            self._add()
+        except RuntimeError as error:
+            raise RunError(
+                f"retriever faiss: index {self.factory_string!r} cannot be built from {len(candidates)} candidates of "
+                f"width {width}: {_reason(error)}"
+            ) from error
+
+    @torch.no_grad()
+    def search(self, encoder: Embedder, batch: Batch, k: int) -> TopK:
+        """The k best candidates that the index finds; raises RunError where a history's vector is not finite."""
+        queries = history_vectors(encoder, batch, self.similarity, self._longest)
+        found = min(k, len(self._candidates))
+        try:
+            _, positions = self._index.search(self._for_faiss(queries, "history"), found)
+        except RuntimeError as error:
+            raise RunError(
+                f"retriever faiss: index {self.factory_string!r} on {self.device} cannot search the {k} best: "
+                f"{_reason(error)}"
+            ) from error
+        # Ascending first, so that of equal scores the lower item leads, as everywhere; -1 means nothing was found.
+        ascending = torch.from_numpy(positions).to(queries.device).sort(dim=1).values
+        ranked, scores = rank_positions(queries, self._vectors, ascending, found)
+        if sum(len(some) for some, _ in self._sampled) < self.recall_sample:
+            self._sampled.append((queries, scores))
+        items = torch.where(ranked >= 0, self._candidates[ranked.clamp(min=0)], 0)
+        missing = k - found
+        if missing > 0:
+            items = torch.nn.functional.pad(items, (0, missing))
+            scores = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
+        return TopK(items, scores)
+
+    def report(self) -> dict[str, Any]:
+        """What the record keeps of the index: settings, bytes, and recall against exact search on some queries.
+
+        recall: share of the places in a list filled as well as exact search fills them, by score, so that it does
+        not matter which of two equal candidates was found; null before the first search.
+        """
+        size = _ByteCounter()
+        host = self._index if self.device == "cpu" else faiss.index_gpu_to_cpu(self._index)
+        faiss.write_index(host, faiss.PyCallbackIOWriter(size.write))
+        return {
+            "index": self.factory_string,
+            "build": self.build_settings,
+            "search": self.search_settings,
+            "candidates": self._vectors.shape[0],
+            "width": self._vectors.shape[1],
+            "bytes": size.count,
+            "device": self.device,
+            "why_cpu": self._why_cpu,
+            **self._recall(),
+        }
+
+    def _recall(self) -> dict[str, Any]:
+        exact = ExactSearch(self._vectors)
+        shares: list[Tensor] = []
+        for queries, scores in self._sampled:
+            _, best = exact.search(queries, scores.shape[1])
+            shares.append((scores >= best[:, -1:]).double().mean(dim=1))
+        joined = torch.cat(shares)[: self.recall_sample] if shares else torch.empty(0)
+        return {
+            "recall": float(joined.mean()) if len(joined) else None,
+            "recall_queries": len(joined),
+            "recall_k": max((scores.shape[1] for _, scores in self._sampled), default=None),
+        }
+
+    def _metric(self) -> int:
+        metric = faiss.METRIC_L2 if self.similarity == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        return int(metric)
+
+    def _for_faiss(self, vectors: Tensor, side: str) -> np.ndarray:
+        """The vectors as Faiss measures them: for distances, without what turned these into products."""
+        if self.similarity == "euclidean":
+            vectors = vectors[:, :-1] / 2 if side == "item" else vectors[:, :-1]
+        return np.ascontiguousarray(vectors.cpu().numpy())
+
+    def _training_vectors(self) -> np.ndarray:
+        if self.training_sample is None or self.training_sample >= len(self._vectors):
+            return self._for_faiss(self._vectors, "item")
+        chosen = torch.randperm(len(self._vectors), generator=torch.Generator().manual_seed(0))[: self.training_sample]
+        return self._for_faiss(self._vectors[chosen.to(self._vectors.device)], "item")
+
+    def _add(self) -> None:
+        named = isinstance(self._index, faiss.IndexIDMap)  # this wrapper insists on being told the positions
+        for first in range(0, len(self._vectors), ADDED_AT_ONCE):
+            part = self._for_faiss(self._vectors[first : first + ADDED_AT_ONCE], "item")
+            if named:
+                self._index.add_with_ids(part, np.arange(first, first + len(part)))
+            else:
+                self._index.add(part)
+
+    def _refuse_too_many_lists(self, empty: Any) -> None:
+        inverted = faiss.try_extract_index_ivf(empty)
+        given = min(len(self._vectors), self.training_sample or len(self._vectors))
+        if inverted is not None and inverted.nlist > given:
+            raise RunError(
+                f"retriever faiss: index {self.factory_string!r} has {inverted.nlist} lists, and only {given} "
+                f"candidates to train them on; use at most {max(given // 39, 1)} lists (39 candidates each), or Flat"
+            )
+
+    def _configure(self, index: Any, settings: dict[str, int | float], where: str) -> None:
+        """Sets parameters by name: those of the IVF clustering, and all that Faiss' own parameter space knows."""
+        inverted = faiss.try_extract_index_ivf(index)
+        for name, value in settings.items():
+            if where == "build" and inverted is not None and hasattr(inverted.cp, name):
+                setattr(inverted.cp, name, value)
+                continue
+            try:
+                faiss.ParameterSpace().set_index_parameter(index, name, value)
+            except RuntimeError as error:
+                raise SuiteError(
+                    f"retriever faiss: {where}.{name}: index {self.factory_string!r} has no such setting; "
+                    "IVF indexes have nprobe, HNSW indexes efConstruction and efSearch"
+                ) from error
+
+    def _to_gpu(self, empty: Any) -> Any:
+        """The empty index on the encoder's GPU, and where that cannot be, the index as it is."""
+        self.device, device = "cpu", self._vectors.device
+        if device.type != "cuda" or not self.use_gpu:
+            self._why_cpu = "use_gpu is false" if not self.use_gpu else "the encoder is on the CPU"
+            return empty
+        if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+            self._why_cpu = "this faiss was built without GPU support (extra `cpu`), or sees no GPU"
+            return empty
+        number = device.index if device.index is not None else torch.cuda.current_device()
+        self._resources = faiss.StandardGpuResources()  # must outlive the index
+        try:
+            on_gpu = faiss.index_cpu_to_gpu(self._resources, number, empty)
+        except RuntimeError as error:
+            self._why_cpu = f"faiss has no GPU form of {self.factory_string!r} ({_reason(error)})"
+            return empty
+        self.device, self._why_cpu = f"cuda:{number}", None
+        return on_gpu
+
+
+class _ByteCounter:
+    """Counts what is written to it, so that an index's size is known without a copy of it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def write(self, data: bytes) -> None:
+        self.count += len(data)
+
+
+def _reason(error: RuntimeError) -> str:
+    """Faiss' message without the name of its source file."""
+    return str(error).rsplit("failed: ", 1)[-1].rsplit(".cpp:", 1)[-1].split(": ", 1)[-1].strip()
