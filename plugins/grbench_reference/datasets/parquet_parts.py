@@ -130,7 +130,7 @@ class PartFolder:
     def _batches(self, columns: Sequence[str], batch_rows: int) -> Iterator[PartBatch]:
         for part in self.parts:
             first_row = 0
-            with _readable(part.path), pq.ParquetFile(part.path, buffer_size=_READ_BUFFER) as file:
+            with readable(part.path), pq.ParquetFile(part.path, buffer_size=_READ_BUFFER) as file:
                 for batch in file.iter_batches(batch_size=batch_rows, columns=list(columns)):
                     yield PartBatch(part.path, first_row, batch)
                     first_row += batch.num_rows
@@ -178,19 +178,20 @@ def read_ahead(source: Iterator[Any], depth: int = 2) -> Iterator[Any]:
             yield item
 
 
-def _open_part(path: Path) -> Part:
-    with _readable(path), pq.ParquetFile(path) as file:
-        return Part(path, file.metadata.num_rows, file.schema_arrow)
-
-
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path, kind: str = "parquet") -> Iterator[None]:
+    """Turns what arrow and the system say of a file into a DataError."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read as parquet ({_first_line(error)}); it is cut short or damaged, download it again"
+            f"{path}: cannot be read as {kind} ({_first_line(error)}); it is cut short, damaged, or of another kind"
         ) from error
+
+
+def _open_part(path: Path) -> Part:
+    with readable(path), pq.ParquetFile(path) as file:
+        return Part(path, file.metadata.num_rows, file.schema_arrow)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,202 @@
+"""Reads a log of interactions from JSON, CSV or parquet into arrow columns, events of one user side by side.
+
+Shapes: U users, E events.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from grbench.errors import DataError
+from grbench_reference.datasets.parquet_parts import open_folder, readable, whole_numbers
+
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # .inter: RecBole's atomic files
+SUFFIXES = (".json", ".parquet", *DELIMITERS)
+
+# Ids that are whole numbers and nothing else become numbers; 007 stays text, or it would be the same as 7.
+_WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
+_LATEST_SECOND = 10**11  # the year 5138; as milliseconds, 1973
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns; None where there is none."""
+
+    user: str
+    item: str
+    timestamp: str | None
+    action: str | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """Events user after user, each user's in file order or, where there are times, in order of time.
+
+    user_ids: [U] int64 or text, in order of first appearance; lengths: [U]; items: arrow [E], as in the file;
+    times: [E] int64 unix seconds, or None; actions: arrow [E] as in the file, or None.
+    """
+
+    user_ids: np.ndarray
+    lengths: np.ndarray
+    items: Any
+    times: np.ndarray | None = None
+    actions: Any = None
+
+
+def read_json(path: Path) -> Log:
+    """{user: [item, ...]}, oldest first; raises DataError where it is anything else."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) != len(pairs):
+            names = [name for name, _ in pairs]
+            raise DataError(f"{path}: user {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        return content
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.load(file, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is no JSON ({error}); it should be {{user: [item, ...]}}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: is a JSON {type(content).__name__}; it should be an object {{user: [item, ...]}}")
+    for user, items in content.items():
+        if not isinstance(items, list):
+            raise DataError(
+                f"{path}: user {user!r} has {str(items)[:40]!r}; it should be a list of items, oldest first"
+            )
+    try:
+        items = pa.array(list(itertools.chain.from_iterable(content.values())))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise DataError(f"{path}: items should be all numbers or all text ({str(error).splitlines()[0]})") from error
+    lengths = np.fromiter(map(len, content.values()), np.int64, len(content))
+    return Log(ids_of(pa.array(list(content), pa.string())), lengths, _ids(items, str(path), "items"))
+
+
+def read_table(path: Path, columns: Columns) -> Log:
+    """A CSV or parquet file, or a folder of parquet parts, one event a row; raises DataError."""
+    table = _parquet(path, columns) if path.is_dir() or path.suffix == ".parquet" else _delimited(path, columns)
+    users = _ids(table[columns.user], str(path), columns.user).dictionary_encode()
+    user = users.indices.to_numpy().astype(np.int64)
+    times = None if columns.timestamp is None else _seconds(table[columns.timestamp], str(path), columns.timestamp)
+    order = np.argsort(user, kind="stable") if times is None else np.lexsort((times, user))
+    items = _ids(table[columns.item], str(path), columns.item)
+    return Log(
+        user_ids=ids_of(users.dictionary),
+        lengths=np.bincount(user, minlength=len(users.dictionary)),
+        items=items.take(order),
+        times=None if times is None else times[order],
+        actions=None if columns.action is None else _flat(table[columns.action]).take(order),
+    )
+
+
+def ids_of(distinct: Any) -> np.ndarray:
+    """Distinct ids as the store keeps them: [n] int64 where all of them are whole numbers, else text."""
+    if pt.is_integer(distinct.type):
+        numbers: np.ndarray = distinct.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return numbers
+    if pc.all(pc.match_substring_regex(distinct, _WHOLE), min_count=0).as_py():
+        return np.asarray(distinct.cast(pa.int64()).to_numpy(zero_copy_only=False))
+    return np.array(distinct.to_pylist(), dtype=np.str_)
+
+
+def _delimited(path: Path, columns: Columns) -> dict[str, Any]:
+    wanted = _wanted(columns)
+    with readable(path, "CSV"):
+        names = pyarrow.csv.open_csv(path, parse_options=_parsing(path)).schema.names
+        _require(path, names, wanted)
+        table = pyarrow.csv.read_csv(
+            path,
+            parse_options=_parsing(path),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=wanted,
+                column_types=dict.fromkeys((columns.user, columns.item), pa.large_string()),
+                null_values=[""],  # NA and null may be names
+                strings_can_be_null=True,
+            ),
+        )
+    return {name: table.column(name) for name in wanted}
+
+
+def _parsing(path: Path) -> Any:
+    return pyarrow.csv.ParseOptions(delimiter=DELIMITERS[path.suffix])
+
+
+def _parquet(path: Path, columns: Columns) -> dict[str, Any]:
+    wanted = _wanted(columns)
+    parts = [part.path for part in open_folder(path, "the interactions").parts] if path.is_dir() else [path]
+    tables = []
+    for part in parts:
+        with readable(part, "parquet"):
+            _require(part, pq.read_schema(part).names, wanted)
+            tables.append(pq.read_table(part, columns=wanted))
+    with readable(path, "one table"):
+        table = pa.concat_tables(tables)
+    return {name: table.column(name) for name in wanted}
+
+
+def _wanted(columns: Columns) -> list[str]:
+    named = (columns.user, columns.item, columns.timestamp, columns.action)
+    return [name for name in named if name is not None]
+
+
+def _require(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in names:
+            raise DataError(
+                f"{path}: has no column {name}; it has {', '.join(names)}. The options user, item, timestamp and "
+                "action name its columns; timestamp: null says that it has no times"
+            )
+
+
+def _flat(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _ids(column: Any, where: str, name: str) -> Any:
+    """A column of ids, int64 or large text, without nulls; raises DataError."""
+    array = _flat(column)
+    if pt.is_null(array.type) and not len(array):
+        return array.cast(pa.int64())
+    if pt.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if not (pt.is_integer(array.type) or pt.is_string(array.type) or pt.is_large_string(array.type)):
+        raise DataError(f"{where}: {name} are {array.type}; ids should be whole numbers or text")
+    if array.null_count:
+        row = int(pc.index(pc.is_null(array), True).as_py())
+        raise DataError(f"{where}, row {row}: {name} is missing; each event needs its user and its item")
+    return array.cast(pa.int64() if pt.is_integer(array.type) else pa.large_string())
+
+
+def _seconds(column: Any, where: str, name: str) -> np.ndarray:
+    """A column of times as [E] int64 unix seconds; raises DataError."""
+    array = _flat(column)
+    if pt.is_date(array.type) or pt.is_timestamp(array.type):
+        array = array.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+    elif pt.is_floating(array.type):
+        array = pc.floor(array)
+    elif not pt.is_integer(array.type):
+        raise DataError(f"{where}: column {name} is {array.type}; it should be unix seconds, or dates and times")
+    missing = -(2**63)
+    try:
+        seconds = whole_numbers(array, null=missing)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{where}: column {name} should be unix seconds ({error})") from error
+    wrong = (seconds == missing) | (seconds > _LATEST_SECOND)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        found = "no time" if seconds[row] == missing else f"{seconds[row]}, which may be milliseconds"
+        raise DataError(f"{where}, row {row}: column {name} has {found}; each event needs its unix seconds")
+    return seconds
