@@ -6,23 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from grbench.formats import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_SECONDS = 20.0
 """A log that stays silent for longer looks dead."""
-
-
-def duration(seconds: float | None) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`, `?` where it is not known."""
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class Pace:

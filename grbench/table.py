@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from grbench.formats import GIB, count, label_of, number, plain, significant
 from grbench.record import Record
 
 Mark = Literal["", "best", "second"]
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,12 @@ def tables(records: Sequence[Record]) -> list[Table]:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """One record a digest: copies of a results folder hold the same cell twice; the one finished last is kept."""
-    kept: dict[str, Record] = {}
+    """One record a cell: copies of a results folder hold it twice, and the one that finished last is kept."""
+    kept: dict[tuple[str, str, str], Record] = {}
     for record in records:
-        other = kept.get(record.digest)
-        if other is None or record.finished > other.finished:
-            kept[record.digest] = record
+        key = record.suite, record.method, record.digest
+        if key not in kept or record.finished > kept[key].finished:
+            kept[key] = record
     return list(kept.values())
 
 
@@ -129,56 +128,15 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
 
 
-def label_of(metric: str) -> str:
-    """A metric's name as papers write it: `hit_rate@10` -> HR@10, `ndcg@10` -> NDCG@10, `score` -> Score."""
-    name, at, k = metric.partition("@")
-    words = name.split("_")
-
-    def short(word: str) -> bool:
-        return len(word) <= 3 or not set(word) & set("aeiou")
-
-    if len(words) == 1:
-        return (name.upper() if short(name) else name.capitalize()) + at + k
-    return "".join(word.upper() if not set(word) & set("aeiou") else word[0].upper() for word in words) + at + k
-
-
-def number(value: float | None) -> str:
-    """A score with four digits, as papers print it: .0637, -.0012, 1.2500."""
-    if value is None or not math.isfinite(value):
-        return "—"
-    text = f"{value:.4f}"
-    return text.replace("0.", ".", 1) if abs(round(value, 4)) < 1 else text
-
-
-def significant(value: float | None, digits: int = 3) -> str:
-    """A cost with about three digits: 0.042, 1.25, 81.3, 1,520."""
-    if value is None or not math.isfinite(value):
-        return "—"
-    if value == 0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{min(places, 4)}f}"
-
-
-def count(value: float | None) -> str:
-    """A large count in K, M or B: 640, 12.3 K, 1.40 B."""
-    if value is None:
-        return "—"
-    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= size:
-            return f"{significant(value / size)} {unit}"
-    return f"{value:,.0f}"
-
-
 def hardware(record: Record) -> str:
     """The machine that a record's costs were measured on, in one line."""
     facts = record.environment
     parts = [str(facts.get("cpu") or "unknown CPU")]
-    if facts.get("cores"):
-        parts.append(f"{facts['cores']} cores")
-    if facts.get("memory_bytes"):
-        parts.append(f"{facts['memory_bytes'] / GIB:.0f} GiB RAM")
-    parts.append(str(facts["gpu"]) if facts.get("gpu") and facts.get("device") != "cpu" else "no GPU used")
+    if facts.get("cpu_threads"):
+        parts.append(f"{facts['cpu_threads']} threads")
+    if facts.get("ram_bytes"):
+        parts.append(f"{facts['ram_bytes'] / GIB:.0f} GiB RAM")
+    parts.append(str(facts.get("gpu") or "no GPU used"))
     return ", ".join(parts)
 
 
@@ -333,15 +291,10 @@ def _described(facts: Mapping[str, Any]) -> str:
     return f"{facts.get('name', 'unknown')}{digest}" + (f"; {listed}" if listed else "")
 
 
-def plain(value: Any) -> str:
-    """A YAML value in one line."""
-    if isinstance(value, list):
-        return "[" + ", ".join(map(plain, value)) + "]"
-    return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
-
-
 def flattened(facts: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined with dots."""
+    """Nested mappings, and lists of them, as one; keys joined with dots."""
+    if isinstance(facts, list) and facts and all(isinstance(entry, Mapping) for entry in facts):
+        facts = dict(enumerate(facts))
     if not isinstance(facts, Mapping):
         return {prefix: facts}
     flat: dict[str, Any] = {}

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from grbench.formats import count, label_of, number, significant
 from grbench.record import Record
 from grbench.rendering import as_csv, latex, markdown, print_tables
-from grbench.table import count, label_of, mean_and_spread, number, rows_of, significant, tables
+from grbench.table import mean_and_spread, rows_of, tables
 
 METRICS = {
     "hit_rate@10": {"label": "HR@10", "higher_is_better": True, "version": "v1"},
     "mean_rank": {"higher_is_better": False, "version": "v1"},
 }
-MACHINE = {"cpu": "Test CPU", "cores": 2, "memory_bytes": 24 * 2**30, "device": "cpu"}
+MACHINE = {"cpu": "Test CPU", "cpu_threads": 2, "ram_bytes": 24 * 2**30, "device": "cpu"}
 
 
 def a_record(method: str, seed: int = 0, hit_rate: float | None = None, rank: float = 5.0, **values: Any) -> Record:
@@ -80,7 +81,7 @@ def test_one_row_with_every_column() -> None:
         "78,921 evaluated",
         "1,745 no positive, 19,518 out of pool",
         "660,000 candidates",
-        "Test CPU, 2 cores, 24 GiB RAM, no GPU used",
+        "Test CPU, 2 threads, 24 GiB RAM, no GPU used",
         "Student t",
     ):
         assert said in footer

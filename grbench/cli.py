@@ -1,0 +1,305 @@
+"""The command line: verbs only. Everything heavy is imported by the command that needs it, so help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from grbench import __version__
+from grbench.errors import GRBenchError, RunError
+
+WRONG_REQUEST = 2
+
+FORMAT_OF_SUFFIX = {".md": "md", ".tex": "latex", ".csv": "csv", ".txt": "md"}
+
+
+class CommandGroup(click.Group):
+    """The commands below and those that plug-ins add, which are looked for only when they are needed."""
+
+    _looked = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, for help."""
+        self._look_for_commands()
+        return sorted(super().list_commands(ctx))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Finds a command; plug-ins are asked only for what is not built in."""
+        if cmd_name not in self.commands:
+            self._look_for_commands()
+        return super().get_command(ctx, cmd_name)
+
+    def _look_for_commands(self) -> None:
+        if not self._looked:
+            self._looked = True
+            from grbench.plugins import Registry
+
+            Registry.load().add_commands(self)
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="grbench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Compares generative-recommendation methods: same data, same split, same candidates, same metrics, measured cost.
+
+    \b
+    grbench run suites/quickstart.yaml            run a suite to a table
+    grbench table results/quickstart --format md  make the table again, from records alone
+    grbench plugins                               what can be compared
+    """
+
+
+@cli.command()
+@click.argument("suite", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this method (or grid) only; repeatable.")
+@click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--force", is_flag=True, help="Run finished cells again too.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Where records are kept, one folder a suite.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where stores are kept  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this."
+)
+@click.pass_context
+def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options: Any) -> None:
+    """Run a suite: every method with every seed, each in a process of its own, then the table.
+
+    Cells that have finished are not run again; a failed one becomes a row with its reason, and is tried again by the
+    same command. Ctrl-C keeps everything finished. Exit status: 0 fine, 1 some cells failed, 2 the request was wrong,
+    130 interrupted.
+
+    \b
+    grbench run suites/quickstart.yaml
+    grbench run suites/quickstart.yaml --only most_popular --seeds 1
+    grbench run suites/preliminary_round.yaml --set dataset.path=data/TencentGR-1M --dry-run
+    """
+    from rich.console import Console
+
+    from grbench.rendering import print_tables
+    from grbench.runner import Request, run_suite
+    from grbench.table import tables
+
+    console = Console()
+    outcome = run_suite(Request(suite=suite, only=only or None, **options), console)
+    print_tables(tables(outcome.records), console)
+    failed = [record for record in outcome.records if record.status != "ok"]
+    if failed:
+        logs = options["results"] / failed[0].suite
+        click.echo(f"\n{len(failed)} of {len(outcome.records)} cells failed; each has a log, {logs}/<digest>.log:")
+        for record in failed:
+            click.echo(f"  {record.digest}  {record.method}, seed {record.seed}: {record.status}")
+    context.exit(outcome.code)
+
+
+@cli.command()
+@click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "md", "latex", "csv"]),
+    help="[default: by the suffix of --out, else terminal, or md where the output goes to a file or a pipe]",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of the terminal.")
+def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None:
+    """Make tables from records: folders of results, or single record files.
+
+    What cannot be compared (other data, protocol, candidate pool or metric version) comes out as separate tables.
+
+    \b
+    grbench table results/quickstart
+    grbench table results/quickstart --format latex --out quickstart.tex
+    grbench table results/final_round other_machine/final_round --format csv
+    """
+    from rich.console import Console
+
+    from grbench.record import read_records
+    from grbench.rendering import print_tables, render
+    from grbench.table import tables
+
+    records = read_records(results)
+    if not records:
+        raise RunError(f"{', '.join(map(str, results))}: no records there; grbench run SUITE makes them")
+    made = tables(records)
+    if out is not None:
+        text = render(made, form or FORMAT_OF_SUFFIX.get(out.suffix, "md"))
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{out}: cannot be written ({error.strerror})") from error
+    elif form in (None, "terminal"):
+        print_tables(made, Console(force_terminal=True if form and not os.environ.get("NO_COLOR") else None))
+    else:
+        click.echo(render(made, form or "md"), nl=False)
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def plugins(context: click.Context) -> None:
+    """List the plug-ins that are installed, or show one.
+
+    \b
+    grbench plugins
+    grbench plugins show encoders causal_transformer
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_plugins)
+
+
+@plugins.command("list")
+@click.argument("kind", required=False)
+def list_plugins(kind: str | None = None) -> None:
+    """List plug-ins of every kind, or of one, with who brought them and their options."""
+    from tabulate import tabulate
+
+    from grbench.options import describe
+    from grbench.plugins import Registry
+
+    registry = Registry.load()
+    rows = [
+        [
+            plugin.kind,
+            plugin.name,
+            plugin.distribution,
+            plugin.version,
+            ", ".join(option.name for option in describe(plugin.factory)),
+        ]
+        for plugin in registry.plugins(_kind(kind) if kind else None)
+    ]
+    click.echo(
+        tabulate(
+            rows,
+            headers=["kind", "name", "distribution", "version", "options"],
+            maxcolwidths=[None, None, None, None, 60],
+            disable_numparse=True,
+        )
+    )
+    for broken in registry.broken:
+        click.echo(f"\nbroken: {broken.kind} {broken.name} of {broken.distribution} {broken.version}: {broken.reason}")
+
+
+@plugins.command("show")
+@click.argument("kind")
+@click.argument("name")
+def show_plugin(kind: str, name: str) -> None:
+    """Show a plug-in's options with their types, defaults and what they do.
+
+    \b
+    grbench plugins show encoders causal_transformer
+    """
+    import inspect
+
+    from tabulate import tabulate
+
+    from grbench.options import describe
+    from grbench.plugins import Registry
+
+    plugin = Registry.load().get(_kind(kind), name)
+    documentation = inspect.cleandoc(plugin.factory.__doc__ or "").partition("\nArgs:")[0].strip()
+    click.echo(f"{plugin.kind} {plugin.name} ({plugin.distribution} {plugin.version})\n")
+    if documentation:
+        click.echo(documentation + "\n")
+    rows = [[option.name, option.type, option.default, option.doc] for option in describe(plugin.factory)]
+    if rows:
+        headers = ["option", "type", "default", "what it does"]
+        click.echo(tabulate(rows, headers=headers, maxcolwidths=[None, 32, 20, 60], disable_numparse=True))
+    else:
+        click.echo("no options")
+
+
+def _kind(kind: str) -> str:
+    """The kind, also from its singular; raises PluginError with the kinds that there are."""
+    from grbench.errors import PluginError
+    from grbench.options import suggestion
+    from grbench.plugins import KINDS, singular
+
+    kinds = {singular(name): name for name in KINDS} | {name: name for name in KINDS}
+    if kind not in kinds:
+        raise PluginError(f"unknown kind {kind!r}; {suggestion(kind, KINDS)}")
+    return kinds[kind]
+
+
+@cli.group()
+def suite() -> None:
+    """Check suite files.
+
+    \b
+    grbench suite validate suites/quickstart.yaml
+    grbench suite schema > suite.schema.json
+    """
+
+
+@suite.command("validate")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
+@click.pass_context
+def validate_suite(context: click.Context, file: Path, overrides: tuple[str, ...]) -> None:
+    """Check a suite without reading any data: names, options, types, and whether the parts fit each other.
+
+    Exit status: 0 fine, 1 it names plug-ins that are broken, 2 it is wrong.
+    """
+    from grbench.plugins import Registry
+    from grbench.suite import load_suite
+
+    cells = load_suite(file, overrides).cells(Registry.load())
+    broken = {cell.method.name: cell.error for cell in cells if cell.error}
+    for name, error in broken.items():
+        click.echo(f"{file}: {name} cannot run: {error}", err=True)
+    if not broken:
+        click.echo(f"{file}: fine, {len(cells)} cells ({len({cell.method.name for cell in cells})} methods)")
+    context.exit(1 if broken else 0)
+
+
+@suite.command("schema")
+def print_schema() -> None:
+    """Print the JSON schema of suite files, with the options of every installed plug-in, for editors."""
+    import json
+
+    from grbench.plugins import Registry
+    from grbench.schema import suite_schema
+
+    click.echo(json.dumps(suite_schema(Registry.load()), indent=1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status; an error of grbench is one message on stderr, status 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]  # it may stand anywhere
+    try:
+        # Not standalone: click would turn the errors below into tracebacks, and Ctrl-C into status 1.
+        return int(cli.main(given, prog_name="grbench", standalone_mode=False) or 0)
+    except GRBenchError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"grbench: {error}", err=True)
+        return WRONG_REQUEST
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except BrokenPipeError:  # `grbench table ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,68 @@
+"""Names and numbers as they are printed: in tables, plans and lines of progress."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+GIB = 2**30
+
+
+def label_of(metric: str) -> str:
+    """A metric's name as papers write it: `hit_rate@10` -> HR@10, `ndcg@10` -> NDCG@10, `score` -> Score."""
+    name, at, k = metric.partition("@")
+    words = name.split("_")
+
+    def short(word: str) -> bool:
+        return len(word) <= 3 or not set(word) & set("aeiou")
+
+    if len(words) == 1:
+        return (name.upper() if short(name) else name.capitalize()) + at + k
+    return "".join(word.upper() if not set(word) & set("aeiou") else word[0].upper() for word in words) + at + k
+
+
+def number(value: float | None) -> str:
+    """A score with four digits, as papers print it: .0637, -.0012, 1.2500."""
+    if value is None or not math.isfinite(value):
+        return "—"
+    text = f"{value:.4f}"
+    return text.replace("0.", ".", 1) if abs(round(value, 4)) < 1 else text
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A cost with about three digits: 0.042, 1.25, 81.3, 1,520."""
+    if value is None or not math.isfinite(value):
+        return "—"
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(places, 4)}f}"
+
+
+def count(value: float | None) -> str:
+    """A large count in K, M or B: 640, 12.3 K, 1.40 B."""
+    if value is None:
+        return "—"
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= size:
+            return f"{significant(value / size)} {unit}"
+    return f"{value:,.0f}"
+
+
+def plain(value: Any) -> str:
+    """A YAML value in one line."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(plain, value)) + "]"
+    return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`, `?` where it is not known."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,235 @@
+"""Runs a suite: one cell after another, each in a process of its own. What has finished is kept, come what may."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grbench.errors import RunError
+from grbench.formats import duration, label_of, number
+from grbench.plan import Plan, PlannedCell, as_planned, make_plan
+from grbench.plugins import Registry
+from grbench.preparation import refusal, store_cache
+from grbench.processes import End, Event, run_child, terminated_is_interrupted
+from grbench.progress import PlainProgress, progress_for
+from grbench.record import Record, Status, read_record, record_path, write_record
+from grbench.suite import load_suite
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `grbench run` was asked for. timeout: seconds a cell may take."""
+
+    suite: Path
+    overrides: Sequence[str] = ()
+    only: Sequence[str] | None = None
+    seeds: int | None = None
+    device: str = "auto"
+    dry_run: bool = False
+    force: bool = False
+    results: Path = Path("results")
+    cache: Path | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: every cell's record in the plan's order, and the exit status."""
+
+    records: list[Record]
+    code: int
+
+
+def run_suite(request: Request, console: Console) -> Outcome:
+    """Runs what is to do. Exit status: 0 = all cells are fine, 1 = some failed, 130 = interrupted.
+
+    Raises GRBenchError, before any cell runs, where the request cannot be met.
+    """
+    registry = Registry.load()
+    suite = load_suite(request.suite, request.overrides)
+    cells = suite.cells(registry, request.only, request.seeds)
+    plan = make_plan(suite, cells, registry, request.results, force=request.force)
+    console.file.write(plan.text() + "\n")
+    console.file.flush()
+    if request.dry_run:
+        return Outcome([], 0)
+    progress = progress_for(console)
+    try:
+        with terminated_is_interrupted():
+            try:
+                records = _run(plan, request, progress)
+            finally:
+                progress.close()
+    except KeyboardInterrupt:
+        finished = sum(_kept(plan, planned) for planned in plan.cells)
+        console.file.write(
+            f"\nInterrupted: {finished} of {len(plan.cells)} cells are finished and kept in {plan.folder}; "
+            "the same command goes on from there.\n"
+        )
+        return Outcome([], INTERRUPTED)
+    return Outcome(records, 1 if any(record.status != "ok" for record in records) else 0)
+
+
+def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
+    """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
+    ready: dict[str, Any] = {}
+    if any(planned.cell.error is None for planned in plan.to_do):
+        ready = _prepare(plan, request, progress)
+    progress.plan([planned.seconds for planned in plan.to_do])
+    records: dict[str, Record] = {}
+    for planned in plan.cells:
+        digest = planned.blank.digest
+        if planned.finished and planned.former is not None:
+            record = planned.former
+        elif digest in records:  # another name for the same experiment
+            record = records[digest]
+        else:
+            record = _run_cell(plan, planned, ready, request, progress)
+        records[digest] = record
+    return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
+
+
+def _prepare(plan: Plan, request: Request, progress: PlainProgress) -> dict[str, Any]:
+    """Builds the store and tries the protocol; raises GRBenchError where either cannot be."""
+    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    job = {
+        "cell": able[0].to_json(),
+        "cache": str(store_cache(request.cache)),
+        "device": request.device,
+        "filters": sorted({cell.method.filters for cell in able}),
+        "validates": any(cell.method.training.get("validate_every") for cell in able),
+    }
+    found: dict[str, Event] = {}
+
+    def listen(event: Event) -> None:
+        found[event["event"]] = event
+        progress.listen(event)
+
+    _check_writable(plan.folder)
+    progress.start("preparing the data", 0)
+    log = plan.folder / "preparation.log"
+    end = run_child("grbench.preparation", job, log=log, listen=listen, tick=progress.tick)
+    if "refused" in found:
+        raise refusal(found["refused"])
+    if "prepared" not in found:
+        raise RunError(f"preparing the data failed: {_how_it_ended(end)}; see {log}\n{end.log}")
+    log.unlink()
+    return found["prepared"]
+
+
+def _run_cell(
+    plan: Plan, planned: PlannedCell, ready: Mapping[str, Any], request: Request, progress: PlainProgress
+) -> Record:
+    """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
+    position = plan.to_do.index(planned)
+    heading = f"[{position + 1}/{len(plan.to_do)}] {planned.name}"
+    began, started = time.monotonic(), _now()
+    progress.start(heading, position)
+    log = plan.folder / f"{planned.blank.digest}.log"
+    keep = _keeper(plan.folder, replace(planned.blank, started=started))
+    if planned.cell.error is not None:
+        record = keep("error", "PluginError", planned.cell.error)
+    else:
+        job = {
+            "cell": planned.cell.to_json(),
+            "blank": replace(planned.blank, started=started).to_json(),
+            "store": ready["store"],
+            "device": ready["device"],
+            "folder": str(plan.folder),
+        }
+        told: dict[str, Event] = {}
+
+        def listen(event: Event) -> None:
+            told[event["event"]] = event
+            progress.listen(event)
+
+        try:
+            end = run_child("grbench.cell", job, log=log, listen=listen, tick=progress.tick, timeout=request.timeout)
+        except KeyboardInterrupt:
+            # A result that a forced run was to replace is better than none.
+            if planned.former is None or planned.former.status != "ok":
+                keep("interrupted", "KeyboardInterrupt", "interrupted by the user")
+            raise
+        record = _outcome(end, told, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
+    seconds = time.monotonic() - began
+    progress.end(f"{heading}: {_summary(record)} ({duration(seconds)})", seconds)
+    return record
+
+
+Keep = Callable[..., Record]
+
+
+def _keeper(folder: Path, blank: Record) -> Keep:
+    """A function that writes the record of a cell that could not write its own."""
+
+    def keep(status: Status, kind: str, message: str, traceback: str = "") -> Record:
+        error = {"type": kind, "message": message, "traceback": traceback}
+        record = replace(blank, status=status, error=error, finished=_now())
+        write_record(folder, record)
+        return record
+
+    return keep
+
+
+def _outcome(end: End, told: Mapping[str, Event], path: Path, timeout: float | None, keep: Keep) -> Record:
+    """The record that the child wrote, or one of how it ended without; raises RunError where results cannot be kept."""
+    if "unkept" in told:
+        raise refusal(told["unkept"])
+    if "recorded" in told:
+        return read_record(path)
+    if end.timed_out:
+        return keep("timeout", "Timeout", f"stopped after {duration(timeout)} (--timeout)", end.log)
+    killed_for_memory = end.code == -getattr(signal, "SIGKILL", 9)
+    return keep("oom" if killed_for_memory else "error", "Killed", _how_it_ended(end), end.log)
+
+
+def _how_it_ended(end: End) -> str:
+    if end.code == -getattr(signal, "SIGKILL", 9):
+        return "killed by signal 9, most likely out of memory"
+    if end.code < 0:
+        return f"killed by signal {-end.code} ({signal.Signals(-end.code).name})"
+    return f"the process ended with exit status {end.code} and without a result"
+
+
+def _summary(record: Record) -> str:
+    if record.status != "ok":
+        message = (record.error or {}).get("message", "").strip().partition("\n")[0]
+        return f"{record.status}: {message}"
+    scores = (
+        f"{record.metrics[name].get('label') or label_of(name)} {number(score)}"
+        for name, score in record.scores.items()
+    )
+    return f"ok, {', '.join(scores)}"
+
+
+def _kept(plan: Plan, planned: PlannedCell) -> bool:
+    path = record_path(plan.folder, planned.blank.digest)
+    return path.is_file() and read_record(path).status == "ok"
+
+
+def _check_writable(folder: Path) -> None:
+    """Found out before hours of training, not after."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{folder}: results cannot be written there ({error.strerror}); choose another --results"
+        ) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
