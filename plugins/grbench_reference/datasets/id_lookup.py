@@ -25,7 +25,11 @@ class IdLookup:
         """ids [m] -> their rows [m] int64, -1 where there is none."""
         if not len(self._ids):
             return np.full(len(ids), -1, np.int64)
-        places = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        # Ids in order walk through memory rather than jump about in it: several times faster on millions of ids.
+        order = np.argsort(ids)
+        places = np.empty(len(ids), np.int64)
+        places[order] = np.searchsorted(self._ids, np.asarray(ids)[order])
+        np.minimum(places, len(self._ids) - 1, out=places)
         found = self._ids[places] == ids
         rows = places if self._rows is None else self._rows[places]
         return np.where(found, rows.astype(np.int64) + self._first_row, -1)
