@@ -18,8 +18,8 @@ from grbench_reference.datasets.parquet_parts import Complain, PartFolder, Repor
 from grbench_reference.datasets.tencentgr_candidates import raw_ids
 from grbench_reference.datasets.tencentgr_features import release_pages
 
-_BATCH_BYTES = 32 << 20  # of one batch's vectors, as arrow holds them
-_RELEASED_BYTES = 256 << 20  # written between two releases of the mapped pages
+_BATCH_BYTES = 16 << 20  # of one batch's vectors, as arrow holds them
+_RELEASED_BYTES = 64 << 20  # written between two releases of the mapped pages
 
 
 @dataclass
