@@ -11,7 +11,6 @@ from typing import Any
 
 import grbench
 import grbench.data
-from grbench.options import path_options
 from grbench.plugins import BrokenPluginError, Registry
 from grbench.sources import modules_hash, source_hash
 from grbench.suite import Cell, Component
@@ -23,24 +22,25 @@ _KEEPS_BOOKS = frozenset(
     f"grbench.{module}"
     for module in (
         *("digest", "errors", "grid", "hookspecs", "measure", "method", "options", "plugins", "protocols"),
-        *("record", "runner", "schema", "sources", "suite", "suite_file"),
+        *("processes", "record", "schema", "sources", "suite", "suite_file"),
     )
 )
 # Training options that change how soon a number is reached, never the number.
 _SPEED_ONLY = frozenset({"workers"})
+_PLACE = frozenset({"path"})
 
 
 def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[str, Any]:
     """All that the cell's number depends on, JSON-ready: resolved options, data, protocol, metrics, seed, and for each
     plug-in its distribution, version and source. A broken plug-in has no source: repaired, the cell is another one.
 
-    Left out are the names of suite and method, trackers, the number of workers, and where the data lies: options of
-    type Path do not count for the dataset, because `dataset_digest` says what lies there.
+    Left out are the names of suite and method, trackers, the number of workers, and the dataset's option `path`: where
+    the data lies does not matter, and `dataset_digest` says what lies there.
     """
     method = cell.method
     return {
         "dataset": {
-            **_describe(registry, "datasets", cell.dataset, leave_out=_paths(registry, cell.dataset)),
+            **_describe(registry, "datasets", cell.dataset, leave_out=_PLACE),
             "digest": dataset_digest,
         },
         "protocol": {"name": cell.protocol.name, "options": cell.protocol.options},
@@ -83,10 +83,3 @@ def _describe(
         "options": {key: value for key, value in component.options.items() if key not in leave_out},
         "plugin": {"distribution": distribution, "version": version, "source": source},
     }
-
-
-def _paths(registry: Registry, component: Component) -> frozenset[str]:
-    try:
-        return path_options(registry.get("datasets", component.name).factory)
-    except BrokenPluginError:
-        return frozenset()

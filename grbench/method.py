@@ -137,7 +137,12 @@ def _check_faces(registry: Registry, method: Method, where: str) -> None:
     encoder = registry.get("encoders", method.encoder.name).factory
     callers = [("losses", loss) for loss, _ in method.losses] + [("retrievers", method.retriever)]
     for kind, caller in callers:
-        needs = getattr(faces_of(registry.get(kind, caller.name).factory), "needs", ())
+        needs = getattr(faces_of(registry.get(kind, caller.name).factory), "needs", None)
+        if needs is None:
+            raise PluginError(
+                f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "
+                "needs = (Embedder,) or (Decoder,), or () for neither"
+            )
         for face in missing_faces(needs, encoder):
             able = [
                 plugin.name for plugin in registry.plugins("encoders") if not missing_faces((face,), plugin.factory)

@@ -15,7 +15,6 @@ import typing
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
@@ -27,9 +26,7 @@ from grbench.errors import PluginError, SuiteError
 Factory = Callable[..., Any]
 
 # Numbers are finite, because options end in JSON; any name but a private one may be an option's.
-_STRICT = pydantic.ConfigDict(
-    strict=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
-)
+_STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
 
 
@@ -97,15 +94,6 @@ def json_schema(factory: Factory) -> dict[str, Any]:
     return options_model(factory).model_json_schema()
 
 
-def path_options(factory: Factory) -> frozenset[str]:
-    """The options that say where something lies: those annotated Path, or Path | None."""
-    return frozenset(
-        name
-        for name, (annotation, _) in _signature(factory).items()
-        if Path in (annotation, *typing.get_args(annotation))
-    )
-
-
 def type_name(annotation: Any) -> str:
     """An annotation in a line: `int > 0`, `fp32 | bf16`, `list[str]`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -138,15 +126,18 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
     for name in options:
         if name not in model.model_fields:
             raise SuiteError(f"{where}.{name}: unknown option; {suggestion(str(name), model.model_fields)}")
+    signature = _signature(factory)
+    defaults = {name: default for name, (_, default) in signature.items() if default is not inspect.Parameter.empty}
     try:
-        # By way of JSON, where strictness means what a YAML file can say: a list is a tuple, a string a path.
-        return model.model_validate_json(to_json(dict(options), inf_nan_mode="constants"))
+        # By way of JSON, where strictness means what a YAML file can say: a list is a tuple, a string a path. Defaults
+        # go the same way, so that leaving 0 out and writing 0 give the same value.
+        return model.model_validate_json(to_json({**defaults, **options}, inf_nan_mode="constants"))
     except PydanticSerializationError as error:
         raise SuiteError(f"{where}: only text, numbers, true, false, null, lists and mappings: {error}") from error
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
-        annotation, _ = _signature(factory)[name]
+        annotation, _ = signature[name]
         if name not in options and problem["type"] != "missing":
             raise PluginError(
                 f"{_title(factory)}: the default of option {name} does not fit its annotation {type_name(annotation)}"

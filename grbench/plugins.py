@@ -14,7 +14,7 @@ import pluggy
 
 from grbench import hookspecs
 from grbench.errors import PluginError
-from grbench.options import Factory, bound_values, resolve, suggestion
+from grbench.options import Factory, bound_values, options_model, resolve, suggestion
 
 if TYPE_CHECKING:
     import click
@@ -226,6 +226,7 @@ def _import(target: Factory | str) -> Factory:
     factory = pkgutil.resolve_name(target) if isinstance(target, str) else target
     if not callable(factory):
         raise PluginError(f"{target} cannot be called")
+    options_model(factory)  # a signature that cannot hold options is as broken as a module that is not there
     return cast(Factory, factory)
 
 

@@ -63,7 +63,11 @@ def suite_schema(registry: Registry) -> Schema:
         **defaults,
     }
     metric = component("metrics", installed("metrics"))
-    with_cutoff = {"type": "string", "pattern": f"^({'|'.join(registry.names('metrics'))})@[1-9][0-9]*$"}
+    for name, choice in zip(installed("metrics"), definitions["metrics"]["oneOf"][1:], strict=True):
+        # `ndcg@10` says k, in a mapping's name too.
+        choice["properties"]["name"] = {"type": "string", "pattern": f"^{name}(@[1-9][0-9]*)?$"}
+        choice["required"] = ["name"]
+    with_cutoff = {"type": "string", "pattern": f"^({'|'.join(installed('metrics'))})@[1-9][0-9]*$"}
     definitions["metrics"]["oneOf"].append(with_cutoff)
     properties: Schema = {
         "suite": {"type": "string", "pattern": r"^\w[\w.-]*$", "description": "names the folder of its results"},

@@ -1,0 +1,536 @@
+"""A suite file becomes cells, or one message that says where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from demo_plugins import TrainingOptions, demo_registry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grbench import method
+from grbench.errors import GRBenchError, PluginError, SuiteError
+from grbench.grid import expand, inherit, merge
+from grbench.plugins import Registry
+from grbench.schema import suite_schema
+from grbench.suite import Cell, Component, load_suite
+from grbench.suite_file import parse_yaml
+
+SUITES = sorted((Path(__file__).parent.parent / "suites").glob("*.yaml"))
+
+SUITE = """
+suite: demo
+title: A demonstration
+dataset: {{name: table, size: 10}}
+protocol: leave_last_out
+metrics: [hits@10]
+seeds: [0, 1]
+defaults: {{training: {{batch_size: 64}}}}
+methods: {methods}
+"""
+METHODS = """
+  a: {encoder: dense, loss: contrastive}
+  b: {encoder: generative, loss: [{name: next_code}], retriever: {name: beam, beams: 3}}
+"""
+
+
+def write_suite(tmp_path, text="", methods=METHODS):
+    path = tmp_path / "x.yaml"
+    path.write_text(text or SUITE.format(methods=methods))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def demo_training(monkeypatch):
+    monkeypatch.setattr(method, "training_options", lambda: TrainingOptions)
+
+
+def cells(tmp_path, methods=METHODS, overrides=(), **chosen):
+    return load_suite(write_suite(tmp_path, methods=methods), overrides).cells(demo_registry(), **chosen)
+
+
+def failure(tmp_path, methods=METHODS, overrides=(), text=""):
+    """The message, without the file's name that it must start with."""
+    path = write_suite(tmp_path, text, methods)
+    with pytest.raises(GRBenchError) as raised:
+        load_suite(path, overrides).cells(demo_registry())
+    message = str(raised.value)
+    assert message.startswith((f"{path}:", "--set "))
+    assert "\n" not in message
+    return message.removeprefix(f"{path}:").strip()
+
+
+# --- cells
+
+
+def test_cells_are_methods_by_seeds_all_methods_first(tmp_path):
+    found = cells(tmp_path)
+    assert [(cell.method.name, cell.seed) for cell in found] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    a, b = found[0], found[1]
+    assert a.suite == "demo"
+    assert a.dataset == Component("table", {"path": "data/demo", "size": 10})
+    assert a.protocol.name == "leave_last_out"
+    assert a.protocol.options["min_events"] == 3
+    assert a.metrics == (Component("hits", {"k": 10, "alpha": 1.0}),)
+    assert a.method.tokenizer == Component("ids", {})
+    assert a.method.encoder == Component("dense", {"width": 32, "dropout": 0.0, "norm": "layer"})
+    assert a.method.losses == ((Component("contrastive", {"temperature": 0.05, "negatives": {"uniform": 128}}), 1.0),)
+    assert a.method.retriever == Component("exact", {})
+    assert a.method.optimizer == Component("adam", {"lr": 0.001})
+    assert a.method.training["epochs"] == 10
+    assert a.method.training["batch_size"] == 64
+    assert b.method.retriever == Component("beam", {"beams": 3})
+    assert all(cell.error is None for cell in found)
+
+
+def test_a_method_without_a_loss_is_not_trained(tmp_path):
+    (cell,) = cells(tmp_path, "{floor: {encoder: dense}}", seeds=1)
+    assert (cell.method.losses, cell.method.optimizer, cell.method.training) == ((), None, {})
+
+
+def test_several_losses_carry_weights(tmp_path):
+    text = "{a: {encoder: dense, loss: [contrastive, {name: contrastive, temperature: 1, weight: 0.02}]}}"
+    (cell,) = cells(tmp_path, text, seeds=1)
+    assert [(loss.options["temperature"], weight) for loss, weight in cell.method.losses] == [(0.05, 1.0), (1.0, 0.02)]
+
+
+def test_filters_and_trackers(tmp_path):
+    text = "{a: {encoder: dense, filters: [history, cold, history], trackers: [log, {name: log, every: 5}]}}"
+    (cell,) = cells(tmp_path, text, seeds=1)
+    assert cell.method.filters == ("cold", "history")
+    assert [tracker.options for tracker in cell.method.trackers] == [{"every": 1}, {"every": 5}]
+
+
+def test_a_metric_may_have_a_cutoff_in_its_name_and_further_options(tmp_path):
+    chosen = ["metrics=[hits@5, {name: hits, k: 10, alpha: 2.5}, {name: hits@10, alpha: 1}]"]
+    assert [metric.options for metric in cells(tmp_path, overrides=chosen)[0].metrics] == [
+        {"k": 5, "alpha": 1.0},
+        {"k": 10, "alpha": 2.5},
+        {"k": 10, "alpha": 1.0},
+    ]
+
+
+def test_only_and_seeds_choose(tmp_path):
+    methods = "{a: {encoder: dense}, w: {extends: a, grid: {encoder.width: [8, 16]}}}"
+    named = [(cell.method.name, cell.seed) for cell in cells(tmp_path, methods, only=["w"], seeds=1)]
+    assert named == [("w[width=8]", 0), ("w[width=16]", 0)]
+    assert [cell.method.name for cell in cells(tmp_path, methods, only=["w[width=16]", "a"], seeds=1)] == [
+        "a",
+        "w[width=16]",
+    ]
+    with pytest.raises(SuiteError, match=r"there is no method 'v'; did you mean|there are: a, w"):
+        cells(tmp_path, methods, only=["v"])
+    with pytest.raises(SuiteError, match="seeds: the suite names 2, so 3 of them cannot be run"):
+        cells(tmp_path, methods, seeds=3)
+
+
+def test_a_cell_goes_through_json_and_comes_back(tmp_path):
+    for cell in cells(tmp_path):
+        assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
+
+
+# --- broken and ill-fitting plug-ins
+
+
+def test_a_broken_plug_in_breaks_the_cells_that_name_it(tmp_path):
+    a, broken = cells(tmp_path, "{a: {encoder: dense}, b: {encoder: {name: lost, depth: 3}}}", seeds=1)
+    assert a.error is None
+    assert broken.error.startswith(f"{tmp_path / 'x.yaml'}: methods.b.encoder: encoder 'lost' of demo-plugins 1.2")
+    assert broken.method.encoder == Component("lost", {"depth": 3})
+    assert Cell.from_json(json.loads(json.dumps(broken.to_json()))) == broken
+
+
+def test_a_face_that_nobody_shows_is_reported_with_those_who_do(tmp_path):
+    assert failure(tmp_path, "{a: {encoder: dense, loss: next_code}}") == (
+        "methods.a: loss 'next_code' calls Decoder (code_logits, start, step), which encoder 'dense' does not show; "
+        "encoders that do: generative"
+    )
+    assert "retriever 'exact' calls Embedder (embed, embed_histories, embed_items)" in failure(
+        tmp_path, "{a: {encoder: generative, loss: next_code}}"
+    )
+
+
+def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypatch):
+    monkeypatch.delattr("demo_plugins.NextCode.needs")
+    assert failure(tmp_path).startswith("methods.b: loss 'next_code' does not say what it calls of an encoder")
+
+
+# --- extends, defaults, grid
+
+
+def test_merging_a_part_that_names_another_plug_in_replaces_it():
+    base = {"encoder": {"name": "hstu", "width": 64}, "loss": "bce", "training": {"epochs": 4, "precision": "bf16"}}
+    assert merge(base, {"encoder": {"width": 8}})["encoder"] == {"name": "hstu", "width": 8}
+    assert merge(base, {"encoder": {"name": "hstu", "blocks": 2}})["encoder"] == {
+        "name": "hstu",
+        "width": 64,
+        "blocks": 2,
+    }
+    assert merge(base, {"encoder": {"name": "gru", "blocks": 2}})["encoder"] == {"name": "gru", "blocks": 2}
+    assert merge(base, {"encoder": "gru"})["encoder"] == {"name": "gru"}
+    assert merge(base, {"loss": {"weight": 2}})["loss"] == {"name": "bce", "weight": 2}
+    assert merge(base, {"loss": None})["loss"] is None
+    assert merge(base, {"loss": [{"name": "bce"}]})["loss"] == [{"name": "bce"}]
+    assert merge(base, {"training": {"epochs": 5}})["training"] == {"epochs": 5, "precision": "bf16"}
+    assert merge({"loss": {"name": "i", "negatives": {"uniform": 1}}}, {"loss": {"negatives": {"batch": 2}}})[
+        "loss"
+    ] == {
+        "name": "i",
+        "negatives": {"uniform": 1, "batch": 2},
+    }
+
+
+def test_a_chain_of_extends_ends_in_the_defaults():
+    methods = {"c": {"extends": "b", "encoder": {"width": 3}}, "b": {"extends": "a"}, "a": {"encoder": "hstu"}}
+    complete = inherit(methods, {"optimizer": "adam", "encoder": {"norm": "rms"}}, "x")
+    assert complete["c"] == {"optimizer": "adam", "encoder": {"norm": "rms", "name": "hstu", "width": 3}}
+    assert complete["b"] == complete["a"]
+
+
+def test_extends_in_a_circle_and_of_nobody(tmp_path):
+    circle = "{a: {extends: c}, b: {extends: a}, c: {extends: b}}"
+    assert failure(tmp_path, circle) == "methods.b.extends: goes round in a circle: a -> c -> b -> a"
+    assert failure(tmp_path, "{a: {extends: a}}").endswith("goes round in a circle: a -> a")
+    assert failure(tmp_path, "{abc: {encoder: dense}, b: {extends: abd}}") == (
+        "methods.b.extends: unknown method 'abd'; did you mean abc?"
+    )
+
+
+def test_a_grid_is_named_by_what_differs():
+    method_keys = {"encoder": "hstu", "grid": {"encoder.width": [64, 128], "encoder.blocks": [2]}}
+    assert expand("wider", method_keys, "x") == {
+        "wider[width=64,blocks=2]": {"encoder": {"name": "hstu", "width": 64, "blocks": 2}},
+        "wider[width=128,blocks=2]": {"encoder": {"name": "hstu", "width": 128, "blocks": 2}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("grid", "name"),
+    [
+        ({"encoder.dropout": [0.1], "training.dropout": [0.2]}, "m[encoder.dropout=0.1,training.dropout=0.2]"),
+        ({"encoder.name": ["gru"], "loss.name": ["bce"]}, "m[encoder=gru,loss=bce]"),
+        ({"encoder": [{"name": "gru", "width": 2}]}, "m[encoder=gru(width=2)]"),
+        ({"loss.negatives": [{"uniform": 1}], "filters": [["cold"]]}, 'm[negatives={"uniform":1},filters=["cold"]]'),
+        ({"encoder.bias": [True], "encoder.path": [None]}, "m[bias=true,path=null]"),
+        ({"loss.0.weight": [2], "loss.1.weight": [3]}, "m[0.weight=2,1.weight=3]"),
+    ],
+)
+def test_labels_are_the_shortest_that_tell_keys_apart(grid, name):
+    assert list(
+        expand("m", {"encoder": "hstu", "loss": [{}, {}] if "loss.0.weight" in grid else "i", "grid": grid}, "x")
+    ) == [name]
+
+
+def test_a_grid_over_plug_ins_does_not_mix_their_options():
+    keys = {"encoder": {"name": "hstu", "heads": 2}, "grid": {"encoder.width": [8], "encoder.name": ["hstu", "gru"]}}
+    assert [cell["encoder"] for cell in expand("m", keys, "x").values()] == [
+        {"name": "hstu", "heads": 2, "width": 8},
+        {"name": "gru", "width": 8},
+    ]
+
+
+def test_a_grid_is_inherited_and_its_points_share_nothing(tmp_path):
+    methods = "{a: {encoder: dense, grid: {encoder.width: [8, 16]}}, b: {extends: a, encoder: {dropout: 0.5}}}"
+    found = cells(tmp_path, methods, seeds=1)
+    assert [cell.method.name for cell in found] == ["a[width=8]", "a[width=16]", "b[width=8]", "b[width=16]"]
+    assert [cell.method.encoder.options["width"] for cell in found] == [8, 16, 8, 16]
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["encoder.a", "encoder.b", "loss.a", "training.c"]), st.sets(st.integers(), max_size=3)
+    )
+)
+def test_a_grid_has_a_cell_a_point_each_with_its_own_name(grid):
+    points = 1
+    for values in grid.values():
+        points *= len(values)
+    keys = {"encoder": "e", "loss": "l", "grid": {key: list(values) for key, values in grid.items()}}
+    if points and grid:
+        assert len(expand("m", keys, "x")) == points
+    else:
+        with pytest.raises(SuiteError):
+            expand("m", keys, "x")
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            "{a: {encoder: {name: dense, widht: 1}}}",
+            "methods.a.encoder.widht: unknown option; did you mean width?",
+        ),
+        ("{a: {encoder: dens}}", "methods.a.encoder: unknown encoder 'dens'; did you mean dense?"),
+        ("{a: {encodr: dense}}", "methods.a: unknown key 'encodr'; did you mean encoder?"),
+        ("{a: {loss: contrastive}}", "methods.a.encoder: is missing"),
+        ("{a: {encoder: {width: 3}}}", "methods.a.encoder.name: should be the name of a plug-in"),
+        ("{a: {encoder: [dense]}}", "methods.a.encoder: should be a name or a mapping with a name"),
+        ("{a: {encoder: {name: dense, width: 0}}}", "methods.a.encoder.width: should be greater than 0, got 0"),
+        (
+            '{a: {encoder: dense, loss: contrastive, optimizer: {lr: "1e-3"}}}',
+            'methods.a.optimizer.lr: should be a valid number, got "1e-3"',
+        ),
+        (
+            "{a: {encoder: dense, loss: {name: contrastive, weight: 0}}}",
+            "methods.a.loss.weight: should be greater than 0, got 0",
+        ),
+        (
+            "{a: {encoder: dense, loss: [contrastive, bcee]}}",
+            "methods.a.loss.1: unknown loss 'bcee'; there are: contrastive, next_code",
+        ),
+        ("{a: {encoder: dense, filters: history}}", 'methods.a.filters: should be a list, got "history"'),
+        (
+            "{a: {encoder: dense, filters: [histry]}}",
+            "methods.a.filters.0: should be 'history' or 'cold', got \"histry\"",
+        ),
+        (
+            "{a: {encoder: dense, training: {epoch: 3}}}",
+            "methods.a.training.epoch: unknown option; did you mean epochs?",
+        ),
+        (
+            "{a: {encoder: dense, training: 3}}",
+            "methods.a.training: should be a mapping of keys such as epochs and batch_size",
+        ),
+        ("{a: {encoder: dense, trackers: log}}", "methods.a.trackers: should be a list"),
+        (
+            "{a: {encoder: dense, grid: {encoder.width: 8}}}",
+            "methods.a.grid.encoder.width: should be a list of values, got 8",
+        ),
+        ("{a: {encoder: dense, grid: []}}", "methods.a.grid: should map keys such as encoder.width to lists of values"),
+        (
+            "{a: {encoder: dense, grid: {encoder.widht: [8]}}}",
+            "methods.a[widht=8].encoder.widht: unknown option; did you mean width?",
+        ),
+        (
+            "{a: {encoder: dense, grid: {encodr.width: [8]}}}",
+            "methods.a[width=8]: unknown key 'encodr'; did you mean encoder?",
+        ),
+        (
+            "{a: {encoder: dense, grid: {encoder.width: [8, 8]}}}",
+            "methods.a.grid: two cells are called a[width=8]; give each value once",
+        ),
+        (
+            "{a: {encoder: dense, grid: {encoder.width: [8, -1]}}}",
+            "methods.a[width=-1].encoder.width: should be greater than 0, got -1",
+        ),
+        (
+            "{a: {encoder: dense, filters: [cold], grid: {filters.x: [8]}}}",
+            "methods.a.grid.filters.x: there is no 'x' to set in a list of 1",
+        ),
+        ("{a: dense}", "methods.a: should be a mapping of keys such as encoder and loss"),
+        ("{a.b: {encoder: dense}}", "methods: 'a.b' is no name"),
+        ("{}", "methods: should be a mapping of names to methods"),
+        ("[a]", "methods: should be a mapping of names to methods"),
+        (
+            "{a: {encoder: dense, loss: contrastive, training: {validate_every: 1, select: hits@1}}}",
+            "methods.a.training.select: no metric of this suite is called 'hits@1'; did you mean hits@10?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_method_is_named_with_its_place(tmp_path, methods, message):
+    assert message in failure(tmp_path, methods)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("suite=a/b", "suite: should be a name"),
+        ("suite=null", "suite: is missing"),
+        ("title=3", "title: should be text"),
+        ("dataset=tabel", "dataset: unknown dataset 'tabel'; did you mean table?"),
+        ("dataset.sise=3", "dataset.sise: unknown option; did you mean size?"),
+        ("protocol=leave_one_out", "protocol: unknown protocol 'leave_one_out'; did you mean leave_last_out?"),
+        ("protocol.min_event=3", "protocol.min_event: unknown option; did you mean min_events?"),
+        ("metrics=[]", "metrics: should be a list such as"),
+        ("metrics=hits@10", "metrics: should be a list such as"),
+        ("metrics=[hit@10]", "metrics.0: unknown metric 'hit'; did you mean hits?"),
+        ("metrics=[hits]", "metrics.0.k: must be given (int)"),
+        ("metrics=[hits@ten]", "metrics.0: hits@ten: should be a metric and one length of list, such as ndcg@10"),
+        ("metrics=[hits@0]", "such as ndcg@10"),
+        ("metrics=[{name: hits, k: 0}]", "metrics.0: k: should be at least 1"),
+        ("metrics=[hits@10, {name: hits, k: 10}]", "metrics.1: hits@10 is there already, as metrics.0"),
+        ("seeds=3", "seeds: should be a list of whole numbers"),
+        ("seeds=[]", "seeds: should be a list of whole numbers"),
+        ("seeds=[0, true]", "seeds: should be a list of whole numbers"),
+        ("seeds=[0, -1]", "seeds: should be a list of whole numbers"),
+        ("seeds=[1, 2, 1]", "seeds: names a seed twice"),
+        ("baseline=c", "baseline: there is no method 'c'"),
+        ("defaults.training.epoch=3", "defaults.training.epoch: unknown option; did you mean epochs?"),
+        ("defaults.grid=3", "defaults: unknown key 'grid'"),
+        ("methods=null", "methods: is missing"),
+    ],
+)
+def test_a_mistake_in_the_suite_is_named_with_its_place(tmp_path, override, message):
+    assert message in failure(tmp_path, overrides=[override])
+
+
+def test_a_baseline_names_a_cell_of_a_grid(tmp_path):
+    text = SUITE.format(methods="{a: {encoder: dense, grid: {encoder.width: [8, 16]}}}")
+    assert load_suite(write_suite(tmp_path, text + "baseline: a[width=8]\n")).baseline == "a[width=8]"
+    assert "baseline: there is no method 'a'; there are: a[width=16], a[width=8]" in failure(
+        tmp_path, text=text + "baseline: a\n"
+    )
+
+
+# --- --set
+
+
+@pytest.mark.parametrize(
+    ("override", "found", "value"),
+    [
+        ("dataset.path=over/there", lambda cell: cell.dataset.options["path"], "over/there"),
+        ("dataset=table", lambda cell: cell.dataset.options["size"], 10),
+        ("methods.a.encoder.width=128", lambda cell: cell.method.encoder.options["width"], 128),
+        ("methods.a.encoder={name: dense, width: 7}", lambda cell: cell.method.encoder.options["width"], 7),
+        (
+            "methods.a.loss.negatives.uniform=3",
+            lambda cell: cell.method.losses[0][0].options["negatives"],
+            {"uniform": 3},
+        ),
+        ("defaults.training.epochs=1", lambda cell: cell.method.training["epochs"], 1),
+        ("defaults.optimizer.lr=1e-4", lambda cell: cell.method.optimizer.options["lr"], 1e-4),
+        ("seeds=[5]", lambda cell: cell.seed, 5),
+        ("metrics.0=hits@3", lambda cell: cell.metrics[0].options["k"], 3),
+        ("protocol.wanted=", lambda cell: cell.protocol.options["wanted"], None),
+        ("methods.a.encoder.norm=rms", lambda cell: cell.method.encoder.options["norm"], "rms"),
+        ("protocol.wanted=a=b", lambda cell: cell.protocol.options["wanted"], "a=b"),
+    ],
+)
+def test_set_changes_one_value(tmp_path, override, found, value):
+    assert found(cells(tmp_path, overrides=[override])[0]) == value
+
+
+def test_set_naming_another_plug_in_drops_the_options_of_the_one_before(tmp_path):
+    overrides = ["methods.b.retriever.name=exact", "methods.b.encoder.name=dense", "methods.b.loss=contrastive"]
+    assert cells(tmp_path, overrides=overrides)[1].method.retriever == Component("exact", {})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("datset.path=x", "--set datset.path=x: unknown key 'datset'; did you mean dataset?"),
+        ("methods.c.encoder.width=1", "--set methods.c.encoder.width=1: unknown method 'c'; there are: a, b"),
+        ("seeds", "--set seeds: should be key=value, such as dataset.path=DIR"),
+        ("=1", "--set =1: should be key=value"),
+        ("seeds=[1", "--set seeds=[1:1: while parsing a flow sequence"),
+        ("seeds.7=1", "--set seeds.7=1: there is no '7' to set in a list of 2, counted from 0"),
+        ("seeds.0.x=1", "--set seeds.0.x=1: there is no 'x' to set in 0"),
+        ("dataset..x=1", "--set dataset..x=1: there is no '' to set in a mapping"),
+    ],
+)
+def test_a_set_that_leads_nowhere_says_so(tmp_path, override, message):
+    assert message in failure(tmp_path, overrides=[override])
+
+
+# --- the file
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"# nothing but this\n", "is empty"),
+        (b"- 1\n", "should be a mapping of keys such as suite and methods, not a list"),
+        (b"just text", 'should be a mapping of keys such as suite and methods, not "just text"'),
+        (b"\x89PNG\r\n\x1a\n\xff", "is not a text file in UTF-8"),
+        (b"suite: a\x00", "is not a text file"),
+        (b"a: 1\nmethods:\n  x: {}\n  y: {}\n  x: {}\n", "5: 'x' stands here again, after line 3"),
+        (b"a: [1\nb: 2\n", "2: while parsing a flow sequence"),
+        (b"a: &a [*a]", "holds something else than text, numbers, lists and mappings"),
+        (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        (b"suit: x\n", "unknown key 'suit'; did you mean suite?"),
+    ],
+)
+def test_a_file_that_is_no_suite_gets_one_message(tmp_path, content, message):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SuiteError) as raised:
+        load_suite(path)
+    assert str(raised.value).startswith(f"{path}:")
+    assert message in str(raised.value)
+
+
+def test_a_file_that_is_not_there_or_a_folder(tmp_path):
+    with pytest.raises(SuiteError, match=r"x\.yaml: there is no such file"):
+        load_suite(tmp_path / "x.yaml")
+    with pytest.raises(SuiteError, match="cannot be read: Is a directory"):
+        load_suite(tmp_path)
+
+
+def test_yaml_is_read_as_version_1_2():
+    text = "[1e-3, -2.5E+3, .5, 1., 010, 0x1F, 0o17, no, on, 2025-05-31, 12:30, 1_000, '1e-3', ~, true, 1e, +7]"
+    assert parse_yaml(text, "x") == [
+        *(0.001, -2500.0, 0.5, 1.0, 10, 31, 15, "no", "on", "2025-05-31", "12:30", "1_000", "1e-3", None, True, "1e", 7)
+    ]
+
+
+def test_anchors_are_copies_and_merge_keys_may_repeat_a_key():
+    parsed = parse_yaml("a: {b: &b {<<: &c {p: 1}, p: 2}}\nd: {<<: *b, q: 3}\ne: *c\n", "x")
+    assert parsed == {"a": {"b": {"p": 2}}, "d": {"p": 2, "q": 3}, "e": {"p": 1}}
+    parsed["e"]["p"] = 5
+    assert parsed["a"]["b"]["p"] == 2
+
+
+@settings(deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_a_number_as_python_prints_it_is_that_number(number):
+    assert parse_yaml(f"- {number!r}", "x") == [number]
+
+
+# --- the schema and the suites that are shipped
+
+
+def references(schema):
+    if isinstance(schema, dict):
+        yield from ([schema["$ref"]] if "$ref" in schema else [])
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for value in schema:
+            yield from references(value)
+
+
+def test_the_schema_names_every_plug_in_with_its_options(monkeypatch):
+    monkeypatch.setattr("grbench.schema.training_options", lambda: TrainingOptions)
+    schema = suite_schema(demo_registry())
+    assert json.loads(json.dumps(schema)) == schema
+    assert all(reference.removeprefix("#/$defs/") in schema["$defs"] for reference in references(schema))
+    names, dense, generative, inherited = schema["$defs"]["encoders"]["oneOf"]
+    assert names == {"enum": ["dense", "generative"]}
+    assert dense["properties"]["name"] == {"const": "dense"}
+    assert dense["properties"]["width"]["exclusiveMinimum"] == 0
+    assert dense["required"] == ["name"]
+    assert generative["properties"]["layers"]["default"] == 2
+    assert inherited == {"type": "object", "not": {"required": ["name"]}}
+    assert schema["$defs"]["metrics"]["oneOf"][-1]["pattern"] == "^(hits)@[1-9][0-9]*$"
+    assert schema["$defs"]["metrics"]["oneOf"][1]["properties"]["name"]["pattern"] == "^hits(@[1-9][0-9]*)?$"
+    assert set(schema["properties"]["methods"]["additionalProperties"]["properties"]) == set(method.METHOD_KEYS)
+    assert schema["properties"]["defaults"]["properties"]["training"]["properties"]["epochs"]["default"] == 10
+
+
+@pytest.fixture(scope="session")
+def installed() -> Registry:
+    return Registry.load()
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
+def test_the_shipped_suites_are_right(path, installed, monkeypatch):
+    from grbench.training import TrainingOptions as Real
+
+    monkeypatch.setattr(method, "training_options", lambda: Real)
+    suite = load_suite(path)
+    found = suite.cells(installed)
+    assert suite.name == path.stem
+    assert [cell.error for cell in found] == [None] * len(found)
+    assert suite.baseline in suite.methods
+    assert "most_popular" in {cell.method.encoder.name for cell in found}, "every suite carries the floor"
+
+
+def test_an_unknown_name_refuses_the_suite_whatever_else_is_broken(tmp_path):
+    with pytest.raises(PluginError, match="unknown encoder 'nobody'"):
+        cells(tmp_path, "{a: {encoder: lost}, b: {encoder: nobody}}")
