@@ -20,6 +20,7 @@ from grbench.errors import DataError
 from grbench.options import bind
 from grbench.protocols import Dataset
 from grbench_reference.datasets.interactions import Interactions
+from grbench_reference.datasets.validation import Finding
 
 SHARED = Path(os.environ.get("GRBENCH_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 BEAUTY = SHARED / "amazon_beauty"
@@ -257,6 +258,27 @@ def test_bad_actions(tmp_path: Path, actions: list[str], message: str) -> None:
 
     with pytest.raises(DataError, match=message):
         store_of(path, tmp_path / "cache", action="action", actions=actions)
+
+
+def test_validation(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "log.csv", ROWS)
+
+    assert Interactions(path=str(path), action="action").validate(lambda *_: None) == [
+        Finding("log.csv", "ok", 5, "2 users, 3 items, 5 events, 2 to 3 a user; actions click, view")
+    ]
+    [finding] = Interactions(path=str(path), timestamp="when").validate(lambda *_: None)
+    assert (finding.part, finding.status, finding.rows) == ("log.csv", "problem", None)
+    assert "has no column when" in finding.detail
+
+
+def test_recognises(tmp_path: Path) -> None:
+    assert not Interactions.recognises(tmp_path)
+    write_csv(tmp_path / "log.csv", ROWS)
+    assert Interactions.recognises(tmp_path)
+    assert Interactions.recognises(tmp_path / "log.csv")
+    (tmp_path / "log.json").touch()
+    assert not Interactions.recognises(tmp_path)  # which of the two?
+    assert not Interactions.recognises(tmp_path / "nowhere")
 
 
 def test_missing_path_and_empty_folder(tmp_path: Path) -> None:

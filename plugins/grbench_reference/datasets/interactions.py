@@ -19,7 +19,8 @@ from pydantic import Field
 from grbench.errors import DataError
 from grbench.types import ACTION_MISSING, FIRST_ACTION
 from grbench_reference.datasets.interaction_files import SUFFIXES, Columns, Log, ids_of, read_json, read_table
-from grbench_reference.datasets.parquet_parts import whole_numbers
+from grbench_reference.datasets.parquet_parts import Report, whole_numbers
+from grbench_reference.datasets.validation import Finding
 
 if TYPE_CHECKING:
     from grbench.data.writing import StoreWriter
@@ -63,6 +64,14 @@ class Interactions:
         self._actions = None if actions is None else tuple(actions)
         self._min_events = min_events
 
+    @classmethod
+    def recognises(cls, path: str | Path) -> bool:
+        """Whether `path` is a file of a known kind, or a folder with exactly one (or parquet parts only)."""
+        try:
+            return bool(cls(path=str(path))._source())
+        except DataError:
+            return False
+
     def digest(self) -> str:
         """sha256 over the file's content and the options; raises DataError where the file is missing."""
         source = self._source()
@@ -80,7 +89,7 @@ class Interactions:
         """Pours the log into `writer`; raises DataError naming file, column and row."""
         source = self._source()
         writer.report(source.name, 0, None)
-        log = read_json(source) if source.suffix == ".json" else read_table(source, self._columns)
+        log = self._read(source)
         all_users, log = len(log.lengths), self._keep(log)
         if not len(log.lengths):
             raise DataError(f"{source}: none of its {all_users} users has {self._min_events} event(s) (min_events)")
@@ -100,6 +109,28 @@ class Interactions:
             "events_without_action": int((tokens == ACTION_MISSING).sum()),
         }
         writer.report(source.name, len(items), len(items))
+
+    def validate(self, progress: Report) -> list[Finding]:
+        """Reads the whole log and says what it holds, or what is wrong with it."""
+        source = self._source()
+        progress(source.name, 0, None)
+        try:
+            log = self._read(source)
+            item_ids, items = number_items(log.items)
+            detail = f"{len(log.lengths):,} users, {len(item_ids) - 1:,} items, {len(items):,} events"
+            if len(log.lengths):
+                detail += f", {log.lengths.min():,} to {log.lengths.max():,} a user"
+            detail += "; no times: in file order" if log.times is None else ""
+            if log.actions is not None:
+                where = f"{source}: column {self._columns.action}"
+                detail += f"; actions {', '.join(action_tokens(log.actions, self._actions, where)[0])}"
+        except DataError as error:
+            return [Finding(source.name, "problem", None, str(error))]
+        progress(source.name, len(items), len(items))
+        return [Finding(source.name, "ok", len(items), detail)]
+
+    def _read(self, source: Path) -> Log:
+        return read_json(source) if source.suffix == ".json" else read_table(source, self._columns)
 
     def _keep(self, log: Log) -> Log:
         """Without the users of too few events."""
