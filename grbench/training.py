@@ -1,0 +1,192 @@
+"""The one training loop. It knows encoders, losses and optimizers by their faces only.
+
+Shapes: B users a batch, T history length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from grbench.data.batches import num_training_batches, training_batches
+from grbench.data.split import Split
+from grbench.data.training_data import TrainingData
+from grbench.errors import DataError, SuiteError
+from grbench.measure import Meter
+from grbench.training_options import TrainingOptions
+from grbench.types import Batch
+from grbench.updates import Updates
+from grbench.watching import WARM_UP_STEPS, Pace, Report, Watched, silent
+
+Validate = Callable[[], Mapping[str, float]]
+"""Scores of the encoder as it stands, by metric name, higher being better."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """curve: one row an epoch: epoch, loss and its terms, users_per_second, validation scores where there are any.
+
+    Throughput leaves out validation and the first `warm_up_steps` steps; None where nothing was left to measure.
+    """
+
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    epochs_run: int = 0
+    steps_run: int = 0
+    best_epoch: int | None = None
+    best_score: float | None = None
+    stopped_early: bool = False
+    users_per_second: float | None = None
+    events_per_second: float | None = None
+    warm_up_steps: int = 0
+
+
+class TrainStep(nn.Module):
+    """What is compiled, and wrapped for several devices: a batch in, the losses' weighted terms out."""
+
+    def __init__(self, encoder: nn.Module, losses: Sequence[tuple[nn.Module, float]]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.losses = nn.ModuleList(loss for loss, _ in losses)
+        self.weights = [weight for _, weight in losses]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """-> {term: weighted scalar}; terms of one name add up."""
+        terms: dict[str, Tensor] = {}
+        for loss, weight in zip(self.losses, self.weights, strict=True):
+            for name, value in loss(self.encoder, batch).items():
+                terms[name] = terms.get(name, 0.0) + weight * value
+        return terms
+
+
+def train(
+    encoder: nn.Module,
+    losses: Sequence[tuple[nn.Module, float]],
+    optimizers: Sequence[Optimizer],
+    split: Split,
+    options: TrainingOptions,
+    *,
+    seed: int,
+    device: torch.device | str,
+    report: Report = silent,
+    meter: Meter | None = None,
+    validate: Validate | None = None,
+) -> TrainingResult:
+    """Trains `encoder` in place; with validation it ends in its best state. The same seed gives the same numbers.
+
+    encoder, losses and the optimizers' parameters are on `device` already. Raises DataError where there is nothing to
+    learn from, RunError (epoch and step named) when the loss is no longer a number.
+    """
+    device = torch.device(device)
+    meter = meter or Meter(device)
+    steps = _steps(split.training, options)
+    torch.manual_seed(seed)
+    if device.type == "cpu":
+        # Moments of rows that are seldom met decay to denormal numbers, which a CPU handles a hundred times slower.
+        torch.set_flush_denormal(True)
+    step_module = TrainStep(encoder, losses)
+    run_step = torch.compile(step_module) if options.compile else step_module
+    batches_of = partial(
+        training_batches,
+        split.training,
+        history_length=int(encoder.history_length),  # type: ignore[arg-type]
+        batch_size=options.batch_size,
+        workers=options.workers,
+        pin_memory=device.type == "cuda",
+    )
+    updates = Updates(step_module, optimizers, options, steps, device)
+    best = _Best(options)
+    pace = Pace(min(WARM_UP_STEPS, steps * options.epochs // 10), device)
+    curve: list[dict[str, Any]] = []
+
+    for epoch in range(1, options.epochs + 1):
+        step_module.train()
+        watched = Watched(epoch, options.epochs, steps, pace=pace, report=report)
+        with meter.phase("train") as phase:
+            pace.resume()
+            for step, batch in enumerate(batches_of(seed=seed, epoch=epoch), start=1):
+                with torch.autocast(device.type, **_autocast(options)):
+                    terms = run_step(batch.to(device, non_blocking=True))
+                    loss = _sum(terms)
+                updates.learn(loss, step, steps)
+                watched.step(step, batch, loss, terms)
+            curve.append({"epoch": epoch, **watched.finish()})
+            pace.pause()
+            phase.note(**pace.figures())
+        if validate is not None and options.validate_every and epoch % options.validate_every == 0:
+            step_module.eval()
+            with meter.phase("validate"), torch.no_grad():
+                scores = dict(validate())
+            curve[-1].update(scores)
+            report("validate", epoch=epoch, epochs=options.epochs, **scores)
+            best.see(epoch, scores, encoder)
+            if best.is_stale():
+                break
+
+    best.restore(encoder)
+    step_module.eval()
+    return TrainingResult(
+        curve=curve,
+        epochs_run=len(curve),
+        steps_run=len(curve) * steps,
+        best_epoch=best.epoch,
+        best_score=best.score,
+        stopped_early=len(curve) < options.epochs,
+        **pace.figures(),
+    )
+
+
+def _steps(data: TrainingData, options: TrainingOptions) -> int:
+    steps = num_training_batches(data, options.batch_size)
+    if not steps:
+        raise DataError(
+            f"nothing to train on: none of the {len(data.users)} training users has two events, one to learn from and "
+            "one to learn; check the dataset and the protocol"
+        )
+    return steps
+
+
+def _autocast(options: TrainingOptions) -> dict[str, Any]:
+    if options.precision == "fp32":
+        return {"enabled": False}
+    return {"dtype": torch.bfloat16 if options.precision == "bf16" else torch.float16}
+
+
+def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+class _Best:
+    """The state with the best validation score, kept on the host."""
+
+    def __init__(self, options: TrainingOptions) -> None:
+        self.options = options
+        self.epoch: int | None = None
+        self.score: float | None = None
+        self._state: dict[str, Tensor] = {}
+        self._since = 0
+
+    def see(self, epoch: int, scores: Mapping[str, float], encoder: nn.Module) -> None:
+        """Keeps the encoder's state if its score is the best so far; the first of equals stays."""
+        if self.options.select not in scores:
+            raise SuiteError(
+                f"training.select: no metric {self.options.select!r} is validated; there are {', '.join(scores)}"
+            )
+        score = scores[self.options.select]
+        self._since += 1
+        if self.score is None or score > self.score:
+            self.epoch, self.score, self._since = epoch, score, 0
+            self._state = {name: value.to("cpu", copy=True) for name, value in encoder.state_dict().items()}
+
+    def is_stale(self) -> bool:
+        return self.options.patience is not None and self._since >= self.options.patience
+
+    def restore(self, encoder: nn.Module) -> None:
+        """Puts the best state back; leaves the last one where nothing was validated."""
+        if self._state:
+            encoder.load_state_dict(self._state)

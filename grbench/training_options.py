@@ -1,0 +1,46 @@
+"""The keys of a method's `training:` section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How long, how large, how precise.
+
+    Args:
+        epochs: passes over the training users.
+        batch_size: users a step.
+        precision: fp32, or bf16 / fp16 by autocast; losses, tables and optimizer states stay fp32.
+        accumulate: batches whose gradients are averaged before an update.
+        clip_norm: largest gradient norm; null = not clipped.
+        compile: torch.compile the training step.
+        schedule: of the learning rate after the warm-up: constant, or down to `final_rate` by a cosine or a line.
+        final_rate: share of the learning rate that a schedule ends with.
+        warmup_steps: updates over which the learning rate rises from zero.
+        workers: threads that read batches ahead.
+        validate_every: epochs between validations; 0 = none, and the last state is kept.
+        select: the metric whose best state is kept.
+        patience: validations without a better score before training stops; null = it goes on.
+    """
+
+    epochs: Count = 10
+    batch_size: Count = 512
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: Count = 1
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    compile: bool = False
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_steps: Natural = 0
+    workers: Natural = 1
+    validate_every: Natural = 0
+    select: str = "ndcg@10"
+    patience: Count | None = None

@@ -1,0 +1,193 @@
+"""The paper's baseline encoder (section 4.1): a causal Transformer over the user token and the history's events.
+
+Shapes: B users, T history length, N items, P tokens, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
+from grbench.types import FIRST_ACTION, Batch, Codes
+from grbench_reference.blocks import Activation, Block, Norm, Rotary, normalisation
+from grbench_reference.features import TABLE_SPREAD, Table
+from grbench_reference.kernels import Dropout
+from grbench_reference.layout import Layout, lay_out
+from grbench_reference.towers import Names, Pooling, item_tower, user_tower
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class CausalTransformer(nn.Module):
+    """User token, then one token an event, through causal Transformer blocks; items by the same feature fusion.
+
+    Differs from the paper's released code where that is faulty: the user token never falls off at full length, padding
+    never moves a position, item vectors are not cut at zero, cold items keep their features.
+
+    Args:
+        width: of tokens, blocks and the vectors that are compared (paper: 32).
+        blocks: how many (paper: 1).
+        heads: of each block's attention (paper: 1).
+        dropout: of block outputs and feed-forward layers (paper: 0.2).
+        attention_dropout: of attention weights; null = as dropout.
+        embedding_dropout: of the tokens that enter the first block; null = as dropout.
+        history_length: newest events read (paper: 100, 101 tokens with the user's).
+        feed_forward: hidden width of the feed-forward layers, in widths (released code: 1).
+        activation: of the feed-forward layers.
+        norm: kind of normalisation.
+        norm_placement: before each layer, or after its residual (released code: after).
+        positions: learned = a vector a place, counted from the oldest event; learned_from_end = counted back from the
+            newest; rotary = turns queries and keys; none.
+        user_token: put the user's token first.
+        actions: add each event's action to its token (paper, equation 2).
+        item_features: categorical item fields: true = all the dataset has, false = none, or their names.
+        user_features: categorical user fields, likewise.
+        embeddings: content embeddings: all = those the dataset option names, none, or their names.
+        id_width: width of the item id's table; null = width, 0 = no id.
+        field_width: width of each categorical field's rows; null = width.
+        pooling: of the values of a multi-value field.
+        fusion_layers: layers of the MLP that fuses a token's parts; its output is linear.
+        id_dropout: share of items whose id is hidden in a training step, so that unseen items can be served.
+        field_dropout: share of categorical values hidden in a training step.
+        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
+        similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
+        input_scale: item vectors enter the first block times this; null = the square root of width, as the released
+            code does.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        codes: Codes,  # noqa: ARG002 - an encoder of items as such
+        *,
+        width: Count = 32,
+        blocks: Count = 1,
+        heads: Count = 1,
+        dropout: Share = 0.2,
+        attention_dropout: Share | None = None,
+        embedding_dropout: Share | None = None,
+        history_length: Count = 100,
+        feed_forward: Annotated[float, Field(gt=0)] = 1.0,
+        activation: Activation = "relu",
+        norm: Norm = "layernorm",
+        norm_placement: Literal["pre", "post"] = "post",
+        positions: Literal["learned", "learned_from_end", "rotary", "none"] = "learned",
+        user_token: bool = True,
+        actions: bool = True,
+        item_features: Names = True,
+        user_features: Names = True,
+        embeddings: Literal["all", "none"] | list[str | int] = "all",
+        id_width: Annotated[int, Field(ge=0)] | None = None,
+        field_width: Count | None = None,
+        pooling: Pooling = "mean",
+        fusion_layers: Count = 2,
+        id_dropout: Share = 0.0,
+        field_dropout: Share = 0.0,
+        sparse: bool = False,
+        similarity: Literal["dot", "cosine"] = "dot",
+        input_scale: Annotated[float, Field(gt=0)] | None = None,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise SuiteError(f"encoder.heads: {heads} heads cannot share a width of {width}; it must be a multiple")
+        if positions == "rotary" and width // heads % 2:
+            raise SuiteError(f"encoder.positions: rotary needs an even width a head; {width} / {heads} is odd")
+        self.history_length, self.width = history_length, width
+        self.user_token, self.positions, self.cosine = user_token, positions, similarity == "cosine"
+        self.input_scale = width**0.5 if input_scale is None else input_scale
+        self.items = item_tower(
+            data,
+            width=width,
+            fields=item_features,
+            embeddings=embeddings,
+            id_width=id_width,
+            field_width=field_width,
+            pooling=pooling,
+            layers=fusion_layers,
+            id_dropout=id_dropout,
+            field_dropout=field_dropout,
+            sparse=sparse,
+        )
+        if user_token:
+            self.anyone = nn.Parameter(torch.empty(width).normal_(std=TABLE_SPREAD))
+            self.users = user_tower(
+                data,
+                width=width,
+                fields=user_features,
+                field_width=field_width,
+                pooling=pooling,
+                layers=fusion_layers,
+                field_dropout=field_dropout,
+                sparse=sparse,
+            )
+        length = history_length + int(user_token)
+        self.actions = Table(len(data.catalogue.actions) + FIRST_ACTION, width) if actions else None
+        self.places = nn.Embedding(length, width) if positions.startswith("learned") else None
+        if self.places is not None:
+            nn.init.normal_(self.places.weight, std=TABLE_SPREAD)
+        self.dropout = Dropout(dropout if embedding_dropout is None else embedding_dropout)
+        rotary = Rotary(width // heads, length) if positions == "rotary" else None
+        self.blocks = nn.ModuleList(
+            Block(
+                width,
+                heads,
+                hidden=max(1, round(feed_forward * width)),
+                activation=activation,
+                norm_kind=norm,
+                placement=norm_placement,
+                dropout=dropout,
+                attention_dropout=dropout if attention_dropout is None else attention_dropout,
+                rotary=rotary,
+            )
+            for _ in range(blocks)
+        )
+        self.last_norm = normalisation(norm, width)
+
+    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
+        layout = lay_out(batch, user_token=self.user_token)
+        events, vectors = self.items.each_once(layout.take(batch.items), items)
+        return layout.give_back(self._normalise(self._encode(batch, layout, events))), self._normalise(vectors)
+
+    def embed_histories(self, batch: Batch) -> Tensor:
+        """-> [B, D], the state after the newest event: the user token's where there is none, zero without one."""
+        layout = lay_out(batch, user_token=self.user_token)
+        (events,) = self.items.each_once(layout.take(batch.items))
+        return self._normalise(layout.newest(self._encode(batch, layout, events)))
+
+    def embed_items(self, items: Tensor) -> Tensor:
+        """items [N] -> [N, D]."""
+        return self._normalise(self.items(items))
+
+    def _encode(self, batch: Batch, layout: Layout, events: Tensor) -> Tensor:
+        """events [P, D], each token's item vector -> [P, D], each token's state."""
+        tokens = events * self.input_scale
+        if self.actions is not None:
+            tokens = tokens + self.actions(layout.take(batch.actions))
+        if self.user_token:
+            users = self.anyone.expand(len(batch.users), -1)
+            if self.users is not None:
+                users = users + self.users(batch.users)
+            tokens = tokens.index_copy(0, layout.first, users)
+        if self.places is not None:
+            tokens = tokens + self.places(self._place(layout))
+        tokens = self.dropout(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, layout)
+        states: Tensor = self.last_norm(tokens)
+        return states
+
+    def _place(self, layout: Layout) -> Tensor:
+        if self.positions == "learned":
+            return layout.place
+        return (layout.last[layout.row] - torch.arange(len(layout.row), device=layout.row.device)).clamp(min=0)
+
+    def _normalise(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors, dim=-1) if self.cosine else vectors

@@ -1,0 +1,134 @@
+"""Operations that torch offers too, in forms several times faster on a CPU. Each is tested against torch's own, which
+is what a GPU gets. Measured on one core of a 2-core machine, 52,000 items x 13 fields, 96,000 rows x 32.
+
+Shapes: M entities, C columns, R rows of a table, K distinct rows, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+# mypy: disable-error-code="no-untyped-call"
+
+
+def _rows_to_places(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Where each row of a table is asked for: (places sorted by row, where each row's places start [count])."""
+    places = torch.sort(rows.int(), stable=True).indices
+    starts = torch.zeros(count, dtype=torch.int64, device=rows.device)
+    torch.cumsum(torch.bincount(rows, minlength=count)[:-1], 0, out=starts[1:])
+    return places, starts
+
+
+class _SumRows(Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor | None, padding: int | None) -> Tensor:
+        ctx.save_for_backward(rows, weights)
+        ctx.count, ctx.padding = len(table), padding
+        return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        rows, weights = ctx.saved_tensors
+        places, starts = _rows_to_places(rows.reshape(-1), ctx.count)
+        weights = None if weights is None else weights.reshape(-1)[places]
+        # Each row's gradient is a bag over the places that asked for it: 27 ms, where torch's scatter takes 148 ms.
+        bags = functional.embedding_bag(
+            places // rows.shape[1], gradient.contiguous(), starts, mode="sum", per_sample_weights=weights
+        )
+        if ctx.padding is not None:
+            bags[ctx.padding] = 0
+        return bags, None, None, None
+
+
+def sum_rows(table: Tensor, rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """table [R, W], rows [M, C] int64, weights [M, C] -> [M, W], each entity's rows added up."""
+    if table.is_cuda:
+        return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+    summed: Tensor = _SumRows.apply(table, rows, weights, None)
+    return summed
+
+
+def gather_rows(table: Tensor, rows: Tensor, *, padding: int | None = None) -> Tensor:
+    """table [R, W], rows [...] int64 -> [..., W]. Row `padding` gets no gradient."""
+    if table.is_cuda or not (torch.is_grad_enabled() and table.requires_grad):
+        return functional.embedding(rows, table, padding_idx=padding)
+    gathered: Tensor = _SumRows.apply(table, rows.reshape(-1, 1), None, padding)
+    return gathered.view(*rows.shape, table.shape[1])
+
+
+class _DistinctRows(Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, sparse: bool, padding: int | None) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape, ctx.sparse, ctx.padding = table.shape, sparse, padding
+        return table.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (rows,) = ctx.saved_tensors
+        if ctx.padding is not None:
+            gradient = gradient * (rows != ctx.padding).to(gradient.dtype).unsqueeze(-1)
+        if ctx.sparse:
+            return (
+                torch.sparse_coo_tensor(rows[None], gradient, ctx.shape, is_coalesced=True, check_invariants=False),
+                None,
+                None,
+                None,
+            )
+        return gradient.new_zeros(ctx.shape).index_copy_(0, rows, gradient), None, None, None
+
+
+def distinct_rows(table: Tensor, rows: Tensor, *, sparse: bool = False, padding: int | None = None) -> Tensor:
+    """table [R, W], rows [K] int64, ascending, each once -> [K, W]. Row `padding` gets no gradient.
+
+    Nothing is added up on the way back, and a sparse gradient comes coalesced.
+    """
+    gathered: Tensor = _DistinctRows.apply(table, rows, sparse, padding)
+    return gathered
+
+
+def distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The distinct values of `rows`, ascending, and where each of `rows` is among them; all are below `count`.
+
+    A map of `count` flags takes 10 ms where sorting 670,000 values takes 40. On a GPU the shape of the result makes
+    the host wait, once.
+    """
+    flags = torch.zeros(count, dtype=torch.bool, device=rows.device)
+    flags[rows] = True
+    return flags.nonzero().squeeze(1), (flags.cumsum(0) - 1)[rows]
+
+
+def dropout(values: Tensor, share: float, *, training: bool) -> Tensor:
+    """`values` with `share` of them zeroed and the rest scaled up.
+
+    On the CPU the coin is 16 random bits an element, so `share` is met to 1 / 65,536: 16 ms for 5 million elements,
+    where torch draws a double each in 73 ms.
+    """
+    if not training or share == 0:
+        return values
+    if values.is_cuda:
+        return functional.dropout(values, share)
+    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    threshold = round(share * 65536)
+    coins = words.view(torch.int16)[: values.numel()].view(values.shape)
+    kept = (coins >= threshold - 32768).view(torch.uint8).to(values.dtype)  # bytes convert twice as fast as flags
+    return values * kept.mul_(65536 / max(65536 - threshold, 1))
+
+
+class Dropout(nn.Module):
+    """See `dropout`."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: Tensor) -> Tensor:
+        return dropout(values, self.share, training=self.training)

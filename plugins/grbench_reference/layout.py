@@ -1,0 +1,148 @@
+"""How a batch of histories lies in memory while an encoder works on it.
+
+Batches come left-padded; encoders read them left-aligned, so that a causal mask alone hides the padding behind every
+token: no key mask, no row without a visible key (which gives NaN in some kernels), positions that count from the first
+token, and a user token that stays first at any length.
+
+Shapes: B users, T history length, L = T + 1 with a user token, else T; P tokens; D width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grbench.types import Batch
+
+CUTS = (0.0, 0.5, 0.75, 0.94, 1.0)  # shares of the rows, by length, that are padded to one length together
+WORTH_PACKING = 0.7  # pack where the tokens fill less of the grid than this
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some rows padded to one length: tokens first:last are the cells [n] of a grid of rows x length.
+
+    cells: None where every cell holds a token.
+    """
+
+    first: int
+    last: int
+    rows: int
+    length: int
+    cells: Tensor | None
+
+    def grid(self, tokens: Tensor) -> Tensor:
+        """tokens [P, ...] -> [rows, length, ...], zero where a cell holds no token."""
+        tokens = tokens[self.first : self.last]
+        if self.cells is not None:
+            empty = tokens.new_zeros(self.rows * self.length, *tokens.shape[1:])
+            tokens = empty.index_copy(0, self.cells, tokens)
+        return tokens.view(self.rows, self.length, *tokens.shape[1:])
+
+    def tokens(self, grid: Tensor) -> Tensor:
+        """grid [rows, length, ...] -> [last - first, ...]."""
+        flat = grid.reshape(self.rows * self.length, *grid.shape[2:])
+        return flat if self.cells is None else flat[self.cells]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """row, place: [P] where each token stands, place 0 being the row's first token.
+
+    events: [P] the token's event in the flattened [B * T] columns of the batch; -1 for a user token or padding.
+    first, last: [B] each row's oldest and newest token; last is -1 where the row has none.
+    """
+
+    row: Tensor
+    place: Tensor
+    events: Tensor
+    first: Tensor
+    last: Tensor
+    groups: tuple[Group, ...]
+    shape: tuple[int, int]
+
+    def take(self, column: Tensor) -> Tensor:
+        """column [B, T] of a batch -> [P], 0 for user tokens and padding."""
+        taken = column.reshape(-1)[self.events.clamp(min=0)]
+        return taken.masked_fill(self.events < 0, 0)
+
+    def give_back(self, tokens: Tensor) -> Tensor:
+        """tokens [P, D] -> [B, T, D] at the places of the batch's events; zero where there is none."""
+        rows, length = self.shape
+        flat = tokens.new_zeros(rows * length + 1, tokens.shape[1])  # what is no event goes to one row more
+        events = torch.where(self.events < 0, rows * length, self.events)
+        return flat.index_copy(0, events, tokens)[:-1].view(rows, length, -1)
+
+    def newest(self, tokens: Tensor) -> Tensor:
+        """tokens [P, D] -> [B, D], each row's newest; zero where the row has none."""
+        found = tokens[self.last.clamp(min=0)]
+        return found.masked_fill((self.last < 0).unsqueeze(-1), 0)
+
+
+def lay_out(batch: Batch, *, user_token: bool, packed: bool | None = None) -> Layout:
+    """The tokens of a batch: where asked for the user's, then its events, oldest first.
+
+    packed: only the tokens there are, grouped by length (a CPU's way); or the whole grid (a GPU's: static shapes, and
+    the host need not know the lengths). None chooses.
+    """
+    real = batch.items != 0
+    # Everything behind the first event is one: a position never depends on which item stands there.
+    lengths = torch.where(real.any(1), real.shape[1] - real.int().argmax(1), 0) + int(user_token)
+    if packed is None:
+        cells = real.shape[0] * (real.shape[1] + int(user_token))
+        packed = not real.is_cuda and int(lengths.sum()) < WORTH_PACKING * cells
+    if packed and lengths.any():
+        return _packed(lengths, real.shape[1], user_token)
+    return _grid(lengths, real.shape[1], user_token)
+
+
+def _grid(lengths: Tensor, length: int, user_token: bool) -> Layout:
+    count, width = len(lengths), length + int(user_token)
+    row = torch.arange(count, device=lengths.device).repeat_interleave(width)
+    place = torch.arange(width, device=lengths.device).repeat(count)
+    first = torch.arange(count, device=lengths.device) * width
+    return Layout(
+        row=row,
+        place=place,
+        events=_events(row, place, lengths, length, user_token),
+        first=first,
+        last=torch.where(lengths > 0, first + lengths - 1, -1),
+        groups=(Group(0, count * width, count, width, None),),
+        shape=(count, length),
+    )
+
+
+def _packed(lengths: Tensor, length: int, user_token: bool) -> Layout:
+    order = torch.argsort(lengths)
+    sizes = lengths[order]
+    ends = sizes.cumsum(0)
+    row = order.repeat_interleave(sizes)
+    place = torch.arange(len(row), device=row.device) - (ends - sizes).repeat_interleave(sizes)
+    groups = []
+    sizes_list, ends_list = sizes.tolist(), [0, *ends.tolist()]
+    cuts = sorted({round(share * len(order)) for share in CUTS})
+    for first, last in itertools.pairwise(cuts):
+        start, stop, longest = ends_list[first], ends_list[last], sizes_list[last - 1]
+        if stop > start:
+            within = torch.arange(last - first, device=row.device).repeat_interleave(sizes[first:last])
+            groups.append(Group(start, stop, last - first, longest, within * longest + place[start:stop]))
+    back = torch.argsort(order)
+    return Layout(
+        row=row,
+        place=place,
+        events=_events(row, place, lengths, length, user_token),
+        first=(ends - sizes)[back],
+        last=torch.where(sizes > 0, ends - 1, -1)[back],
+        groups=tuple(groups),
+        shape=(len(lengths), length),
+    )
+
+
+def _events(row: Tensor, place: Tensor, lengths: Tensor, length: int, user_token: bool) -> Tensor:
+    of_row = lengths[row]
+    column = length - of_row + place  # the row's newest token is its newest event
+    is_event = (place >= int(user_token)) & (place < of_row)
+    return torch.where(is_event, row * length + column, -1)

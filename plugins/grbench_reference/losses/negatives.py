@@ -1,0 +1,144 @@
+"""What losses share: the positions to learn from, negatives, their correction, and the masking of the positive.
+
+Shapes: B users, T history length, P positions with a target, S sampled negatives, n distinct negatives, N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
+from grbench.types import FIRST_ACTION, Batch
+
+
+@dataclass(frozen=True)
+class Positions:
+    """places: [P] in the flattened [B * T] grid, ascending; targets: [P] items; weights: [P] float32."""
+
+    places: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+class ActionWeights(nn.Module):
+    """w_a of the paper's second-round loss: what each position counts, by the action its target has.
+
+    An action that is not named, and an event without an action, counts 1.
+    """
+
+    by_token: Tensor
+
+    def __init__(self, data: TrainingData, weights: Mapping[str, float], where: str) -> None:
+        super().__init__()
+        actions = data.catalogue.actions
+        for name in weights:
+            if name not in actions:
+                raise SuiteError(
+                    f"{where}.action_weights: no action {name!r} in this dataset; it has {', '.join(actions)}"
+                )
+        by_token = [1.0] * FIRST_ACTION + [weights.get(name, 1.0) for name in actions]
+        self.register_buffer("by_token", torch.tensor(by_token), persistent=False)
+
+    def forward(self, batch: Batch) -> Positions:
+        """The positions with a target, so that no logit is computed for any other."""
+        targets = batch.targets.reshape(-1)
+        places = targets.nonzero().squeeze(1)
+        weights = self.by_token[batch.wanted.reshape(-1)[places]]
+        return Positions(places, targets[places], weights)
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """items: [n] distinct, ascending; log_weights: [n], added to their logits (None = zeros)."""
+
+    items: Tensor
+    log_weights: Tensor | None
+
+
+def uniform_pool(data: TrainingData, pool: Literal["trained", "all"]) -> Tensor:
+    """The items that uniform negatives are drawn from: those with a training event, or all there are; ascending."""
+    if pool == "trained":
+        return torch.from_numpy(data.item_counts() > 0).nonzero().squeeze(1)
+    return torch.arange(1, data.catalogue.num_items + 1)
+
+
+def draw_uniform(pool: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Items of the pool, with replacement."""
+    return pool[torch.randint(len(pool), shape, device=pool.device)]
+
+
+def target_shares(data: TrainingData) -> Tensor:
+    """[N+1] float32, p_i: each item's share of the training targets. Never 0 or 1: logarithms of both are taken.
+
+    Any event may be a target, or those of the actions that the protocol lets be learnt.
+    """
+    tokens = data.target_actions
+    names = None if tokens is None else [data.catalogue.actions[token - FIRST_ACTION] for token in tokens]
+    counts = torch.tensor(data.item_counts(names), dtype=torch.float64).clamp(min=1)
+    return (counts / counts[1:].sum()).clamp(max=1 - 1e-6).float()
+
+
+class Sampler(nn.Module):
+    """Negatives that all positions of a step share.
+
+    An item drawn c times is kept once with weight c. With `logq`, every copy of item i is weighted by 1 / E_i, E_i its
+    expected number of copies in a step, which makes the sum over negatives an unbiased estimate of the softmax's own
+    (Bengio and Senecal 2008; for in-batch negatives Yi et al., RecSys 2019). With both sources E_i adds up, the balance
+    heuristic of Veach and Guibas 1995:
+
+        E_i = uniform / |pool| + 1 - (1 - p_i)^P,    p_i = training targets that are i / all training targets
+
+    the second term being the chance that i is the target of at least one of the step's P positions: in-batch negatives
+    are the distinct targets. The positive's own logit is not corrected.
+
+    uniform: how many are drawn a step, with replacement, from `pool`: items with a training event, or all there are.
+    in_batch: whether every target of the step is a negative of the other positions.
+    """
+
+    pool: Tensor
+    shares: Tensor
+
+    def __init__(
+        self, data: TrainingData, *, uniform: int, in_batch: bool, logq: bool, pool: Literal["trained", "all"]
+    ) -> None:
+        super().__init__()
+        self.uniform, self.in_batch, self.logq = uniform, in_batch, logq
+        self.register_buffer("pool", uniform_pool(data, pool), persistent=False)
+        self.register_buffer("shares", target_shares(data) if logq and in_batch else None, persistent=False)
+
+    def forward(self, targets: Tensor) -> Negatives:
+        """targets [P] -> this step's negatives."""
+        sources = []
+        if self.uniform:
+            sources.append(draw_uniform(self.pool, (self.uniform,)))
+        if self.in_batch:
+            sources.append(torch.unique(targets))
+        items, copies = torch.unique(torch.cat(sources), return_counts=True)
+        if not self.uniform and not self.logq:
+            return Negatives(items, None)
+        log_weights = copies.float().log()
+        if self.logq:
+            log_weights = log_weights - self._expected(items, len(targets)).log()
+        return Negatives(items, log_weights)
+
+    def _expected(self, items: Tensor, positions: int) -> Tensor:
+        """[n] E_i. An item that the pool lacks can only come from the batch, and then counts as if it were in it."""
+        expected = torch.full(items.shape, self.uniform / len(self.pool), device=items.device)
+        if self.in_batch:
+            expected = expected - torch.expm1(positions * torch.log1p(-self.shares[items]))
+        return expected
+
+
+def copies_of_positive(targets: Tensor, negatives: Tensor) -> Tensor:
+    """targets [P], negatives [n] distinct and ascending -> [P], where each position's positive is among the negatives.
+
+    -1 where it is not. That negative must be masked for that position: it is no negative there.
+    """
+    places = torch.searchsorted(negatives, targets).clamp(max=max(len(negatives) - 1, 0))
+    return torch.where(negatives[places] == targets, places, -1) if len(negatives) else torch.full_like(targets, -1)

@@ -1,0 +1,44 @@
+"""Keeps what happens while a cell trains, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from grbench.errors import RunError
+
+
+class JsonLines:
+    """Writes `<digest of the cell>.log.jsonl` beside its record: the cell, every logged step, the scores.
+
+    Each line is on disk before training goes on, so that a killed cell leaves its log.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[str] | None = None
+
+    def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
+        """Opens the log, anew if there is one; raises RunError where the folder cannot be written."""
+        path = Path(folder) / f"{cell.get('digest', 'cell')}.log.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise RunError(f"{path}: the tracker jsonl cannot write here ({error.strerror})") from error
+        self._write({"event": "start", "cell": cell})
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of values."""
+        self._write({"event": "log", "step": step, **values})
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """The scores, if the cell came to any, and closes the log."""
+        self._write({"event": "finish", "status": record.get("status"), "scores": record.get("scores")})
+        assert self._file is not None
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self._file is not None, "start comes first"
+        self._file.write(json.dumps(line, default=str) + "\n")

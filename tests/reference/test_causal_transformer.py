@@ -1,0 +1,172 @@
+"""The baseline encoder: causality, padding, the user token, cold items, and every option's effect."""
+
+import dataclasses
+
+import pytest
+import torch
+from worlds import batch_of, featured, training_data
+
+from grbench.errors import SuiteError
+from grbench.protocols import Embedder
+from grbench_reference.encoders.causal_transformer import CausalTransformer
+from grbench_reference.layout import lay_out
+from grbench_reference.tokenizers.ids import Ids
+
+VARIANTS = [
+    {},
+    {"user_token": False},
+    {"norm_placement": "pre", "norm": "rmsnorm", "activation": "swiglu", "feed_forward": 2.0},
+    {"positions": "rotary", "activation": "gelu"},
+    {"positions": "learned_from_end", "user_token": False},
+    {"positions": "none", "actions": False, "similarity": "cosine"},
+    {"item_features": False, "embeddings": "none", "user_features": False},
+]
+
+
+def build(data, **options):
+    torch.manual_seed(0)
+    encoder = CausalTransformer(
+        data, Ids().fit(data), **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options}
+    )
+    for parameter in encoder.parameters():  # away from the small start, so that differences show
+        torch.nn.init.normal_(parameter, std=0.5)
+    return encoder.eval()
+
+
+@pytest.fixture
+def data(tmp_path):
+    return featured(tmp_path)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_packed_equals_unpacked(data, options, monkeypatch):
+    encoder = build(data, **options)
+    batch = batch_of([1, 2, 3, 4], [], [2], [3, 3], length=4)
+    results = []
+    for packed in (True, False):
+        monkeypatch.setattr(
+            "grbench_reference.encoders.causal_transformer.lay_out",
+            lambda batch, user_token, packed=packed: lay_out(batch, user_token=user_token, packed=packed),
+        )
+        states, vectors = encoder.embed(batch, torch.tensor([1, 6]))
+        results.append([states, vectors, encoder.embed_histories(batch)])
+        assert all(torch.isfinite(result).all() for result in results[-1])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_gradients_are_finite_with_an_empty_history(data, options):
+    encoder = build(data, **options).train()
+    batch = batch_of([1, 2, 3, 4], [], length=4)
+    states, vectors = encoder.embed(batch, torch.tensor([1, 6]))
+    (states.sum() + vectors.sum() + encoder.embed_histories(batch).sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_no_state_sees_the_future(data, options):
+    if options.get("positions") == "learned_from_end":
+        pytest.skip("these positions say how many events follow")
+    encoder = build(data, **options)
+    states = encoder.embed(batch_of([1, 2, 3, 4]), torch.tensor([1]))[0]
+    other = encoder.embed(batch_of([1, 2, 4, 4], actions=[[2, 2, 3, 3]]), torch.tensor([1]))[0]
+    torch.testing.assert_close(states[:, :2], other[:, :2])
+    assert not torch.allclose(states[:, 2:], other[:, 2:])
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_padding_and_neighbours_change_nothing(data, options):
+    encoder = build(data, **options)
+    alone = encoder.embed_histories(batch_of([2, 3]))
+    padded = encoder.embed_histories(batch_of([1, 2, 3, 4], [2, 3], users=[1, 0]))
+    torch.testing.assert_close(alone[0], padded[1])
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_one_call_equals_the_two_faces(data, options):
+    encoder = build(data, **options)
+    assert isinstance(encoder, Embedder)
+    batch, items = batch_of([1, 2, 3], [4]), torch.tensor([6, 1, 2])
+    states, vectors = encoder.embed(batch, items)
+    torch.testing.assert_close(states[:, -1], encoder.embed_histories(batch))
+    torch.testing.assert_close(vectors, encoder.embed_items(items))
+
+
+def test_user_token_is_visible_at_full_length(data):
+    encoder = build(data)
+    full = batch_of([1, 2, 3, 4])
+    other = dataclasses.replace(full, users=torch.tensor([1]))
+    assert not torch.allclose(encoder.embed_histories(full), encoder.embed_histories(other))
+    without = build(data, user_token=False)
+    torch.testing.assert_close(without.embed_histories(full), without.embed_histories(other))
+
+
+def test_an_empty_history_is_the_user_token_or_zero(data):
+    empty = batch_of([], [], length=4)
+    with_user = build(data).embed_histories(empty)
+    assert not torch.allclose(with_user[0], with_user[1])
+    assert torch.equal(build(data, user_token=False).embed_histories(empty), torch.zeros(2, 8))
+
+
+def test_a_cold_item_keeps_its_position_and_features(data):
+    """Items 5 and 6 have no training event: they still stand in their place, and differ by their features."""
+    encoder = build(data)
+    states = [encoder.embed_histories(batch_of([1, item, 2])) for item in (5, 6)]
+    assert not torch.allclose(*states)
+    places = lay_out(batch_of([1, 5, 2]), user_token=True).place
+    assert sorted(places.tolist()) == [0, 1, 2, 3]
+
+
+def test_actions_are_an_input(data):
+    clicked, shown = (batch_of([1, 2], actions=[[2, action]]) for action in (3, 2))
+    encoder = build(data)
+    assert not torch.allclose(encoder.embed_histories(clicked), encoder.embed_histories(shown))
+    without = build(data, actions=False)
+    torch.testing.assert_close(without.embed_histories(clicked), without.embed_histories(shown))
+
+
+@pytest.mark.parametrize("positions", ["learned", "learned_from_end", "rotary"])
+def test_positions_tell_orders_apart(data, positions):
+    orders = batch_of([1, 2, 3]), batch_of([2, 1, 3])
+    encoder = build(data, positions=positions, blocks=1)
+    assert not torch.allclose(*(encoder.embed_histories(order) for order in orders))
+    blind = build(data, positions="none", blocks=1)
+    torch.testing.assert_close(*(blind.embed_histories(order) for order in orders))
+
+
+def test_cosine_vectors_have_length_one(data):
+    encoder = build(data, similarity="cosine")
+    states, vectors = encoder.embed(batch_of([1, 2]), torch.tensor([1, 5]))
+    torch.testing.assert_close(states.norm(dim=-1), torch.ones(1, 2))
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(2))
+
+
+def test_item_vectors_are_not_cut_at_zero(data):
+    assert (build(data).embed_items(torch.arange(1, 7)) < 0).any()
+
+
+def test_the_default_is_the_papers(tmp_path):
+    data = training_data(tmp_path, [[(1, 0, 1), (2, 0, 2)]])
+    encoder = CausalTransformer(data, Ids().fit(data))
+    assert (encoder.width, len(encoder.blocks), encoder.blocks[0].attention.heads) == (32, 1, 1)
+    assert encoder.history_length + 1 == 101
+    assert encoder.places.num_embeddings == 101
+    assert encoder.dropout.share == 0.2
+
+
+def test_dropout_of_attention_weights_keeps_the_mean():
+    from grbench_reference.blocks import causal_attention
+
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 1, 1, 5, 4).unbind(0)
+    plain = causal_attention(query, key, value, 0.0)
+    many = causal_attention(*(side.expand(20_000, 1, 5, 4) for side in (query, key, value)), 0.3)
+    torch.testing.assert_close(many.mean(0, keepdim=True), plain, atol=0.03, rtol=0)
+
+
+def test_options_that_do_not_fit(data):
+    with pytest.raises(SuiteError, match="3 heads cannot share a width of 8"):
+        build(data, heads=3)
+    with pytest.raises(SuiteError, match="rotary needs an even width"):
+        build(data, width=6, heads=2, positions="rotary")

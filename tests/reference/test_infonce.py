@@ -1,0 +1,99 @@
+"""InfoNCE against a plain rendering of its formula, with every option."""
+
+import pytest
+import torch
+from worlds import batch_of, featured
+
+from grbench.errors import SuiteError
+from grbench_reference.encoders.causal_transformer import CausalTransformer
+from grbench_reference.losses.full_softmax import FullSoftmax
+from grbench_reference.losses.infonce import InfoNCE
+from grbench_reference.tokenizers.ids import Ids
+
+BATCH = batch_of([1, 2, 3], [4, 2], [3], targets=[[2, 3, 1], [2, 0], [1]])
+
+
+@pytest.fixture
+def data(tmp_path):
+    return featured(tmp_path)
+
+
+def encoder_of(data, **options):
+    torch.manual_seed(0)
+    encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3, similarity="cosine", **options)
+    return encoder.eval()
+
+
+def plain(encoder, batch, drawn, temperature, weights):
+    """Position by position, negative by negative; `drawn` may hold an item twice."""
+    states, vectors = encoder.embed(batch, torch.arange(7))
+    total = 0.0
+    for user, place in batch.targets.nonzero().tolist():
+        target = int(batch.targets[user, place])
+        scores = vectors @ states[user, place] / temperature
+        others = sum(scores[item].exp() for item in drawn if item != target)
+        loss = -(scores[target].exp() / (scores[target].exp() + others)).log()
+        total = total + weights[int(batch.wanted[user, place])] * loss
+    norm = sum(weights[int(batch.wanted[user, place])] for user, place in batch.targets.nonzero().tolist())
+    return total / norm
+
+
+def gradients(value, encoder):
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
+    return torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_uniform_with_duplicates_and_copies_of_the_positive(data, chunk):
+    encoder = encoder_of(data)
+    loss = InfoNCE(data, Ids().fit(data), negatives={"uniform": 9}, temperature=0.5, chunk=chunk)
+    torch.manual_seed(3)
+    found = loss(encoder, BATCH)["infonce"]
+    torch.manual_seed(3)
+    drawn = loss.sample.pool[torch.randint(len(loss.sample.pool), (9,))].tolist()
+    assert len(set(drawn)) < 9  # item 2 is a target: at least one copy is masked somewhere
+    expected = plain(encoder, BATCH, drawn, 0.5, {2: 1.0})
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(gradients(found, encoder), gradients(expected, encoder), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_in_batch_and_both(data):
+    encoder = encoder_of(data)
+    codes = Ids().fit(data)
+    found = InfoNCE(data, codes, negatives={"in_batch": True})(encoder, BATCH)["infonce"]
+    torch.testing.assert_close(found, plain(encoder, BATCH, [1, 2, 3], 1.0, {2: 1.0}))
+    both = InfoNCE(data, codes, negatives={"in_batch": True, "uniform": 5})
+    torch.manual_seed(5)
+    found = both(encoder, BATCH)["infonce"]
+    torch.manual_seed(5)
+    drawn = both.sample.pool[torch.randint(4, (5,))].tolist()
+    torch.testing.assert_close(found, plain(encoder, BATCH, [*drawn, 1, 2, 3], 1.0, {2: 1.0}))
+
+
+def test_action_weights(data):
+    encoder = encoder_of(data)
+    batch = batch_of([1, 2, 3], [4, 2], targets=[[2, 3, 1], [2, 0]])
+    batch.wanted[0, 1] = 3
+    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True}, action_weights={"click": 2.5, "exposure": 0.5})
+    torch.testing.assert_close(loss(encoder, batch)["infonce"], plain(encoder, batch, [1, 2, 3], 1.0, {2: 0.5, 3: 2.5}))
+
+
+def test_logq_with_very_many_negatives_is_the_full_softmax(data):
+    encoder, codes = encoder_of(data), Ids().fit(data)
+    sampled = InfoNCE(data, codes, negatives={"uniform": 200_000}, logq=True, pool="all")(encoder, BATCH)["infonce"]
+    full = FullSoftmax(data, codes)(encoder, BATCH)["full_softmax"]
+    torch.testing.assert_close(sampled, full, atol=2e-3, rtol=0)
+
+
+def test_a_batch_without_target_costs_nothing(data):
+    encoder = encoder_of(data)
+    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True, "uniform": 2}, logq=True)
+    value = loss(encoder, batch_of([1, 2], targets=[[0, 0]]))["infonce"]
+    assert value.item() == 0
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(value, encoder))
+
+
+def test_no_negatives_is_refused(data):
+    with pytest.raises(SuiteError, match="no negatives"):
+        InfoNCE(data, Ids().fit(data), negatives={"uniform": 0})
