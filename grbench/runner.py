@@ -92,8 +92,9 @@ def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
         digest = planned.blank.digest
         if planned.finished and planned.former is not None:
             record = planned.former
-        elif digest in records:  # another name for the same experiment
+        elif digest in records:
             record = records[digest]
+            progress.say(f"{planned.name}: the same experiment as {record.method}, seed {record.seed}; run once")
         else:
             record = _run_cell(plan, planned, ready, request, progress)
         records[digest] = record
