@@ -258,6 +258,7 @@ def validate_suite(context: click.Context, file: Path, overrides: tuple[str, ...
 
     Exit status: 0 fine, 1 it names plug-ins that are broken, 2 it is wrong.
     """
+    from grbench.formats import counted
     from grbench.plugins import Registry
     from grbench.suite import load_suite
 
@@ -266,7 +267,8 @@ def validate_suite(context: click.Context, file: Path, overrides: tuple[str, ...
     for name, error in broken.items():
         click.echo(f"{file}: {name} cannot run: {error}", err=True)
     if not broken:
-        click.echo(f"{file}: fine, {len(cells)} cells ({len({cell.method.name for cell in cells})} methods)")
+        methods = len({cell.method.name for cell in cells})
+        click.echo(f"{file}: fine, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
     context.exit(1 if broken else 0)
 
 

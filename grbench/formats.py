@@ -49,6 +49,11 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
+def counted(number_of: int, what: str) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{number_of:,} {what}" + ("" if number_of == 1 else "s")
+
+
 def plain(value: Any) -> str:
     """A YAML value in one line."""
     if isinstance(value, list):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grbench.digest import cell_digest, cell_identity
-from grbench.formats import GIB, duration, significant
+from grbench.formats import GIB, counted, duration, significant
 from grbench.plugins import BrokenPluginError, Registry
 from grbench.record import Record, read_records, record_path
 from grbench.suite import Cell, Suite
@@ -91,7 +91,7 @@ class Plan:
             tablefmt="simple",
             disable_numparse=True,
         )
-        totals = f"{methods} method{'s' * (methods > 1)} x {seeds} seed{'s' * (seeds > 1)} = {len(self.cells)} cells"
+        totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
         return f"{self.suite.name}: {totals}: {done} done, {len(self.to_do)} to do{expected}\n\n{table}\n"
 
 

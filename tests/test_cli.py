@@ -1,0 +1,189 @@
+"""The command line: what users type, what they see, and the exit status that scripts go by."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grbench import __version__
+from grbench.cli import main
+from grbench.record import Record, write_record
+
+SUITE = """
+suite: tiny
+dataset: {name: interactions, path: users.json}
+protocol: leave_last_out
+metrics: [hit_rate@2]
+methods:
+  floor: {encoder: most_popular}
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a suite and its dataset."""
+    (tmp_path / "users.json").write_text(json.dumps({f"u{user}": ["a", "b", "c", "d"] for user in range(4)}))
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def a_record(method: str, score: float) -> Record:
+    return Record(
+        digest=method,
+        suite="tiny",
+        method=method,
+        seed=0,
+        status="ok",
+        metrics={"ndcg@10": {"higher_is_better": True, "version": "1"}},
+        pool={"size": 9, "digest": "p"},
+        scores={"ndcg@10": score},
+    )
+
+
+def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
+    heavy = "('torch', 'numpy', 'pandas', 'pyarrow', 'scipy', 'faiss', 'rich.table')"
+    script = f"""
+import sys
+from grbench.cli import main
+status = main(["--help"])
+assert status == 0, status
+loaded = [name for name in {heavy} if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "table", "plugins", "suite"):
+        assert f"\n  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", [["run"], ["table"], ["plugins"], ["plugins", "show"], ["suite"], []])
+def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    assert f"  grbench {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_version_and_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "grbench", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert __version__ in done
+
+
+def test_a_run_prints_plan_progress_and_table(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "suite.yaml", "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "1 method x 1 seed = 1 cell: 0 done, 1 to do" in said.out
+    assert "[1/1] floor, seed 0: ok, HR@2" in said.out
+    assert "| floor" in said.out
+    assert "Protocol: leave_last_out" in said.out
+    assert "\x1b" not in said.out
+    assert main(["table", "results/tiny"]) == 0
+    # the same table, from the record alone
+    assert capsys.readouterr().out in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "missing.yaml"], "missing.yaml"),
+        (["run", "suite.yaml", "--set", "methods.floor.encoder=most_populr"], "most_popular"),
+        (["run", "suite.yaml", "--set", "dataset.path=nowhere.json"], "nowhere.json"),
+        (["run", "suite.yaml", "--only", "flor"], "floor"),
+        (["run", "suite.yaml", "--seeds", "2"], "seeds"),
+        (["run", "suite.yaml", "--seeds", "0"], "--seeds"),
+        (["run", "suite.yaml", "--device", "tpu"], "--device"),
+        (["suite", "validate", "missing.yaml"], "missing.yaml"),
+        (["table", "nothing"], "nothing"),
+        (["table", "."], "not a record"),
+        (["plugins", "show", "encoders", "transformer"], "causal_transformer"),
+        (["plugins", "show", "models", "x"], "encoders"),
+        (["rum"], "rum"),
+    ],
+)
+def test_a_wrong_request_is_one_message_and_status_2(
+    world: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "Traceback" not in shown.err
+    assert not (world / "results").exists()
+
+
+def test_debug_shows_the_traceback(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "missing.yaml", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_tables_go_to_files_in_the_format_of_their_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for record in (a_record("a", 0.1), a_record("b", 0.2)):
+        write_record(tmp_path / "results", record)
+    results = str(tmp_path / "results")
+    for name, mark in (("t.tex", r"\textbf{.2000}"), ("t.md", "**.2000**"), ("t.csv", "0.2")):
+        assert main(["table", results, "--out", str(tmp_path / name)]) == 0
+        assert mark in (tmp_path / name).read_text()
+    assert main(["table", results, "--format", "latex"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "t.tex").read_text()
+    assert main(["table", results, "--format", "terminal"]) == 0
+    assert "\x1b[1m.2000" in capsys.readouterr().out
+
+
+def test_an_empty_results_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", str(tmp_path)]) == 2
+    assert "no records there" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(tmp_path, a_record("a", 0.1))
+    assert main(["table", str(tmp_path), "--out", str(tmp_path / "no" / "such.md")]) == 2
+    assert "such.md" in capsys.readouterr().err
+
+
+def test_plugins_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["kind", "name", "distribution", "version", "options"]
+    assert any(line.split()[:3] == ["encoders", "most_popular", "grbench"] for line in lines)
+    assert main(["plugins", "list", "metrics"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()[2:] if not line.startswith(" ")}
+    assert listed == {"metrics"}
+    assert main(["plugins", "show", "encoder", "causal_transformer"]) == 0
+    shown = capsys.readouterr().out
+    for column in ("option", "type", "default", "width"):
+        assert column in shown
+
+
+def test_a_suite_is_validated_without_its_data(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "users.json").unlink()
+    assert main(["suite", "validate", "suite.yaml"]) == 0
+    assert "suite.yaml: fine, 1 cell (1 method)" in capsys.readouterr().out
+    assert main(["suite", "validate", "suite.yaml", "--set", "methods.floor.encoder.actons=[click]"]) == 2
+    assert "actions" in capsys.readouterr().err
+
+
+def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert "methods" in schema["properties"]
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+    for number in range(300):
+        write_record(tmp_path, a_record(f"method_{number}", number / 1000))
+    done = subprocess.run(
+        f"'{sys.executable}' -m grbench table '{tmp_path}' | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
