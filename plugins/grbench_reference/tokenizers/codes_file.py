@@ -1,0 +1,111 @@
+"""Semantic ids that somebody else made, read from a file such as LETTER's released `Beauty.index.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, PositiveInt
+
+from grbench.data.training_data import TrainingData
+from grbench.errors import DataError, SuiteError
+from grbench.types import Codes
+from grbench_reference.inspection import inspect
+from grbench_reference.tokenizers.collisions import number_within, prefix_keys
+
+
+class CodesFile:
+    """The codes in a JSON file {item: [code, code, ...]}, items by the ids of the dataset's source.
+
+    A code is a number, or text that ends in one, such as `<a_12>`. Every item has as many codes as every other, and
+    the level of a code is its place, not its letter. Items of the file that the dataset lacks are left out.
+
+    Args:
+        path: the file.
+        sizes: codes of each level; the largest in the file + 1 where not given.
+        collision: none = items may share a code; extra_level = a further level numbers the items that share one.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        sizes: Annotated[list[PositiveInt], Field(min_length=1)] | None = None,
+        collision: Literal["none", "extra_level"] = "none",
+    ) -> None:
+        self.path, self.sizes, self.collision = Path(path), sizes, collision
+
+    def fit(self, data: TrainingData) -> Codes:
+        """Raises DataError where the file cannot be read or lacks items of the dataset."""
+        content = self._read()
+        # Ids are compared as text: a JSON key is one, whatever the dataset's own ids are.
+        wanted = pd.Index(np.asarray(data.catalogue.item_ids[1:]).astype(str))
+        at = pd.Index(list(content)).get_indexer(wanted)
+        absent = wanted[at < 0]
+        if len(absent):
+            raise DataError(
+                f"tokenizer.path: {self.path}: lacks {len(absent)} of the dataset's {len(wanted)} items, such as "
+                f"{', '.join(absent[:3])}; it names {len(content)} items, such as {', '.join([*content][:3])}"
+            )
+        table = self._codes(content)[at]
+        sizes = self._sizes(table)
+        if self.collision == "extra_level":
+            numbers = number_within(prefix_keys(table, sizes))
+            table, sizes = np.column_stack([table, numbers]), (*sizes, int(numbers.max()) + 1)
+        padded = np.concatenate([np.zeros((1, len(sizes)), np.int64), table])
+        report = {
+            "file": self.path.name,
+            "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest(),
+            "items_left_out": len(content) - len(wanted),
+        }
+        made = Codes(torch.from_numpy(padded), sizes, report)
+        report.update(inspect(made, data))
+        return made
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.path.read_bytes())
+        except OSError as error:
+            raise DataError(f"tokenizer.path: {self.path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise DataError(f"tokenizer.path: {self.path}: is not JSON ({error})") from error
+        if not isinstance(content, dict) or not content:
+            raise DataError(f"tokenizer.path: {self.path}: should be a mapping of items to lists of codes")
+        return content
+
+    def _codes(self, content: dict[str, Any]) -> np.ndarray:
+        """[items of the file, L] int64."""
+        items, rows = list(content), list(content.values())
+        lengths = np.array([len(row) if isinstance(row, list) else 0 for row in rows])
+        if not lengths[0] or (lengths != lengths[0]).any():
+            item = items[int(np.argmax((lengths != lengths[0]) | (lengths == 0)))]
+            raise DataError(
+                f"tokenizer.path: {self.path}: item {item}: should be a list of {lengths[0] or 'some'} codes, as of "
+                f"the others, not {json.dumps(content[item])}"
+            )
+        tokens = pd.Series(list(chain.from_iterable(rows)), dtype=object).astype(str)
+        numbers = tokens.str.extract(r"^(?:<?[A-Za-z]+_)?(\d+)>?$", expand=False)
+        if numbers.isna().any():
+            wrong = int(numbers.isna().to_numpy().argmax())
+            raise DataError(
+                f"tokenizer.path: {self.path}: item {items[wrong // lengths[0]]}: {tokens[wrong]!r} is no code; "
+                "a code is a number from 0 or text such as <a_12>"
+            )
+        return numbers.to_numpy(np.int64).reshape(-1, lengths[0])
+
+    def _sizes(self, table: np.ndarray) -> tuple[int, ...]:
+        largest = table.max(axis=0)
+        if self.sizes is None:
+            return tuple(int(code) + 1 for code in largest)
+        if len(self.sizes) != len(largest) or (largest >= self.sizes).any():
+            raise SuiteError(
+                f"tokenizer.sizes: {self.sizes} cannot hold the codes of {self.path}, whose largest are "
+                f"{largest.tolist()}"
+            )
+        return tuple(self.sizes)

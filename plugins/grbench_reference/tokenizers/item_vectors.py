@@ -1,0 +1,193 @@
+"""One float vector an item, whatever it comes from, read in blocks: 17 million of them are never in memory at once.
+
+Shapes: N items, n items asked for, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from grbench.data.store import Catalogue
+from grbench.errors import DataError, SuiteError
+
+BLOCK_BYTES = 1 << 26
+"""Of float32 vectors that are read at once."""
+SVD_SAMPLE = 1 << 18
+"""Items that the singular vectors are computed from, at most."""
+
+EmbeddingNames = Literal["all"] | list[str | int]
+
+
+class ItemVectors(Protocol):
+    """name: where the vectors come from; present: [N+1] bool, items that have one; width: D."""
+
+    name: str
+    present: np.ndarray
+    width: int
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        """items [n], all present -> [n, D] float32."""
+
+
+class EmbeddingVectors:
+    """Content embeddings side by side, each of length 1 so that none outweighs another by its scale.
+
+    An item is present where it has one of them at least; a part that it lacks is 0. Raises SuiteError for an embedding
+    that the dataset does not have.
+    """
+
+    def __init__(self, catalogue: Catalogue, names: EmbeddingNames = "all") -> None:
+        chosen = list(catalogue.embeddings) if names == "all" else [str(name) for name in names]
+        absent = [name for name in chosen if name not in catalogue.embeddings]
+        if absent or not chosen:
+            raise SuiteError(
+                f"tokenizer.embeddings: no embedding {', '.join(map(repr, absent)) or 'at all'} in this dataset; it "
+                f"has {', '.join(catalogue.embeddings) or 'none'} (the dataset's own options choose what is read; "
+                "source: cooccurrence needs none)"
+            )
+        self.name = f"embeddings {', '.join(chosen)}"
+        self._parts = [catalogue.embeddings[name] for name in chosen]
+        self.present = np.logical_or.reduce([part.present for part in self._parts])
+        self.width = sum(part.values.shape[1] for part in self._parts)
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        """items [n] -> [n, D] float32."""
+        return np.concatenate([_unit(part.values[items].astype(np.float32)) for part in self._parts], axis=1)
+
+
+class ArrayVectors:
+    """Vectors in an array [N+1, D], made unit length; a row of zeros is no vector."""
+
+    def __init__(self, values: np.ndarray, name: str) -> None:
+        self.name, self._values, self.width = name, values, values.shape[1]
+        self.present = np.concatenate([block.any(axis=1) for block in _blocks_of(values)])
+        self.present[0] = False
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        """items [n] -> [n, D] float32."""
+        return _unit(self._values[items].astype(np.float32))
+
+
+class ProjectedVectors:
+    """Vectors of another source in fewer dimensions. basis: [D of the source, D]."""
+
+    def __init__(self, source: ItemVectors, basis: np.ndarray) -> None:
+        self.name = f"{source.name}, SVD {basis.shape[1]}"
+        self.present, self.width = source.present, basis.shape[1]
+        self._source, self._basis = source, basis
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        """items [n] -> [n, D] float32."""
+        projected: np.ndarray = self._source.rows(items) @ self._basis
+        return projected
+
+
+class FilledVectors:
+    """Vectors of another source, and some given here for items it lacks. items: [F] ascending; values: [F, D]."""
+
+    def __init__(self, source: ItemVectors, items: np.ndarray, values: np.ndarray) -> None:
+        self.name, self.width = source.name, source.width
+        self.present = source.present.copy()
+        self.present[items] = True
+        self._source, self._items, self._values = source, items, values
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        """items [n] -> [n, D] float32."""
+        own = self._source.present[items]
+        vectors = np.empty((len(items), self.width), np.float32)
+        vectors[own] = self._source.rows(items[own])
+        vectors[~own] = self._values[np.searchsorted(self._items, items[~own])]
+        return vectors
+
+
+def in_blocks(count: int, width: int) -> Iterator[slice]:
+    """0..count in stretches whose vectors of `width` floats stay small."""
+    step = max(1, BLOCK_BYTES // (4 * width))
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))
+
+
+def read_vectors_file(path: str, num_items: int) -> ArrayVectors:
+    """An `.npy` file [N+1, D] in the order of the store's items, row 0 padding, a row of zeros = no vector.
+
+    Raises DataError where it is missing, or of another shape.
+    """
+    try:
+        values = np.load(Path(path), mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"tokenizer.vectors: {path}: is no .npy file that can be read ({error})") from error
+    if values.ndim != 2 or len(values) != num_items + 1 or values.dtype.kind != "f":
+        raise DataError(
+            f"tokenizer.vectors: {path}: holds {values.dtype} {list(values.shape)}; it should be floats "
+            f"[{num_items + 1}, width], one row an item of the store and row 0 for padding"
+        )
+    return ArrayVectors(values, f"file {Path(path).name}")
+
+
+def check_and_measure(vectors: ItemVectors, catalogue: Catalogue) -> float:
+    """The sum of the vectors' squared distances from their mean, in one pass over all of them.
+
+    Raises DataError where one holds NaN or an infinite value.
+    """
+    items = np.flatnonzero(vectors.present)
+    total, squares = np.zeros(vectors.width), 0.0
+    for block in in_blocks(len(items), vectors.width):
+        rows = vectors.rows(items[block])
+        wrong = ~np.isfinite(rows).all(axis=1)
+        if wrong.any():
+            first = catalogue.item_ids[items[block][wrong][0]]
+            raise DataError(
+                f"{vectors.name}: {int(wrong.sum())} of the first {block.stop} vectors hold NaN or infinite values, "
+                f"the first is that of item {first}; mend them, or leave them out (null) so that the items count as "
+                "having none"
+            )
+        total += rows.sum(axis=0, dtype=np.float64)
+        squares += float(np.einsum("nd,nd->", rows, rows, dtype=np.float64))
+    return squares - float(total @ total) / max(len(items), 1)
+
+
+def reduce_width(vectors: ItemVectors, width: int, seed: int) -> ProjectedVectors:
+    """The vectors on their first `width` right singular vectors (not centred), those of at most SVD_SAMPLE items.
+
+    Raises SuiteError where the vectors are not that wide.
+    """
+    if width > vectors.width:
+        raise SuiteError(f"tokenizer.svd: {width} is more than the {vectors.width} dimensions of {vectors.name}")
+    items = sample_items(vectors.present, SVD_SAMPLE, seed)
+    gram = np.zeros((vectors.width, vectors.width))
+    for block in in_blocks(len(items), vectors.width):
+        rows = vectors.rows(items[block])
+        gram += rows.T @ rows
+    basis = np.linalg.eigh(gram)[1][:, ::-1][:, :width]
+    # The sign of a singular vector is arbitrary; fixed, so that every machine gets the same vectors.
+    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(width)])
+    return ProjectedVectors(vectors, np.ascontiguousarray(basis, dtype=np.float32))
+
+
+def sample_items(present: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """Items with a vector, ascending, a random `most` of them where there are more."""
+    items = np.flatnonzero(present)
+    if most is None or len(items) <= most:
+        return items
+    return np.sort(np.random.default_rng(seed).choice(items, most, replace=False))
+
+
+def read_rows(vectors: ItemVectors, items: np.ndarray) -> np.ndarray:
+    """[n, D] float32, filled block by block, so that nothing wider than the result is ever whole in memory."""
+    rows = np.empty((len(items), vectors.width), np.float32)
+    for block in in_blocks(len(items), vectors.width):
+        rows[block] = vectors.rows(items[block])
+    return rows
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: np.ndarray = np.divide(rows, lengths, out=rows, where=lengths > 0)
+    return unit
+
+
+def _blocks_of(values: np.ndarray) -> Sequence[np.ndarray]:
+    return [values[block] for block in in_blocks(len(values), values.shape[1])]
