@@ -89,6 +89,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(str(packages))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("GRBENCH_CACHE", str(place / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")  # threads only get into each other's way in so small a world
         yield place
 
 

@@ -98,7 +98,7 @@ def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     here = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    code = f"import sysconfig; print(sysconfig.get_path('purelib'))"  # noqa: F541
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     there = Path(command(python, "-c", code).stdout.strip())
     lines = [f"import site; site.addsitedir({path!r})" for path in dict.fromkeys(here)]
     (there / "what_this_one_has.pth").write_text("\n".join(lines) + "\n")
@@ -118,6 +118,7 @@ def command(
     python: Path, *arguments: str, status: int = 0, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["OMP_NUM_THREADS"] = "1"  # threads only get into each other's way in so small a world
     done = subprocess.run(
         [str(python), *arguments], capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=120
     )
