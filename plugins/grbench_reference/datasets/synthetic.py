@@ -1,0 +1,75 @@
+"""The dataset `tencentgr_synthetic`: made-up data in TencentGR's layout, read by the same code as the real release."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from grbench_reference.datasets.generator import FEWEST_ITEMS, FEWEST_USERS, VERSION, generate
+from grbench_reference.datasets.tencentgr import _READER as READER_VERSION
+from grbench_reference.datasets.tencentgr import TencentGR
+
+if TYPE_CHECKING:
+    from grbench.data.writing import StoreWriter
+
+
+class TencentGRSynthetic:
+    """Made-up data in TencentGR's layout, at any size, with structure that a better method finds.
+
+    Made when a suite first asks for it, and kept as a store only; `grbench data synth` writes the same as a release.
+
+    Args:
+        users: how many users, at least 10.
+        items: how many ads, at least 50; cold candidates come on top.
+        actions: 2 = exposure and click, as TencentGR-1M; 3 = and conversion, as TencentGR-10M.
+        seed: which of the made-up worlds; the same numbers always give the same data.
+        embeddings: content embeddings to take in, of [81]; [] takes none.
+    """
+
+    def __init__(
+        self,
+        *,
+        users: Annotated[int, Field(ge=FEWEST_USERS)] = 4000,
+        items: Annotated[int, Field(ge=FEWEST_ITEMS)] = 5000,
+        actions: Literal[2, 3] = 2,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        embeddings: Sequence[int | str] = (81,),
+    ) -> None:
+        self._users, self._items, self._actions, self._seed = users, items, actions, seed
+        self._embeddings = tuple(str(embedding) for embedding in embeddings)
+
+    def digest(self) -> str:
+        """sha256 over the options, the versions of generator and reader, and whose random numbers were drawn."""
+        identity = {
+            "generator": VERSION,
+            "reader": READER_VERSION,
+            "numpy": np.__version__.split(".")[0],
+            "users": self._users,
+            "items": self._items,
+            "actions": self._actions,
+            "seed": self._seed,
+            "embeddings": self._embeddings,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def write(self, writer: StoreWriter) -> None:
+        """Generates a release beside the store that is being made, reads it in, and removes it again."""
+        with tempfile.TemporaryDirectory(prefix="release-", dir=writer.folder) as folder:
+            release = Path(folder) / "release"
+            generate(
+                release,
+                users=self._users,
+                items=self._items,
+                actions=self._actions,
+                seed=self._seed,
+                report=writer.report,
+            )
+            TencentGR(path=str(release), embeddings=self._embeddings, actions=self._actions).write(writer)
+        writer.notes["synthetic"] = {"users": self._users, "items": self._items, "seed": self._seed, "version": VERSION}
