@@ -129,6 +129,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             }
             if metrics
             else {},
+            title=suite.title,
             baseline=suite.baseline,
         )
         # A method of this name, of these options or others: the best guess of what this one will take.
@@ -151,7 +152,8 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
 def as_planned(planned: PlannedCell, record: Record) -> Record:
     """The record under the name that this suite gives its cell; a digest knows no names."""
     blank = planned.blank
-    return replace(record, suite=blank.suite, method=blank.method, order=blank.order, baseline=blank.baseline)
+    names = {key: getattr(blank, key) for key in ("suite", "title", "method", "order", "baseline")}
+    return replace(record, **names)
 
 
 def short_hash(facts: Any) -> str:

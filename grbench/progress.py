@@ -68,15 +68,15 @@ class Pace:
     def suite_left(self, now: float) -> float | None:
         """Seconds until the last cell ends."""
         known = [seconds for seconds in self._estimates if seconds is not None]
-        here = self.cell_left(now)
+        usual = sum(known) / len(known) if known else None
+        elapsed, here = now - self._began, self.cell_left(now)
         if here is None:
-            return None
-        rest = self._estimates[self._position + 1 :]
-        if not rest:
-            return here
+            if usual is None:
+                return None
+            here = max(0.0, usual - elapsed)
         # The first cell has nobody to learn from: what it took so far and still needs stands for the others.
-        usual = sum(known) / len(known) if known else (now - self._began) + here
-        return here + sum(usual if seconds is None else seconds for seconds in rest)
+        guess = elapsed + here if usual is None else usual
+        return here + sum(guess if seconds is None else seconds for seconds in self._estimates[self._position + 1 :])
 
     def text(self) -> str:
         """The present phase with its figures: `train, epoch 2/4, step 120/500, loss 5.1234, 1,520 users/s`."""
@@ -160,6 +160,7 @@ class LiveProgress(PlainProgress):
             TextColumn("{task.fields[status]}", markup=False),
             console=console,
             transient=True,
+            auto_refresh=False,
         )
         self._suite = self._bars.add_task("suite", total=None, status="", visible=False)
         self._cell = self._bars.add_task("preparing", total=None, status="", visible=False)
@@ -191,6 +192,7 @@ class LiveProgress(PlainProgress):
             status=f"{self._pace.text()}, ETA {duration(cell)}",
         )
         self._bars.update(self._suite, status=f"ETA {duration(suite)}")
+        self._bars.refresh()
 
     def end(self, line: str, seconds: float) -> None:
         """The cell is over."""

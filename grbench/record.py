@@ -46,7 +46,7 @@ class Record:
     cost:        {phases: {name: {seconds, ...}}, train_users_per_second, search_p99_ms, peak memory, ...}
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   what the tokenizer reported; curve: one row an epoch or validation
-    baseline:    the row that the suite tests others against, None without one
+    title:       what the suite calls itself in words; baseline: the row that it tests others against; None without
     started, finished: when
     """
 
@@ -68,6 +68,7 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     tokenizer: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    title: str | None = None
     baseline: str | None = None
     started: str = ""
     finished: str = ""

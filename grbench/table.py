@@ -254,10 +254,11 @@ def _reasons(row: Row) -> str:
 
 
 def _title(first: Record, apart: list[str], position: int, total: int) -> str:
+    name = f"{first.suite}: {first.title}" if first.title else first.suite
     if total == 1:
-        return first.suite
+        return name
     differing = ", ".join(apart) or "their facts"
-    return f"{first.suite}, table {position} of {total}, not comparable with the others ({differing} differ)"
+    return f"{name}, table {position} of {total}, not comparable with the others ({differing} differ)"
 
 
 def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]) -> list[str]:
