@@ -87,6 +87,7 @@ def run_child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},  # threads that spin while they wait starve each other
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
         )
         try:
