@@ -168,3 +168,22 @@ def test_says_what_it_needs_and_what_it_built() -> None:
     searched(retriever, torch.ones(1, 4), torch.ones(9, 4), torch.arange(1, 9), 2)
     assert Exact.needs == (Embedder,)
     assert retriever.report() == {"candidates": 8, "width": 4, "bytes": 8 * 4 * 4, "device": "cpu"}
+
+
+def test_threads_change_neither_the_lists_nor_the_setting() -> None:
+    torch.manual_seed(0)
+    search, queries = ExactSearch(torch.randn(5_000, 16)), torch.randn(150, 16)
+    before = torch.get_num_threads()
+    found = {}
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found[threads] = search.search(queries, 7)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[1][0], found[3][0])
+    assert torch.equal(found[1][1], found[3][1])
+    positions, scores = brute_force((queries[:, None] * search.vectors).sum(dim=2).numpy(), np.arange(5_000), 7)
+    np.testing.assert_array_equal(found[3][0], positions)
+    np.testing.assert_array_equal(found[3][1], scores)

@@ -9,7 +9,8 @@ Shapes: Q queries, P items, D width, C columns. Positions are rows of the vector
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -49,24 +50,23 @@ class ExactSearch:
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """queries [Q, D] -> positions and scores [Q, min(k, P)], best first. Scores must not be NaN."""
         k = min(k, len(self.vectors))
-        with full_precision(queries.device.type):
-            found = [self._search(some, k) for some in torch.split(queries, self._sizes.queries)]
-        if not found:
+        if not len(queries):
             return queries.new_zeros((0, k), dtype=torch.int64), queries.new_zeros((0, k))
-        positions, scores = zip(*found, strict=True)
-        return torch.cat(positions), torch.cat(scores)
+        with full_precision(queries.device.type):
+            return _joined(_in_threads(lambda some: self._search(some, k), queries, self._sizes.queries))
 
+    @torch.no_grad()  # for each thread anew
     def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if -(-len(self.vectors) // GROUP) < 4 * k:  # the chosen groups would hold a good part of all items
             return rank_positions(queries, self.vectors, largest(queries @ self.vectors.T, k), k)
         groups = largest(self._group_maxima(queries), k)
         at_once = max(1, self._sizes.floats // (k * GROUP * queries.shape[1]))
-        found = [
-            rank_positions(some, self.vectors, self._members(chosen), k)
-            for some, chosen in zip(torch.split(queries, at_once), torch.split(groups, at_once), strict=True)
-        ]
-        positions, scores = zip(*found, strict=True)
-        return torch.cat(positions), torch.cat(scores)
+        return _joined(
+            [
+                rank_positions(some, self.vectors, self._members(chosen), k)
+                for some, chosen in zip(torch.split(queries, at_once), torch.split(groups, at_once), strict=True)
+            ]
+        )
 
     def _group_maxima(self, queries: Tensor) -> Tensor:
         """[Q, groups]: the best score in each group."""
@@ -124,6 +124,31 @@ def largest(scores: Tensor, k: int) -> Tensor:
         kept = above | (level & (level.cumsum(dim=1, dtype=torch.int32) <= wanted))
         columns[rows] = kept.nonzero()[:, 1].view(-1, k)
     return columns
+
+
+def _joined(found: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    positions, scores = zip(*found, strict=True)
+    return torch.cat(positions), torch.cat(scores)
+
+
+def _in_threads(
+    search: Callable[[Tensor], tuple[Tensor, Tensor]], queries: Tensor, most: int
+) -> list[tuple[Tensor, Tensor]]:
+    """search(some queries) for all of them, at most `most` at a time; on a CPU each of torch's threads takes its own.
+
+    Each thread computes alone. Torch's usual way, all threads on each small operation, would have them wait for one
+    another twice a block, which is slow where cores are few or shared.
+    """
+    threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
+    parts = torch.split(queries, min(most, max(32, -(-len(queries) // threads))))
+    if threads == 1 or len(parts) == 1:
+        return [search(some) for some in parts]
+    # The number of threads holds for the thread that sets it, and for those that start later: hence set back.
+    with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(search, parts))
+        finally:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
