@@ -41,7 +41,6 @@ clean:
 $(VENV)/.torch:
 	@echo "making $(VENV) and installing $(TORCH) (once, some minutes)"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade pip
 	$(PIP) install '$(TORCH)'
 	@touch $@
 
