@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from grbench.errors import PluginError, RunError, SuiteError
@@ -53,8 +53,8 @@ class FaissIndex:
         self,
         *,
         index: str = "Flat",
-        build: dict[str, PositiveInt | PositiveFloat] | None = None,
-        search: dict[str, PositiveInt | PositiveFloat] | None = None,
+        build: dict[str, PositiveInt] | None = None,
+        search: dict[str, PositiveInt] | None = None,
         similarity: Similarity = "dot",
         training_sample: PositiveInt | None = None,
         use_gpu: bool = True,
@@ -200,7 +200,7 @@ class FaissIndex:
                 f"candidates to train them on; use at most {max(given // 39, 1)} lists (39 candidates each), or Flat"
             )
 
-    def _configure(self, index: Any, settings: dict[str, int | float], where: str) -> None:
+    def _configure(self, index: Any, settings: dict[str, int], where: str) -> None:
         """Sets parameters by name: those of the IVF clustering, and all that Faiss' own parameter space knows."""
         inverted = faiss.try_extract_index_ivf(index)
         for name, value in settings.items():
