@@ -30,7 +30,8 @@ from grbench.preparation import list_length, split_store
 from grbench.processes import Events, begin_child
 from grbench.record import Record, Status, lists_table, write_record
 from grbench.suite import Cell
-from grbench.training import TrainingOptions, TrainingResult, train
+from grbench.training import TrainingResult, train
+from grbench.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -276,11 +276,13 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
         lines.append(f"Hardware differs, compare costs only within a letter: {named}")
     elif letters:
         lines.append(f"Hardware: {next(iter(letters))}")
+    batch = first.cost.get("phases", {}).get("search", {}).get("batch_size")
     repeated = any(len(row.done) > 1 for row in rows_of(records))
     lines.append(
         "Scores are means over users"
         + (", then seeds, ± their 95 % interval (Student t)" if repeated else " of one seed, so without interval")
-        + "; best bold, second underlined. Costs are means over seeds, memory the largest."
+        + "; best bold, second underlined. Costs are means over seeds, memory the largest"
+        + (f", p99 that of a batch of {batch:,} queries." if batch else ".")
     )
     return lines
 
