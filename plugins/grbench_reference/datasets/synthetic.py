@@ -13,8 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from grbench_reference.datasets.generator import FEWEST_ITEMS, FEWEST_USERS, VERSION, generate
-from grbench_reference.datasets.tencentgr import _READER as READER_VERSION
-from grbench_reference.datasets.tencentgr import TencentGR
+from grbench_reference.datasets.tencentgr import READER_VERSION, TencentGR
 
 if TYPE_CHECKING:
     from grbench.data.writing import StoreWriter

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from grbench.errors import DataError
+from grbench_reference.datasets.download import describe_missing
 from grbench_reference.datasets.id_lookup import IdLookup
 from grbench_reference.datasets.indexer import Indexer, read_indexer
 from grbench_reference.datasets.parquet_parts import PartBatch, PartFolder, Report, raise_it
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from grbench.data.writing import StoreWriter
 
 # Raised whenever the same source is turned into another store than before.
-_READER = 1
+READER_VERSION = 1
 
 
 class TencentGR:
@@ -72,7 +73,7 @@ class TencentGR:
     def digest(self) -> str:
         """sha256 over the files that the options select and over the options; raises DataError where one is missing,
         cut short, or has not the release's columns."""
-        options = {"reader": _READER, "embeddings": self._embeddings, "actions": self._actions}
+        options = {"reader": READER_VERSION, "embeddings": self._embeddings, "actions": self._actions}
         return self._open().digest(json.dumps(options, sort_keys=True))
 
     def validate(self, progress: Report) -> list[Finding]:
@@ -95,6 +96,8 @@ class TencentGR:
             ingest.write_embedding(name, folder)
 
     def _open(self) -> Release:
+        if not self._root.exists():
+            raise DataError(describe_missing(self._root, self._embeddings))
         return open_release(self._root, self._embeddings)
 
 
