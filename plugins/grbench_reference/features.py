@@ -184,7 +184,9 @@ class FusedFields(Part):
         met, where = distinct(rows, len(self.table.weight))
         vectors = distinct_rows(self.table.weight, met, sparse=self.table.sparse, padding=0)
         bounds = [*torch.searchsorted(met, self.first_rows).tolist(), len(met)]
-        padding, *by_field = torch.split(vectors, [bounds[0], *(stop - start for start, stop in itertools.pairwise(bounds))])
+        padding, *by_field = torch.split(
+            vectors, [bounds[0], *(stop - start for start, stop in itertools.pairwise(bounds))]
+        )
         projected = [padding.new_zeros(len(padding), len(weight))]
         for some, piece in zip(by_field, torch.split(weight, self.width, dim=1), strict=True):
             projected.append(functional.linear(some, piece))

@@ -106,6 +106,28 @@ def distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return flags.nonzero().squeeze(1), (flags.cumsum(0) - 1)[rows]
 
 
+class _Unit(Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        inverse = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_(min=1e-12).reciprocal_()
+        units = vectors * inverse
+        ctx.save_for_backward(units, inverse)
+        return units
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        units, inverse = ctx.saved_tensors
+        along = (gradient * units).sum(-1, keepdim=True)
+        return torch.addcmul(gradient, units, along, value=-1).mul_(inverse)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """vectors [..., W] scaled to length 1, as torch's normalize in half its passes; zero stays zero."""
+    units: Tensor = _Unit.apply(vectors.float())
+    return units
+
+
 def dropout(values: Tensor, share: float, *, training: bool) -> Tensor:
     """`values` with `share` of them zeroed and the rest scaled up.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from grbench_reference.kernels import distinct, distinct_rows, dropout, gather_rows, sum_rows
+from grbench_reference.kernels import distinct, distinct_rows, dropout, gather_rows, sum_rows, unit
 
 
 @pytest.fixture
@@ -62,6 +62,15 @@ def test_distinct_equals_unique():
     expected, inverse = torch.unique(rows, return_inverse=True)
     assert torch.equal(met, expected)
     assert torch.equal(where, inverse)
+
+
+def test_unit_equals_normalize(table):
+    plain, fast = functional.normalize(table, dim=-1), unit(table)
+    torch.testing.assert_close(fast, plain)
+    torch.testing.assert_close(gradient(fast, table), gradient(plain, table))
+    zero = torch.zeros(1, 3, requires_grad=True)
+    assert torch.equal(unit(zero), torch.zeros(1, 3))
+    assert torch.isfinite(gradient(unit(zero), zero)).all()
 
 
 def test_dropout_keeps_the_mean_and_the_share():

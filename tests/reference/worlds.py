@@ -14,6 +14,8 @@ from grbench.types import Batch
 
 NAN = float("nan")
 
+torch.set_num_threads(1)  # worlds this small spend their time waking threads up
+
 
 def training_data(folder: Path, histories, **described) -> TrainingData:
     """Every event of a tiny store as training data."""

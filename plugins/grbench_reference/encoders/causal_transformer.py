@@ -10,14 +10,13 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import FIRST_ACTION, Batch, Codes
 from grbench_reference.blocks import Activation, Block, Norm, Rotary, normalisation
 from grbench_reference.features import TABLE_SPREAD, Table
-from grbench_reference.kernels import Dropout
+from grbench_reference.kernels import Dropout, unit
 from grbench_reference.layout import Layout, lay_out
 from grbench_reference.towers import Names, Pooling, item_tower, user_tower
 
@@ -190,4 +189,4 @@ class CausalTransformer(nn.Module):
         return (layout.last[layout.row] - torch.arange(len(layout.row), device=layout.row.device)).clamp(min=0)
 
     def _normalise(self, vectors: Tensor) -> Tensor:
-        return functional.normalize(vectors, dim=-1) if self.cosine else vectors
+        return unit(vectors) if self.cosine else vectors
