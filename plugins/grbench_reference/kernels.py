@@ -119,7 +119,8 @@ class _Unit(Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         units, inverse = ctx.saved_tensors
         along = (gradient * units).sum(-1, keepdim=True)
-        return torch.addcmul(gradient, units, along, value=-1).mul_(inverse)
+        across: Tensor = torch.addcmul(gradient, units, along, value=-1)
+        return across.mul_(inverse)
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ def learn(split, loss, *, optimizer=adam, encoder=None, **training):
         **{"width": 16, "history_length": 6, "dropout": 0.1, "similarity": "cosine", **(encoder or {})},
     )
     module = LOSSES[loss](split.training, codes)
-    options = TrainingOptions(**{"epochs": 20, "batch_size": 9, "workers": 0, **training})
-    optimizers = optimizer(nn.ModuleList([encoder, module]), lr=0.03)
+    options = TrainingOptions(**{"epochs": 40, "batch_size": 9, "workers": 0, **training})
+    optimizers = optimizer(nn.ModuleList([encoder, module]), lr=0.02)
     result = train(encoder, [(module, 1.0)], optimizers, split, options, seed=1, device="cpu")
     return encoder, result
 
