@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from grbench.plugins import Registry
 
 DATASET_OPTION = "dataset."
-_SAID_ALREADY = ("items", "distinct_codes", "colliding_items", "colliding_share", "most_items_on_a_code")
+_SECTIONS = ("codes", "fitted", "use", "fan-out", "near", "beside", "popularity")
+# Said among the codes, or too long to print.
+_LEFT_OUT = ("sha256", "items", "distinct_codes", "colliding_items", "colliding_share", "most_items_on_a_code")
 
 
 def add_inspect_command(cli: click.Group) -> None:
@@ -182,7 +184,8 @@ def _print(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     for label in columns:
         table.add_column(Text(label), justify="right")
     section = ""
-    for figure in dict.fromkeys(figure for column in columns.values() for figure in column):
+    figures = dict.fromkeys(figure for column in columns.values() for figure in column)
+    for figure in sorted(figures, key=lambda figure: _SECTIONS.index(figure[0])):
         if section and figure[0] != section:
             table.add_section()
         section = figure[0]
@@ -223,7 +226,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]
 def _fitted(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     """What some tokenizers say of how they were fitted: plain numbers and texts."""
     for key, value in report.items():
-        if key in _SAID_ALREADY:
+        if key in _LEFT_OUT:
             continue
         if isinstance(value, float):
             yield ("fitted", key.replace("_", " ")), f"{value:.4g}"

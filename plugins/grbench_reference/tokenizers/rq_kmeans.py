@@ -79,7 +79,7 @@ class RQKMeans:
         source: Literal["embeddings", "cooccurrence", "file"] = "embeddings",
         embeddings: EmbeddingNames = "all",
         vectors: str | None = None,
-        width: PositiveInt = 64,
+        width: PositiveInt = 128,
         window: PositiveInt = 5,
         svd: PositiveInt | None = None,
         sizes: Annotated[list[PositiveInt], Field(min_length=1)] = [256, 256, 256],  # noqa: B006 - read, never written
