@@ -61,9 +61,9 @@ class LastPositive:
         """Raises DataError where an action is unknown, the pool is missing, or no user is left."""
         tokens = action_tokens(self.positives, store.catalogue, "protocol.positives")
         wanted = action_tokens([self.wanted or self.positives[0]], store.catalogue, "protocol.wanted")[0]
+        pool = candidate_pool(store, self.pool)
         training, validation, test = self._divide_users(store.catalogue.num_users)
         counts: dict[str, int] = {"evaluation_users": len(test)}
-        pool = candidate_pool(store, self.pool)
 
         test_at = last_events(store, test, tokens)
         validation_at = last_events(store, validation, tokens)
