@@ -45,7 +45,10 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
         },
         "protocol": {"name": cell.protocol.name, "options": cell.protocol.options},
         "metrics": [_describe(registry, "metrics", metric) for metric in cell.metrics],
-        "tokenizer": _describe(registry, "tokenizers", method.tokenizer),
+        "tokenizer": {
+            **_describe(registry, "tokenizers", method.tokenizer),
+            "content": _content(registry, method.tokenizer),
+        },
         "encoder": _describe(registry, "encoders", method.encoder),
         "losses": [{**_describe(registry, "losses", loss), "weight": weight} for loss, weight in method.losses],
         "retriever": _describe(registry, "retrievers", method.retriever),
@@ -68,6 +71,15 @@ def core_hash() -> str:
     """sha256 over the modules of the core that can change a number."""
     data = [f"grbench.data.{module.name}" for module in pkgutil.iter_modules(grbench.data.__path__)]
     return modules_hash([*_COMPUTES, *data], leave_out=_KEEPS_BOOKS)
+
+
+def _content(registry: Registry, tokenizer: Component) -> str | None:
+    """What the tokenizer's `digest`, if it has one, says of the files that it reads."""
+    try:
+        built = registry.build("tokenizers", tokenizer.name, options=tokenizer.options, where="tokenizer")
+    except BrokenPluginError:
+        return None
+    return str(built.digest()) if hasattr(built, "digest") else None
 
 
 def _describe(

@@ -98,7 +98,7 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
 
 def training_options() -> Factory:
     """The factory whose options are a method's `training` keys."""
-    from grbench.training import TrainingOptions
+    from grbench.training_options import TrainingOptions
 
     return TrainingOptions
 

@@ -42,7 +42,10 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Gives each item its code. Sees training events only."""
+    """Gives each item its code. Sees training events only.
+
+    One that reads files has a `digest() -> str` of their content too, which becomes part of the cell's identity.
+    """
 
     def fit(self, data: TrainingData) -> Codes: ...
 

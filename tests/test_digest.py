@@ -97,8 +97,9 @@ def test_an_identity_is_json_and_names_every_plug_in_with_its_source(tmp_path):
     }
     assert identity["encoder"]["options"]["dropout"] == 0.0
     assert identity["protocol"]["options"]["min_events"] == 3
-    for part in ("tokenizer", "encoder", "retriever", "optimizer"):
+    for part in ("encoder", "retriever", "optimizer"):
         assert set(identity[part]) == {"name", "options", "plugin"}
+    assert set(identity["tokenizer"]) == {"name", "options", "plugin", "content"}
     assert identity["losses"][0]["weight"] == 1.0
     assert identity["metrics"][0]["options"] == {"k": 10, "alpha": 1.0}
     assert "workers" not in identity["training"]

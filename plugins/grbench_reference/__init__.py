@@ -25,6 +25,8 @@ def register_datasets(register: Register) -> None:
 @hookimpl
 def register_tokenizers(register: Register) -> None:
     register("ids", "grbench_reference.tokenizers.ids:Ids")
+    register("rq_kmeans", "grbench_reference.tokenizers.rq_kmeans:RQKMeans")
+    register("codes_file", "grbench_reference.tokenizers.codes_file:CodesFile")
 
 
 @hookimpl
@@ -71,5 +73,7 @@ def register_trackers(register: Register) -> None:
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     from grbench_reference.commands import add_commands
+    from grbench_reference.inspect_command import add_inspect_command
 
     add_commands(cli)
+    add_inspect_command(cli)

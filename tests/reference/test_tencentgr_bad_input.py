@@ -55,7 +55,7 @@ PART = "part-00000.parquet"
 LONG = [[1.0, 2.0, 3.0], [1.0, 2.0], None]
 
 CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "missing": (shutil.rmtree, r"release: does not exist\. To fetch it .*grbench data download 1M --embeddings 81 --out"),
+    "missing": (shutil.rmtree, r"release: does not exist\. To fetch it .*grbench data download 1M --embeddings 81"),
     "empty": (lambda root: (shutil.rmtree(root), root.mkdir()), r"release: is empty; `grbench data download`"),
     "a file": (lambda root: (shutil.rmtree(root), root.touch()), r"release: is a file; give the folder that holds"),
     "one folder too high": (

@@ -42,7 +42,8 @@ def read_candidate_ids(folder: PartFolder, *, complain: Complain, report: Report
         raw_ids(batch, column, complain) for batch in folder.stream([column], batch_rows=_BATCH_ROWS, report=report)
     ]
     ids = np.concatenate(found) if found else np.empty(0, np.int64)
-    return ids[ids != _NULL]
+    given: np.ndarray = ids[ids != _NULL]
+    return given
 
 
 def raw_ids(batch: PartBatch, column: str, complain: Complain) -> np.ndarray:

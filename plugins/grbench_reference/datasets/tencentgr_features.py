@@ -110,8 +110,9 @@ def fill_missing(table: np.ndarray, fields: Sequence[Field], *, first_row: int) 
 def release_pages(values: np.ndarray) -> None:
     """Lets go of a map's pages, which otherwise count as this process's memory until the whole file is in it. What was
     written stays in the file."""
-    if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        values.base.madvise(mmap.MADV_DONTNEED)
+    pages: object = values.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def feature_rows(

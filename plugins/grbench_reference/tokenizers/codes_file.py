@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from itertools import chain
 from pathlib import Path
@@ -18,6 +17,7 @@ from grbench.errors import DataError, SuiteError
 from grbench.types import Codes
 from grbench_reference.inspection import inspect
 from grbench_reference.tokenizers.collisions import number_within, prefix_keys
+from grbench_reference.tokenizers.item_vectors import content_digest
 
 
 class CodesFile:
@@ -41,6 +41,10 @@ class CodesFile:
     ) -> None:
         self.path, self.sizes, self.collision = Path(path), sizes, collision
 
+    def digest(self) -> str:
+        """sha256 of the file; raises DataError where it cannot be read."""
+        return content_digest(self.path, "tokenizer.path")
+
     def fit(self, data: TrainingData) -> Codes:
         """Raises DataError where the file cannot be read or lacks items of the dataset."""
         content = self._read()
@@ -61,7 +65,7 @@ class CodesFile:
         padded = np.concatenate([np.zeros((1, len(sizes)), np.int64), table])
         report = {
             "file": self.path.name,
-            "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest(),
+            "sha256": self.digest(),
             "items_left_out": len(content) - len(wanted),
         }
         made = Codes(torch.from_numpy(padded), sizes, report)

@@ -5,6 +5,7 @@ Shapes: N items, n items asked for, D width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -108,6 +109,15 @@ def in_blocks(count: int, width: int) -> Iterator[slice]:
     """0..count in stretches whose vectors of `width` floats stay small."""
     step = max(1, BLOCK_BYTES // (4 * width))
     return (slice(first, min(first + step, count)) for first in range(0, count, step))
+
+
+def content_digest(path: str | Path, where: str) -> str:
+    """sha256 of a file; raises DataError where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{where}: {path}: cannot be read ({error.strerror})") from error
 
 
 def read_vectors_file(path: str, num_items: int) -> ArrayVectors:

@@ -29,6 +29,7 @@ from grbench_reference.tokenizers.item_vectors import (
     FilledVectors,
     ItemVectors,
     check_and_measure,
+    content_digest,
     in_blocks,
     read_rows,
     read_vectors_file,
@@ -100,6 +101,10 @@ class RQKMeans:
             raise SuiteError("tokenizer.vectors: name an .npy file where source is file, and only there")
         if random_k > min(self.sizes):
             raise SuiteError(f"tokenizer.random_k: {random_k} is more than the {min(self.sizes)} codes of a level")
+
+    def digest(self) -> str:
+        """What the vectors file holds, empty without one; raises DataError where it cannot be read."""
+        return content_digest(self.vectors_file, "tokenizer.vectors") if self.vectors_file else ""
 
     def fit(self, data: TrainingData) -> Codes:
         """Raises SuiteError where the sizes cannot hold the items, DataError where a vector holds NaN."""
