@@ -57,20 +57,19 @@ class NextCode(nn.Module):
 
     def forward(self, encoder: Decoder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.positions(batch)
-        targets = self.codes[positions.targets].long()
+        targets = self.codes[positions.targets].long().T.contiguous()
         terms: dict[str, Tensor] = {}
         totals: Sequence[Tensor]
         if isinstance(encoder, CodeScorer):
             levels, others = encoder.code_states(batch)
             totals = [
-                self._from_states(level, target, positions)
-                for level, target in zip(levels, targets.unbind(1), strict=True)
+                self._from_states(level, target, positions) for level, target in zip(levels, targets, strict=True)
             ]
             terms.update(others)
         else:
             totals = [
                 _from_logits(logits, target, positions)
-                for logits, target in zip(encoder.code_logits(batch), targets.unbind(1), strict=True)
+                for logits, target in zip(encoder.code_logits(batch), targets, strict=True)
             ]
         counted = positions.weights.sum().clamp(min=1e-6)
         for level, (total, weight) in enumerate(zip(totals, self.level_weights, strict=True), start=1):

@@ -1,0 +1,265 @@
+"""A decoder-only model that writes the next item's semantic id: the challenge's innovation award (paper, section 7).
+
+Shapes: B users, T history length, L levels, K_l codes of level l, n codes that items have at a level, P positions with
+a target, N items, D width, A actions, R rows (beams of all users).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
+from grbench.types import FIRST_ACTION, Batch, Codes
+from grbench_reference.blocks import FeedForward, Rotary
+from grbench_reference.code_table import CodeTable, ItemVectors, WritableCodes
+from grbench_reference.decoding import Cache, WritingBlock
+from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
+from grbench_reference.faces import LevelStates
+from grbench_reference.features import TABLE_SPREAD, Table
+from grbench_reference.kernels import Dropout
+from grbench_reference.moe import MixtureOfExperts
+from grbench_reference.towers import Names, Pooling, Tower, item_tower, user_tower
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class WritingState:
+    """read: where the reader stands; asked: [R, D] the wanted action's embedding, None = not told; level: the next."""
+
+    read: Sums | Cache
+    asked: Tensor | None
+    level: int
+
+    def select(self, rows: Tensor) -> WritingState:
+        """Repeats, keeps or reorders rows: rows [R] indexes the current ones."""
+        return WritingState(self.read.select(rows), None if self.asked is None else self.asked[rows], self.level)
+
+
+class CodeWriter(nn.Module):
+    """What a code is written from -> its state, through a few feed-forward blocks that know the level."""
+
+    def __init__(self, levels: int, width: int, *, blocks: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.empty(levels, width).normal_(std=TABLE_SPREAD))
+        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            FeedForward(width, hidden, activation="swiglu", dropout=dropout) for _ in range(blocks)
+        )
+        self.dropout, self.last_norm = Dropout(dropout), nn.RMSNorm(width, eps=1e-6)
+
+    def forward(self, inputs: Tensor, first: int = 0) -> Tensor:
+        """inputs [P, l, D] of levels first .. first + l - 1 -> [P, l, D]."""
+        states = inputs + self.level[first : first + inputs.shape[1]]
+        for norm, block in zip(self.norms, self.blocks, strict=True):
+            states = states + self.dropout(block(norm(states)))
+        normed: Tensor = self.last_norm(states)
+        return normed
+
+
+class SIDDecoder(nn.Module):
+    """Reads a history through causal blocks (RMSNorm, SwiGLU, rotary positions) and writes the next item's codes.
+
+    Any tokenizer's codes will do; with `ids` it is a softmax over all items. Codes that no item has are never written.
+    As an Embedder its history vector is the state that writing starts from, its item vector that of the token of an
+    item. A beam's step costs one token: histories are read once, and their keys and values shared by a user's beams.
+
+    Args:
+        width: of tokens, blocks and states.
+        blocks: how many read the history.
+        heads: of each block's attention.
+        feed_forward: hidden width of the feed-forward layers, in widths.
+        dropout: of tokens, block outputs and feed-forward layers.
+        attention_dropout: of attention weights; null = as dropout.
+        history_length: newest events read.
+        history: items = one token an item, the sum of its codes' embeddings through an MLP, so that a position costs
+            one token; codes = a token each code, all read.
+        decoder_blocks: feed-forward blocks between what was read and each code's logits; they know the codes before.
+        actions: add each event's action to its token.
+        next_action: tell the decoder which action is asked for (in training the target's own).
+        user_features: categorical fields of the user in the first token: true = all, false = none, or their names.
+        item_features: categorical item fields that tokens have beside codes, likewise.
+        embeddings: content embeddings that tokens have beside codes: all = those the dataset option names, none, or
+            their names.
+        id_width: width of an item id table beside codes; 0 = none.
+        field_width: width of each categorical field's rows; null = width.
+        pooling: of the values of a multi-value field.
+        fusion_layers: layers of the MLP that fuses ids, fields and embeddings.
+        tie_codes: codes are written with the embeddings that they are read with.
+        similarity: dot, or cosine = states, codes and item vectors scaled to length 1 (lower the temperature with it).
+        temperature: code logits are divided by it.
+        experts: feed-forward layers become mixtures of so many experts and one that is shared; 0 = none.
+        active_experts: chosen for each token, beside the shared one.
+        balance: weight of the experts' balance loss, a term of the loss next_code.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        codes: Codes,
+        *,
+        width: Count = 64,
+        blocks: Count = 2,
+        heads: Count = 2,
+        feed_forward: Annotated[float, Field(gt=0)] = 2.0,
+        dropout: Share = 0.1,
+        attention_dropout: Share | None = None,
+        history_length: Count = 100,
+        history: Literal["items", "codes"] = "items",
+        decoder_blocks: Annotated[int, Field(ge=0)] = 1,
+        actions: bool = True,
+        next_action: bool = False,
+        user_features: Names = True,
+        item_features: Names = False,
+        embeddings: Literal["all", "none"] | list[str | int] = "none",
+        id_width: Annotated[int, Field(ge=0)] = 0,
+        field_width: Count | None = None,
+        pooling: Pooling = "mean",
+        fusion_layers: Count = 2,
+        tie_codes: bool = False,
+        similarity: Literal["dot", "cosine"] = "dot",
+        temperature: Annotated[float, Field(gt=0)] = 1.0,
+        experts: Annotated[int, Field(ge=0)] = 0,
+        active_experts: Count = 2,
+        balance: Annotated[float, Field(ge=0)] = 0.01,
+    ) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise SuiteError(
+                f"encoder.heads: {heads} heads cannot share a width of {width}: rotary positions need an even width a "
+                f"head, so width must be a multiple of {2 * heads}"
+            )
+        if experts and active_experts > experts:
+            raise SuiteError(f"encoder.active_experts: {active_experts} cannot be chosen of {experts} experts")
+        self.history_length, self.cosine, self.temperature = history_length, similarity == "cosine", temperature
+        self.balance = balance
+        hidden, levels = max(1, round(feed_forward * width)), len(codes.sizes)
+        tokens = history_length * (levels if history == "codes" else 1)
+        rotary = Rotary(width // heads, tokens + levels)
+        reader = ItemReader if history == "items" else CodeReader
+        table = CodeTable(codes, width, trained=data.item_counts() > 0)
+        names = len(data.catalogue.actions)
+
+        def feed() -> FeedForward | MixtureOfExperts:
+            if experts:
+                return MixtureOfExperts(width, hidden, experts=experts, active=active_experts, dropout=dropout)
+            return FeedForward(width, hidden, activation="swiglu", dropout=dropout)
+
+        def block() -> WritingBlock:
+            share = dropout if attention_dropout is None else attention_dropout
+            return WritingBlock(
+                width, heads, feed_forward=feed(), dropout=dropout, attention_dropout=share, rotary=rotary
+            )
+
+        features: Tower | None = None
+        has_fields, has_embeddings = data.catalogue.item_features.fields, data.catalogue.embeddings
+        any_fields = bool(item_features) and (item_features is not True or bool(has_fields))
+        any_embeddings = embeddings not in ("none", []) and (embeddings != "all" or bool(has_embeddings))
+        if any_fields or any_embeddings or id_width:
+            features = item_tower(
+                data,
+                width=width,
+                fields=item_features,
+                embeddings=embeddings,
+                id_width=id_width,
+                field_width=field_width,
+                pooling=pooling,
+                layers=fusion_layers,
+            )
+        users = user_tower(
+            data, width=width, fields=user_features, field_width=field_width, pooling=pooling, layers=fusion_layers
+        )
+        self.reader: ItemReader | CodeReader = reader(
+            ItemVectors(table, width, features),
+            Table(names + FIRST_ACTION, width) if actions else None,
+            Backbone([block() for _ in range(blocks)], width, users=users, dropout=dropout),
+        )
+        self.asked = Table(names + FIRST_ACTION, width) if next_action else None
+        self.writer = CodeWriter(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
+        self.written = nn.ModuleList(
+            WritableCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes)
+        )
+        self.codes_out = None
+        if not tie_codes:
+            self.codes_out = nn.ParameterList(
+                torch.empty(size, width).normal_(std=TABLE_SPREAD) for size in codes.sizes
+            )
+        self.action_head = nn.Linear(width, names)
+
+    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
+        read, vectors = self.reader.embed(batch, items)
+        return self._normalise(self._ask(read.tokens, batch.wanted)), self._normalise(vectors)
+
+    def embed_histories(self, batch: Batch) -> Tensor:
+        """-> [B, D], the state after the newest event; after the start where there is none."""
+        return self._normalise(self._ask(self.reader.newest(batch), batch.wanted[:, -1]))
+
+    def embed_items(self, items: Tensor) -> Tensor:
+        """items [N] -> [N, D]."""
+        return self._normalise(self.reader.items(items))
+
+    def action_logits(self, batch: Batch) -> Tensor:
+        """-> [B, T, A], of the dataset's actions, for the event after each position."""
+        logits: Tensor = self.action_head(self.reader.states(batch).tokens)
+        return logits
+
+    def code_states(self, batch: Batch) -> tuple[Sequence[LevelStates], Mapping[str, Tensor]]:
+        """Teacher-forced by batch.targets -> (one a level, the experts' balance loss where there are experts)."""
+        places = batch.targets.reshape(-1).nonzero().squeeze(1)
+        read = self.reader.teach(batch, places)
+        inputs = self._ask(read.tokens, batch.wanted.reshape(-1)[places].unsqueeze(1))
+        states = self._normalise(self.writer(inputs)) / self.temperature
+        levels = [
+            LevelStates(state, self._vectors(level), self._written(level).codes)
+            for level, state in enumerate(states.unbind(1))
+        ]
+        return levels, {} if read.balance is None else {"balance": self.balance * read.balance}
+
+    def code_logits(self, batch: Batch) -> Sequence[Tensor]:
+        """Teacher-forced by batch.targets -> per level l: [P, K_l], P = positions with a target, in row-major order."""
+        levels, _ = self.code_states(batch)
+        return [self._written(level).fill(each.states @ each.vectors.T) for level, each in enumerate(levels)]
+
+    def start(self, batch: Batch) -> tuple[Tensor, WritingState]:
+        """-> (logits of level 0 [B, K_0], state)."""
+        inputs, read = self.reader.start(batch)
+        asked = None if self.asked is None else self.asked(batch.wanted[:, -1])
+        return self._logits(inputs, asked, 0), WritingState(read, asked, 1)
+
+    def step(self, codes: Tensor, state: WritingState) -> tuple[Tensor, WritingState]:
+        """codes [R], one a row of the state -> (logits of the next level [R, K_l], state)."""
+        inputs, read = self.reader.step(state.level - 1, codes, state.read)  # type: ignore[arg-type]
+        return self._logits(inputs, state.asked, state.level), WritingState(read, state.asked, state.level + 1)
+
+    def _logits(self, inputs: Tensor, asked: Tensor | None, level: int) -> Tensor:
+        """inputs [R, D] -> [R, K_l]."""
+        inputs = inputs if asked is None else inputs + asked
+        states = self._normalise(self.writer(inputs.unsqueeze(1), level)[:, 0]) / self.temperature
+        return self._written(level).fill(states @ self._vectors(level).T)
+
+    def _written(self, level: int) -> WritableCodes:
+        writable = self.written[level]
+        assert isinstance(writable, WritableCodes)
+        return writable
+
+    def _vectors(self, level: int) -> Tensor:
+        """[n, D] of the codes that items have."""
+        every = self.reader.codes.of_level(level) if self.codes_out is None else self.codes_out[level]
+        return self._normalise(self._written(level).choose(every))
+
+    def _ask(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """Adds the embedding of the action that is asked for."""
+        return states if self.asked is None else states + self.asked(wanted)
+
+    def _normalise(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors, dim=-1) if self.cosine else vectors

@@ -1,0 +1,92 @@
+"""The items that beam search finds, ranked anew by the dense score: OnePiece's way to use semantic ids.
+
+Shapes: B users, P candidates, m items a user that are scored, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from grbench.protocols import Decoder, Embedder
+from grbench.types import Batch, Codes, TopK
+from grbench_reference.retrievers.beam import BeamSearch, Width
+from grbench_reference.retrievers.inner_product import full_precision, rank_positions
+from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
+
+
+class Hybrid(Decoder, Embedder, Protocol):
+    """Both faces on one encoder."""
+
+
+class BeamRerank:
+    """The first items of the beam, best code first, by inner product with the history; of equal ones, the lower first.
+
+    A longer list than `items` is never returned. With every candidate in the beam it is the retriever `exact`.
+
+    Args:
+        width: codes kept at each level, or a list of them, one a level; null = 50, or the pool where that is smaller.
+        items: of the beam that are ranked anew (OnePiece: a beam of 20, then 384).
+        similarity: dot = inner product; cosine = of vectors of length 1; euclidean = nearest first.
+        users_at_once: searched together; null = as many as have 2^25 logits (GPU: 2^28) a step.
+        encode_block: candidates that the encoder is given at once.
+    """
+
+    needs: ClassVar[tuple[type, ...]] = (Decoder, Embedder)
+
+    def __init__(
+        self,
+        *,
+        width: Width = None,
+        items: PositiveInt = 384,
+        similarity: Similarity = "dot",
+        users_at_once: PositiveInt | None = None,
+        encode_block: PositiveInt = 16_384,
+    ) -> None:
+        self.width, self.items, self.users_at_once = width, items, users_at_once
+        self.similarity: Similarity = similarity
+        self.encode_block = encode_block
+        self._beams: BeamSearch | None = None
+        self._candidates = torch.empty(0, dtype=torch.int64)
+        self._vectors = torch.empty(0)
+        self._longest = 0.0
+
+    @torch.no_grad()
+    def index(self, encoder: Hybrid, candidates: Tensor, codes: Codes) -> None:
+        """candidates: [P] int64, ascending. Raises SuiteError where the width does not fit them."""
+        self._candidates = candidates
+        self._beams = BeamSearch(candidates, codes, self.width, users_at_once=self.users_at_once)
+        self._vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
+        self._longest = largest_norm(self._vectors)
+
+    @torch.no_grad()
+    def search(self, encoder: Hybrid, batch: Batch, k: int) -> TopK:
+        """The k best items; raises RunError where a user's logits or history vector are not finite."""
+        assert self._beams is not None, "index comes before search"
+        items, scores = [batch.users.new_empty((0, k))], [torch.empty((0, k), device=batch.users.device)]
+        ranked = min(self.items, len(self._candidates))
+        for some, leaves, _ in self._beams.search(encoder, batch):
+            _, positions = self._beams.table.items(leaves, ranked)
+            with full_precision(batch.users.device.type):
+                queries = history_vectors(encoder, some, self.similarity, self._longest)
+                # In the order of the pool, so that of equal scores the lower item comes first.
+                best, values = rank_positions(queries, self._vectors, positions.sort(dim=1).values, min(k, ranked))
+            found = self._candidates[best.clamp(min=0)].masked_fill(best < 0, 0)
+            items.append(torch.nn.functional.pad(found, (0, k - found.shape[1])))
+            scores.append(torch.nn.functional.pad(values, (0, k - found.shape[1]), value=-torch.inf))
+        return TopK(torch.cat(items), torch.cat(scores))
+
+    def report(self) -> dict[str, Any]:
+        """What the record keeps of the index."""
+        assert self._beams is not None, "index comes before report"
+        vectors = self._vectors
+        found = self._beams.report()
+        return {
+            **found,
+            "bytes": found["bytes"] + vectors.numel() * vectors.element_size(),
+            "width": vectors.shape[1],
+            "beam_width": self._beams.widths,
+        }
