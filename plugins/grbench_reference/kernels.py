@@ -110,7 +110,7 @@ class _Unit(Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         inverse = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_(min=1e-12).reciprocal_()
-        units = vectors * inverse
+        units: Tensor = vectors * inverse
         ctx.save_for_backward(units, inverse)
         return units
 
@@ -119,8 +119,7 @@ class _Unit(Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         units, inverse = ctx.saved_tensors
         along = (gradient * units).sum(-1, keepdim=True)
-        across: Tensor = torch.addcmul(gradient, units, along, value=-1)
-        return across.mul_(inverse)
+        return torch.addcmul(gradient, units, along, value=-1).mul_(inverse)
 
 
 def unit(vectors: Tensor) -> Tensor:
