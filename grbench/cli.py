@@ -16,7 +16,7 @@ from grbench.errors import GRBenchError, RunError
 
 WRONG_REQUEST = 2
 
-FORMAT_OF_SUFFIX = {".md": "md", ".tex": "latex", ".csv": "csv", ".txt": "md"}
+FORMAT_OF_SUFFIX = {".md": "md", ".tex": "latex", ".csv": "csv", ".txt": "md", ".svg": "svg"}
 
 
 class CommandGroup(click.Group):
@@ -117,7 +117,7 @@ def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["terminal", "md", "latex", "csv"]),
+    type=click.Choice(["terminal", "md", "latex", "csv", "svg"]),
     help="[default: by the suffix of --out, else terminal, or md where the output goes to a file or a pipe]",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of the terminal.")

@@ -1,4 +1,4 @@
-"""Tables as text: for the terminal, Markdown, LaTeX (booktabs) and CSV. What stands in them is `table.py`'s."""
+"""Tables as text (for the terminal, Markdown, LaTeX, CSV) or as a picture (SVG). What stands in them is `table.py`'s."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from grbench.table import Cell, Table
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-FORMATS = ("terminal", "md", "latex", "csv")
+FORMATS = ("terminal", "md", "latex", "csv", "svg")
+PICTURE_WIDTH = 150
 
 GAP = 3
 WRAPPED_WIDTH = 40
@@ -55,7 +56,7 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
 
 def render(tables: Sequence[Table], form: str) -> str:
     """The tables in one of the formats; `terminal` comes without styles where it is asked for as text."""
-    return {"terminal": markdown, "md": markdown, "latex": latex, "csv": as_csv}[form](tables)
+    return {"terminal": markdown, "md": markdown, "latex": latex, "csv": as_csv, "svg": svg}[form](tables)
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -79,6 +80,17 @@ def markdown(tables: Sequence[Table]) -> str:
         notes = "\n".join(f"- {_markdown_escaped(line)}" for line in table.footer)
         parts.append(f"### {_markdown_escaped(table.heading)}\n\n{grid}\n\n{notes}\n")
     return "\n".join(parts)
+
+
+def svg(tables: Sequence[Table]) -> str:
+    """A picture of what a terminal shows, for a README or a slide."""
+    from rich.console import Console
+
+    console = Console(
+        record=True, force_terminal=True, width=PICTURE_WIDTH, file=io.StringIO(), color_system="truecolor"
+    )
+    print_tables(tables, console)
+    return console.export_svg(title="grbench")
 
 
 def latex(tables: Sequence[Table]) -> str:

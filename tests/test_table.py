@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from grbench.formats import count, label_of, number, significant
 from grbench.record import Record
-from grbench.rendering import as_csv, latex, markdown, print_tables
+from grbench.rendering import as_csv, latex, markdown, print_tables, svg
 from grbench.table import mean_and_spread, rows_of, tables
 
 METRICS = {
@@ -232,6 +233,13 @@ def test_the_terminal_shows_every_number_whole(width: int) -> None:
         assert entry in shown
     assert "\x1b[1m.3000" in shown
     assert "\x1b[4m.1500" in shown
+
+
+def test_a_picture_shows_what_the_terminal_does() -> None:
+    root = ElementTree.fromstring(svg(a_tricky_table()))
+    words = " ".join("".join(root.itertext()).replace("\xa0", " ").split())
+    assert "a_b & 50 %" in words
+    assert ".1500 ± .6353" in words
 
 
 def test_a_pipe_gets_no_control_characters() -> None:

@@ -1,9 +1,10 @@
-"""A stranger's package, pip-installed into a fresh environment, takes part without any change to the project."""
+"""The guide's package, pip-installed into a fresh environment, takes part without any change to the project."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -12,83 +13,21 @@ from pathlib import Path
 
 import pytest
 
-PYPROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
+GUIDE = (Path(__file__).parents[1] / "docs" / "writing_a_plugin.md").read_text()
 
-[project]
-name = "mean-of-history"
-version = "3.1.4"
 
-[project.entry-points.grbench]
-mean_of_history = "mean_of_history"
+def block(title: str, language: str) -> str:
+    """The first code block of a language behind a line of the guide: what its readers copy is what is tested."""
+    fence = re.compile(rf"{re.escape(title)}.*?```{language}\n(.*?)```", re.DOTALL)
+    found = fence.search(GUIDE)
+    assert found is not None, title
+    return found.group(1)
 
-[tool.setuptools]
-py-modules = ["mean_of_history", "mean_of_history_parts"]
-"""
 
-HOOKS = """
-from grbench import hookimpl
-
-@hookimpl
-def register_encoders(register):
-    register("mean_of_history", "mean_of_history_parts:MeanOfHistory")
-
-@hookimpl
-def register_metrics(register):
-    register("first_place", "mean_of_history_parts:FirstPlace")
-"""
-
-PARTS = '''
-from torch import nn
-
-class MeanOfHistory(nn.Module):
-    """A history is the mean of its items' vectors.
-
-    Args:
-        width: numbers in a vector.
-    """
-    history_length = 20
-
-    def __init__(self, data, codes, *, width: int = 8) -> None:
-        super().__init__()
-        self.vectors = nn.Embedding(data.catalogue.num_items + 1, width, padding_idx=0)
-
-    def embed(self, batch, items):
-        events_so_far = (batch.items > 0).cumsum(1).clamp(min=1)
-        return self.vectors(batch.items).cumsum(1) / events_so_far.unsqueeze(2), self.vectors(items)
-
-    def embed_histories(self, batch):
-        return self.embed(batch, batch.items[:, -1])[0][:, -1]
-
-    def embed_items(self, items):
-        return self.vectors(items)
-
-class FirstPlace:
-    """1 where the target leads the list."""
-    higher_is_better = True
-    worst = 0.0
-
-    def __init__(self, *, k: int = 1) -> None:
-        self.name = "first_place"
-
-    def __call__(self, ranking):
-        return 1.0 * (ranking.ranks[:, 0] == 1)
-'''
-
-SUITE = """
-suite: strangers
-dataset: {{name: interactions, path: {path}}}
-protocol: leave_last_out
-metrics: [hit_rate@3, first_place]
-methods:
-  most_popular: {{encoder: most_popular}}
-  mean_of_history:
-    encoder: {{name: mean_of_history, width: 4}}
-    loss: full_softmax
-    training: {{epochs: 2, batch_size: 8}}
-"""
+PYPROJECT = block("`pyproject.toml`:", "toml")
+HOOKS = block("`mean_of_history.py`:", "python")
+PARTS = block("`mean_of_history_parts.py`:", "python")
+SUITE = block("pip install ./mean-of-history", "yaml")
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +83,8 @@ def test_it_is_listed_with_its_distribution(fresh_environment: Path) -> None:
 
 def test_it_stands_in_a_suites_table(fresh_environment: Path, tmp_path: Path) -> None:
     users = {f"u{user}": [f"i{(user + step) % 9}" for step in range(6)] for user in range(40)}
-    (tmp_path / "users.json").write_text(json.dumps(users))
-    (tmp_path / "suite.yaml").write_text(SUITE.format(path=json.dumps(str(tmp_path / "users.json"))))
+    (tmp_path / "my_log.json").write_text(json.dumps(users))
+    (tmp_path / "suite.yaml").write_text(SUITE)
     done = command(
         fresh_environment,
         *("-m", "grbench", "run", "suite.yaml", "--device", "cpu", "--cache", str(tmp_path / "cache")),
