@@ -1,9 +1,10 @@
-"""Tables as text (for the terminal, Markdown, LaTeX, CSV) or as a picture (SVG). What stands in them is `table.py`'s."""
+"""Tables as text (terminal, Markdown, LaTeX, CSV) or as a picture (SVG). What stands in them is `table.py`'s."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -85,12 +86,12 @@ def markdown(tables: Sequence[Table]) -> str:
 def svg(tables: Sequence[Table]) -> str:
     """A picture of what a terminal shows, for a README or a slide."""
     from rich.console import Console
+    from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
-    console = Console(
-        record=True, force_terminal=True, width=PICTURE_WIDTH, file=io.StringIO(), color_system="truecolor"
-    )
+    console = Console(record=True, force_terminal=True, width=PICTURE_WIDTH, file=io.StringIO())
     print_tables(tables, console)
-    return console.export_svg(title="grbench")
+    picture = console.export_svg(title="grbench", theme=DEFAULT_TERMINAL_THEME)
+    return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # a web font would not load offline
 
 
 def latex(tables: Sequence[Table]) -> str:

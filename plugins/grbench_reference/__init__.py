@@ -32,6 +32,7 @@ def register_tokenizers(register: Register) -> None:
 @hookimpl
 def register_encoders(register: Register) -> None:
     register("causal_transformer", "grbench_reference.encoders.causal_transformer:CausalTransformer")
+    register("sid_decoder", "grbench_reference.encoders.sid_decoder:SIDDecoder")
     register("most_popular", "grbench_reference.encoders.most_popular:MostPopular")
 
 
@@ -40,12 +41,16 @@ def register_losses(register: Register) -> None:
     register("infonce", "grbench_reference.losses.infonce:InfoNCE")
     register("full_softmax", "grbench_reference.losses.full_softmax:FullSoftmax")
     register("bce", "grbench_reference.losses.bce:BCE")
+    register("next_code", "grbench_reference.losses.next_code:NextCode")
+    register("next_action", "grbench_reference.losses.next_action:NextAction")
 
 
 @hookimpl
 def register_retrievers(register: Register) -> None:
     register("exact", "grbench_reference.retrievers.exact:Exact")
     register("faiss", "grbench_reference.retrievers.faiss:FaissIndex")
+    register("beam", "grbench_reference.retrievers.beam:Beam")
+    register("beam_rerank", "grbench_reference.retrievers.beam_rerank:BeamRerank")
 
 
 @hookimpl
