@@ -250,11 +250,11 @@ def suite() -> None:
 
 
 @suite.command("validate")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
 @click.pass_context
-def validate_suite(context: click.Context, file: Path, overrides: tuple[str, ...]) -> None:
-    """Check a suite without reading any data: names, options, types, and whether the parts fit each other.
+def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Check suites without reading any data: names, options, types, and whether the parts fit each other.
 
     Exit status: 0 fine, 1 it names plug-ins that are broken, 2 it is wrong.
     """
@@ -262,14 +262,17 @@ def validate_suite(context: click.Context, file: Path, overrides: tuple[str, ...
     from grbench.plugins import Registry
     from grbench.suite import load_suite
 
-    cells = load_suite(file, overrides).cells(Registry.load())
-    broken = {cell.method.name: cell.error for cell in cells if cell.error}
-    for name, error in broken.items():
-        click.echo(f"{file}: {name} cannot run: {error}", err=True)
-    if not broken:
-        methods = len({cell.method.name for cell in cells})
-        click.echo(f"{file}: fine, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
-    context.exit(1 if broken else 0)
+    registry, all_fine = Registry.load(), True
+    for file in files:
+        cells = load_suite(file, overrides).cells(registry)
+        broken = {cell.method.name: cell.error for cell in cells if cell.error}
+        for name, error in broken.items():
+            click.echo(f"{file}: {name} cannot run: {error}", err=True)
+        if not broken:
+            methods = len({cell.method.name for cell in cells})
+            click.echo(f"{file}: fine, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
+        all_fine &= not broken
+    context.exit(0 if all_fine else 1)
 
 
 @suite.command("schema")
