@@ -52,7 +52,8 @@ class TencentGR:
     """The public TencentGR release, 1M or 10M, read from a folder.
 
     Args:
-        path: the folder that holds indexer.pkl, seq/, item_feat/, user_feat/, candidate/ and mm_emb/.
+        path: the folder that holds indexer.pkl, seq/, item_feat/, user_feat/, candidate/ and mm_emb/; a relative one
+            starts at the folder that grbench is called from.
         embeddings: content embeddings to take in, by number (81) or, where one number is there in two widths, by
             number and width ("84_32"); [] takes none.
         actions: 2 (exposure, click) or 3 (and conversion); left out, as many as occur in the data.
