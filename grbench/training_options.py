@@ -18,8 +18,8 @@ class TrainingOptions:
     Args:
         epochs: passes over the training users.
         batch_size: users a step.
-        precision: fp32, or bf16 / fp16 by autocast; losses, tables and optimizer states stay fp32. A CPU without units for
-            them is several times slower with either.
+        precision: fp32, or bf16 / fp16 by autocast; losses, tables and optimizer states stay fp32. Either
+            is several times slower on a CPU that lacks units for it.
         accumulate: batches whose gradients are averaged before an update.
         clip_norm: largest gradient norm; null = not clipped.
         compile: torch.compile the training step.
