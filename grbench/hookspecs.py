@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 # A factory, or where to import it from: "package.module:attribute".
 Register = Callable[[str, Callable[..., Any] | str], None]
 
-hookspec = pluggy.HookspecMarker("grbench")
-hookimpl = pluggy.HookimplMarker("grbench")
+GROUP = "grbench"
+"""The entry-point group."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec

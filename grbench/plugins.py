@@ -14,12 +14,12 @@ import pluggy
 
 from grbench import hookspecs
 from grbench.errors import PluginError
+from grbench.hookspecs import GROUP
 from grbench.options import Factory, bound_values, options_model, resolve, suggestion
 
 if TYPE_CHECKING:
     import click
 
-GROUP = "grbench"
 KINDS = ("datasets", "tokenizers", "encoders", "losses", "retrievers", "metrics", "optimizers", "trackers")
 
 

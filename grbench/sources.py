@@ -1,23 +1,26 @@
-"""What a number was computed with, down to the source: the hash of a module and of all it imports from its package."""
+"""What a number was computed with, down to the source: the hash of a module and of the plug-in modules it imports."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from functools import cache
+from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
 from grbench.errors import PluginError
+from grbench.hookspecs import GROUP
 
 
 def source_hash(factory: Callable[..., Any]) -> str:
-    """sha256 over the factory's module and, transitively, the modules of the same top-level package that it imports.
+    """sha256 over the factory's module and, transitively, what it imports of its own and of other plug-ins' packages.
 
+    The core is left out: a cell's identity names it apart.
     Raises PluginError where there is no source to read.
     """
     module = inspect.unwrap(factory).__module__
@@ -27,7 +30,7 @@ def source_hash(factory: Callable[..., Any]) -> str:
 
 
 def modules_hash(modules: Iterable[str], *, leave_out: Iterable[str] = ()) -> str:
-    """sha256 over the modules and, transitively, what they import from their own top-level package.
+    """sha256 over the modules and, transitively, what they import of their own and of plug-ins' top-level packages.
 
     Imports are read from the source, those inside functions too; those for type checkers alone are not followed.
     """
@@ -46,7 +49,7 @@ def modules_hash(modules: Iterable[str], *, leave_out: Iterable[str] = ()) -> st
 
 @cache
 def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
-    """(hash of the source, modules of the same package it imports); None where the module is no file."""
+    """(hash of the source, modules it imports that count too); None where the module is no file."""
     spec = _find(module)
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None
@@ -54,9 +57,23 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
     source = Path(spec.origin).read_bytes().replace(b"\r\n", b"\n")
     is_python = spec.origin.endswith(".py")
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-    imports = _imports(ast.parse(source), package) if is_python else ()
-    own = tuple(name for name in imports if name.partition(".")[0] == module.partition(".")[0])
-    return hashlib.sha256(source).hexdigest(), own
+    followed = {_top(module), *plugin_packages()}
+    imports = _imports(ast.parse(source), package, followed) if is_python else ()
+    return hashlib.sha256(source).hexdigest(), tuple(name for name in imports if _top(name) in followed)
+
+
+@cache
+def plugin_packages() -> frozenset[str]:
+    """Top-level modules of every distribution that has plug-ins, but not the core's."""
+    entries = metadata.entry_points(group=GROUP)
+    named = {_top(entry.module) for entry in entries}
+    distributions = {entry.dist.name for entry in entries if entry.dist is not None}
+    shipped = {top for top, owners in metadata.packages_distributions().items() if distributions & {*owners}}
+    return frozenset((named | shipped) - {"grbench"})
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _find(module: str) -> ModuleSpec | None:
@@ -73,18 +90,18 @@ def _find(module: str) -> ModuleSpec | None:
     return spec
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+def _imports(tree: ast.AST, package: str, followed: Set[str]) -> Iterator[str]:
     """Names of the modules imported anywhere below a node; `from a import b` is a.b where that is a module, else a."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
-                yield from _imports(other, package)
+                yield from _imports(other, package, followed)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield inner if base.partition(".")[0] == package.partition(".")[0] and _find(inner) else base
+                yield inner if _top(base) in followed and _find(inner) else base
         else:
-            yield from _imports(node, package)
+            yield from _imports(node, package, followed)

@@ -165,6 +165,30 @@ def test_the_hash_covers_what_a_module_imports_from_its_own_package(package, fil
     _read.cache_clear()
 
 
+def test_the_hash_follows_other_plug_ins_packages(package, tmp_path, monkeypatch):
+    """A stranger's encoder built on another package's changes when that one does."""
+    from grbench import sources
+
+    stranger = tmp_path / f"stranger_{package.name}.py"
+    stranger.write_text(f"from {package.name}.layers import Layer\nclass Mine(Layer): ...\n")
+    mine = type("Mine", (), {"__module__": stranger.stem})
+    monkeypatch.setattr(sources, "plugin_packages", lambda: frozenset({package.name}))
+    sources._read.cache_clear()
+    before = source_hash(mine)
+    layers = package / "layers.py"
+    layers.write_text(layers.read_text() + "# changed\n")
+    sources._read.cache_clear()
+    assert source_hash(mine) != before
+    sources._read.cache_clear()
+
+
+def test_the_reference_package_is_followed_and_the_core_is_not():
+    from grbench.sources import plugin_packages
+
+    assert "grbench_reference" in plugin_packages()
+    assert "grbench" not in plugin_packages()
+
+
 def test_a_factory_without_a_source_is_refused():
     made_here = type("Made", (), {"__module__": "nowhere_at_all"})
     with pytest.raises(PluginError, match="nowhere_at_all: its source cannot be found"):

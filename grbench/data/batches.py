@@ -15,7 +15,7 @@ import torch
 
 from grbench.data.split import Queries
 from grbench.data.training_data import TrainingData
-from grbench.types import FIRST_ACTION, Batch
+from grbench.types import Batch
 
 Piece = TypeVar("Piece")
 Read = TypeVar("Read")
@@ -73,8 +73,9 @@ def _training_batch(data: TrainingData, rows: np.ndarray, length: int, batch_siz
     learnt = items[:, :-1] > 0
     if data.target_actions is not None:
         learnt &= np.isin(wanted, data.target_actions)
-    if data.exposures_until is not None:
-        learnt &= (wanted != FIRST_ACTION) | (times[:, 1:] <= data.exposures_until)
+    if data.no_target_after is not None:
+        action, until = data.no_target_after
+        learnt &= (wanted != action) | (times[:, 1:] <= until)
     history = items[:, :-1]
     columns = [history, actions[:, :-1], times[:, :-1], np.where(learnt, targets, 0), np.where(history > 0, wanted, 0)]
     missing = batch_size - len(rows)

@@ -33,14 +33,14 @@ class LastPositive:
         out_of_pool: users whose target is not in the pool are dropped, or their targets added to the pool
         targets: train on every next event, or on next events of the positive actions only
         train_on_evaluation_history: learn from evaluation users' events before their target too
-        exposures_until: unix seconds; events of the dataset's first action after it are no training targets
+        exposures_until: unix seconds; later events of the action `exposure` are no training targets
         wanted: action asked for at test; the first of `positives` where not given
     """
 
     def __init__(
         self,
         *,
-        positives: list[str] = ["click"],  # noqa: B006 - read, never written
+        positives: Annotated[list[str], Field(min_length=1)] = ["click"],  # noqa: B006 - read, never written
         evaluation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1,
         validation_share: Share = 0.0,
         seed: int = 2025,
@@ -61,6 +61,9 @@ class LastPositive:
         """Raises DataError where an action is unknown, the pool is missing, or no user is left."""
         tokens = action_tokens(self.positives, store.catalogue, "protocol.positives")
         wanted = action_tokens([self.wanted or self.positives[0]], store.catalogue, "protocol.wanted")[0]
+        late = None
+        if self.exposures_until is not None:
+            late = (action_tokens(["exposure"], store.catalogue, "protocol.exposures_until")[0], self.exposures_until)
         pool = candidate_pool(store, self.pool)
         training, validation, test = self._divide_users(store.catalogue.num_users)
         counts: dict[str, int] = {"evaluation_users": len(test)}
@@ -88,7 +91,7 @@ class LastPositive:
                 store.catalogue,
                 self._seen(store, training, test, test_at),
                 target_actions=tokens if self.targets == "positives" else None,
-                exposures_until=self.exposures_until,
+                no_target_after=late,
             ),
             validation=selection if len(selection) else None,
             test=queries,
@@ -136,7 +139,7 @@ class LeaveLastOut:
     Args:
         min_events: users with fewer events are trained on whole and not evaluated
         pool: rank every item of the catalogue, or the dataset's official candidates
-        wanted: action asked for at test; the target's most frequent one, the dataset's first, where not given
+        wanted: action asked for at test; the dataset's first where not given
     """
 
     def __init__(

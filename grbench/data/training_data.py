@@ -24,7 +24,7 @@ class TrainingData:
     """The training events of a split, and the catalogue.
 
     target_actions: tokens of the actions whose events are learnt as targets (None = every event).
-    exposures_until: unix seconds; later events of the dataset's first action are no targets (None = no limit).
+    no_target_after: (action token, unix seconds); later events of that action are no targets (None = no limit).
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class TrainingData:
         histories: Histories,
         *,
         target_actions: tuple[int, ...] | None = None,
-        exposures_until: int | None = None,
+        no_target_after: tuple[int, int] | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.target_actions = target_actions
-        self.exposures_until = exposures_until
+        self.no_target_after = no_target_after
         self._histories = histories
         self._counts: dict[tuple[str, ...] | None, np.ndarray] = {}
         self.trainable = np.flatnonzero(histories.lengths >= 2)

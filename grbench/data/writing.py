@@ -18,6 +18,7 @@ import psutil
 from grbench.data.store import STORE_FILE, STORE_FORMAT, Field, Store
 from grbench.errors import DataError
 from grbench.protocols import Dataset
+from grbench.sources import source_hash
 
 Report = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and how much there is (None where that is not known)."""
@@ -32,7 +33,9 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = si
 
     Raises DataError where the source is at fault or the disk is full; nothing half-built stays behind.
     """
-    digest = hashlib.sha256(f"{STORE_FORMAT} {dataset.digest()}".encode()).hexdigest()[:16]
+    # The reader's own source counts too: what it makes of the same files changes with it.
+    key = f"{STORE_FORMAT} {source_hash(type(dataset))} {dataset.digest()}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = Path(cache) / f"{name}-{digest}"
     if (folder / STORE_FILE).is_file():
         return Store.open(folder)
@@ -75,9 +78,8 @@ def _remove_abandoned(cache: Path) -> None:
 class ColumnWriter:
     """Appends rows to one `.npy` file; its header is set right when it is closed."""
 
-    def __init__(self, path: Path, dtype: Any, width: int | None = None) -> None:
+    def __init__(self, path: Path, dtype: Any) -> None:
         self.dtype, self.rows = np.dtype(dtype), 0
-        self._tail = () if width is None else (width,)
         self._file: IO[bytes] = path.open("wb")
         self._write_header()
 
@@ -95,7 +97,7 @@ class ColumnWriter:
     def _write_header(self) -> None:
         np.lib.format.write_array_header_1_0(
             self._file,
-            {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self._tail)},
+            {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows,)},
         )
 
 

@@ -300,17 +300,14 @@ def _recognised(registry: Registry, path: Path, dataset: str | None) -> tuple[st
 
 
 def _options(overrides: Sequence[str]) -> dict[str, Any]:
-    import yaml
+    from grbench.suite_file import parse_yaml
 
     options = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise click.BadParameter(f"{override}: should be KEY=VALUE, such as embeddings=[81]", param_hint="--set")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise click.BadParameter(f"{override}: the value is not YAML", param_hint="--set") from error
+        options[key] = parse_yaml(value, f"--set {override}")
     return options
 
 

@@ -149,6 +149,8 @@ class FusedFields(Part):
         on_device(self, "field_of", field_of)
         on_device(self, "first_rows", row_of[starts + MISSING].astype(np.int64))  # a field's rows start with this one
         self.table = Table(int(row_of.max()) + 1, width, sparse=sparse)
+        with torch.no_grad():  # an unknown value says nothing until training has taught it something
+            self.table.weight[torch.from_numpy(row_of[starts + UNKNOWN]).long()] = 0
 
     def rows(self, entities: Tensor) -> Tensor:
         """entities [M] -> rows of the fused table [M, C] int64; 0 where a column is padding."""

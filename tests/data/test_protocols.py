@@ -5,7 +5,8 @@ import pytest
 
 from grbench.data.batches import query_batches, training_batches
 from grbench.data.protocols import LastPositive, LeaveLastOut
-from grbench.errors import DataError
+from grbench.errors import DataError, SuiteError
+from grbench.options import bind
 from grbench.testing import tiny_store
 
 E, C = 0, 1  # exposure, click
@@ -148,3 +149,17 @@ def test_a_protocol_that_cannot_be_says_why(tmp_path, protocol, message):
 def test_users_without_a_positive_leave_nobody(tmp_path):
     with pytest.raises(DataError, match="have no click event"):
         LastPositive(pool="catalogue").split(tiny_store(tmp_path, [history((1, E), (2, E))] * 20))
+
+
+def test_no_positive_action_is_refused_before_data_is_read():
+    with pytest.raises(SuiteError, match=r"protocol\.positives"):
+        bind(LastPositive, {"positives": []}, "protocol")
+
+
+def test_late_exposures_are_found_by_name_wherever_the_dataset_lists_them(tmp_path):
+    """Actions in alphabetical order, as a log with text actions has them: click first."""
+    world = [history((1, 1), (2, 0), (3, 1), (4, 0), (5, 1))] * 20
+    store = tiny_store(tmp_path, world, actions=("click", "exposure"))
+    data = LastPositive(pool="catalogue", exposures_until=101).split(store).training
+    batches = training_batches(data, history_length=4, batch_size=18, seed=0, epoch=0)
+    assert next(iter(batches)).targets[0].tolist() == [2, 0, 4, 0]

@@ -40,16 +40,15 @@ def test_every_column_comes_back(tmp_path):
     assert catalogue.embeddings["81"].values.tolist() == [[0, 0], [1, 0], [0, 0], [0, 0.5]]
 
 
-@pytest.mark.parametrize("width", [None, 3])
 @pytest.mark.parametrize("blocks", [[], [0], [2, 0, 5], [1] * 1000])
-def test_a_streamed_column_is_the_npy_file_numpy_would_write(tmp_path, width, blocks):
-    column = ColumnWriter(tmp_path / "column.npy", np.int32, width)
+def test_a_streamed_column_is_the_npy_file_numpy_would_write(tmp_path, blocks):
+    column = ColumnWriter(tmp_path / "column.npy", np.int32)
     rng = np.random.default_rng(0)
-    parts = [rng.integers(0, 9, (rows,) if width is None else (rows, width)) for rows in blocks]
+    parts = [rng.integers(0, 9, rows) for rows in blocks]
     for part in parts:
         column.append(part)
     column.close()
-    whole = np.concatenate(parts) if parts else np.empty((0,) if width is None else (0, width))
+    whole = np.concatenate(parts) if parts else np.empty(0)
     assert np.array_equal(np.load(tmp_path / "column.npy"), whole)
 
 
@@ -76,6 +75,12 @@ def test_a_store_is_reused_until_its_source_changes(tmp_path):
     assert build_store(source, name="s", cache=tmp_path).path == first.path
     assert source.writes == 1
     assert build_store(Source(digest="b"), name="s", cache=tmp_path).path != first.path
+
+
+def test_another_reader_of_the_same_files_makes_another_store(tmp_path, monkeypatch):
+    first = build_store(Source(), name="s", cache=tmp_path)
+    monkeypatch.setattr("grbench.data.writing.source_hash", lambda factory: "edited")
+    assert build_store(Source(), name="s", cache=tmp_path).path != first.path
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from grbench.errors import DataError, GRBenchError, PluginError, RunError
+from grbench.errors import DataError, GRBenchError, PluginError, RunError, SuiteError
 from grbench.testing import tiny_store
 from grbench_reference.commands import _options, add_commands
 from grbench_reference.datasets import download
@@ -268,5 +268,6 @@ def test_options_are_yaml() -> None:
     }
     with pytest.raises(click.BadParameter, match="should be KEY=VALUE"):
         _options(["embeddings"])
-    with pytest.raises(click.BadParameter, match="not YAML"):
+    assert _options(["lr=1e-3"]) == {"lr": 0.001}  # as in a suite
+    with pytest.raises(SuiteError, match="--set embeddings=\\[81"):
         _options(["embeddings=[81"])

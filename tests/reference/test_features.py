@@ -28,6 +28,8 @@ def test_padding_missing_and_unknown_are_three_rows(tmp_path):
     assert len({padding, one, two, three, five}) == 5
     assert five == int(part.unknown)
     assert torch.equal(part(torch.tensor([0])), torch.zeros(1, 2))
+    assert torch.equal(part(torch.tensor([5])), torch.zeros(1, 2)), "untaught, an unknown value says nothing"
+    assert part(torch.tensor([3])).abs().sum() > 0
 
 
 def test_values_of_different_fields_never_share_a_row(tmp_path):

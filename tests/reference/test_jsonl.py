@@ -10,9 +10,9 @@ from grbench_reference.trackers.jsonl import JsonLines
 
 def test_lines(tmp_path):
     tracker = JsonLines()
-    tracker.start(tmp_path / "results", {"digest": "abc", "method": "m"})
+    tracker.start(tmp_path / "abc.d" / "jsonl", {"method": "m"})
     tracker.log(3, {"loss": 0.5})
-    path = tmp_path / "results" / "abc.log.jsonl"
+    path = tmp_path / "abc.d" / "jsonl" / "log.jsonl"
     assert len(path.read_text().splitlines()) == 2
     tracker.finish({"status": "ok", "scores": {"ndcg@10": 0.1}})
     start, log, finish = map(json.loads, path.read_text().splitlines())

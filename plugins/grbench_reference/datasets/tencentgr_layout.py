@@ -25,6 +25,7 @@ LIST_FEATURES = frozenset({"106", "107", "108", "110"})
 
 _EMBEDDING_FOLDER = re.compile(r"emb_(?P<id>[^_]+)_(?P<width>\d+)(_parquet)?")
 _SAMPLED_BYTES = 64 * 1024  # of each end of a file, for its digest
+_WHOLE_BYTES = 64 << 20
 
 
 def _whole(kind: Any) -> bool:
@@ -134,15 +135,22 @@ class Release:
                 yield from (part.path for part in folder.parts)
 
     def digest(self, options: str) -> str:
-        """sha256 over each file's relative path, its size and the sha256 of both of its ends, and over `options`."""
+        """sha256 over `options` and over each file's relative path, size and content.
+
+        indexer.pkl and files up to 64 MiB count whole. Of a larger parquet part both ends count: its footer, which
+        holds the place, size and range of every page, is in the last 64 KiB.
+        """
         digest = hashlib.sha256(options.encode())
         for path in sorted(self.files()):
             size = path.stat().st_size
             with path.open("rb") as file:
-                ends = hashlib.sha256(file.read(_SAMPLED_BYTES))
-                file.seek(max(0, size - _SAMPLED_BYTES))
-                ends.update(file.read(_SAMPLED_BYTES))
-            digest.update(f"\0{path.relative_to(self.root).as_posix()}\0{size}\0{ends.hexdigest()}".encode())
+                if path == self.indexer or size <= _WHOLE_BYTES:
+                    content = hashlib.file_digest(file, "sha256")
+                else:
+                    content = hashlib.sha256(file.read(_SAMPLED_BYTES))
+                    file.seek(max(0, size - _SAMPLED_BYTES))
+                    content.update(file.read(_SAMPLED_BYTES))
+            digest.update(f"\0{path.relative_to(self.root).as_posix()}\0{size}\0{content.hexdigest()}".encode())
         return digest.hexdigest()
 
 
