@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 20.0
 """A log that stays silent for longer looks dead."""
 
+LARGEST = 1e15
+"""Nothing that is counted here comes near; an estimate made of more would be none."""
+
 
 class Pace:
     """How far the suite is and how long the rest will take. All times are seconds of one monotonic clock."""
@@ -25,7 +28,8 @@ class Pace:
         self._phase = "starting"
         self._phase_began = 0.0
         self._fraction: float | None = None
-        self._facts: dict[str, Any] = {}
+        self._what = ""
+        self._figures: dict[str, float] = {}
 
     @property
     def fraction(self) -> float:
@@ -39,20 +43,19 @@ class Pace:
 
     def listen(self, event: dict[str, Any], now: float) -> None:
         """Takes in a child's event: `phase` names what begins, others say how far it is."""
-        kind = event["event"]
-        if kind == "phase":
-            self._enter(str(event["name"]), now)
+        if event.get("event") == "phase":
+            self._enter(str(event.get("name")), now)
             return
-        done: float | None = None
-        total: float | None = None
-        if kind == "train" and event.get("steps") and event.get("epochs"):
-            done = (event["epoch"] - 1) * event["steps"] + event["step"]
-            total = event["epochs"] * event["steps"]
-        elif event.get("total"):
-            done, total = event["done"], event["total"]
-        if done is not None and total:
-            self._fraction = min(1.0, done / total)
-        self._facts |= {key: value for key, value in event.items() if key != "event"}
+        if isinstance(event.get("what"), str):
+            self._what = event["what"]
+        figures = {key: value for key, value in event.items() if _is_figure(value)}
+        self._figures |= figures
+        epoch, epochs, step, steps = (int(figures.get(key, 0)) for key in ("epoch", "epochs", "step", "steps"))
+        done, total = (epoch - 1) * steps + step, epochs * steps
+        if not epochs:
+            done, total = (int(figures.get(key, 0)) for key in ("done", "total"))
+        if total > 0:
+            self._fraction = min(1.0, max(0.0, done / total))
 
     def end(self, seconds: float) -> None:
         """The present cell took so long; cells without an estimate are expected to take the mean of those known."""
@@ -80,22 +83,27 @@ class Pace:
 
     def text(self) -> str:
         """The present phase with its figures: `train, epoch 2/4, step 120/500, loss 5.1234, 1,520 users/s`."""
-        facts, parts = self._facts, [self._phase]
-        if "what" in facts:
-            parts = [str(facts["what"])]
-        if "epoch" in facts:
-            parts.append(f"epoch {facts['epoch']}/{facts['epochs']}, step {facts['step']}/{facts['steps']}")
-        if facts.get("loss") is not None:
-            parts.append(f"loss {facts['loss']:.4f}")
+        figures, parts = self._figures, [self._what or self._phase]
+        for place, places in (("epoch", "epochs"), ("step", "steps")):
+            if place in figures and places in figures:
+                parts.append(f"{place} {figures[place]}/{figures[places]}")
+        if "loss" in figures:
+            parts.append(f"loss {figures['loss']:.4f}")
         rates = {"users_per_second": "users/s", "events_per_second": "events/s", "queries_per_second": "queries/s"}
-        parts += [f"{facts[key]:,.0f} {unit}" for key, unit in rates.items() if facts.get(key)]
-        if "epoch" not in facts and facts.get("done") is not None:
-            total = facts.get("total")
-            parts.append(f"{facts['done']:,}" + (f" of {total:,} ({facts['done'] / total:.0%})" if total else ""))
+        parts += [f"{figures[key]:,.0f} {unit}" for key, unit in rates.items() if figures.get(key)]
+        if "epoch" not in figures and "done" in figures:
+            done, total = figures["done"], figures.get("total")
+            parts.append(f"{done:,}" + (f" of {total:,} ({done / total:.0%})" if total else ""))
         return ", ".join(parts)
 
     def _enter(self, phase: str, now: float) -> None:
-        self._phase, self._phase_began, self._fraction, self._facts = phase, now, None, {}
+        self._phase, self._phase_began, self._fraction = phase, now, None
+        self._what, self._figures = "", {}
+
+
+def _is_figure(value: object) -> bool:
+    """Whether it can be shown as a number: events come from other processes, and none may break the display."""
+    return isinstance(value, int | float) and abs(value) < LARGEST  # not so for what is not a number
 
 
 class PlainProgress:

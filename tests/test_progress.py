@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from grbench.formats import duration
@@ -111,6 +114,37 @@ def test_a_terminal_gets_bars_and_a_pipe_lines() -> None:
     shown = out.getvalue()
     assert "loss 1.5000, 1,520 users/s, 138,000 events/s, ETA" in shown
     assert "[1/2] baseline, seed 0: ok" in shown
+
+
+def test_a_validation_is_shown_where_training_stands() -> None:
+    pace = Pace([None])
+    pace.start(0, 0.0)
+    pace.listen({"event": "phase", "name": "train"}, 0.0)
+    pace.listen({"event": "validate", "epoch": 2, "epochs": 4, "ndcg@10": 0.5}, 1.0)
+    assert pace.text() == "train, epoch 2/4"
+    pace.listen({"event": "validate", "epoch": 2, "epochs": 4, "step": 100, "steps": 100, "ndcg@10": 0.5}, 1.0)
+    assert pace.text() == "train, epoch 2/4, step 100/100"
+    assert pace.fraction == 0.5
+
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers()))
+KEYS = ("name", "what", "epoch", "epochs", "step", "steps", "done", "total", "loss", "users_per_second", "ndcg@10")
+EVENTS = st.fixed_dictionaries(
+    {}, optional={"event": st.sampled_from(["phase", "train", "validate", "new"]), **dict.fromkeys(KEYS, VALUES)}
+)
+
+
+@given(events=st.lists(EVENTS, max_size=4), seconds=st.floats(0, 1e6))
+@settings(deadline=None)
+def test_no_event_breaks_the_display(events: list[dict[str, Any]], seconds: float) -> None:
+    clock = Clock()
+    progress = PlainProgress(io.StringIO(), every=0.0, clock=clock)
+    progress.plan([None, None])
+    progress.start("[1/2] baseline, seed 0", 0)
+    for event in events:
+        clock.now += seconds
+        progress.listen(event)
+        progress.tick()
 
 
 def test_durations() -> None:
