@@ -287,7 +287,7 @@ def print_schema() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status; an error of grbench is one message on stderr, status 2."""
+    """Runs the command line and returns the exit status; an error of grbench or the system is one message, status 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]  # it may stand anywhere
@@ -308,3 +308,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `grbench table ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that is read-only: nothing that a traceback would explain
+        if debug:
+            traceback.print_exc()
+        click.echo(f"grbench: {_refused_by_system(error)}", err=True)
+        return WRONG_REQUEST
+
+
+def _refused_by_system(error: OSError) -> str:
+    """What the system said, and of which file where it says so."""
+    said = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {said}" if error.filename else said

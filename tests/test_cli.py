@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -115,6 +116,28 @@ def test_a_wrong_request_is_one_message_and_status_2(
     assert said in shown.err
     assert "Traceback" not in shown.err
     assert not (world / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/job.json"), "/tmp/job.json: No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (OSError("no address"), "no address"),
+        (ConnectionError(), "ConnectionError"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message_and_status_2(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("grbench.runner.run_suite", refuse)
+    assert main(["run", "suite.yaml"]) == 2
+    assert capsys.readouterr().err == f"grbench: {said}\n"
+    assert main(["--debug", "run", "suite.yaml"]) == 2
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
