@@ -11,7 +11,7 @@ from grbench.errors import RunError
 
 
 class JsonLines:
-    """Writes `<digest of the cell>.log.jsonl` beside its record: the cell, every logged step, the scores.
+    """Writes `<digest of the cell>.d/jsonl/log.jsonl` beside the record: the cell, every logged step, the scores.
 
     Each line is on disk before training goes on, so that a killed cell leaves its log.
     """
@@ -21,7 +21,7 @@ class JsonLines:
 
     def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
         """Opens the log, anew if there is one; raises RunError where the folder cannot be written."""
-        path = Path(folder) / f"{cell.get('digest', 'cell')}.log.jsonl"
+        path = Path(folder) / "log.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8", buffering=1)
