@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 from torch import nn
 
 from grbench.data.store import Store
-from grbench.errors import GRBenchError
+from grbench.errors import GRBenchError, SuiteError
 from grbench.evaluation import rank, score, validation_score
 from grbench.measure import Meter, count_parameters, environment
 from grbench.plugins import Registry
@@ -55,8 +54,8 @@ class Reporter:
         self._events, self._trackers, self._last = events, trackers, 0.0
 
     def __call__(self, event: str, /, **values: Any) -> None:
-        if "epoch" in values:
-            step = values["epoch"] if "step" not in values else (values["epoch"] - 1) * values["steps"] + values["step"]
+        if {"epoch", "step", "steps"} <= values.keys():
+            step = (values["epoch"] - 1) * values["steps"] + values["step"]
             numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
             for tracker in self._trackers:
                 tracker.log(step, numbers)
@@ -135,9 +134,14 @@ def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device:
 def learn(
     cell: Cell, registry: Registry, method: Assembled, split: Split, *, device: str, report: Reporter, meter: Meter
 ) -> TrainingResult:
-    """Trains the encoder in place where the method has a loss; what training selects by are validation users."""
+    """Trains the encoder in place where the method has a loss; what training selects by are validation users.
+
+    Raises SuiteError where there is a loss and an encoder without anything to learn.
+    """
     if cell.method.optimizer is None:
         return TrainingResult()
+    if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
+        raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
     options = TrainingOptions(**cell.method.training)
     learnt = nn.ModuleDict({"encoder": method.encoder, "losses": nn.ModuleList(loss for loss, _ in method.losses)})
     optimizers = build(registry, "optimizers", cell.method.optimizer, learnt)
@@ -154,8 +158,7 @@ def learn(
             filters=cell.method.filters,
             device=device,
         )
-        # Training keeps the state with the largest value.
-        return {metric.name: value if metric.higher_is_better else -value}
+        return {metric.name: value}
 
     report("phase", name="train")
     return train(
@@ -169,6 +172,7 @@ def learn(
         report=report,
         meter=meter,
         validate=validate if options.validate_every else None,
+        higher_is_better=all(metric.higher_is_better for metric in method.metrics if metric.name == options.select),
     )
 
 
@@ -202,7 +206,6 @@ def costs(meter: Meter, method: Assembled) -> dict[str, Any]:
     joules = [phase["energy_joules"] for phase in phases.values() if phase.get("energy_joules") is not None]
     described = getattr(method.retriever, "report", None)
     return {
-        "total_seconds": time.time() - psutil.Process().create_time(),
         "train_seconds": train_cost.get("seconds"),
         "train_users_per_second": train_cost.get("users_per_second"),
         "train_events_per_second": train_cost.get("events_per_second"),
@@ -293,6 +296,8 @@ def main(path: str) -> int:
         store = Store.open(Path(job["store"]))
         report = Reporter(events, trackers)
         record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report)
+        # From before this process was started; the clock is that of the machine, so the parent's reading holds here.
+        record = replace(record, cost={"total_seconds": time.monotonic() - job["began"], **record.cost})
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
         traceback.print_exc()
         record = failed(blank, error, device)

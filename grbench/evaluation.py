@@ -55,7 +55,7 @@ def rank(
     Raises SuiteError where k is larger than the pool (before anything is encoded) or a filter is unknown, DataError
     where the pool is empty, RunError where the retriever returns what is no ranking of the pool.
     """
-    pool = _pool(split, k, filters)
+    pool = shown_candidates(split, k, filters)
     history = _HistoryFilter(queries, split, pool) if "history" in filters else None
     lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
     in_pool = np.zeros(_num_items(split) + 1, bool)
@@ -86,6 +86,27 @@ def rank(
         actions=split.training.catalogue.actions,
         pool=len(split.candidates),
     )
+
+
+def shown_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:
+    """[P] int64: the candidates that the filters leave. Called before training too, for the checks need no model.
+
+    Raises SuiteError where lists of k are longer than that or a filter is unknown, DataError where none is left.
+    """
+    unknown = [name for name in filters if name not in FILTERS]
+    if unknown:
+        raise SuiteError(f"filters: no filter {unknown[0]!r}; there are {' and '.join(FILTERS)}")
+    if k < 1:
+        raise SuiteError(f"metrics: k={k}; at least one item must be ranked")
+    pool = np.asarray(split.candidates, np.int64)
+    if "cold" in filters:
+        pool = pool[split.training.item_counts()[pool] > 0]
+    left = " left by the filter cold" if "cold" in filters else ""
+    if not len(pool):
+        raise DataError(f"there is no candidate{left} to rank")
+    if k > len(pool):
+        raise SuiteError(f"metrics: k={k} is larger than the pool of {len(pool)} candidates{left}; use a smaller k")
+    return pool
 
 
 def target_ranks(items: np.ndarray, scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
@@ -160,24 +181,6 @@ def validation_score(
             device=device,
         )
     return float(score([metric], ranking)[metric.name].mean())
-
-
-def _pool(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:
-    """[P] int64: the candidates that may be shown; the checks that need no model."""
-    unknown = [name for name in filters if name not in FILTERS]
-    if unknown:
-        raise SuiteError(f"filters: no filter {unknown[0]!r}; there are {' and '.join(FILTERS)}")
-    if k < 1:
-        raise SuiteError(f"metrics: k={k}; at least one item must be ranked")
-    pool = np.asarray(split.candidates, np.int64)
-    if "cold" in filters:
-        pool = pool[split.training.item_counts()[pool] > 0]
-    left = " left by the filter cold" if "cold" in filters else ""
-    if not len(pool):
-        raise DataError(f"there is no candidate{left} to rank")
-    if k > len(pool):
-        raise SuiteError(f"metrics: k={k} is larger than the pool of {len(pool)} candidates{left}; use a smaller k")
-    return pool
 
 
 def _num_items(split: Split) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench import errors
-from grbench.errors import DataError, GRBenchError, RunError, SuiteError
+from grbench.errors import GRBenchError, RunError, SuiteError
 from grbench.processes import Events, begin_child
 
 if TYPE_CHECKING:
@@ -37,24 +37,8 @@ def split_store(store: Store, protocol: Component) -> Split:
 
 
 def list_length(metrics: Sequence[Component]) -> int:
-    """How long the lists must be for every metric: the largest `k` among them."""
+    """How long the lists must be for every metric: the largest `k` among them, 10 where none has one."""
     return max((int(metric.options["k"]) for metric in metrics if metric.options.get("k")), default=10)
-
-
-def check_pool(split: Split, metrics: Sequence[Component], filters: Sequence[str]) -> int:
-    """The pool's size after the filters; raises DataError where a metric looks at more places than that."""
-    pool, what = len(split.candidates), "the candidate pool"
-    if "cold" in filters:
-        pool = int((split.training.item_counts()[split.candidates] > 0).sum())
-        what = "the candidate pool without the items that the filter `cold` drops"
-    for metric in metrics:
-        k = metric.options.get("k")
-        if k and k > pool:
-            raise DataError(
-                f"metrics: {metric.name} looks at the first {k} places, but {what} holds {pool} "
-                f"candidates; k can be at most {pool}"
-            )
-    return pool
 
 
 def resolve_device(device: str) -> str:
@@ -74,7 +58,7 @@ def prepare(job: Mapping[str, Any], events: Events) -> dict[str, Any]:
     Returns {store, device, pool, counts}; raises GRBenchError where the request cannot be met.
     """
     from grbench.data.writing import build_store
-    from grbench.evaluation import check_metrics
+    from grbench.evaluation import check_metrics, shown_candidates
     from grbench.plugins import Registry
     from grbench.suite import Cell
 
@@ -91,7 +75,7 @@ def prepare(job: Mapping[str, Any], events: Events) -> dict[str, Any]:
     events("phase", name="splitting users")
     split = split_store(store, cell.protocol)
     for filters in job["filters"]:
-        check_pool(split, cell.metrics, filters)
+        shown_candidates(split, list_length(cell.metrics), filters)
     if job["validates"] and split.validation is None:
         raise SuiteError(
             "training.validate_every: the protocol keeps no validation users to select by; give it some "

@@ -148,6 +148,7 @@ def _run_cell(
             "store": ready["store"],
             "device": ready["device"],
             "folder": str(plan.folder),
+            "began": began,  # one clock for all processes of a machine
         }
         told: dict[str, Event] = {}
 
@@ -158,8 +159,9 @@ def _run_cell(
         try:
             end = run_child("grbench.cell", job, log=log, listen=listen, tick=progress.tick, timeout=request.timeout)
         except KeyboardInterrupt:
-            # A result that a forced run was to replace is better than none.
-            if planned.former is None or planned.former.status != "ok":
+            # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
+            # run was to replace is better than none.
+            if "recorded" not in told and not _kept(plan, planned):
                 keep("interrupted", "KeyboardInterrupt", "interrupted by the user")
             raise
         record = _outcome(end, told, record_path(plan.folder, planned.blank.digest), request.timeout, keep)

@@ -25,7 +25,7 @@ from grbench.updates import Updates
 from grbench.watching import WARM_UP_STEPS, Pace, Report, Watched, silent
 
 Validate = Callable[[], Mapping[str, float]]
-"""Scores of the encoder as it stands, by metric name, higher being better."""
+"""Scores of the encoder as it stands, by metric name."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,18 @@ def train(
     report: Report = silent,
     meter: Meter | None = None,
     validate: Validate | None = None,
+    higher_is_better: bool = True,
 ) -> TrainingResult:
     """Trains `encoder` in place; with validation it ends in its best state. The same seed gives the same numbers.
 
-    encoder, losses and the optimizers' parameters are on `device` already. Raises DataError where there is nothing to
-    learn from, RunError (epoch and step named) when the loss is no longer a number.
+    encoder, losses and the optimizers' parameters are on `device` already; `higher_is_better` says which way the metric
+    that chooses the best state goes. Raises DataError where there is nothing to learn from, RunError (epoch and step
+    named) when the loss is no longer a number.
     """
     device = torch.device(device)
     meter = meter or Meter(device)
     steps = _steps(split.training, options)
     torch.manual_seed(seed)
-    if device.type == "cpu":
-        # Moments of rows that are seldom met decay to denormal numbers, which a CPU handles a hundred times slower.
-        torch.set_flush_denormal(True)
     step_module = TrainStep(encoder, losses)
     run_step = torch.compile(step_module) if options.compile else step_module
     batches_of = partial(
@@ -100,7 +99,7 @@ def train(
         pin_memory=device.type == "cuda",
     )
     updates = Updates(step_module, optimizers, options, steps, device)
-    best = _Best(options)
+    best = _Best(options, higher_is_better)
     pace = Pace(min(WARM_UP_STEPS, steps * options.epochs // 10), device)
     curve: list[dict[str, Any]] = []
 
@@ -123,7 +122,7 @@ def train(
             with meter.phase("validate"), torch.no_grad():
                 scores = dict(validate())
             curve[-1].update(scores)
-            report("validate", epoch=epoch, epochs=options.epochs, **scores)
+            report("validate", epoch=epoch, epochs=options.epochs, step=steps, steps=steps, **scores)
             best.see(epoch, scores, encoder)
             if best.is_stale():
                 break
@@ -164,8 +163,9 @@ def _sum(terms: Mapping[str, Tensor]) -> Tensor:
 class _Best:
     """The state with the best validation score, kept on the host."""
 
-    def __init__(self, options: TrainingOptions) -> None:
+    def __init__(self, options: TrainingOptions, higher_is_better: bool) -> None:
         self.options = options
+        self.sign = 1 if higher_is_better else -1
         self.epoch: int | None = None
         self.score: float | None = None
         self._state: dict[str, Tensor] = {}
@@ -179,7 +179,7 @@ class _Best:
             )
         score = scores[self.options.select]
         self._since += 1
-        if self.score is None or score > self.score:
+        if self.score is None or self.sign * score > self.sign * self.score:
             self.epoch, self.score, self._since = epoch, score, 0
             self._state = {name: value.to("cpu", copy=True) for name, value in encoder.state_dict().items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from grbench import hookimpl
 from grbench.cell import Reporter, failed, run_cell, status_of
 from grbench.data.store import Store
-from grbench.errors import PluginError, RunError
+from grbench.errors import PluginError, RunError, SuiteError
 from grbench.method import Component, Method
 from grbench.plugins import Registry
 from grbench.processes import Events
@@ -164,12 +165,23 @@ def test_it_learns_the_circle(store: Store, registry: Registry) -> None:
 def test_training_keeps_the_best_state_whichever_way_is_better(store: Store, registry: Registry, select: str) -> None:
     record, _, heard = run(a_cell(epochs=4, validate_every=1, select=select), store, registry)
     validated = [row[select] for row in record.curve]
-    assert record.counts["best_epoch"] == 1 + int(np.argmax(validated))
+    best = np.argmin(validated) if select == "mean_rank" else np.argmax(validated)
+    assert record.counts["best_epoch"] == 1 + int(best)
     if select == "mean_rank":
-        assert max(validated) < 0  # a lower rank is better, so training is told its negative
+        assert min(validated) >= 1  # as the metric gives it, whichever way is better
     assert "validate" in record.cost["phases"]
     assert record.counts["validation_users"] == 12
-    assert any(step == 1 and select in values for step, values in heard.logged)
+    # trackers have one axis, the step: three an epoch
+    assert [step for step, values in heard.logged if select in values] == [3, 6, 9, 12]
+    steps = [step for step, _ in heard.logged]
+    assert steps == sorted(steps)
+
+
+def test_an_encoder_that_cannot_learn_is_told_from_one_that_can(store: Store, registry: Registry) -> None:
+    cell = a_cell()
+    popular = replace(cell.method, encoder=Component("most_popular", {}), losses=((Component("infonce", {}), 1.0),))
+    with pytest.raises(SuiteError, match="encoder most_popular has nothing to learn; leave out its loss"):
+        run(replace(cell, method=popular), store, registry)
 
 
 @pytest.mark.parametrize(

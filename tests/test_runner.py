@@ -34,6 +34,7 @@ from grbench_reference.encoders.most_popular import MostPopular
 class Fine(MostPopular):
     def __init__(self, data, codes, *, chatter: str = "") -> None:
         super().__init__(data, codes)
+        time.time = lambda: 0.0  # as if somebody had set the clock back
         print(chatter)
         sys.stdout.flush()
         os.write(1, b"noise from below\\n")
@@ -186,6 +187,7 @@ def test_scores_counts_costs_and_lists_of_a_cell(finished: Path) -> None:
     assert set(record.cost["phases"]) == {"prepare", "fit_tokenizer", "index", "search"}
     assert record.cost["search_queries_per_second"] > 0
     assert record.cost["train_seconds"] is None
+    assert sum(phase["seconds"] for phase in record.cost["phases"].values()) < record.cost["total_seconds"] < 600
     assert record.environment["device"] == "cpu"
     lists = pq.read_table(finished / "tiny" / f"{record.digest}.parquet").to_pylist()
     assert [row["user"] for row in lists] == [f"u{user}" for user in range(6)]
@@ -288,9 +290,38 @@ def test_an_interrupted_forced_run_leaves_the_former_result(
     assert read_records([finished_world / "results"]) == before
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
+    finished_world: Path, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    (finished,) = (record for record in read_records([finished_world / "results"]) if record.method == "fine")
+    (lists,) = (finished_world / "results").rglob("*.parquet")
+    path = lists.with_suffix(".json")
+    kept, rows = path.read_text(), lists.read_bytes()
+    path.unlink()  # as before its first run
+    lists.unlink()
+
+    def interrupted(*arguments: object, listen: Any, **options: object) -> None:
+        lists.write_bytes(rows)
+        path.write_text(kept)
+        if heard:
+            listen({"event": "recorded"})
+        raise KeyboardInterrupt
+
+    from grbench import runner
+
+    monkeypatch.setattr(runner, "_prepare", lambda *arguments: {"store": "", "device": "cpu"})
+    monkeypatch.setattr(runner, "run_child", interrupted)
+    outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
+    assert outcome.code == 130
+    assert "1 of 1 cells are finished" in said
+    assert finished in read_records([finished_world / "results"])
+    assert lists.read_bytes() == rows
+
+
 def test_k_larger_than_the_pool_is_refused_before_anything_is_trained(world: Path) -> None:
     suite = suite_of(world, "fine: {encoder: fine}")
-    with pytest.raises(DataError, match=r"hit_rate looks at the first 5 places.*holds 4"):
+    with pytest.raises(SuiteError, match="k=5 is larger than the pool of 4 candidates"):
         run(suite, overrides=["metrics=[hit_rate@5]"])
     assert list((world / "results" / "tiny").glob("*.json")) == []
 

@@ -53,7 +53,7 @@ def split_of(tmp_path, users=5, events=3):
 def run(split, encoder=None, losses=None, *, lr=1.0, seed=0, optimizers=None, **kwargs):
     encoder = encoder or Constant()
     losses = losses or [(Push(), 1.0)]
-    told = {name: kwargs.pop(name) for name in ("report", "validate", "meter") if name in kwargs}
+    told = {name: kwargs.pop(name) for name in ("report", "validate", "meter", "higher_is_better") if name in kwargs}
     optimizers = optimizers or [torch.optim.SGD(encoder.parameters(), lr=lr)]
     options = TrainingOptions(**{"batch_size": 2, "epochs": 1, "workers": 0, **kwargs})
     return encoder, train(encoder, losses, optimizers, split, options, seed=seed, device="cpu", **told)
@@ -166,6 +166,28 @@ def test_validation_restores_the_best_state(tmp_path):
     assert (result.best_epoch, result.best_score) == (2, 0.5)
     assert encoder.value.item() == seen[1] == 1 - 2 * 5
     assert [row["ndcg@10"] for row in result.curve] == [0.1, 0.5, 0.3, 0.4]
+
+
+def test_the_best_state_where_lower_is_better(tmp_path):
+    scores, seen = iter([0.4, 0.1, 0.3]), []
+    encoder = Constant()
+
+    def validate():
+        seen.append(encoder.value.item())
+        return {"ndcg@10": next(scores)}
+
+    told = {"validate": validate, "higher_is_better": False}
+    _, result = run(split_of(tmp_path), encoder, epochs=3, validate_every=1, **told)
+    assert (result.best_epoch, result.best_score) == (2, 0.1)
+    assert encoder.value.item() == seen[1]
+    assert [row["ndcg@10"] for row in result.curve] == [0.4, 0.1, 0.3]
+
+
+def test_training_leaves_the_processor_as_it_is(tmp_path):
+    torch.set_flush_denormal(False)
+    run(split_of(tmp_path))
+    # by its bits: while denormals are flushed, comparing takes them for zero as well
+    assert torch.tensor([1e-310], dtype=torch.float64).mul(0.5).view(torch.int64).item() > 0
 
 
 def test_patience(tmp_path):
