@@ -1,5 +1,6 @@
 # make quickstart   from a fresh clone to a result table: own virtual environment, everything installed, small suite run
-# make test         the tests        make lint   ruff, mypy, import-linter        make bench   the benchmarks
+# make test         the tests        make lint   ruff, mypy, import-linter
+# make bench        the benchmarks, compared with tests/benchmarks/reference.json        make bench-reference   writes it anew
 #
 # Nothing is installed outside .venv. Stamp files in it remember what is installed, so that a second call starts at once.
 
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := quickstart
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint bench bench-reference clean
 
 quickstart: $(VENV)/.project
 	$(BIN)/grbench run suites/quickstart.yaml
@@ -34,6 +35,10 @@ lint: $(VENV)/.development
 
 bench: $(VENV)/.development
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-only tests/benchmarks
+
+# On a machine that has nothing else to do; commit the result together with what made it slower or faster.
+bench-reference: $(VENV)/.development
+	$(BIN)/python -m pytest --benchmark-enable --benchmark-only --write-reference tests/benchmarks
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

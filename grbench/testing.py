@@ -1,4 +1,7 @@
-"""What plug-in authors test with: tiny worlds whose answers can be worked out by hand."""
+"""What plug-in authors test with: tiny worlds whose answers can be worked out by hand, and races against a reference.
+
+The fixtures `versus` and `workbench` (`grbench/pytest_plugin.py`) need no import: pytest finds them by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import numpy as np
 
 from grbench.data.store import Field, Store
 from grbench.data.writing import StoreWriter, build_store
+from grbench.race import Race
 from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, MISSING
+from grbench.workbench import Workbench
+
+__all__ = ["Race", "Workbench", "tiny_store"]
 
 History = Sequence[tuple[int, int | None, int]]
 

@@ -1,0 +1,55 @@
+"""How each registered plug-in is benchmarked. One that is not named here is benchmarked with its default options; a
+line here gives it others, or other partners, or the reason why nothing of it is timed.
+
+A new plug-in needs nothing but `make bench-reference`, which adds its ratio to reference.json.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from grbench.plugins import Registry
+
+ANCHOR = {"name": "causal_transformer", "width": 32, "blocks": 1, "heads": 1, "history_length": 100, "embeddings": [81]}
+"""The challenge baseline's encoder: 101 tokens with the user's, all features, emb_81."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """options: of the plug-in; parts: batch_size and partners, as `versus` takes them; skip: why it is not timed."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    skip: str | None = None
+
+
+CASES: dict[str, dict[str, Case]] = {
+    "encoders": {
+        "causal_transformer": Case(ANCHOR, {"loss": {"name": "bce", "negatives": 1}}),
+        "most_popular": Case(skip="it has nothing to learn"),
+    },
+    "losses": {
+        "bce": Case(parts={"batch_size": 128}),
+        "infonce": Case(parts={"batch_size": 128}),
+        # Every position against 100,000 items, whose features would take longer than the loss itself.
+        "full_softmax": Case(parts={"batch_size": 8, "encoder": {**ANCHOR, "item_features": False, "embeddings": []}}),
+    },
+    "retrievers": {
+        "faiss": Case({"index": "IVF256,Flat", "search": {"nprobe": 8}}),
+    },
+}
+
+
+def cases(kind: str) -> list[Any]:
+    """A pytest parameter for each reference plug-in of the kind: (plug-in with options, parts)."""
+    registry, parameters = Registry.load(), []
+    for name in registry.names(kind):
+        if registry.origin(kind, name)[0] != "grbench":  # a stranger's plug-in is benchmarked by its own tests
+            continue
+        case = CASES.get(kind, {}).get(name, Case())
+        marks = [pytest.mark.skip(reason=case.skip)] if case.skip else []
+        parameters.append(pytest.param({"name": name, **case.options}, case.parts, id=name, marks=marks))
+    return parameters

@@ -1,0 +1,37 @@
+"""From a release to batches."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from grbench.data.batches import num_training_batches, training_batches
+from grbench_reference.datasets.generator import generate
+
+
+@pytest.fixture(scope="module")
+def release(benchmark_size, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ingest") / "release"
+    generate(folder, users=benchmark_size.users, items=benchmark_size.items)
+    return folder
+
+
+def test_ingest(keeps_up, workbench, release) -> None:
+    (work,) = workbench.works("datasets", {"name": "tencentgr", "path": str(release), "embeddings": [81], "actions": 2})
+    keeps_up(work, seconds=5)
+
+
+def test_loader(keeps_up, workbench) -> None:
+    """An epoch of batches of 101 events in one thread."""
+    data, batch_size = workbench.split.training, workbench.size.batch_size
+    epochs = itertools.count(1)
+
+    def epoch() -> None:
+        batches = training_batches(
+            data, history_length=100, batch_size=batch_size, seed=0, epoch=next(epochs), workers=0
+        )
+        assert sum(1 for _ in batches) == num_training_batches(data, batch_size)
+
+    keeps_up(epoch)
