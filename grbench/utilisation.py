@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils import flop_counter
@@ -73,7 +73,7 @@ def _not_known_to_torch() -> dict[Any, Any]:
         aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_counter.sdpa_backward_flop,
     }
-    return {operation: _of_shapes(formula) for operation, formula in alike.items()}
+    return {operation: _of_shapes(cast(Any, formula)) for operation, formula in alike.items()}
 
 
 def _of_shapes(formula: Callable[..., Any]) -> Callable[..., int]:
