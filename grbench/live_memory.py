@@ -21,14 +21,14 @@ LARGE = 1 << 20
 """Numbers from which on a tensor's random values are not drawn: its memory then stays untouched."""
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every storage made and freed inside. What was there before is not counted.
 
     limit: MemoryError is raised once more bytes than these are alive; None = never.
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit, self.live, self._name = limit, 0, ""
         self._changes: list[tuple[int, int, str]] = []  # (which storage, bytes more or fewer, under what name)
         self._alive: dict[int, int] = {}  # a storage's address -> which it is
@@ -57,7 +57,7 @@ class LiveBytes(TorchDispatchMode):
                 largest, worst = total, dict(live)
         return worst
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         given: set[int] | None = None
         for tensor in tree_leaves(result):
@@ -111,14 +111,16 @@ class Unfilled(TorchFunctionMode):
         Tensor.cauchy_,
         Tensor.bernoulli_,
         Tensor.erfinv_,
-        torch.nn.init.trunc_normal_,
     )
     _FACTORIES = (torch.randn, torch.rand)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in self._IN_PLACE and isinstance(args[0], Tensor) and args[0].numel() >= LARGE:
-            return args[0]
+        # An initialiser of torch's hands its tensor over before it does anything, and back when it is done.
+        if func in self._IN_PLACE or getattr(func, "__module__", None) == torch.nn.init.__name__:
+            tensor = args[0] if args else kwargs.get("tensor")
+            if isinstance(tensor, Tensor) and tensor.numel() >= LARGE:
+                return tensor
         if func in self._FACTORIES:
             kwargs = {key: value for key, value in kwargs.items() if key != "generator"}
             return torch.empty(*args, **kwargs)

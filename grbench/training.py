@@ -120,9 +120,9 @@ def train(
             for step, batch in enumerate(batches_of(seed=seed, epoch=epoch), start=1):
                 counting = counted if epoch == step == 1 else None
                 with counting or nullcontext():
-                    with torch.autocast(device.type, **_autocast(options)):
+                    with torch.autocast(device.type, **autocast_of(options)):
                         terms = (step_module if counting else run_step)(batch.to(device, non_blocking=True))
-                        loss = _sum(terms)
+                        loss = sum_of(terms)
                     updates.backward(loss, step, steps)
                 updates.update(step, steps)
                 watched.step(step, batch, loss, terms)
@@ -163,13 +163,15 @@ def _steps(data: TrainingData, options: TrainingOptions) -> int:
     return steps
 
 
-def _autocast(options: TrainingOptions) -> dict[str, Any]:
+def autocast_of(options: TrainingOptions) -> dict[str, Any]:
+    """What `torch.autocast` is given."""
     if options.precision == "fp32":
         return {"enabled": False}
     return {"dtype": torch.bfloat16 if options.precision == "bf16" else torch.float16}
 
 
-def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss: the terms added up in float32."""
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 

@@ -27,13 +27,23 @@ def silent(what: str, done: int, total: int | None) -> None:
     """The report of those who do not want one."""
 
 
+def store_digest(source: str) -> str:
+    """Names the store that is made from a source of this digest."""
+    return hashlib.sha256(f"{STORE_FORMAT} {source}".encode()).hexdigest()[:16]
+
+
+def store_folder(cache: Path, name: str, digest: str) -> Path:
+    """Where the store of this digest lies; it is there once it has its `store.json`."""
+    return Path(cache) / f"{name}-{digest}"
+
+
 def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = silent) -> Store:
     """The store of `dataset` under `cache`: the one already there if its digest fits, else a new one.
 
     Raises DataError where the source is at fault or the disk is full; nothing half-built stays behind.
     """
-    digest = hashlib.sha256(f"{STORE_FORMAT} {dataset.digest()}".encode()).hexdigest()[:16]
-    folder = Path(cache) / f"{name}-{digest}"
+    digest = store_digest(dataset.digest())
+    folder = store_folder(cache, name, digest)
     if (folder / STORE_FILE).is_file():
         return Store.open(folder)
     try:
