@@ -7,6 +7,7 @@ killed, the runner writes for it.
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import time
@@ -285,6 +286,7 @@ def main(path: str) -> int:
     events = begin_child()
     job = json.loads(Path(path).read_text())
     blank, folder, device = Record.from_json(job["blank"], path), Path(job["folder"]), job["device"]
+    os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
     trackers: list[Any] = []
     lists: pa.Table | None = None
     try:

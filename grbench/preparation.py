@@ -109,6 +109,8 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     device = resolve_device(job["device"])
     registry = Registry.load()
     dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
+    if job["methods"]:
+        _settle(device)
     bare, _ = _resident()
     store = build_store(
         dataset,
@@ -154,6 +156,17 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> 
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; its own cell will say so
             plan = MemoryPlan(method.name, 0, False, unknown=f"{type(error).__name__}: {error}")
         events("planned", plan=plan.to_json())
+
+
+def _settle(device: str) -> None:
+    """Loads what a first training step loads, so that it counts as the process's and not as some method's."""
+    import pyarrow.parquet  # noqa: F401 - every cell writes its lists with it
+    import torch
+
+    layer = torch.nn.Linear(1, 1, device=device)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 1, device=device)).sum().backward()
+    optimizer.step()
 
 
 def _resident() -> tuple[int, int]:

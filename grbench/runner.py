@@ -135,7 +135,7 @@ def _dry_run(plan: Plan, request: Request, registry: Registry, console: Console)
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """What the child that prepares has said. limits: {ram, gpu} in bytes, empty where it planned no memory."""
 
     facts: dict[str, Any]
@@ -143,7 +143,7 @@ class _Ready:
     limits: dict[str, Any]
 
 
-def _refuse_too_large(ready: _Ready, request: Request) -> None:
+def _refuse_too_large(ready: Ready, request: Request) -> None:
     """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
     if request.oversize or not ready.limits:
         return
@@ -152,7 +152,7 @@ def _refuse_too_large(ready: _Ready, request: Request) -> None:
         raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
 
 
-def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -> _Ready:
+def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     trained = {cell.method.name: cell for cell in able if cell.method.optimizer is not None}
@@ -186,7 +186,7 @@ def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -
     for name in trained:
         plans.setdefault(name, MemoryPlan(name, 0, False, unknown=why))
     limits = {key: found["limits"][key] for key in ("ram", "gpu")} if "limits" in found else {}
-    return _Ready(found["prepared"], [plans[name] for name in trained], limits)
+    return Ready(found["prepared"], [plans[name] for name in trained], limits)
 
 
 def _run_cell(
@@ -206,6 +206,7 @@ def _run_cell(
             "cell": planned.cell.to_json(),
             "blank": replace(planned.blank, started=started).to_json(),
             "store": ready["store"],
+            "cache": str(store_cache(request.cache)),
             "device": ready["device"],
             "folder": str(plan.folder),
         }
