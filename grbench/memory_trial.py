@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,7 +158,8 @@ def _watch_steps(
 
 def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: str, limit: int) -> _Step:
     encoder = module.encoder
-    faces = [name for name in ("embed", "embed_histories", "embed_items", "code_logits") if hasattr(encoder, name)]
+    kind, known = type(encoder), set(dir(nn.Module))
+    faces = [name for name in dir(kind) if name[0] != "_" and name not in known and isfunction(getattr(kind, name))]
     began = time.perf_counter()
     with LiveBytes(limit) as live:
         for name in faces:  # what the encoder makes is told from what the losses make of it
@@ -185,9 +187,9 @@ def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: st
 
 
 def _under(live: LiveBytes, method: Any) -> Any:
-    def watched(*args: Any) -> Any:
+    def watched(*args: Any, **options: Any) -> Any:
         with live.named("encoder"):
-            return method(*args)
+            return method(*args, **options)
 
     return watched
 
