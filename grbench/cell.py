@@ -7,6 +7,7 @@ killed, the runner writes for it.
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import time
@@ -31,6 +32,7 @@ from grbench.record import Record, Status, lists_table, write_record
 from grbench.suite import Cell
 from grbench.training import TrainingResult, train
 from grbench.training_options import TrainingOptions
+from grbench.utilisation import utilisation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,7 +112,7 @@ def run_cell(
         scores={name: float(each.mean()) for name, each in values.items()},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(split, method, trained),
-        cost=costs(meter, method),
+        cost=costs(meter, method, trained, cell.method.training.get("precision", "fp32")),
         environment=environment(device),
         tokenizer=dict(codes.report),
         curve=trained.curve,
@@ -195,9 +197,10 @@ def counts(split: Split, method: Assembled, trained: TrainingResult) -> dict[str
     }
 
 
-def costs(meter: Meter, method: Assembled) -> dict[str, Any]:
+def costs(meter: Meter, method: Assembled, trained: TrainingResult, precision: str) -> dict[str, Any]:
     """Every phase's cost, and the figures that tables show; None where a phase did not run or cannot be measured."""
     phases = meter.costs()
+    used = utilisation(trained.flops_per_step, trained.steps_per_second, meter.device, precision)
     train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
 
     def largest(key: str) -> int | None:
@@ -209,6 +212,7 @@ def costs(meter: Meter, method: Assembled) -> dict[str, Any]:
         "train_seconds": train_cost.get("seconds"),
         "train_users_per_second": train_cost.get("users_per_second"),
         "train_events_per_second": train_cost.get("events_per_second"),
+        **used,
         "search_queries_per_second": search_cost.get("queries_per_second"),
         "search_p50_ms": search_cost.get("p50_ms"),
         "search_p99_ms": search_cost.get("p99_ms"),
@@ -288,6 +292,7 @@ def main(path: str) -> int:
     torch.set_flush_denormal(True)
     job = json.loads(Path(path).read_text())
     blank, folder, device = Record.from_json(job["blank"], path), Path(job["folder"]), job["device"]
+    os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
     trackers: list[Any] = []
     lists: pa.Table | None = None
     try:

@@ -62,8 +62,9 @@ def cli(debug: bool) -> None:
 @click.option("--only", multiple=True, metavar="NAME", help="Run this method (or grid) only; repeatable.")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
 @click.option("--force", is_flag=True, help="Run finished cells again too.")
+@click.option("--oversize", is_flag=True, help="Run what is expected not to fit into memory or on the disk.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),

@@ -22,7 +22,7 @@ _KEEPS_BOOKS = frozenset(
     f"grbench.{module}"
     for module in (
         *("digest", "errors", "grid", "hookspecs", "measure", "method", "options", "plugins", "protocols"),
-        *("processes", "record", "schema", "sources", "suite", "suite_file"),
+        *("processes", "record", "schema", "sources", "suite", "suite_file", "utilisation"),
     )
 )
 # Training options that change how soon a number is reached, never the number.

@@ -51,11 +51,12 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a run in their order. `folder` keeps the suite's records."""
+    """All cells of a run in their order. `folder` keeps the suite's records; `dataset_digest` names the source."""
 
     suite: Suite
     folder: Path
     cells: tuple[PlannedCell, ...]
+    dataset_digest: str = ""
 
     @property
     def to_do(self) -> list[PlannedCell]:
@@ -146,7 +147,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
                 again=force,
             )
         )
-    return Plan(suite, folder, tuple(planned))
+    return Plan(suite, folder, tuple(planned), dataset_digest)
 
 
 def as_planned(planned: PlannedCell, record: Record) -> Record:

@@ -1,15 +1,21 @@
-"""Before any cell runs: the store is built once, and the protocol tried on it. `python -m grbench.preparation JOB.json`
-does it in a process of its own, so that the memory that reading a dataset takes is given back before training.
+"""Before any cell runs: the store is built once, the protocol tried on it, and memory planned.
+
+`python -m grbench.preparation JOB.json` does it in a process of its own, so that the memory that reading a dataset
+takes is given back before training.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from grbench import errors
 from grbench.errors import GRBenchError, RunError, SuiteError
@@ -22,6 +28,10 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 """Exit status where the request was wrong; the event `refused` says why."""
+
+
+PLANNING_SECONDS = 120
+"""After which what is not planned by then is left unknown."""
 
 
 def store_cache(folder: Path | None = None) -> Path:
@@ -51,11 +61,28 @@ def resolve_device(device: str) -> str:
     return device if device != "auto" else ("cuda" if available else "cpu")
 
 
-def prepare(job: Mapping[str, Any], events: Events) -> dict[str, Any]:
-    """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
-    validates: whether any method selects by validation users}.
+@dataclass(frozen=True)
+class Prepared:
+    """What the cells share. process: bytes that a process takes with this split and nothing else."""
 
-    Returns {store, device, pool, counts}; raises GRBenchError where the request cannot be met.
+    store: Store
+    split: Split
+    device: str
+    process: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What the parent is told."""
+        return {
+            "store": str(self.store.path),
+            "device": self.device,
+            "pool": {"size": len(self.split.candidates), "digest": self.split.pool_digest},
+            "counts": self.split.counts,
+        }
+
+
+def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
+    """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
+    validates: whether any method selects by validation users}. Raises GRBenchError where the request cannot be met.
     """
     from grbench.data.writing import build_store
     from grbench.evaluation import check_metrics, shown_candidates
@@ -66,6 +93,9 @@ def prepare(job: Mapping[str, Any], events: Events) -> dict[str, Any]:
     device = resolve_device(job["device"])
     registry = Registry.load()
     dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
+    if job["methods"]:
+        _settle(device)
+    bare, _ = _resident()
     store = build_store(
         dataset,
         name=cell.dataset.name,
@@ -73,6 +103,7 @@ def prepare(job: Mapping[str, Any], events: Events) -> dict[str, Any]:
         report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
     )
     events("phase", name="splitting users")
+    _, before = _resident()
     split = split_store(store, cell.protocol)
     for filters in job["filters"]:
         shown_candidates(split, list_length(cell.metrics), filters)
@@ -83,12 +114,49 @@ def prepare(job: Mapping[str, Any], events: Events) -> dict[str, Any]:
         )
     metrics = [registry.build("metrics", each.name, options=each.options, where="metrics") for each in cell.metrics]
     check_metrics(metrics, split, list_length(cell.metrics))
-    return {
-        "store": str(store.path),
-        "device": device,
-        "pool": {"size": len(split.candidates), "digest": split.pool_digest},
-        "counts": split.counts,
-    }
+    return Prepared(store, split, device, bare + max(0, _resident()[1] - before))
+
+
+def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> None:
+    """Says what memory each of the job's `methods` (cells, one a method) will take. It runs their plug-ins, so it must
+    not keep anybody waiting or cost more than the plan: it ends with its process, `PLANNING_SECONDS` from now."""
+    from grbench.memory_plan import MemoryPlan
+    from grbench.memory_trial import mapped_columns, memory_limits, plan_memory
+    from grbench.plugins import Registry
+    from grbench.suite import Cell
+
+    if hasattr(signal, "alarm"):
+        signal.alarm(PLANNING_SECONDS)
+    registry, mapped = Registry.load(), mapped_columns(prepared.store)
+    ram, gpu = memory_limits(prepared.device)
+    events("limits", ram=ram, gpu=gpu)
+    for content in job["methods"]:
+        method = Cell.from_json(content).method
+        events("phase", name=f"planning memory of {method.name}")
+        try:
+            plan = plan_memory(
+                method, registry, prepared.split, device=prepared.device, process=prepared.process, mapped=mapped
+            )
+        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; its own cell will say so
+            plan = MemoryPlan(method.name, 0, False, unknown=f"{type(error).__name__}: {error}")
+        events("planned", plan=plan.to_json())
+
+
+def _settle(device: str) -> None:
+    """Loads what a first training step loads, so that it counts as the process's and not as some method's."""
+    import pyarrow.parquet  # noqa: F401 - every cell writes its lists with it
+    import torch
+
+    layer = torch.nn.Linear(1, 1, device=device)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 1, device=device)).sum().backward()
+    optimizer.step()
+
+
+def _resident() -> tuple[int, int]:
+    """Bytes of this process in memory, and those of them that are no pages of files."""
+    memory = psutil.Process().memory_info()
+    return memory.rss, memory.rss - getattr(memory, "shared", 0)
 
 
 def refusal(event: Mapping[str, Any]) -> GRBenchError:
@@ -99,13 +167,17 @@ def refusal(event: Mapping[str, Any]) -> GRBenchError:
 
 
 def main(path: str) -> int:
-    """The child: events on stdout, 2 where the request cannot be met."""
+    """The child: events on stdout, 2 where the request cannot be met. Memory is planned once all else is said."""
     events = begin_child()
+    job = json.loads(Path(path).read_text())
     try:
-        events("prepared", **prepare(json.loads(Path(path).read_text()), events))
+        prepared = prepare(job, events)
     except GRBenchError as error:
         events("refused", kind=type(error).__name__, message=str(error))
         return REFUSED
+    events("prepared", **prepared.to_json())
+    if job["methods"]:
+        plan_methods(job, prepared, events)
     return 0
 
 

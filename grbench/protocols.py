@@ -41,6 +41,14 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
+class StoreSize(Protocol):
+    """The optional face of datasets that know how large their store gets."""
+
+    def store_bytes(self) -> int | None:
+        """About how many bytes, without reading the source through; None where that cannot be told."""
+
+
+@runtime_checkable
 class Tokenizer(Protocol):
     """Gives each item its code. Sees training events only.
 
@@ -48,6 +56,14 @@ class Tokenizer(Protocol):
     """
 
     def fit(self, data: TrainingData) -> Codes: ...
+
+
+@runtime_checkable
+class StandIn(Protocol):
+    """The optional face of tokenizers that memory is planned for before they are fitted."""
+
+    def stand_in(self, data: TrainingData) -> Codes:
+        """Codes of the shape that `fit` gives, at once; which item has which is of no matter."""
 
 
 @runtime_checkable
@@ -113,6 +129,14 @@ class Retriever(Protocol):
         """candidates [P] int64, ascending."""
 
     def search(self, encoder: Any, batch: Batch, k: int) -> TopK: ...
+
+
+@runtime_checkable
+class IndexSizes(Protocol):
+    """The optional face of retrievers that know what their index takes; others over vectors are taken to hold them."""
+
+    def index_bytes(self, candidates: int, width: int) -> int:
+        """Bytes, the candidates' vectors [candidates, width] included, on the encoder's device."""
 
 
 @runtime_checkable

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError
 from grbench.formats import duration, label_of, number
+from grbench.memory_plan import MemoryPlan, disk_text, memory_text, size_text
 from grbench.plan import Plan, PlannedCell, as_planned, make_plan
 from grbench.plugins import Registry
 from grbench.preparation import refusal, store_cache
@@ -29,7 +32,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Request:
-    """What `grbench run` was asked for. timeout: seconds a cell may take."""
+    """What `grbench run` was asked for. timeout: seconds a cell may take; oversize: run what is expected not to fit."""
 
     suite: Path
     overrides: Sequence[str] = ()
@@ -41,6 +44,7 @@ class Request:
     results: Path = Path("results")
     cache: Path | None = None
     timeout: float | None = None
+    oversize: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def run_suite(request: Request, console: Console) -> Outcome:
     console.file.write(plan.text() + "\n")
     console.file.flush()
     if request.dry_run:
+        _dry_run(plan, request, registry, console)
         return Outcome([], 0)
     progress = progress_for(console)
     try:
@@ -85,7 +90,10 @@ def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
     """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
     ready: dict[str, Any] = {}
     if any(planned.cell.error is None for planned in plan.to_do):
-        ready = _prepare(plan, request, progress)
+        _check_writable(plan.folder)
+        prepared = _prepare(plan, request, progress, plan.folder / "preparation.log")
+        _refuse_too_large(prepared, request)
+        ready = prepared.facts
     progress.plan([planned.seconds for planned in plan.to_do])
     records: dict[str, Record] = {}
     for planned in plan.cells:
@@ -101,32 +109,84 @@ def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
     return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
 
 
-def _prepare(plan: Plan, request: Request, progress: PlainProgress) -> dict[str, Any]:
-    """Builds the store and tries the protocol; raises GRBenchError where either cannot be."""
+def _dry_run(plan: Plan, request: Request, registry: Registry, console: Console) -> None:
+    """Says what disk and memory the cells will take; raises GRBenchError where one cannot run or cannot fit."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    if not able:
+        return
+    from grbench.data.store import STORE_FILE
+    from grbench.data.writing import store_digest, store_folder
+
+    cache, dataset = store_cache(request.cache), able[0].dataset
+    source = registry.build("datasets", dataset.name, options=dataset.options, where="dataset")
+    folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest))
+    if not (folder / STORE_FILE).is_file():
+        console.file.write(disk_text(source, cache, oversize=request.oversize))
+        return
+    held = sum(file.stat().st_size for file in folder.iterdir())
+    console.file.write(f"Disk: the data is prepared, {size_text(held)} in {folder}\n")
+    if not any(cell.method.optimizer for cell in able):
+        return
+    with tempfile.TemporaryDirectory(prefix="grbench-") as place:
+        ready = _prepare(plan, request, PlainProgress(io.StringIO()), Path(place) / "preparation.log")
+    console.file.write(f"\n{memory_text(ready.plans)}\n")
+    console.file.flush()
+    _refuse_too_large(ready, request)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the child that prepares has said. limits: {ram, gpu} in bytes, empty where it planned no memory."""
+
+    facts: dict[str, Any]
+    plans: list[MemoryPlan]
+    limits: dict[str, Any]
+
+
+def _refuse_too_large(ready: Ready, request: Request) -> None:
+    """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
+    if request.oversize or not ready.limits:
+        return
+    refusals = [plan.refusal(ready.limits["ram"], ready.limits["gpu"]) for plan in ready.plans]
+    if lines := [line for line in refusals if line]:
+        raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
+
+
+def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -> Ready:
+    """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
+    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    trained = {cell.method.name: cell for cell in able if cell.method.optimizer is not None}
     job = {
         "cell": able[0].to_json(),
         "cache": str(store_cache(request.cache)),
         "device": request.device,
         "filters": sorted({cell.method.filters for cell in able}),
         "validates": any(cell.method.training.get("validate_every") for cell in able),
+        "methods": [cell.to_json() for cell in trained.values()],
     }
     found: dict[str, Event] = {}
+    plans: dict[str, MemoryPlan] = {}
 
     def listen(event: Event) -> None:
         found[event["event"]] = event
+        if event["event"] == "planned":
+            plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
         progress.listen(event)
 
-    _check_writable(plan.folder)
     progress.start("preparing the data", 0)
-    log = plan.folder / "preparation.log"
     end = run_child("grbench.preparation", job, log=log, listen=listen, tick=progress.tick)
     if "refused" in found:
         raise refusal(found["refused"])
     if "prepared" not in found:
-        raise RunError(f"preparing the data failed: {_how_it_ended(end)}; see {log}\n{end.log}")
+        kept = "" if request.dry_run else f"; see {log}"
+        raise RunError(f"preparing the data failed: {_how_it_ended(end)}{kept}\n{end.log}")
     log.unlink()
-    return found["prepared"]
+    # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.
+    why = f"planning was not finished ({_how_it_ended(end)})"
+    for name in trained:
+        plans.setdefault(name, MemoryPlan(name, 0, False, unknown=why))
+    limits = {key: found["limits"][key] for key in ("ram", "gpu")} if "limits" in found else {}
+    return Ready(found["prepared"], [plans[name] for name in trained], limits)
 
 
 def _run_cell(
@@ -146,6 +206,7 @@ def _run_cell(
             "cell": planned.cell.to_json(),
             "blank": replace(planned.blank, started=started).to_json(),
             "store": ready["store"],
+            "cache": str(store_cache(request.cache)),
             "device": ready["device"],
             "folder": str(plan.folder),
             "began": began,  # one clock for all processes of a machine

@@ -16,6 +16,9 @@ from grbench.record import Record
 
 Mark = Literal["", "best", "second"]
 
+CSV_COSTS = ("train_tflops_per_second", "train_share_of_peak")
+"""Costs that every row's numbers hold and no column shows: the table is wide enough."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -171,6 +174,8 @@ def _table(records: list[Record], apart: list[str], position: int, total: int) -
             # A mean over two machines would be a number that no machine has.
             entries.append(Cell("mixed" if len(used) > 1 else show(cost)))
             numbers[name] = None if len(used) > 1 else cost
+        for name in CSV_COSTS:
+            numbers[name] = None if len(used) > 1 else _mean([record.cost.get(name) for record in row.done])
         entries.append(Cell(_seeds(row)))
         if len(machines) > 1:
             entries.append(Cell(", ".join(letters[machine] for machine in used) or "—"))

@@ -6,6 +6,7 @@ Shapes: B users a batch, T history length.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from grbench.measure import Meter
 from grbench.training_options import TrainingOptions
 from grbench.types import Batch
 from grbench.updates import Updates
+from grbench.utilisation import FlopCount
 from grbench.watching import WARM_UP_STEPS, Pace, Report, Watched, silent
 
 Validate = Callable[[], Mapping[str, float]]
@@ -33,6 +35,8 @@ class TrainingResult:
     """curve: one row an epoch: epoch, loss and its terms, users_per_second, validation scores where there are any.
 
     Throughput leaves out validation and the first `warm_up_steps` steps; None where nothing was left to measure.
+    flops_per_step: of the first step, forward and backward (`FlopCount`); None where too few steps were made to have
+    one that is not timed.
     """
 
     curve: list[dict[str, Any]] = field(default_factory=list)
@@ -43,7 +47,9 @@ class TrainingResult:
     stopped_early: bool = False
     users_per_second: float | None = None
     events_per_second: float | None = None
+    steps_per_second: float | None = None
     warm_up_steps: int = 0
+    flops_per_step: int | None = None
 
 
 class TrainStep(nn.Module):
@@ -102,6 +108,8 @@ def train(
     best = _Best(options, higher_is_better)
     pace = Pace(min(WARM_UP_STEPS, steps * options.epochs // 10), device)
     curve: list[dict[str, Any]] = []
+    # A counted step is slow and never compiled, so it has to be a warm-up step; compilation then needs the next.
+    counted = FlopCount() if pace.warm_up > int(options.compile) else None
 
     for epoch in range(1, options.epochs + 1):
         step_module.train()
@@ -109,10 +117,13 @@ def train(
         with meter.phase("train") as phase:
             pace.resume()
             for step, batch in enumerate(batches_of(seed=seed, epoch=epoch), start=1):
-                with torch.autocast(device.type, **_autocast(options)):
-                    terms = run_step(batch.to(device, non_blocking=True))
-                    loss = _sum(terms)
-                updates.learn(loss, step, steps)
+                counting = counted if epoch == step == 1 else None
+                with counting or nullcontext():
+                    with torch.autocast(device.type, **autocast_of(options)):
+                        terms = (step_module if counting else run_step)(batch.to(device, non_blocking=True))
+                        loss = sum_of(terms)
+                    updates.backward(loss, step, steps)
+                updates.update(step, steps)
                 watched.step(step, batch, loss, terms)
             curve.append({"epoch": epoch, **watched.finish()})
             pace.pause()
@@ -136,6 +147,7 @@ def train(
         best_epoch=best.epoch,
         best_score=best.score,
         stopped_early=len(curve) < options.epochs,
+        flops_per_step=counted.flops if counted else None,
         **pace.figures(),
     )
 
@@ -150,13 +162,15 @@ def _steps(data: TrainingData, options: TrainingOptions) -> int:
     return steps
 
 
-def _autocast(options: TrainingOptions) -> dict[str, Any]:
+def autocast_of(options: TrainingOptions) -> dict[str, Any]:
+    """What `torch.autocast` is given."""
     if options.precision == "fp32":
         return {"enabled": False}
     return {"dtype": torch.bfloat16 if options.precision == "bf16" else torch.float16}
 
 
-def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss: the terms added up in float32."""
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 

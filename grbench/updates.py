@@ -32,12 +32,15 @@ class Updates:
             LambdaLR(optimizer, lambda update: _rate(update, updates, options)) for optimizer in optimizers
         ]
 
-    def learn(self, loss: Tensor, step: int, steps: int) -> None:
-        """Adds the gradients of one batch, and updates at the end of each group of batches."""
+    def backward(self, loss: Tensor, step: int, steps: int) -> None:
+        """Adds the gradients of one batch; `step` is 1 for an epoch's first of `steps`."""
         group = self.options.accumulate
         last_group = (step - 1) // group * group + group > steps
         self.scaler.scale(loss / (steps % group if last_group else group)).backward()  # type: ignore[no-untyped-call]
-        if step % group and step != steps:
+
+    def update(self, step: int, steps: int) -> None:
+        """Updates the parameters where `step` ends a group of batches."""
+        if step % self.options.accumulate and step != steps:
             return
         if self.options.clip_norm is not None:
             for optimizer in self.optimizers:

@@ -60,6 +60,7 @@ class Pace:
         return {
             "users_per_second": self.users / seconds if measured else None,
             "events_per_second": self.events / seconds if measured else None,
+            "steps_per_second": (self.steps - self.warm_up) / seconds if measured else None,
             "warm_up_steps": self.warm_up,
         }
 

@@ -153,7 +153,8 @@ class Workbench:
         step.train()
 
         def work() -> None:
-            updates.learn(torch.stack(list(step(next(turn)).values())).sum(), 1, 1)
+            updates.backward(torch.stack(list(step(next(turn)).values())).sum(), 1, 1)
+            updates.update(1, 1)
 
         return self._waiting(work)
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -221,6 +222,18 @@ def test_a_dry_run_only_plans(world: Path) -> None:
     assert not (world / "cache").exists()
 
 
+def test_a_batch_that_cannot_fit_is_refused_before_it_runs(world: Path) -> None:
+    large = "{encoder: {name: causal_transformer, width: 8, history_length: 50}, loss: bce, training: {batch_size: %d}}"
+    suite = suite_of(world, "large: " + large % 10**10)
+    with pytest.raises(RunError, match=r"large: needs about .* GiB of RAM.*largest part is .*batch_size .* would fit"):
+        run(suite)
+    assert list((world / "results" / "tiny").glob("*.json")) == []
+    outcome, said = run(suite, dry_run=True, oversize=True)
+    assert outcome == Outcome([], 0)
+    assert "Disk: the data is prepared" in said
+    assert re.search(r"large +[\d,.]+ GiB +.*activations [\d,.]+ GiB", said)
+
+
 def test_a_cell_that_takes_too_long_is_stopped(world: Path) -> None:
     began = time.monotonic()
     outcome, _ = run(suite_of(world, "sleeps: {encoder: {name: sleeps, seconds: 600}}"), timeout=8)
@@ -281,7 +294,7 @@ def test_an_interrupted_forced_run_leaves_the_former_result(
 
     from grbench import runner
 
-    prepared = {"store": "", "device": "cpu"}
+    prepared = runner.Ready({"store": "", "device": "cpu"}, [], {})
     monkeypatch.setattr(runner, "_prepare", lambda *arguments: prepared)
     monkeypatch.setattr(runner, "run_child", interrupted)
     outcome, said = run(suite, force=True)

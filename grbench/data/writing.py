@@ -28,15 +28,26 @@ def silent(what: str, done: int, total: int | None) -> None:
     """The report of those who do not want one."""
 
 
+def store_digest(reader: type, source: str) -> str:
+    """Names the store that a dataset of this class makes from a source of this digest.
+
+    The reader's own code counts too: what it makes of the same files changes with it.
+    """
+    return hashlib.sha256(f"{STORE_FORMAT} {source_hash(reader)} {source}".encode()).hexdigest()[:16]
+
+
+def store_folder(cache: Path, name: str, digest: str) -> Path:
+    """Where the store of this digest lies; it is there once it has its `store.json`."""
+    return Path(cache) / f"{name}-{digest}"
+
+
 def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = silent) -> Store:
     """The store of `dataset` under `cache`: the one already there if its digest fits, else a new one.
 
     Raises DataError where the source is at fault or the disk is full; nothing half-built stays behind.
     """
-    # The reader's own source counts too: what it makes of the same files changes with it.
-    key = f"{STORE_FORMAT} {source_hash(type(dataset))} {dataset.digest()}"
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = Path(cache) / f"{name}-{digest}"
+    digest = store_digest(type(dataset), dataset.digest())
+    folder = store_folder(cache, name, digest)
     if (folder / STORE_FILE).is_file():
         return Store.open(folder)
     try:

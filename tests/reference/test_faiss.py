@@ -170,3 +170,59 @@ def test_without_faiss_the_extras_are_named() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "PluginError: the faiss retriever needs the package faiss" in run.stderr
     assert "extra `cpu`" in run.stderr
+
+
+@pytest.mark.parametrize("options", EXHAUSTIVE, ids=lambda options: str(options["index"]))
+def test_a_saved_index_is_taken_and_finds_the_same(
+    options: dict[str, Any], world: tuple[TableEncoder, Batch, Tensor], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path))
+    built, taken = FaissIndex(**options, reuse=True), FaissIndex(**options, reuse=True)
+    expected, found = searched(built, world, 25), searched(taken, world, 25)
+    assert (built.report()["reused"], taken.report()["reused"]) == (False, True)
+    assert taken.report()["build_seconds"] == built.report()["build_seconds"]
+    torch.testing.assert_close(found.items, expected.items, rtol=0, atol=0)
+    assert len(list((tmp_path / "indices").glob("*.faiss"))) == 1
+
+
+def test_another_index_or_other_vectors_are_built_anew(
+    world: tuple[TableEncoder, Batch, Tensor], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path))
+    encoder, batch, candidates = world
+    searched(FaissIndex(index="IVF8,Flat", reuse=True), world, 5)
+
+    def reused(in_world: Any, **options: Any) -> bool:
+        retriever = FaissIndex(**({"index": "IVF8,Flat", "reuse": True} | options))
+        searched(retriever, in_world, 5)
+        return bool(retriever.report()["reused"])
+
+    assert reused(world, search={"nprobe": 3})  # of no matter for building
+    assert not reused(world, build={"niter": 3})
+    assert not reused(world, index="IVF4,Flat")
+    assert not reused(world, similarity="cosine")
+    assert not reused((encoder, batch, candidates[:-1]))
+    moved = TableEncoder(encoder.users, encoder.items * 1.5)
+    assert not reused((moved, batch, candidates))
+    for saved in (tmp_path / "indices").glob("*.faiss"):
+        saved.write_bytes(b"cut short")
+    assert not reused(world)
+    assert reused(world)
+
+
+def test_an_index_that_cannot_be_kept_still_searches(
+    world: tuple[TableEncoder, Batch, Tensor], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path / "file"))
+    retriever = FaissIndex(reuse=True)
+    assert (searched(retriever, world, 5).items > 0).all()
+    assert "file" in retriever.report()["why_not_kept"]
+
+
+@pytest.mark.parametrize("index", ["Flat", "IVF8,Flat", "IVF8,SQ8", "HNSW16", "PQ4x4"])
+def test_bytes_foretold_are_near_those_of_the_index(index: str, world: tuple[TableEncoder, Batch, Tensor]) -> None:
+    retriever = FaissIndex(index=index)
+    searched(retriever, world, 5)
+    foretold = retriever.index_bytes(POOL, WIDTH) - 4 * POOL * WIDTH  # without the vectors that stand beside it
+    assert foretold == pytest.approx(retriever.report()["bytes"], rel=0.3, abs=4000)

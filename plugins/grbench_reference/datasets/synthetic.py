@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from grbench_reference.datasets.generator import FEWEST_ITEMS, FEWEST_USERS, VERSION, generate
+from grbench_reference.datasets.generator import FEWEST_ITEMS, FEWEST_USERS, VERSION, estimated_bytes, generate
+from grbench_reference.datasets.generator_schema import RELEASES, pool_size
 from grbench_reference.datasets.tencentgr import READER_VERSION, TencentGR
 
 if TYPE_CHECKING:
@@ -57,6 +58,14 @@ class TencentGRSynthetic:
             "embeddings": self._embeddings,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def store_bytes(self) -> int:
+        """The store, and the release that is beside it while it is made."""
+        release = RELEASES[self._actions]
+        pool = pool_size(self._items, release)
+        events = self._users * release.lengths
+        entities = self._users * 76 + (self._items + pool // 4) * (60 + 65 * len(self._embeddings)) + 8 * pool
+        return int(13 * events + entities) + estimated_bytes(self._users, self._items, release)
 
     def write(self, writer: StoreWriter) -> None:
         """Generates a release beside the store that is being made, reads it in, and removes it again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,19 +10,13 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from grbench.errors import PluginError, RunError, SuiteError
+from grbench.errors import RunError, SuiteError
 from grbench.protocols import Embedder
 from grbench.types import Batch, Codes, TopK
+from grbench_reference.retrievers.faiss_library import faiss
 from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
+from grbench_reference.retrievers.saved_index import index_path, read_index, write_index
 from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
-
-try:
-    faiss: Any = import_module("faiss")  # its type stubs leave half of it out
-except ImportError as error:
-    raise PluginError(
-        f"the faiss retriever needs the package faiss ({error}): install the extra `cpu` of grbench, "
-        "or its extra `gpu` where there is a CUDA device (never both: they clash)"
-    ) from error
 
 ADDED_AT_ONCE = 1 << 18
 """Vectors handed to Faiss in one piece, so that no second copy of all of them is made on the way."""
@@ -45,6 +39,9 @@ class FaissIndex:
         use_gpu: false keeps the index on the CPU.
         recall_sample: queries that the report compares with exact search, the first ones searched; 0 = none.
         encode_block: candidates that the encoder is given at once.
+        reuse: keep the index in the cache ($GRBENCH_CACHE/indices), and take it from there where the same vectors were
+            indexed with the same settings before, so that only its search settings are new. False by default, because
+            the time of the phase `index` is then that of loading; the report has that of building.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Embedder,)
@@ -60,13 +57,16 @@ class FaissIndex:
         use_gpu: bool = True,
         recall_sample: NonNegativeInt = 1_000,
         encode_block: PositiveInt = 16_384,
+        reuse: bool = False,
     ) -> None:
         self.factory_string, self.similarity = index, similarity
         self.build_settings, self.search_settings = dict(build or {}), dict(search or {})
         self.training_sample, self.use_gpu, self.recall_sample = training_sample, use_gpu, recall_sample
-        self.encode_block = encode_block
+        self.encode_block, self.reuse = encode_block, reuse
+        self._reused, self._build_seconds = False, 0.0
         self.device = "cpu"
         self._why_cpu: str | None = None
+        self._why_not_kept: str | None = None
         self._sampled: list[tuple[Tensor, Tensor]] = []
         # A spelling mistake should be heard of now and not after hours of training.
         try:
@@ -94,19 +94,44 @@ class FaissIndex:
         self._sampled = []
         width = self._vectors.shape[1] - (self.similarity == "euclidean")
         try:
-            empty = faiss.index_factory(width, self.factory_string, self._metric())
-            self._refuse_too_many_lists(empty)
-            self._configure(empty, self.build_settings, "build")
-            self._configure(empty, self.search_settings, "search")
-            self._index = self._to_gpu(empty)
-            if not self._index.is_trained:
-                self._index.train(self._training_vectors())
-            self._add()
+            self._take_or_build(width)
         except RuntimeError as error:
             raise RunError(
                 f"retriever faiss: index {self.factory_string!r} cannot be built from {len(candidates)} candidates of "
                 f"width {width}: {_reason(error)}"
             ) from error
+
+    def _take_or_build(self, width: int) -> None:
+        path = index_path(self._vectors.cpu().numpy(), self._build_facts()) if self.reuse else None
+        saved = read_index(path) if path else None
+        self._reused = saved is not None
+        if saved is not None:
+            self._configure(saved.index, self.search_settings, "search")
+            self._index, self._build_seconds = self._to_gpu(saved.index), saved.build_seconds
+            return
+        began = time.perf_counter()
+        empty = faiss.index_factory(width, self.factory_string, self._metric())
+        self._refuse_too_many_lists(empty)
+        self._configure(empty, self.build_settings, "build")
+        self._configure(empty, self.search_settings, "search")
+        self._index = self._to_gpu(empty)
+        if not self._index.is_trained:
+            self._index.train(self._training_vectors())
+        self._add()
+        self._build_seconds = time.perf_counter() - began
+        if path is not None:
+            self._why_not_kept = write_index(path, self._on_host(), self._build_seconds)
+
+    def _build_facts(self) -> dict[str, Any]:
+        return {
+            "index": self.factory_string,
+            "build": self.build_settings,
+            "similarity": self.similarity,
+            "training_sample": self.training_sample,
+        }
+
+    def _on_host(self) -> Any:
+        return self._index if self.device == "cpu" else faiss.index_gpu_to_cpu(self._index)
 
     @torch.no_grad()
     def search(self, encoder: Embedder, batch: Batch, k: int) -> TopK:
@@ -132,6 +157,20 @@ class FaissIndex:
             scores = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
         return TopK(items, scores)
 
+    def index_bytes(self, candidates: int, width: int) -> int:
+        """The vectors, which every search ends with, and what Faiss keeps of each beside them."""
+        empty = faiss.index_factory(width, self.factory_string, self._metric())
+        stored, each = empty, 0
+        if hasattr(empty, "hnsw"):
+            stored, each = empty.storage, 4 * empty.hnsw.cum_nneighbor_per_level.at(1) + 12  # links, level, offset
+        elif faiss.try_extract_index_ivf(empty) is not None:
+            each = 8  # its position
+        try:
+            each += stored.sa_code_size()
+        except RuntimeError:  # no codes of its own: whole vectors
+            each += 4 * width
+        return int(candidates * (4 * width + each))
+
     def report(self) -> dict[str, Any]:
         """What the record keeps of the index: settings, bytes, and recall against exact search on some queries.
 
@@ -139,8 +178,7 @@ class FaissIndex:
         not matter which of two equal candidates was found; null before the first search.
         """
         size = _ByteCounter()
-        host = self._index if self.device == "cpu" else faiss.index_gpu_to_cpu(self._index)
-        faiss.write_index(host, faiss.PyCallbackIOWriter(size.write))
+        faiss.write_index(self._on_host(), faiss.PyCallbackIOWriter(size.write))
         return {
             "index": self.factory_string,
             "build": self.build_settings,
@@ -150,6 +188,9 @@ class FaissIndex:
             "bytes": size.count,
             "device": self.device,
             "why_cpu": self._why_cpu,
+            "reused": self._reused,
+            "build_seconds": self._build_seconds,
+            "why_not_kept": self._why_not_kept,
             **self._recall(),
         }
 

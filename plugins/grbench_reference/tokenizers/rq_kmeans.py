@@ -46,6 +46,9 @@ except ImportError as error:
         "or its extra `gpu` where there is a CUDA device (never both: they clash)"
     ) from error
 
+SHARING = 256
+"""Items taken to share a code at most, before it is known."""
+
 
 class RQKMeans:
     """Semantic ids by residual k-means over item vectors, on every GPU that Faiss sees, else on the CPU.
@@ -148,6 +151,14 @@ class RQKMeans:
         if self.random_k == 1:
             return made
         return RandomKCodes(made.table, made.sizes, made.report, neighbours=self._neighbours(levels, sizes))
+
+    def stand_in(self, data: TrainingData) -> Codes:
+        """Codes drawn at random: learnt ones have the same shape, but for how many items share one."""
+        sizes = (*self.sizes, SHARING) if self.collision == "extra_level" else self.sizes
+        rows = data.catalogue.num_items + 1
+        table = torch.stack([torch.randint(size, (rows,)) for size in sizes], dim=1)
+        table[0] = 0
+        return Codes(table, sizes)
 
     def _vectors(self, data: TrainingData) -> ItemVectors:
         if self.source == "embeddings":

@@ -1,0 +1,283 @@
+"""How much memory a cell will take, by part, before it runs: its modules are built with untouched memory, one small
+training step is made and watched, and what grows with the batch is scaled to the batch asked for.
+
+Nothing is known of a method here but its kinds: encoders, losses and optimizers as torch's modules and optimizers;
+retrievers and tokenizers by the optional faces `IndexSizes` and `StandIn`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from inspect import isfunction
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.sparse import Embedding, EmbeddingBag
+
+from grbench.data.batches import training_batches
+from grbench.data.split import Split
+from grbench.data.store import Store
+from grbench.live_memory import LiveBytes, Unfilled
+from grbench.memory_plan import MemoryPlan
+from grbench.method import Component, Method
+from grbench.plugins import Registry
+from grbench.protocols import Embedder, IndexSizes, StandIn
+from grbench.training import TrainStep, autocast_of, sum_of
+from grbench.training_options import TrainingOptions
+from grbench.types import Batch
+
+FIRST_TRIAL = 8
+"""Users of the first step that is watched."""
+TRIAL_SECONDS = 2.0
+"""How long a step with more users may be expected to take; what lies beyond is scaled from two smaller ones."""
+SHARE_TRIED = 0.5
+"""Of the memory that is free: a trial that would take more is not made."""
+SHRUNK = 1 << 16
+"""Numbers of a parameter that the optimizer is tried on."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one watched step of `users` took."""
+
+    users: int
+    seconds: float
+    encoder: int
+    losses: int
+    gradients: int
+
+
+def plan_memory(
+    method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: Mapping[int, int]
+) -> MemoryPlan:
+    """The plan of a trained method. process: bytes of the process with its split; mapped: {address: bytes} of the
+    store's columns, which take no RAM that the system cannot have back. Raises whatever a plug-in raises.
+    """
+    options, data = TrainingOptions(**method.training), split.training
+    on_gpu = torch.device(device).type == "cuda"
+    tokenizer = _build(registry, "tokenizers", method.tokenizer)
+    if not isinstance(tokenizer, StandIn):
+        why = f"the tokenizer {method.tokenizer.name} has to be fitted first (it shows no `stand_in`)"
+        return MemoryPlan(method.name, options.batch_size, on_gpu, unknown=why)
+    codes = tokenizer.stand_in(data)
+    with Unfilled():
+        encoder = _build(registry, "encoders", method.encoder, data, codes)
+        losses = [(_build(registry, "losses", loss, data, codes), weight) for loss, weight in method.losses]
+    module = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
+    parameters, tables = _bytes_of(module.parameters()), _bytes_of(_tables(module))
+    known = {"tables": tables, "other parameters": parameters - tables}
+    known["catalogue"] = _bytes_of(each for each in module.buffers() if on_gpu or not _is_mapped(each, mapped))
+    host = {"process": process, "codes": codes.table.nbytes, "loader": _loader_bytes(encoder, options)}
+    if options.validate_every:
+        host["best state"] = _bytes_of(encoder.parameters())
+    fixed: dict[str, int] = {}
+    unknown, steps = "", []
+    free = int(SHARE_TRIED * _free_bytes(device))
+    if 2 * parameters + known["catalogue"] * on_gpu < free:
+        module.to(device)
+        known["index"], lacking = _index_bytes(registry, method, encoder, split, device)
+        try:
+            steps = _watch_steps(encoder, losses, split, options, device, limit=free - parameters)
+        except (MemoryError, torch.OutOfMemoryError):
+            lacking = f"a step of {FIRST_TRIAL} users alone takes more than half of the memory that is free"
+        unknown = lacking
+    else:
+        unknown = "the parameters alone are too large to try a step"
+    if steps:
+        known |= _scaled(steps, options.batch_size)
+        fixed = _scaled(steps, 0)
+    known.setdefault("gradients", _bytes_of(module.parameters()))
+    known["optimizer state"] = _optimizer_bytes(registry, cast(Component, method.optimizer), module)
+    return MemoryPlan(
+        method.name,
+        options.batch_size,
+        on_gpu,
+        device=known,
+        host=host,
+        fixed=fixed,
+        unknown=unknown,
+        state_while_searching=bool(options.validate_every),
+    )
+
+
+def memory_limits(device: str) -> tuple[int, int | None]:
+    """RAM that this process may have at most, its control group's limit included, and the GPU's memory."""
+    ram = psutil.virtual_memory().total
+    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        with suppress(OSError, ValueError):
+            ram = min(ram, int(path.read_text()))
+    on_gpu = torch.device(device).type == "cuda"
+    return ram, torch.cuda.get_device_properties(device).total_memory if on_gpu else None
+
+
+def mapped_columns(store: Store) -> dict[int, int]:
+    """{address: bytes} of what a module may hold of the store's columns."""
+    catalogue = store.catalogue
+    columns = [catalogue.item_features.values, catalogue.user_features.values]
+    columns += [column for each in catalogue.embeddings.values() for column in (each.values, each.present)]
+    return {column.ctypes.data: column.nbytes for column in columns}
+
+
+def _watch_steps(
+    encoder: nn.Module,
+    losses: list[tuple[nn.Module, float]],
+    split: Split,
+    options: TrainingOptions,
+    device: str,
+    *,
+    limit: int,
+) -> list[_Step]:
+    """The last two steps of a few, each larger than the one before, up to the size asked for."""
+    module = TrainStep(encoder, losses).train()
+    history_length = int(encoder.history_length)  # type: ignore[arg-type]
+    steps: list[_Step] = []
+    users = min(FIRST_TRIAL, options.batch_size)
+    while True:
+        batches = training_batches(
+            split.training, history_length=history_length, batch_size=users, seed=0, epoch=1, workers=0
+        )
+        steps.append(_watch(module, next(batches).to(device), options, device, limit))
+        last = steps[-1]
+        if users == options.batch_size or len(steps) == 3:
+            break
+        taken = max(last.encoder + last.losses + last.gradients, 1)
+        growth = min(TRIAL_SECONDS / max(last.seconds, 1e-6), limit / taken / 2)
+        users = min(options.batch_size, int(users * growth))
+        if users < 2 * last.users:
+            if len(steps) > 1:
+                break
+            users = min(options.batch_size, 2 * last.users)
+    return steps[-2:]
+
+
+def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: str, limit: int) -> _Step:
+    encoder = module.encoder
+    kind, known = type(encoder), set(dir(nn.Module))
+    faces = [name for name in dir(kind) if name[0] != "_" and name not in known and isfunction(getattr(kind, name))]
+    began = time.perf_counter()
+    with LiveBytes(limit) as live:
+        for name in faces:  # what the encoder makes is told from what the losses make of it
+            setattr(encoder, name, _under(live, getattr(encoder, name)))
+        try:
+            with torch.autocast(torch.device(device).type, **autocast_of(options)), live.named("losses"):
+                loss = sum_of(module(batch))
+            with live.named("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            for name in faces:
+                delattr(encoder, name)
+    seconds = time.perf_counter() - began
+    gradients = [each.grad for each in module.parameters() if each.grad is not None]
+    peak = live.peak(without=gradients)
+    step = _Step(
+        users=len(batch.users),
+        seconds=seconds,
+        encoder=peak.get("encoder", 0) + peak.get("backward", 0),
+        losses=peak.get("losses", 0),
+        gradients=sum(_stored_bytes(gradient) for gradient in gradients),
+    )
+    module.zero_grad(set_to_none=True)
+    return step
+
+
+def _under(live: LiveBytes, method: Any) -> Any:
+    def watched(*args: Any, **options: Any) -> Any:
+        with live.named("encoder"):
+            return method(*args, **options)
+
+    return watched
+
+
+def _scaled(steps: list[_Step], users: int) -> dict[str, int]:
+    """The line through two steps, or through one and nothing, at so many users."""
+    last = steps[-1]
+    first = steps[0] if len(steps) > 1 else _Step(0, 0.0, 0, 0, last.gradients)
+
+    def at(part: str) -> int:
+        high = getattr(last, part)
+        slope = max(0.0, (high - getattr(first, part)) / (last.users - first.users))
+        return max(0, int(high + slope * (users - last.users)))
+
+    return {"gradients": at("gradients"), "activations": at("encoder"), "logits": at("losses")}
+
+
+def _optimizer_bytes(registry: Registry, component: Component, module: nn.Module) -> int:
+    """Bytes of the optimizers' states, from one step on a few rows of each parameter, which is all that is left."""
+    rows = {}
+    bags = [child for child in module.modules() if isinstance(child, Embedding | EmbeddingBag)]
+    sparse = {child.weight for child in bags if child.sparse}
+    for parameter in module.parameters():
+        rows[parameter] = len(parameter) if parameter.ndim else 1
+        each = max(1, parameter.numel() // max(rows[parameter], 1))
+        if parameter.numel() > SHRUNK:
+            parameter.data = parameter.data[: max(1, SHRUNK // each)].clone()
+    optimizers = _build(registry, "optimizers", component, module)
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            gradient = torch.zeros_like(parameter)
+            parameter.grad = gradient.to_sparse(1) if parameter in sparse else gradient
+    total = 0
+    for optimizer in optimizers:
+        optimizer.step()
+        for parameter, state in optimizer.state.items():
+            for tensor in (each for each in state.values() if isinstance(each, Tensor)):
+                grows = tensor.ndim > 0 and len(tensor) == len(parameter)
+                total += tensor.nbytes * rows[parameter] // len(parameter) if grows else tensor.nbytes
+    return total
+
+
+@torch.no_grad()
+def _index_bytes(registry: Registry, method: Method, encoder: Any, split: Split, device: str) -> tuple[int, str]:
+    """Bytes of the candidates in the retriever; where they cannot be known, 0 and why."""
+    retriever = _build(registry, "retrievers", method.retriever)
+    if not isinstance(encoder, Embedder):
+        return 0, f"the index of {method.retriever.name} is not in it"
+    encoder.eval()  # type: ignore[attr-defined]
+    width = encoder.embed_items(torch.from_numpy(split.candidates[:FIRST_TRIAL]).to(device)).shape[1]
+    sizes = retriever if isinstance(retriever, IndexSizes) else None
+    if sizes is None and Embedder not in type(retriever).needs:
+        return 0, f"the index of {method.retriever.name} is not in it"
+    pool = len(split.candidates)
+    return pool * 8 + (sizes.index_bytes(pool, width) if sizes else pool * width * 4), ""
+
+
+def _loader_bytes(encoder: Any, options: TrainingOptions) -> int:
+    """Batches read ahead, and what a worker holds while it makes one: about another two."""
+    batch = 5 * 8 * options.batch_size * (int(encoder.history_length) + 1)
+    return batch * (2 * options.workers + 2) + 2 * batch * max(options.workers, 1)
+
+
+def _tables(module: nn.Module) -> set[Tensor]:
+    return {child.weight for child in module.modules() if isinstance(child, Embedding | EmbeddingBag)}
+
+
+def _bytes_of(tensors: Any) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _stored_bytes(gradient: Tensor) -> int:
+    if not gradient.is_sparse:
+        return gradient.nbytes
+    return gradient._indices().nbytes + gradient._values().nbytes
+
+
+def _is_mapped(buffer: Tensor, mapped: Mapping[int, int]) -> bool:
+    place = buffer.data_ptr()
+    return any(start <= place < start + size for start, size in mapped.items())
+
+
+def _free_bytes(device: str) -> int:
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min(psutil.virtual_memory().available, memory_limits(device)[0])
+
+
+def _build(registry: Registry, kind: str, component: Component, *runtime_objects: object) -> Any:
+    where = f"{kind} {component.name}"
+    return registry.build(kind, component.name, *runtime_objects, options=component.options, where=where)

@@ -1,0 +1,127 @@
+"""Plans of small methods against what is known of them by hand, and against what a real step holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from grbench.data.batches import training_batches
+from grbench.data.histories import Histories
+from grbench.data.split import Split
+from grbench.data.training_data import TrainingData
+from grbench.live_memory import LiveBytes
+from grbench.memory_trial import mapped_columns, plan_memory
+from grbench.method import Component, Method
+from grbench.plugins import Registry
+from grbench.testing import tiny_store
+
+ITEMS, USERS, LENGTH, WIDTH = 3000, 200, 20, 16
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    items = np.random.default_rng(0).integers(1, ITEMS + 1, (USERS, LENGTH + 1))
+    histories = [[(int(item), 0, time) for time, item in enumerate(row)] for row in items]
+    features = {"color": [item % 7 for item in range(ITEMS)]}
+    return tiny_store(tmp_path_factory.mktemp("store"), histories, num_items=ITEMS, item_features=features)
+
+
+@pytest.fixture(scope="module")
+def split(store) -> Split:
+    rows = np.arange(USERS)
+    data = TrainingData(store.catalogue, Histories(store, rows, store.offsets[:-1], store.offsets[1:]))
+    return Split(data, None, None, np.arange(1, ITEMS + 1))
+
+
+def a_method(*, tokenizer: str = "ids", optimizer: str = "adam", loss=None, encoder=None, **training) -> Method:
+    options = {"width": WIDTH, "history_length": LENGTH, "item_features": False} | (encoder or {})
+    return Method(
+        name="m",
+        tokenizer=Component(tokenizer, {}),
+        encoder=Component("causal_transformer", options),
+        losses=((Component("bce", loss or {}), 1.0),),
+        retriever=Component("exact", {}),
+        optimizer=Component(optimizer, {}),
+        training={"batch_size": 16, "workers": 1} | training,
+        filters=(),
+        trackers=(),
+    )
+
+
+def planned(method, registry, split, store):
+    return plan_memory(method, registry, split, device="cpu", process=1 << 20, mapped=mapped_columns(store))
+
+
+def test_parameters_state_and_index_by_hand(registry, split, store) -> None:
+    plan = planned(a_method(), registry, split, store)
+    trained = int((split.training.item_counts() > 0).sum())
+    actions = 2 + len(store.catalogue.actions)
+    assert plan.device["tables"] == 4 * WIDTH * (trained + 2 + actions + LENGTH + 1)
+    parameters = plan.device["tables"] + plan.device["other parameters"]
+    # Two moments a number; one count of steps a tensor.
+    assert parameters * 2 <= plan.device["optimizer state"] <= parameters * 2 + 400
+    assert plan.device["gradients"] == pytest.approx(parameters, rel=0.01)
+    assert plan.device["index"] == ITEMS * (4 * WIDTH + 8)
+    assert plan.host["process"] == 1 << 20
+    assert plan.unknown == ""
+
+
+def test_sparse_gradients_grow_with_the_batch_and_not_with_the_table(registry, split, store) -> None:
+    dense = planned(a_method(), registry, split, store)
+    sparse = planned(a_method(encoder={"sparse": True}), registry, split, store)
+    assert sparse.device["gradients"] < dense.device["gradients"]
+    assert sparse.device["optimizer state"] == pytest.approx(dense.device["optimizer state"], rel=0.02)
+
+
+def test_columns_of_the_store_are_no_memory_of_the_model(registry, split, store) -> None:
+    bare = planned(a_method(), registry, split, store)
+    featured = planned(a_method(encoder={"item_features": True}), registry, split, store)
+    # The codes stay mapped; only the fused table's small maps come on top.
+    assert featured.device["catalogue"] - bare.device["catalogue"] < 1000
+
+
+@pytest.mark.parametrize("share_of_the_batch", [1, 8])
+def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry, split, store, monkeypatch) -> None:
+    """Also where the largest step tried is an eighth of the batch asked for."""
+    users = 128
+    if share_of_the_batch > 1:
+        monkeypatch.setattr("grbench.memory_trial.TRIAL_SECONDS", 0.0)  # 8 users, then 16, and no more
+    plan = planned(a_method(batch_size=users), registry, split, store)
+
+    torch.manual_seed(0)
+    codes = registry.build("tokenizers", "ids", options={}, where="").fit(split.training)
+    method = a_method()
+    encoder = registry.build(
+        "encoders", "causal_transformer", split.training, codes, options=method.encoder.options, where=""
+    )
+    loss = registry.build("losses", "bce", split.training, codes, options={}, where="")
+    module = nn.ModuleList([encoder, loss])
+    (optimizer,) = registry.build("optimizers", "adam", module, options={}, where="")
+    batch = next(training_batches(split.training, history_length=LENGTH, batch_size=users, seed=3, epoch=1, workers=0))
+    with LiveBytes() as live:
+        sum(loss(encoder, batch).values()).backward()
+        optimizer.step()
+    real = sum(live.peak().values())
+    expected = sum(plan.device[part] for part in ("gradients", "optimizer state", "activations", "logits"))
+    assert 0.7 * real <= expected <= 1.4 * real
+
+
+def test_a_tokenizer_that_cannot_stand_in_leaves_the_plan_open(registry, split, store, monkeypatch) -> None:
+    monkeypatch.setattr("grbench.memory_trial._build", lambda registry, kind, *arguments: object())
+    plan = planned(a_method(tokenizer="slow"), registry, split, store)
+    assert plan.parts == {}
+    assert "the tokenizer slow has to be fitted first" in plan.unknown
+
+
+def test_a_step_too_large_to_try_is_not_made(registry, split, store, monkeypatch) -> None:
+    monkeypatch.setattr("grbench.memory_trial._free_bytes", lambda device: 100_000)
+    plan = planned(a_method(), registry, split, store)
+    assert "too large to try" in plan.unknown
+    assert plan.device["optimizer state"] >= 2 * plan.device["tables"]
