@@ -81,7 +81,7 @@ def test_a_slow_plugin_fails_and_the_ratio_is_told(authors):
 
 
 def test_nothing_is_asserted_where_benchmarks_are_disabled(authors):
-    authors.runpytest_subprocess("--benchmark-disable").assert_outcomes(passed=3)
+    authors.runpytest_inprocess("--benchmark-disable").assert_outcomes(passed=3)
 
 
 def test_the_plugin_is_light(pytester):

@@ -42,7 +42,7 @@ def test_the_ratio_is_that_of_the_fastest_turns():
 def test_the_first_call_does_not_count_and_the_second_sets_the_turns():
     clock = Clock()
     race = Race(clock.work(100, 0.5), clock.work(100, 1.5), clock=clock)
-    assert race.warm_up(seconds=20) == 10
+    assert race.warm_up(seconds=25) == 10
     assert race.seconds == {"measured": [], "yardstick": []}
 
 
