@@ -17,6 +17,10 @@ ANCHOR = {"name": "causal_transformer", "width": 32, "blocks": 1, "heads": 1, "h
 """The challenge baseline's encoder: 101 tokens with the user's, all features, emb_81."""
 
 
+SEMANTIC_IDS = {"name": "rq_kmeans", "sizes": [64, 64, 64]}
+DECODING = {"encoder": {"name": "sid_decoder", "next_action": True}, "tokenizer": SEMANTIC_IDS}
+
+
 @dataclass(frozen=True)
 class Case:
     """options: of the plug-in; parts: batch_size and partners, as `versus` takes them; skip: why it is not timed."""
@@ -27,18 +31,27 @@ class Case:
 
 
 CASES: dict[str, dict[str, Case]] = {
+    "tokenizers": {
+        "rq_kmeans": Case({"sizes": [64, 64, 64]}),
+        "codes_file": Case(skip="it reads a file that comes with a dataset"),
+    },
     "encoders": {
         "causal_transformer": Case(ANCHOR, {"loss": {"name": "bce", "negatives": 1}}),
+        "sid_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "most_popular": Case(skip="it has nothing to learn"),
     },
     "losses": {
         "bce": Case(parts={"batch_size": 128}),
         "infonce": Case(parts={"batch_size": 128}),
+        "next_code": Case(parts={**DECODING, "batch_size": 64}),
+        "next_action": Case(parts={**DECODING, "batch_size": 64}),
         # Every position against 100,000 items, whose features would take longer than the loss itself.
         "full_softmax": Case(parts={"batch_size": 8, "encoder": {**ANCHOR, "item_features": False, "embeddings": []}}),
     },
     "retrievers": {
         "faiss": Case({"index": "IVF256,Flat", "search": {"nprobe": 8}}),
+        "beam": Case(parts=DECODING),
+        "beam_rerank": Case(parts=DECODING),
     },
 }
 
