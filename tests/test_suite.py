@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 from demo_plugins import TrainingOptions, demo_registry
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from grbench import method
 from grbench.errors import GRBenchError, PluginError, SuiteError
-from grbench.grid import expand, inherit, merge
 from grbench.plugins import Registry
 from grbench.schema import suite_schema
 from grbench.suite import Cell, Component, load_suite
-from grbench.suite_file import parse_yaml
 
 SUITES = sorted((Path(__file__).parent.parent / "suites").glob("*.yaml"))
 
@@ -155,105 +151,6 @@ def test_a_face_that_nobody_shows_is_reported_with_those_who_do(tmp_path):
 def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypatch):
     monkeypatch.delattr("demo_plugins.NextCode.needs")
     assert failure(tmp_path).startswith("methods.b: loss 'next_code' does not say what it calls of an encoder")
-
-
-# --- extends, defaults, grid
-
-
-def test_merging_a_part_that_names_another_plug_in_replaces_it():
-    base = {"encoder": {"name": "hstu", "width": 64}, "loss": "bce", "training": {"epochs": 4, "precision": "bf16"}}
-    assert merge(base, {"encoder": {"width": 8}})["encoder"] == {"name": "hstu", "width": 8}
-    assert merge(base, {"encoder": {"name": "hstu", "blocks": 2}})["encoder"] == {
-        "name": "hstu",
-        "width": 64,
-        "blocks": 2,
-    }
-    assert merge(base, {"encoder": {"name": "gru", "blocks": 2}})["encoder"] == {"name": "gru", "blocks": 2}
-    assert merge(base, {"encoder": "gru"})["encoder"] == {"name": "gru"}
-    assert merge(base, {"loss": {"weight": 2}})["loss"] == {"name": "bce", "weight": 2}
-    assert merge(base, {"loss": None})["loss"] is None
-    assert merge(base, {"loss": [{"name": "bce"}]})["loss"] == [{"name": "bce"}]
-    assert merge(base, {"training": {"epochs": 5}})["training"] == {"epochs": 5, "precision": "bf16"}
-    assert merge({"loss": {"name": "i", "negatives": {"uniform": 1}}}, {"loss": {"negatives": {"batch": 2}}})[
-        "loss"
-    ] == {
-        "name": "i",
-        "negatives": {"uniform": 1, "batch": 2},
-    }
-
-
-def test_a_chain_of_extends_ends_in_the_defaults():
-    methods = {"c": {"extends": "b", "encoder": {"width": 3}}, "b": {"extends": "a"}, "a": {"encoder": "hstu"}}
-    complete = inherit(methods, {"optimizer": "adam", "encoder": {"norm": "rms"}}, "x")
-    assert complete["c"] == {"optimizer": "adam", "encoder": {"norm": "rms", "name": "hstu", "width": 3}}
-    assert complete["b"] == complete["a"]
-
-
-def test_extends_in_a_circle_and_of_nobody(tmp_path):
-    circle = "{a: {extends: c}, b: {extends: a}, c: {extends: b}}"
-    assert failure(tmp_path, circle) == "methods.b.extends: goes round in a circle: a -> c -> b -> a"
-    assert failure(tmp_path, "{a: {extends: a}}").endswith("goes round in a circle: a -> a")
-    assert failure(tmp_path, "{abc: {encoder: dense}, b: {extends: abd}}") == (
-        "methods.b.extends: unknown method 'abd'; did you mean abc?"
-    )
-
-
-def test_a_grid_is_named_by_what_differs():
-    method_keys = {"encoder": "hstu", "grid": {"encoder.width": [64, 128], "encoder.blocks": [2]}}
-    assert expand("wider", method_keys, "x") == {
-        "wider[width=64,blocks=2]": {"encoder": {"name": "hstu", "width": 64, "blocks": 2}},
-        "wider[width=128,blocks=2]": {"encoder": {"name": "hstu", "width": 128, "blocks": 2}},
-    }
-
-
-@pytest.mark.parametrize(
-    ("grid", "name"),
-    [
-        ({"encoder.dropout": [0.1], "training.dropout": [0.2]}, "m[encoder.dropout=0.1,training.dropout=0.2]"),
-        ({"encoder.name": ["gru"], "loss.name": ["bce"]}, "m[encoder=gru,loss=bce]"),
-        ({"encoder": [{"name": "gru", "width": 2}]}, "m[encoder=gru(width=2)]"),
-        ({"loss.negatives": [{"uniform": 1}], "filters": [["cold"]]}, 'm[negatives={"uniform":1},filters=["cold"]]'),
-        ({"encoder.bias": [True], "encoder.path": [None]}, "m[bias=true,path=null]"),
-        ({"loss.0.weight": [2], "loss.1.weight": [3]}, "m[0.weight=2,1.weight=3]"),
-    ],
-)
-def test_labels_are_the_shortest_that_tell_keys_apart(grid, name):
-    assert list(
-        expand("m", {"encoder": "hstu", "loss": [{}, {}] if "loss.0.weight" in grid else "i", "grid": grid}, "x")
-    ) == [name]
-
-
-def test_a_grid_over_plug_ins_does_not_mix_their_options():
-    keys = {"encoder": {"name": "hstu", "heads": 2}, "grid": {"encoder.width": [8], "encoder.name": ["hstu", "gru"]}}
-    assert [cell["encoder"] for cell in expand("m", keys, "x").values()] == [
-        {"name": "hstu", "heads": 2, "width": 8},
-        {"name": "gru", "width": 8},
-    ]
-
-
-def test_a_grid_is_inherited_and_its_points_share_nothing(tmp_path):
-    methods = "{a: {encoder: dense, grid: {encoder.width: [8, 16]}}, b: {extends: a, encoder: {dropout: 0.5}}}"
-    found = cells(tmp_path, methods, seeds=1)
-    assert [cell.method.name for cell in found] == ["a[width=8]", "a[width=16]", "b[width=8]", "b[width=16]"]
-    assert [cell.method.encoder.options["width"] for cell in found] == [8, 16, 8, 16]
-
-
-@settings(deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from(["encoder.a", "encoder.b", "loss.a", "training.c"]), st.sets(st.integers(), max_size=3)
-    )
-)
-def test_a_grid_has_a_cell_a_point_each_with_its_own_name(grid):
-    points = 1
-    for values in grid.values():
-        points *= len(values)
-    keys = {"encoder": "e", "loss": "l", "grid": {key: list(values) for key, values in grid.items()}}
-    if points and grid:
-        assert len(expand("m", keys, "x")) == points
-    else:
-        with pytest.raises(SuiteError):
-            expand("m", keys, "x")
 
 
 # --- mistakes
@@ -426,61 +323,6 @@ def test_set_naming_another_plug_in_drops_the_options_of_the_one_before(tmp_path
 )
 def test_a_set_that_leads_nowhere_says_so(tmp_path, override, message):
     assert message in failure(tmp_path, overrides=[override])
-
-
-# --- the file
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty"),
-        (b"# nothing but this\n", "is empty"),
-        (b"- 1\n", "should be a mapping of keys such as suite and methods, not a list"),
-        (b"just text", 'should be a mapping of keys such as suite and methods, not "just text"'),
-        (b"\x89PNG\r\n\x1a\n\xff", "is not a text file in UTF-8"),
-        (b"suite: a\x00", "is not a text file"),
-        (b"a: 1\nmethods:\n  x: {}\n  y: {}\n  x: {}\n", "5: 'x' stands here again, after line 3"),
-        (b"a: [1\nb: 2\n", "2: while parsing a flow sequence"),
-        (b"a: &a [*a]", "holds something else than text, numbers, lists and mappings"),
-        (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
-        (b"suit: x\n", "unknown key 'suit'; did you mean suite?"),
-    ],
-)
-def test_a_file_that_is_no_suite_gets_one_message(tmp_path, content, message):
-    path = tmp_path / "x.yaml"
-    path.write_bytes(content)
-    with pytest.raises(SuiteError) as raised:
-        load_suite(path)
-    assert str(raised.value).startswith(f"{path}:")
-    assert message in str(raised.value)
-
-
-def test_a_file_that_is_not_there_or_a_folder(tmp_path):
-    with pytest.raises(SuiteError, match=r"x\.yaml: there is no such file"):
-        load_suite(tmp_path / "x.yaml")
-    with pytest.raises(SuiteError, match="cannot be read: Is a directory"):
-        load_suite(tmp_path)
-
-
-def test_yaml_is_read_as_version_1_2():
-    text = "[1e-3, -2.5E+3, .5, 1., 010, 0x1F, 0o17, no, on, 2025-05-31, 12:30, 1_000, '1e-3', ~, true, 1e, +7]"
-    assert parse_yaml(text, "x") == [
-        *(0.001, -2500.0, 0.5, 1.0, 10, 31, 15, "no", "on", "2025-05-31", "12:30", "1_000", "1e-3", None, True, "1e", 7)
-    ]
-
-
-def test_anchors_are_copies_and_merge_keys_may_repeat_a_key():
-    parsed = parse_yaml("a: {b: &b {<<: &c {p: 1}, p: 2}}\nd: {<<: *b, q: 3}\ne: *c\n", "x")
-    assert parsed == {"a": {"b": {"p": 2}}, "d": {"p": 2, "q": 3}, "e": {"p": 1}}
-    parsed["e"]["p"] = 5
-    assert parsed["a"]["b"]["p"] == 2
-
-
-@settings(deadline=None)
-@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
-def test_a_number_as_python_prints_it_is_that_number(number):
-    assert parse_yaml(f"- {number!r}", "x") == [number]
 
 
 # --- the schema and the suites that are shipped

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import BEAUTY, needs_beauty
 
 from grbench.data.protocols import LeaveLastOut
 from grbench.data.training_data import TrainingData
@@ -14,7 +15,6 @@ from grbench.errors import DataError, SuiteError
 from grbench.testing import tiny_store
 from grbench_reference.tokenizers.codes_file import CodesFile
 
-BEAUTY = Path("/work/shared/data/amazon_beauty")
 OWN = 20_000_000_000  # what tiny_store adds to an item to make the source's id
 LETTERS = {"1": ["<a_12>", "<b_0>"], "2": ["<a_3>", "<b_7>"], "3": ["<a_12>", "<b_0>"], "9": ["<a_15>", "<b_1>"]}
 
@@ -94,7 +94,7 @@ def test_sizes_must_hold_the_codes(tmp_path: Path, data: TrainingData, sizes: li
         CodesFile(path=written(tmp_path, LETTERS), sizes=sizes).fit(data)
 
 
-@pytest.mark.skipif(not BEAUTY.is_dir(), reason="needs Amazon Beauty in shared/data")
+@needs_beauty
 def test_letters_released_codes_are_read(tmp_path: Path) -> None:
     items = json.loads((BEAUTY / "Beauty.index.json").read_text())
     shifted = tmp_path / "index.json"  # the test's store numbers its items from 1 and not from 0

@@ -11,6 +11,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from real_data import SAMPLE, needs_sample
 
 from grbench.errors import DataError, GRBenchError, PluginError, RunError, SuiteError
 from grbench.testing import tiny_store
@@ -19,8 +20,6 @@ from grbench_reference.datasets import download
 from grbench_reference.datasets.generator import generate
 from grbench_reference.datasets.hub import Listing, RemoteFile, Request
 from grbench_reference.store_statistics import statistics
-
-SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "tencentgr_sample"
 
 
 @click.group()
@@ -84,7 +83,7 @@ def test_synth_passes_on_what_it_cannot_make(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample is not beside the checkout")
+@needs_sample
 def test_validate_reads_the_real_sample_and_says_what_is_absent() -> None:
     checked = run("validate", SAMPLE)
     assert checked.exit_code == 0

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import SAMPLE, needs_sample
 from synthetic_world import World, read
 
 from grbench.data.writing import build_store
@@ -32,7 +33,6 @@ from grbench_reference.datasets.generator_users import Block, Population
 from grbench_reference.datasets.synthetic import TencentGRSynthetic
 from grbench_reference.datasets.tencentgr import TencentGR
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "tencentgr_sample"
 USERS, ITEMS = 1500, 2000
 QUIET = 1_748_620_800  # 2025-05-31 in Beijing
 
@@ -74,7 +74,7 @@ def test_the_folders_are_those_of_the_public_release(world: World) -> None:
     assert parts == {"seq": 2, "item_feat": 2, "user_feat": 2}
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample is not beside the checkout")
+@needs_sample
 @pytest.mark.parametrize("name", ["seq", "item_feat", "user_feat", "mm_emb/emb_81_32_parquet"])
 def test_every_column_has_the_real_samples_name_and_type(world: World, name: str) -> None:
     real = pq.read_schema(next((SAMPLE / name).iterdir()))

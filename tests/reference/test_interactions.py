@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import BEAUTY, needs_beauty
 
 from grbench.data.store import Store
 from grbench.data.writing import build_store
@@ -21,9 +21,6 @@ from grbench.options import bind
 from grbench.protocols import Dataset
 from grbench_reference.datasets.interactions import Interactions
 from grbench_reference.datasets.validation import Finding
-
-SHARED = Path(os.environ.get("GRBENCH_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-BEAUTY = SHARED / "amazon_beauty"
 
 # Two users whose events are mixed; u2's last two share a second, and keep the order of the file.
 ROWS = [
@@ -288,7 +285,7 @@ def test_missing_path_and_empty_folder(tmp_path: Path) -> None:
         Interactions(path=str(tmp_path)).digest()
 
 
-@pytest.mark.skipif(not BEAUTY.is_dir(), reason=f"{BEAUTY} is not there (GRBENCH_TEST_DATA names its parent)")
+@needs_beauty
 def test_amazon_beauty(tmp_path: Path) -> None:
     store = store_of(BEAUTY, tmp_path)
     source = json.loads((BEAUTY / "Beauty.inter.json").read_text())

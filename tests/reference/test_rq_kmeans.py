@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from real_data import SAMPLE, needs_sample
 
 from grbench.data.protocols import LeaveLastOut
 from grbench.data.store import Embedding
@@ -23,7 +24,6 @@ from grbench_reference.tokenizers.item_vectors import EmbeddingVectors, reduce_w
 from grbench_reference.tokenizers.random_k import RandomKCodes, draw
 from grbench_reference.tokenizers.rq_kmeans import RQKMeans
 
-SAMPLE = Path("/work/shared/data/tencentgr_sample")
 SIX = [[(item, 1, item) for item in (1, 2, 3, 4, 5, 6)]]
 
 
@@ -278,7 +278,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
         bind(RQKMeans, {"sizes": [256, 0]}, "tokenizer")
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs the real sample in shared/data")
+@needs_sample
 def test_real_embedding_81_leaves_three_per_cent(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 

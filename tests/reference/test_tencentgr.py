@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import tencentgr_release as world
 from hypothesis import given
 from hypothesis import strategies as st
+from real_data import SAMPLE, needs_sample
 from tencentgr_release import COLD, HISTORIES, RIDS, VECTORS, A, B, C, D, E, T, write_release
 
 from grbench.data.store import FeatureTable, Store
@@ -25,9 +25,6 @@ from grbench_reference.datasets import tencentgr_embeddings, tencentgr_events, t
 from grbench_reference.datasets.indexer import read_indexer
 from grbench_reference.datasets.tencentgr import TencentGR
 from grbench_reference.datasets.tencentgr_events import EventBlock, EventCounts
-
-SHARED = Path(os.environ.get("GRBENCH_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-SAMPLE = SHARED / "tencentgr_sample"
 
 
 @pytest.fixture
@@ -272,7 +269,7 @@ def test_digest_names_what_the_options_select(release: Path, tmp_path: Path) -> 
 # ---- the organisers' own sample --------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is not there (GRBENCH_TEST_DATA names its parent)")
+@needs_sample
 def test_the_store_equals_the_sample_value_by_value(tmp_path: Path) -> None:
     store = build_store(TencentGR(path=str(SAMPLE)), name="sample", cache=tmp_path)
     catalogue = store.catalogue
