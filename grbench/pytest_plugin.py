@@ -8,7 +8,7 @@ pytest loads this file in every run where grbench is installed, so all that take
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -91,15 +91,19 @@ def benchmark_split(
 @pytest.fixture(scope="session")
 def workbench(
     request: pytest.FixtureRequest, benchmark_registry: Registry, benchmark_size: Size, benchmark_device: str
-) -> Workbench:
+) -> Iterator[Workbench]:
     """Makes the pieces of work that plug-ins are timed by; `benchmark_split` is made when one of them asks for data."""
-    from grbench.workbench import Workbench
+    import torch
+
+    from grbench.workbench import SMOKE, Workbench
 
     def split() -> Split:
         made: Split = request.getfixturevalue("benchmark_split")
         return made
 
-    return Workbench(benchmark_registry, split, size=benchmark_size, device=benchmark_device)
+    torch.set_flush_denormal(benchmark_size != SMOKE)  # as a cell does before it trains
+    yield Workbench(benchmark_registry, split, size=benchmark_size, device=benchmark_device)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

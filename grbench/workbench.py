@@ -149,7 +149,6 @@ class Workbench:
             workers=0,
         )
         turn = itertools.cycle([batch.to(self.device) for batch in itertools.islice(batches, min(whole, BATCHES))])
-        torch.set_flush_denormal(True)  # as training does
         step.train()
 
         def work() -> None:

@@ -52,6 +52,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "device": "cpu",
         "filters": [[]],
         "validates": False,
+        "methods": [],
     }
 
 

@@ -323,7 +323,7 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
 
     from grbench import runner
 
-    monkeypatch.setattr(runner, "_prepare", lambda *arguments: {"store": "", "device": "cpu"})
+    monkeypatch.setattr(runner, "_prepare", lambda *arguments: runner.Ready({"store": "", "device": "cpu"}, [], {}))
     monkeypatch.setattr(runner, "run_child", interrupted)
     outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
     assert outcome.code == 130
