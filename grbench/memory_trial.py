@@ -34,7 +34,7 @@ from grbench.types import Batch
 
 FIRST_TRIAL = 8
 """Users of the first step that is watched."""
-TRIAL_SECONDS = 2.0
+TRIAL_SECONDS = 0.5
 """How long a step with more users may be expected to take; what lies beyond is scaled from two smaller ones."""
 SHARE_TRIED = 0.5
 """Of the memory that is free: a trial that would take more is not made."""
