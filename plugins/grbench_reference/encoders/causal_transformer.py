@@ -43,7 +43,7 @@ class CausalTransformer(nn.Module):
         norm: kind of normalisation.
         norm_placement: before each layer, or after its residual (released code: after).
         positions: learned = a vector a place, counted from the oldest event; learned_from_end = counted back from the
-            newest; rotary = turns queries and keys; none.
+            newest, which in training tells each state how many events follow; rotary = turns queries and keys; none.
         user_token: put the user's token first.
         actions: add each event's action to its token (paper, equation 2).
         item_features: categorical item fields: true = all the dataset has, false = none, or their names.

@@ -13,10 +13,12 @@ from torch import Tensor
 from grbench.errors import RunError, SuiteError
 from grbench.protocols import Embedder
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.retrievers.faiss_library import faiss
+from grbench_reference.faiss_library import load_faiss
 from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
 from grbench_reference.retrievers.saved_index import index_path, read_index, write_index
 from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
+
+faiss = load_faiss("the faiss retriever")
 
 ADDED_AT_ONCE = 1 << 18
 """Vectors handed to Faiss in one piece, so that no second copy of all of them is made on the way."""

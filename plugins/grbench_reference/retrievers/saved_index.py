@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grbench.preparation import store_cache
-from grbench_reference.retrievers.faiss_library import faiss
+from grbench_reference.faiss_library import load_faiss
+
+faiss = load_faiss("the faiss retriever")
 
 
 class SavedIndex(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,8 +17,9 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from grbench.data.training_data import TrainingData
-from grbench.errors import PluginError, SuiteError
+from grbench.errors import SuiteError
 from grbench.types import Codes
+from grbench_reference.faiss_library import load_faiss
 from grbench_reference.inspection import inspect
 from grbench_reference.tokenizers.collisions import Placement, count_out, number_within, place, prefix_keys
 from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, neighbour_means
@@ -38,13 +38,7 @@ from grbench_reference.tokenizers.item_vectors import (
 )
 from grbench_reference.tokenizers.random_k import RandomKCodes, only_itself
 
-try:
-    faiss: Any = import_module("faiss")  # its type stubs leave half of it out
-except ImportError as error:
-    raise PluginError(
-        f"the tokenizer rq_kmeans needs the package faiss ({error}): install the extra `cpu` of grbench, "
-        "or its extra `gpu` where there is a CUDA device (never both: they clash)"
-    ) from error
+faiss = load_faiss("the tokenizer rq_kmeans")
 
 SHARING = 256
 """Items taken to share a code at most, before it is known."""
