@@ -64,6 +64,10 @@ class Layout:
     groups: tuple[Group, ...]
     shape: tuple[int, int]
 
+    def from_newest(self) -> Tensor:
+        """-> [P], how many tokens of its row follow each; 0 for padding."""
+        return (self.last[self.row] - torch.arange(len(self.row), device=self.row.device)).clamp(min=0)
+
     def take(self, column: Tensor) -> Tensor:
         """column [B, T] of a batch -> [P], 0 for user tokens and padding."""
         taken = column.reshape(-1)[self.events.clamp(min=0)]

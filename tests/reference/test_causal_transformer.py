@@ -45,7 +45,7 @@ def test_packed_equals_unpacked(data, options, monkeypatch):
     results = []
     for packed in (True, False):
         monkeypatch.setattr(
-            "grbench_reference.encoders.causal_transformer.lay_out",
+            "grbench_reference.history_encoder.lay_out",
             lambda batch, user_token, packed=packed: lay_out(batch, user_token=user_token, packed=packed),
         )
         states, vectors = encoder.embed(batch, torch.tensor([1, 6]))

@@ -1,30 +1,25 @@
 """The paper's baseline encoder (section 4.1): a causal Transformer over the user token and the history's events.
 
-Shapes: B users, T history length, N items, P tokens, D width.
+Shapes: P tokens, D width.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench.types import FIRST_ACTION, Batch, Codes
-from grbench_reference.blocks import Activation, Block, Norm, Rotary, normalisation
-from grbench_reference.features import TABLE_SPREAD, Table
-from grbench_reference.kernels import Dropout, unit
-from grbench_reference.layout import Layout, lay_out
-from grbench_reference.towers import Names, Pooling, item_tower, user_tower
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+from grbench.types import Batch, Codes
+from grbench_reference.blocks import Activation, Block, Norm, Rotary
+from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
+from grbench_reference.layout import Layout
+from grbench_reference.towers import Names, Pooling
 
 
-class CausalTransformer(nn.Module):
+class CausalTransformer(HistoryEncoder):
     """User token, then one token an event, through causal Transformer blocks; items by the same feature fusion.
 
     Differs from the paper's released code where that is faulty: the user token never falls off at full length, padding
@@ -82,7 +77,7 @@ class CausalTransformer(nn.Module):
         actions: bool = True,
         item_features: Names = True,
         user_features: Names = True,
-        embeddings: Literal["all", "none"] | list[str | int] = "all",
+        embeddings: Embeddings = "all",
         id_width: Annotated[int, Field(ge=0)] | None = None,
         field_width: Count | None = None,
         pooling: Pooling = "mean",
@@ -90,49 +85,36 @@ class CausalTransformer(nn.Module):
         id_dropout: Share = 0.0,
         field_dropout: Share = 0.0,
         sparse: bool = False,
-        similarity: Literal["dot", "cosine"] = "dot",
+        similarity: Similarity = "dot",
         input_scale: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
-        super().__init__()
         if width % heads:
             raise SuiteError(f"encoder.heads: {heads} heads cannot share a width of {width}; it must be a multiple")
         if positions == "rotary" and width // heads % 2:
             raise SuiteError(f"encoder.positions: rotary needs an even width a head; {width} / {heads} is odd")
-        self.history_length, self.width = history_length, width
-        self.user_token, self.positions, self.cosine = user_token, positions, similarity == "cosine"
-        self.input_scale = width**0.5 if input_scale is None else input_scale
-        self.items = item_tower(
+        super().__init__(
             data,
             width=width,
-            fields=item_features,
+            history_length=history_length,
+            dropout=dropout if embedding_dropout is None else embedding_dropout,
+            norm=norm,
+            places=positions if positions in ("learned", "learned_from_end") else None,
+            user_token=user_token,
+            actions=actions,
+            item_features=item_features,
+            user_features=user_features,
             embeddings=embeddings,
             id_width=id_width,
             field_width=field_width,
             pooling=pooling,
-            layers=fusion_layers,
+            fusion_layers=fusion_layers,
             id_dropout=id_dropout,
             field_dropout=field_dropout,
             sparse=sparse,
+            similarity=similarity,
+            input_scale=input_scale,
         )
-        if user_token:
-            self.anyone = nn.Parameter(torch.empty(width).normal_(std=TABLE_SPREAD))
-            self.users = user_tower(
-                data,
-                width=width,
-                fields=user_features,
-                field_width=field_width,
-                pooling=pooling,
-                layers=fusion_layers,
-                field_dropout=field_dropout,
-                sparse=sparse,
-            )
-        length = history_length + int(user_token)
-        self.actions = Table(len(data.catalogue.actions) + FIRST_ACTION, width) if actions else None
-        self.places = nn.Embedding(length, width) if positions.startswith("learned") else None
-        if self.places is not None:
-            nn.init.normal_(self.places.weight, std=TABLE_SPREAD)
-        self.dropout = Dropout(dropout if embedding_dropout is None else embedding_dropout)
-        rotary = Rotary(width // heads, length) if positions == "rotary" else None
+        rotary = Rotary(width // heads, self.length) if positions == "rotary" else None
         self.blocks = nn.ModuleList(
             Block(
                 width,
@@ -147,46 +129,9 @@ class CausalTransformer(nn.Module):
             )
             for _ in range(blocks)
         )
-        self.last_norm = normalisation(norm, width)
 
-    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
-        layout = lay_out(batch, user_token=self.user_token)
-        events, vectors = self.items.each_once(layout.take(batch.items), items)
-        return layout.give_back(self._normalise(self._encode(batch, layout, events))), self._normalise(vectors)
-
-    def embed_histories(self, batch: Batch) -> Tensor:
-        """-> [B, D], the state after the newest event: the user token's where there is none, zero without one."""
-        layout = lay_out(batch, user_token=self.user_token)
-        (events,) = self.items.each_once(layout.take(batch.items))
-        return self._normalise(layout.newest(self._encode(batch, layout, events)))
-
-    def embed_items(self, items: Tensor) -> Tensor:
-        """items [N] -> [N, D]."""
-        return self._normalise(self.items(items))
-
-    def _encode(self, batch: Batch, layout: Layout, events: Tensor) -> Tensor:
-        """events [P, D], each token's item vector -> [P, D], each token's state."""
-        tokens = events * self.input_scale
-        if self.actions is not None:
-            tokens = tokens + self.actions(layout.take(batch.actions))
-        if self.user_token:
-            users = self.anyone.expand(len(batch.users), -1)
-            if self.users is not None:
-                users = users + self.users(batch.users)
-            tokens = tokens.index_copy(0, layout.first, users)
-        if self.places is not None:
-            tokens = tokens + self.places(self._place(layout))
-        tokens = self.dropout(tokens)
+    def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:  # noqa: ARG002 - nothing else is read
+        """tokens [P, D] -> [P, D], through the blocks."""
         for block in self.blocks:
             tokens = block(tokens, layout)
-        states: Tensor = self.last_norm(tokens)
-        return states
-
-    def _place(self, layout: Layout) -> Tensor:
-        if self.positions == "learned":
-            return layout.place
-        return (layout.last[layout.row] - torch.arange(len(layout.row), device=layout.row.device)).clamp(min=0)
-
-    def _normalise(self, vectors: Tensor) -> Tensor:
-        return unit(vectors) if self.cosine else vectors
+        return tokens
