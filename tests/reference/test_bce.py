@@ -36,6 +36,24 @@ def test_terms_by_hand(tmp_path, count):
     torch.testing.assert_close(terms["negative"], negative)
 
 
+def test_negatives_by_popularity(tmp_path):
+    """To a power this high only items 2 and 3, which have most events, are drawn."""
+    data = featured(tmp_path)
+    torch.manual_seed(0)
+    encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3).eval()
+    loss = BCE(data, Ids().fit(data), negatives=3, sampling="popularity", popularity_power=200.0)
+    batch = batch_of([1, 2], [2], targets=[[4, 1], [4]])
+    places = [(0, 0), (0, 1), (1, 1)]
+    states, vectors = encoder.embed(batch, torch.arange(7))
+    torch.manual_seed(4)
+    found = loss(encoder, batch)["negative"]
+    torch.manual_seed(4)
+    drawn = loss.popular.draw((3, 3)).tolist()
+    assert {item for row in drawn for item in row} == {2, 3}
+    each = [-logsigmoid(-vectors[row] @ states[place]).mean() for place, row in zip(places, drawn, strict=True)]
+    torch.testing.assert_close(found, sum(each) / 3)
+
+
 def test_action_weights(tmp_path):
     data = featured(tmp_path)
     torch.manual_seed(0)

@@ -7,13 +7,16 @@ from torch.nn import functional
 from grbench_reference.losses.cross_entropy import _chunk, cross_entropy
 
 
-def plain(states, positives, negatives, copies, *, weights, temperature, log_weights=None):
+def plain(states, positives, negatives, copies, *, weights, temperature, log_weights=None, hardest=None):
     own = (states * positives).sum(1, keepdim=True) / temperature
     logits = states @ negatives.T / temperature
     if log_weights is not None:
         logits = logits + log_weights
     mask = torch.arange(len(negatives)) == copies[:, None]
-    logits = torch.cat([own, logits.masked_fill(mask, -torch.inf)], dim=1)
+    logits = logits.masked_fill(mask, -torch.inf)
+    if hardest is not None:
+        logits = logits.sort(1, descending=True).values[:, :hardest]
+    logits = torch.cat([own, logits], dim=1)
     labels = torch.zeros(len(states), dtype=torch.int64)
     return (functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
 
@@ -27,9 +30,11 @@ def case(positions=7, negatives=11, width=4):
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, None])
 @pytest.mark.parametrize("corrected", [False, True])
-def test_chunks_equal_one_piece(chunk, corrected):
+@pytest.mark.parametrize("hardest", [None, 1, 4, 10, 11, 50])
+def test_chunks_equal_one_piece(chunk, corrected, hardest):
     sides, copies, weights, log_weights = case()
     rest = {"weights": weights, "temperature": 0.3, "log_weights": log_weights if corrected else None}
+    rest["hardest"] = hardest
     expected, found = plain(*sides, copies, **rest), cross_entropy(*sides, copies, chunk=chunk, **rest)
     torch.testing.assert_close(found, expected)
     gradients = (torch.autograd.grad(value * 1.7, sides) for value in (found, expected))

@@ -71,6 +71,39 @@ def test_in_batch_and_both(data):
     torch.testing.assert_close(found, plain(encoder, BATCH, [*drawn, 1, 2, 3], 1.0, {2: 1.0}))
 
 
+def test_every_source_and_every_copy_of_the_positive(data):
+    """Targets come twice in the batch, in the bank and among what is drawn; none is its own position's negative."""
+    encoder, codes = encoder_of(data), Ids().fit(data)
+    batch = batch_of([1, 2, 3], [4, 3], [2], targets=[[2, 3, 1], [3, 2], [3]])
+    loss = InfoNCE(data, codes, negatives={"in_batch": True, "uniform": 6, "popularity": 7, "bank": 4}, temperature=0.7)
+    loss(encoder, batch)  # the bank holds the newest four of its targets
+    assert loss.sample.bank.tolist() == [1, 3, 2, 3]
+    torch.manual_seed(5)
+    found = loss(encoder, batch)["infonce"]
+    torch.manual_seed(5)
+    drawn = loss.sample.pool[torch.randint(4, (6,))].tolist() + loss.sample.popular.draw((7,)).tolist()
+    torch.testing.assert_close(found, plain(encoder, batch, [*drawn, 1, 2, 3, 1, 3, 2, 3], 0.7, {2: 1.0}))
+
+
+@pytest.mark.parametrize("chunk", [1, None])
+def test_hard_by_hand(data, chunk):
+    """Of the distinct in-batch negatives each position keeps the two that it scores highest, its own left out."""
+    encoder = encoder_of(data)
+    batch = batch_of([1, 2, 3], [4, 2], targets=[[2, 3, 1], [4, 3]])
+    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True, "hard": 2}, temperature=0.3, chunk=chunk)
+    states, vectors = encoder.embed(batch, torch.arange(7))
+    expected = 0.0
+    for user, place in batch.targets.nonzero().tolist():
+        target = int(batch.targets[user, place])
+        scores = vectors @ states[user, place] / 0.3
+        others = sorted((scores[item] for item in (1, 2, 3, 4) if item != target), reverse=True)[:2]
+        expected = expected - (scores[target] - torch.stack([scores[target], *others]).logsumexp(0)) / 5
+    found = loss(encoder, batch)["infonce"]
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(gradients(found, encoder), gradients(expected, encoder), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
 def test_action_weights(data):
     encoder = encoder_of(data)
     batch = batch_of([1, 2, 3], [4, 2], targets=[[2, 3, 1], [2, 0]])
@@ -96,4 +129,4 @@ def test_a_batch_without_target_costs_nothing(data):
 
 def test_no_negatives_is_refused(data):
     with pytest.raises(SuiteError, match="no negatives"):
-        InfoNCE(data, Ids().fit(data), negatives={"uniform": 0})
+        InfoNCE(data, Ids().fit(data), negatives={"uniform": 0, "hard": 5})

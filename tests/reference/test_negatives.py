@@ -11,6 +11,7 @@ from worlds import batch_of, featured, training_data
 from grbench.errors import SuiteError
 from grbench_reference.losses.negatives import (
     ActionWeights,
+    Popularity,
     Sampler,
     copies_of_positive,
     draw_uniform,
@@ -83,14 +84,71 @@ def test_logq_by_hand(tmp_path):
     assert negatives.log_weights[place].item() == pytest.approx(math.log(copies / expected), abs=1e-5)
 
 
+@pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
+def test_popular_items_are_drawn_as_often_as_said(tmp_path, power):
+    """Items 1..4 have 2, 3, 3, 2 of the training events, 5 and 6 none: they are never drawn."""
+    popular = Popularity(featured(tmp_path), power)
+    chances = torch.tensor([0.0, 2, 3, 3, 2, 0, 0]).pow(power) * torch.tensor([0.0, 1, 1, 1, 1, 0, 0])
+    chances = chances / chances.sum()
+    torch.testing.assert_close(popular.shares, chances)
+    torch.manual_seed(0)
+    drawn = popular.draw((200, 100))
+    assert drawn.shape == (200, 100)
+    assert drawn.dtype == torch.int64
+    torch.testing.assert_close(torch.bincount(drawn.reshape(-1), minlength=7) / 20_000, chances, atol=0.01, rtol=0)
+
+
+def test_the_ends_of_the_running_sum_are_items(tmp_path, monkeypatch):
+    popular = Popularity(featured(tmp_path), 1.0)
+    ends = torch.tensor([0.0, 0.2 - 1e-12, 0.2 + 1e-12, 1 - 2**-53], dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: ends)
+    assert popular.draw((4,)).tolist() == [1, 1, 2, 4]
+
+
+def test_the_bank_holds_the_newest_targets_of_earlier_training_steps(tmp_path):
+    sampler = Sampler(featured(tmp_path), bank=4, logq=False, pool="trained")
+    assert sampler(torch.tensor([1, 2, 1])).items.tolist() == []  # no step came before
+    negatives = sampler(torch.tensor([3]))
+    assert negatives.items.tolist() == [1, 2]
+    assert negatives.log_weights.exp().tolist() == pytest.approx([2, 1])  # item 1 was a target twice
+    negatives = sampler(torch.tensor([4, 4]))
+    assert negatives.items.tolist() == [1, 2, 3]
+    assert sampler.bank.tolist() == [1, 3, 4, 4]
+    sampler.eval()
+    assert sampler(torch.tensor([2])).items.tolist() == [1, 3, 4]
+    assert sampler.bank.tolist() == [1, 3, 4, 4]  # what is evaluated leaves no trace
+    sampler.train()
+    sampler(torch.tensor([1, 2, 3, 4, 1, 2]))
+    assert sampler.bank.tolist() == [3, 4, 1, 2]
+    again = Sampler(featured(tmp_path / "again"), bank=4, logq=False, pool="trained")
+    again.load_state_dict(sampler.state_dict())
+    assert again(torch.tensor([1])).items.tolist() == [1, 2, 3, 4]
+
+
+def test_all_sources_add_up_in_logq_by_hand(tmp_path):
+    """As above, with 5 draws by popularity (item 1: 2 of 10 events) and two of the bank's three places filled."""
+    data = featured(tmp_path)
+    sampler = Sampler(data, uniform=8, popularity=5, in_batch=True, bank=3, logq=True, pool="trained")
+    sampler(torch.tensor([1, 1]))
+    torch.manual_seed(0)
+    negatives = sampler(torch.tensor([1, 3, 1]))
+    torch.manual_seed(0)
+    drawn = torch.cat([draw_uniform(sampler.pool, (8,)), sampler.popular.draw((5,))])
+    copies = 2 + 1 + (drawn == 1).sum().item()
+    expected = 8 / 4 + 5 * 2 / 10 + 1 - (1 - 2 / 12) ** 3 + 2 * 2 / 12
+    place = negatives.items.tolist().index(1)
+    assert negatives.log_weights[place].item() == pytest.approx(math.log(copies / expected), abs=1e-5)
+
+
 def test_the_corrected_sum_is_unbiased(tmp_path):
     """Over many steps the weighted sum over negatives comes to the sum over all items, popular or not."""
     data = training_data(tmp_path, [[(1, 0, t) for t in range(6)] + [(2, 0, 9), (3, 0, 10), (3, 0, 11)]])
     torch.manual_seed(0)
     shares = target_shares(data)[1:]
     scores = torch.tensor([0.5, 3.0, 1.0])
-    for uniform, in_batch in ((2, False), (0, True), (2, True)):
-        sampler = Sampler(data, uniform=uniform, in_batch=in_batch, logq=True, pool="trained")
+    every = {"uniform": 2, "popularity": 1, "popularity_power": 0.5, "in_batch": True, "bank": 3}
+    for sources in ({"uniform": 2}, {"in_batch": True}, {"uniform": 2, "in_batch": True}, {"popularity": 3}, every):
+        sampler = Sampler(data, logq=True, pool="trained", **sources)
         total = 0.0
         for _ in range(1500):
             targets = 1 + torch.multinomial(shares, 2, replacement=True)

@@ -1,4 +1,4 @@
-"""Binary cross entropy against a few uniform negatives a position: SASRec's loss, and the paper's released code's."""
+"""Binary cross entropy against a few drawn negatives a position: SASRec's loss, and the paper's released code's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grbench.data.training_data import TrainingData
 from grbench.protocols import Embedder
 from grbench.types import Batch, Codes
 from grbench_reference.kernels import distinct_rows
-from grbench_reference.losses.negatives import ActionWeights, draw_uniform, uniform_pool
+from grbench_reference.losses.negatives import ActionWeights, Popularity, draw_uniform, uniform_pool
 
 
 class BCE(nn.Module):
@@ -27,7 +27,9 @@ class BCE(nn.Module):
         negatives: drawn for every position (released code: 1); their mean is taken.
         temperature: logits are divided by it.
         action_weights: what a position counts by its target's action; 1 where not named.
-        pool: negatives come from the items with a training event (trained), or from all.
+        sampling: negatives are drawn uniformly, or in proportion to training events.
+        popularity_power: of the training events that popularity draws by; 1 = as in the data, .75 = word2vec's.
+        pool: uniform negatives come from the items with a training event (trained), or from all.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Embedder,)
@@ -41,17 +43,21 @@ class BCE(nn.Module):
         negatives: Annotated[int, Field(ge=1)] = 1,
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         action_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None,
+        sampling: Literal["uniform", "popularity"] = "uniform",
+        popularity_power: Annotated[float, Field(ge=0)] = 1.0,
         pool: Literal["trained", "all"] = "trained",
     ) -> None:
         super().__init__()
         self.negatives, self.temperature = negatives, temperature
         self.positions = ActionWeights(data, action_weights or {}, "loss")
+        self.popular = Popularity(data, popularity_power) if sampling == "popularity" else None
         self.register_buffer("pool", uniform_pool(data, pool), persistent=False)
 
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.positions(batch)
         count = len(positions.targets)
-        drawn = draw_uniform(self.pool, (count, self.negatives))
+        shape = (count, self.negatives)
+        drawn = draw_uniform(self.pool, shape) if self.popular is None else self.popular.draw(shape)
         histories, vectors = encoder.embed(batch, torch.cat([positions.targets, drawn.reshape(-1)]))
         states = distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.places) / self.temperature
         positives, others = torch.split(vectors, [count, count * self.negatives])

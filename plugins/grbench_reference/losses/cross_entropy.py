@@ -36,12 +36,14 @@ def cross_entropy(
     weights: Tensor,
     temperature: float,
     log_weights: Tensor | None = None,
+    hardest: int | None = None,
     chunk: int | None = None,
 ) -> Tensor:
     """sum over positions p of weights[p] * -log(e^{s_p} / (e^{s_p} + sum over negatives j but copies[p] of e^{s_pj})).
 
     states, positives: [P, D]; negatives: [n, D]; copies: [P], the negative that is the position's own positive, or -1;
     weights: [P]; log_weights: [n], added to a negative's logit; s = state . item / temperature.
+    hardest: how many negatives each position keeps, those with the highest logits of its own; None = all.
     chunk: positions whose logits exist at once; None = what fits in 32 MiB (GPU: 1 GiB).
     """
     half = torch.is_autocast_enabled(states.device.type)
@@ -54,7 +56,8 @@ def cross_entropy(
             weights.float(),
             None if log_weights is None else log_weights.float(),
             1.0 / temperature,
-            chunk or _chunk(states, len(negatives)),
+            len(negatives) if hardest is None else min(hardest, len(negatives)),
+            chunk or _chunk(states, len(negatives) + 3 * (hardest or 0)),  # a logit kept is copied with its place
         )
     return total
 
@@ -87,6 +90,7 @@ class _CrossEntropy(Function):
         weights: Tensor,
         log_weights: Tensor | None,
         scale: float,
+        hardest: int,
         chunk: int,
     ) -> Tensor:
         learning = any(ctx.needs_input_grad[:3])
@@ -103,6 +107,8 @@ class _CrossEntropy(Function):
             if log_weights is not None:
                 logits += log_weights
             _mask(logits, copies[some])
+            if hardest < len(negatives):
+                _keep_highest(logits, hardest)
             highest = positive if not len(negatives) else torch.maximum(logits.amax(1, keepdim=True), positive)
             shares = logits.sub_(highest).exp_()
             own_share = (positive - highest).exp()
@@ -122,7 +128,7 @@ class _CrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(saved * gradient for saved in ctx.saved_tensors), None, None, None, None, None)
+        return (*(saved * gradient for saved in ctx.saved_tensors), *[None] * 6)
 
 
 def _mask(logits: Tensor, copies: Tensor) -> None:
@@ -131,3 +137,9 @@ def _mask(logits: Tensor, copies: Tensor) -> None:
         places = copies.clamp(min=0).unsqueeze(1)
         kept = logits.gather(1, places)
         logits.scatter_(1, places, torch.where((copies >= 0).unsqueeze(1), -torch.inf, kept))
+
+
+def _keep_highest(logits: Tensor, count: int) -> None:
+    """logits [p, n]: all but the `count` highest of each position are no negatives of it."""
+    kept = logits.topk(count, dim=1, sorted=False)
+    logits.fill_(-torch.inf).scatter_(1, kept.indices, kept.values)

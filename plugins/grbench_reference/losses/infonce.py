@@ -20,12 +20,16 @@ from grbench_reference.losses.negatives import ActionWeights, Sampler, copies_of
 
 
 class NegativeCounts(TypedDict, total=False):
-    """uniform: drawn a step; in_batch: the step's other targets."""
+    """uniform, popularity: drawn a step; in_batch: the step's other targets; bank: targets of earlier steps; hard: how
+    many of all these each position keeps, those it scores highest; 0 = all."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     uniform: Annotated[int, Field(ge=0)]
+    popularity: Annotated[int, Field(ge=0)]
     in_batch: bool
+    bank: Annotated[int, Field(ge=0)]
+    hard: Annotated[int, Field(ge=0)]
 
 
 SOME: NegativeCounts = {"uniform": 128, "in_batch": False}
@@ -37,10 +41,14 @@ class InfoNCE(nn.Module):
     Every copy of a position's positive among its negatives is masked. Memory does not grow with positions x negatives.
 
     Args:
-        negatives: uniform = how many are drawn a step, shared by all its positions; in_batch = the targets of the
-            step's other positions; either or both.
+        negatives: any of, all shared by a step's positions: uniform = how many are drawn a step; popularity = how many
+            are drawn in proportion to training events; in_batch = the targets of the step's other positions; bank = how
+            many targets of earlier steps stay negatives. hard = how many of these each position keeps: those with the
+            highest logits, corrected and masked ones, as TensorFlow Recommenders' num_hard_negatives; 0 = all.
+        popularity_power: of the training events that popularity draws by; 1 = as in the data, .75 = word2vec's, between
+            that and uniform.
         logq: weight each negative by its inverse chance of being one, so that popular items are not pushed down for
-            being popular (formula and sources: negatives.Sampler).
+            being popular (formula and sources: negatives.Sampler). With hard no longer an unbiased estimate.
         temperature: logits are divided by it (with cosine similarity; .02 to .07 are usual).
         action_weights: what a position counts by its target's action (paper, second round); 1 where not named.
         pool: uniform negatives come from the items with a training event (trained), or from all.
@@ -55,6 +63,7 @@ class InfoNCE(nn.Module):
         codes: Codes,  # noqa: ARG002 - items as such
         *,
         negatives: NegativeCounts = SOME,
+        popularity_power: Annotated[float, Field(ge=0)] = 1.0,
         logq: bool = False,
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         action_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None,
@@ -62,11 +71,22 @@ class InfoNCE(nn.Module):
         chunk: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         super().__init__()
-        uniform, in_batch = negatives.get("uniform", 0), negatives.get("in_batch", False)
-        if not uniform and not in_batch:
-            raise SuiteError("loss.negatives: no negatives; set uniform to a number above 0, in_batch to true, or both")
+        self.hard = negatives.get("hard", 0)
+        if not any(number for source, number in negatives.items() if source != "hard"):
+            raise SuiteError(
+                "loss.negatives: no negatives; set uniform, popularity or bank to a number above 0, or in_batch to true"
+            )
         self.temperature, self.chunk = temperature, chunk
-        self.sample = Sampler(data, uniform=uniform, in_batch=in_batch, logq=logq, pool=pool)
+        self.sample = Sampler(
+            data,
+            uniform=negatives.get("uniform", 0),
+            popularity=negatives.get("popularity", 0),
+            popularity_power=popularity_power,
+            in_batch=negatives.get("in_batch", False),
+            bank=negatives.get("bank", 0),
+            logq=logq,
+            pool=pool,
+        )
         self.positions = ActionWeights(data, action_weights or {}, "loss")
 
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
@@ -82,6 +102,7 @@ class InfoNCE(nn.Module):
             weights=positions.weights,
             log_weights=negatives.log_weights,
             temperature=self.temperature,
+            hardest=self.hard or None,
             chunk=self.chunk,
         )
         return {"infonce": total / positions.weights.sum().clamp(min=1e-6)}
