@@ -1,0 +1,129 @@
+"""LightGCN (He et al., SIGIR 2020, arXiv 2002.02126): one vector a user and an item, smoothed over their graph.
+
+Shapes: B users, T history length, N items, U users of the store, D width, K layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from grbench.data.training_data import TrainingData
+from grbench.types import Batch, Codes
+from grbench_reference.graph import user_item_graph
+from grbench_reference.kernels import unit
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class _Propagated:
+    """users [U, D], items [N+1, D]: the mean of the layers. messages: [N+1, D], what an item sends to a new user."""
+
+    users: Tensor
+    items: Tensor
+    messages: Tensor
+
+
+class LightGCN(nn.Module):
+    """e(k+1) = D^-1/2 A D^-1/2 e(k) over users and items, and the mean of e(0) .. e(K): nothing else is learnt.
+
+    A history's vector is its user's, at all positions alike: neither order nor actions nor features are read. A user
+    without an edge, as the evaluation users of `last_positive` are, is taken as a node that was added with the history
+    for its edges, its own e(0) being 0. An item without an edge is the zero vector.
+
+    As in the paper, the edges to be learnt are in the graph that is propagated over; what is held out never is.
+    Differs from the paper: the loss is the suite's (there: BPR with one negative, and L2 on e(0), for which adamw's
+    decay stands), it is learnt from a user's targets of one batch rather than from edges drawn at random.
+
+    Args:
+        width: of the vectors (paper: 64).
+        layers: how often vectors are passed on (paper: 3).
+        history_length: newest events read; in training the edges that a user's row of a batch learns from.
+        graph_actions: the actions whose training events are edges; null = all.
+        spread: of the first vectors (the authors' code: 0.1).
+        similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        codes: Codes,  # noqa: ARG002 - an encoder of items as such
+        *,
+        width: Count = 64,
+        layers: Count = 3,
+        history_length: Count = 100,
+        graph_actions: list[str] | None = None,
+        spread: Annotated[float, Field(gt=0)] = 0.1,
+        similarity: Literal["dot", "cosine"] = "dot",
+    ) -> None:
+        super().__init__()
+        self.history_length, self.layers, self.cosine = history_length, layers, similarity == "cosine"
+        self.graph = user_item_graph(data, actions=graph_actions, distinct=True)
+        self.users = nn.Embedding(data.catalogue.num_users, width)
+        self.items = nn.Embedding(data.catalogue.num_items + 1, width)
+        for table in (self.users, self.items):
+            nn.init.normal_(table.weight, std=spread)
+        self._kept: tuple[tuple[tuple[int, int], ...], _Propagated] | None = None
+
+    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [N] -> ([B, T, D] the user's vector at each position, [N, D]). A new user's grows with the history."""
+        propagated = self._propagate()
+        known, users = self._known(batch, propagated)
+        sent = propagated.messages[batch.items].cumsum(1)
+        events = (batch.items > 0).cumsum(1).clamp(min=1)
+        states = torch.where(known[:, None, None], users.unsqueeze(1), sent * events.rsqrt().unsqueeze(-1))
+        return self._normalise(states), self._normalise(propagated.items[items])
+
+    def embed_histories(self, batch: Batch) -> Tensor:
+        """-> [B, D], the user's vector; zero for a new user without a history."""
+        propagated = self._propagate()
+        known, users = self._known(batch, propagated)
+        sent = propagated.messages[batch.items].sum(1)
+        events = (batch.items > 0).sum(1).clamp(min=1)
+        return self._normalise(torch.where(known[:, None], users, sent * events.rsqrt().unsqueeze(-1)))
+
+    def embed_items(self, items: Tensor) -> Tensor:
+        """items [N] -> [N, D]."""
+        return self._normalise(self._propagate().items[items])
+
+    def _known(self, batch: Batch, propagated: _Propagated) -> tuple[Tensor, Tensor]:
+        """-> ([B] whether the user has an edge, [B, D] its vector)."""
+        return self.graph.items_of.degrees[batch.users] > 0, propagated.users[batch.users]
+
+    def _propagate(self) -> _Propagated:
+        """Over the whole graph; without gradients the result is kept until a weight changes."""
+        if torch.is_grad_enabled():
+            return self._layers()
+        weights = tuple((table.weight.data_ptr(), table.weight._version) for table in (self.users, self.items))
+        if self._kept is None or self._kept[0] != weights:
+            self._kept = (weights, self._layers())
+        return self._kept[1]
+
+    def _layers(self) -> _Propagated:
+        of_users, of_items = (_inverse_roots(table.degrees) for table in (self.graph.items_of, self.graph.users_of))
+        # A node without an edge is no part of the model: nothing has taught it its vector.
+        users = self.users.weight * (of_users > 0)
+        items = self.items.weight * (of_items > 0)
+        all_users, all_items, messages = users, items, torch.zeros_like(items)
+        for _ in range(self.layers):
+            messages = messages + items * of_items
+            users, items = (
+                self.graph.sum_items(items * of_items) * of_users,
+                self.graph.sum_users(users * of_users) * of_items,
+            )
+            all_users, all_items = all_users + users, all_items + items
+        share = 1 / (self.layers + 1)
+        return _Propagated(all_users * share, all_items * share, messages * share)
+
+    def _normalise(self, vectors: Tensor) -> Tensor:
+        return unit(vectors) if self.cosine else vectors
+
+
+def _inverse_roots(degrees: Tensor) -> Tensor:
+    """[nodes] -> [nodes, 1] 1 / sqrt(degree), 0 where there is no edge."""
+    return torch.where(degrees > 0, degrees.clamp(min=1).float().rsqrt(), 0.0).unsqueeze(1)
