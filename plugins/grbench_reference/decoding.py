@@ -15,14 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from grbench_reference.blocks import FeedForward, Rotary, causal_attention
+from grbench_reference.blocks import FeedForward, Rotary, causal_attention, with_key_bias
 from grbench_reference.kernels import Dropout
 from grbench_reference.layout import Layout
 from grbench_reference.moe import MixtureOfExperts
 
 
 class KeyValues(NamedTuple):
-    """What one block keeps: of histories [B, H, S, E], or of what rows have written [R, H, n, E]."""
+    """What one block keeps: of histories [B, H, S, E], or of what rows have written [R, H, n, E].
+
+    Where keys have a bias they are wider, and carry it.
+    """
 
     keys: Tensor
     values: Tensor
@@ -88,23 +91,29 @@ class Cache:
 
 
 class WritingAttention(nn.Module):
-    """Self-attention of every token over its row's tokens up to itself, with rotary positions."""
+    """Self-attention of every token over its row's tokens up to itself, with rotary positions.
 
-    def __init__(self, width: int, heads: int, *, dropout: float, rotary: Rotary) -> None:
+    key_bias: actions of keys [P] -> [P, H], added to the scores of each key. What rows write has no action yet.
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float, rotary: Rotary, key_bias: nn.Module | None) -> None:
         super().__init__()
-        self.heads, self.share, self.rotary = heads, dropout, rotary
+        self.heads, self.share, self.rotary, self.key_bias = heads, dropout, rotary, key_bias
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, layout: Layout) -> tuple[Tensor, list[KeyValues]]:
-        """tokens [P, D] -> ([P, D], each group's keys and values)."""
+    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> tuple[Tensor, list[KeyValues]]:
+        """tokens [P, D], actions [P] -> ([P, D], each group's keys and values)."""
         qkv = self.qkv(tokens)
+        bias = None if self.key_bias is None else self.key_bias(actions)
         attended, kept = [], []
         for group in layout.groups:
             grid = group.grid(qkv)
             shape = (group.rows, group.length, 3, self.heads, grid.shape[2] // 3 // self.heads)
             query, key, value = grid.view(shape).permute(2, 0, 3, 1, 4)
             query, key = self.rotary(query), self.rotary(key)
+            if bias is not None:
+                query, key = with_key_bias(query, key, group.grid(bias).transpose(1, 2))
             mixed = causal_attention(query, key, value, self.share if self.training else 0.0)
             attended.append(group.tokens(mixed.transpose(1, 2).flatten(2)))
             kept.append(KeyValues(key, value))
@@ -114,7 +123,10 @@ class WritingAttention(nn.Module):
         """tokens [R, D], one more a row -> ([R, D], what the rows have written by now)."""
         query, key, value = self.qkv(tokens).view(len(tokens), 3, self.heads, -1).unbind(1)
         place = rows.lengths[rows.owner] + written.keys.shape[2]
-        query, key = self._turn(query, place) * query.shape[2] ** -0.5, self._turn(key, place)
+        query, key = self._turn(query, place), self._turn(key, place)
+        if self.key_bias is not None:
+            query, key = with_key_bias(query, key, key.new_zeros(key.shape[:2]))
+        query = query * value.shape[2] ** -0.5
         written = KeyValues(
             torch.cat([written.keys, key.unsqueeze(2)], 2), torch.cat([written.values, value.unsqueeze(2)], 2)
         )
@@ -147,16 +159,17 @@ class WritingBlock(nn.Module):
         dropout: float,
         attention_dropout: float,
         rotary: Rotary,
+        key_bias: nn.Module | None,
     ) -> None:
         super().__init__()
-        self.attention = WritingAttention(width, heads, dropout=attention_dropout, rotary=rotary)
+        self.attention = WritingAttention(width, heads, dropout=attention_dropout, rotary=rotary, key_bias=key_bias)
         self.feed_forward = feed_forward
         self.attention_norm, self.feed_forward_norm = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, layout: Layout, real: Tensor | None) -> BlockOutput:
-        """real: [P] bool, the tokens that are no padding; None = all."""
-        attended, kept = self.attention(self.attention_norm(tokens), layout)
+    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor, real: Tensor | None) -> BlockOutput:
+        """actions: [P] of the tokens; real: [P] bool, the tokens that are no padding; None = all."""
+        attended, kept = self.attention(self.attention_norm(tokens), layout, actions)
         tokens, balance = self._feed(tokens + self.dropout(attended), real)
         return BlockOutput(tokens, kept, balance)
 

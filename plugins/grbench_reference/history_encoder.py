@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
-from grbench.types import FIRST_ACTION, Batch
+from grbench.types import Batch
 from grbench_reference.blocks import Norm, normalisation
-from grbench_reference.features import TABLE_SPREAD, Table
+from grbench_reference.conditioning import ActionConditioning, NextActions, next_action_head, token_actions
+from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, unit
 from grbench_reference.layout import Layout, lay_out
 from grbench_reference.towers import Names, Pooling, item_tower, user_tower
@@ -47,7 +48,8 @@ class HistoryEncoder(nn.Module, ABC):
         norm: Norm,
         places: Places | None,
         user_token: bool,
-        actions: bool,
+        action_conditioning: ActionConditioning,
+        next_action: NextActions,
         item_features: Names,
         user_features: Names,
         embeddings: Embeddings,
@@ -90,7 +92,8 @@ class HistoryEncoder(nn.Module, ABC):
                 field_dropout=field_dropout,
                 sparse=sparse,
             )
-        self.actions = Table(len(data.catalogue.actions) + FIRST_ACTION, width) if actions else None
+        self.actions = token_actions(action_conditioning, len(data.catalogue.actions), width)
+        self.asked = next_action_head(next_action, data.catalogue.actions, width)
         self.places = None if places is None else nn.Embedding(self.length, width)
         self.from_end = places == "learned_from_end"
         if self.places is not None:
@@ -107,13 +110,15 @@ class HistoryEncoder(nn.Module, ABC):
         """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
         layout = lay_out(batch, user_token=self.user_token)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
-        return layout.give_back(self._normalise(self._states(batch, layout, events))), self._normalise(vectors)
+        states = self._ask(self._states(batch, layout, events), layout.take(batch.wanted))
+        return layout.give_back(self._normalise(states)), self._normalise(vectors)
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event: the user token's where there is none, zero without one."""
         layout = lay_out(batch, user_token=self.user_token)
         (events,) = self.items.each_once(layout.take(batch.items))
-        return self._normalise(layout.newest(self._states(batch, layout, events)))
+        newest = layout.newest(self._states(batch, layout, events))
+        return self._normalise(self._ask(newest, batch.wanted[:, -1]))
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D]."""
@@ -133,7 +138,7 @@ class HistoryEncoder(nn.Module, ABC):
         """events [P, D], each token's item vector -> [P, D], the tokens that enter the first block."""
         tokens = events * self.input_scale
         if self.actions is not None:
-            tokens = tokens + self.actions(layout.take(batch.actions))
+            tokens = self.actions(tokens, layout.take(batch.actions))
         if self.user_token:
             tokens = tokens.index_copy(0, layout.first, self._users(batch))
         if self.places is not None:
@@ -144,6 +149,10 @@ class HistoryEncoder(nn.Module, ABC):
         """-> [B, D], each row's first token."""
         users = self.anyone.expand(len(batch.users), -1)
         return users if self.users is None else users + self.users(batch.users)
+
+    def _ask(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """states [..., D], wanted [...] -> [..., D], told which action is asked for."""
+        return states if self.asked is None else self.asked(states, wanted)
 
     def _normalise(self, vectors: Tensor) -> Tensor:
         return unit(vectors) if self.cosine else vectors

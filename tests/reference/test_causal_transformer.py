@@ -9,6 +9,7 @@ from worlds import batch_of, featured, training_data
 from grbench.errors import SuiteError
 from grbench.protocols import Embedder
 from grbench_reference.encoders.causal_transformer import CausalTransformer
+from grbench_reference.features import Table
 from grbench_reference.layout import lay_out
 from grbench_reference.tokenizers.ids import Ids
 
@@ -18,8 +19,20 @@ VARIANTS = [
     {"norm_placement": "pre", "norm": "rmsnorm", "activation": "swiglu", "feed_forward": 2.0},
     {"positions": "rotary", "activation": "gelu"},
     {"positions": "learned_from_end", "user_token": False},
-    {"positions": "none", "actions": False, "similarity": "cosine"},
-    {"item_features": False, "embeddings": "none", "user_features": False},
+    {"positions": "none", "action_conditioning": "none", "similarity": "cosine"},
+    {"item_features": False, "embeddings": "none", "user_features": False, "next_action": ["click"]},
+    {"action_conditioning": "gate", "next_action": True},
+    {"action_conditioning": "film", "user_token": False},
+    {"action_conditioning": "attention_bias"},
+    {
+        "norm": "rmsnorm",
+        "norm_placement": "pre",
+        "activation": "swiglu",
+        "positions": "rotary",
+        "qk_norm": True,
+        "bias": False,
+        "action_conditioning": "attention_bias",
+    },
 ]
 
 
@@ -30,6 +43,9 @@ def build(data, **options):
     )
     for parameter in encoder.parameters():  # away from the small start, so that differences show
         torch.nn.init.normal_(parameter, std=0.5)
+    for module in encoder.modules():
+        if isinstance(module, Table):
+            module.weight.data[0] = 0  # padding, as it always is
     return encoder.eval()
 
 
@@ -118,12 +134,59 @@ def test_a_cold_item_keeps_its_position_and_features(data):
     assert sorted(places.tolist()) == [0, 1, 2, 3]
 
 
-def test_actions_are_an_input(data):
+@pytest.mark.parametrize("conditioning", ["additive", "gate", "film", "attention_bias"])
+def test_actions_are_an_input(data, conditioning):
     clicked, shown = (batch_of([1, 2], actions=[[2, action]]) for action in (3, 2))
-    encoder = build(data)
+    encoder = build(data, action_conditioning=conditioning)
     assert not torch.allclose(encoder.embed_histories(clicked), encoder.embed_histories(shown))
-    without = build(data, actions=False)
+    without = build(data, action_conditioning="none")
     torch.testing.assert_close(without.embed_histories(clicked), without.embed_histories(shown))
+
+
+@pytest.mark.parametrize("conditioning", ["gate", "film", "attention_bias"])
+def test_conditioning_starts_neutral(data, conditioning):
+    batch = batch_of([1, 2, 3], [4, 1], actions=[[2, 3, 3], [1, 2]])
+    plain, conditioned = (
+        CausalTransformer(data, Ids().fit(data), width=8, heads=2, action_conditioning=kind).eval()
+        for kind in ("none", conditioning)
+    )
+    conditioned.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(plain.embed_histories(batch), conditioned.embed_histories(batch))
+
+
+def test_each_state_is_told_the_action_that_follows_it(data):
+    """The second event's state changes with what is asked for there, and no other state does."""
+    encoder = build(data, next_action=True)
+    batch = batch_of([1, 2, 3])
+    shown, clicked = (dataclasses.replace(batch, wanted=torch.tensor([[2, second, 2]])) for second in (2, 3))
+    one, other = (encoder.embed(asked, torch.tensor([1]))[0][0] for asked in (shown, clicked))
+    assert (one != other).any(1).tolist() == [False, True, False]
+
+
+def test_only_the_named_actions_are_told(data):
+    encoder = build(data, next_action=["click"])
+    batch = batch_of([1, 2, 3])
+    asked = {action: dataclasses.replace(batch, wanted=torch.full((1, 3), action)) for action in (1, 2, 3)}
+    states = {action: encoder.embed_histories(each) for action, each in asked.items()}
+    torch.testing.assert_close(states[1], states[2], rtol=0, atol=0)
+    assert not torch.allclose(states[2], states[3])
+    with pytest.raises(SuiteError, match=r"encoder\.next_action: no action 'clik'.*; it has exposure, click"):
+        build(data, next_action=["clik"])
+    assert build(data, next_action=[]).asked is None
+
+
+def test_attention_of_normalised_queries_and_keys_is_blind_to_their_length(data):
+    for qk_norm, blind in ((True, True), (False, False)):
+        encoder = build(data, qk_norm=qk_norm, bias=False, blocks=1)
+        batch = batch_of([1, 2, 3])
+        before = encoder.embed_histories(batch)
+        encoder.blocks[0].attention.qkv.weight.data[:16] *= 4
+        assert torch.allclose(before, encoder.embed_histories(batch), atol=1e-5) == blind
+
+
+def test_blocks_without_bias(data):
+    names = [name for name, _ in build(data, bias=False, norm="rmsnorm").blocks.named_parameters()]
+    assert not [name for name in names if name.endswith("bias")]
 
 
 @pytest.mark.parametrize("positions", ["learned", "learned_from_end", "rotary"])

@@ -20,7 +20,11 @@ VARIANTS = [
     {"history": "codes"},
     {"tie_codes": True, "similarity": "cosine", "temperature": 0.2, "decoder_blocks": 0},
     {"history": "codes", "tie_codes": True, "next_action": True, "item_features": True, "user_features": False},
-    {"experts": 3, "active_experts": 2, "next_action": True, "id_width": 4, "actions": False},
+    {"experts": 3, "active_experts": 2, "next_action": True, "id_width": 4, "action_conditioning": "none"},
+    {"action_conditioning": "gate", "next_action": ["click"]},
+    {"action_conditioning": "film", "history": "codes", "item_features": True},
+    {"action_conditioning": "attention_bias"},
+    {"action_conditioning": "attention_bias", "history": "codes", "next_action": ["click"]},
     {"history": "codes", "experts": 2, "active_experts": 1, "similarity": "cosine"},
 ]
 both_ways = pytest.mark.parametrize("options", VARIANTS)

@@ -14,6 +14,7 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
 from grbench_reference.blocks import Activation, Block, Norm, Rotary
+from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias
 from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
 from grbench_reference.layout import Layout
 from grbench_reference.towers import Names, Pooling
@@ -24,6 +25,9 @@ class CausalTransformer(HistoryEncoder):
 
     Differs from the paper's released code where that is faulty: the user token never falls off at full length, padding
     never moves a position, item vectors are not cut at zero, cold items keep their features.
+
+    Blocks as today's language models have them (Qwen3, arXiv 2505.09388): norm rmsnorm, norm_placement pre, activation
+    swiglu, positions rotary, qk_norm true, bias false.
 
     Args:
         width: of tokens, blocks and the vectors that are compared (paper: 32).
@@ -39,8 +43,14 @@ class CausalTransformer(HistoryEncoder):
         norm_placement: before each layer, or after its residual (released code: after).
         positions: learned = a vector a place, counted from the oldest event; learned_from_end = counted back from the
             newest, which in training tells each state how many events follow; rotary = turns queries and keys; none.
+        qk_norm: RMSNorm of each head's queries and keys.
+        bias: of the blocks' linear layers.
         user_token: put the user's token first.
-        actions: add each event's action to its token (paper, equation 2).
+        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
+            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
+            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
+        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
+            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
         item_features: categorical item fields: true = all the dataset has, false = none, or their names.
         user_features: categorical user fields, likewise.
         embeddings: content embeddings: all = those the dataset option names, none, or their names.
@@ -73,8 +83,11 @@ class CausalTransformer(HistoryEncoder):
         norm: Norm = "layernorm",
         norm_placement: Literal["pre", "post"] = "post",
         positions: Literal["learned", "learned_from_end", "rotary", "none"] = "learned",
+        qk_norm: bool = False,
+        bias: bool = True,
         user_token: bool = True,
-        actions: bool = True,
+        action_conditioning: ActionConditioning = "additive",
+        next_action: NextActions = False,
         item_features: Names = True,
         user_features: Names = True,
         embeddings: Embeddings = "all",
@@ -100,7 +113,8 @@ class CausalTransformer(HistoryEncoder):
             norm=norm,
             places=positions if positions in ("learned", "learned_from_end") else None,
             user_token=user_token,
-            actions=actions,
+            action_conditioning=action_conditioning,
+            next_action=next_action,
             item_features=item_features,
             user_features=user_features,
             embeddings=embeddings,
@@ -126,12 +140,16 @@ class CausalTransformer(HistoryEncoder):
                 dropout=dropout,
                 attention_dropout=dropout if attention_dropout is None else attention_dropout,
                 rotary=rotary,
+                qk_norm=qk_norm,
+                bias=bias,
+                key_bias=action_bias(action_conditioning, len(data.catalogue.actions), heads),
             )
             for _ in range(blocks)
         )
 
-    def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:  # noqa: ARG002 - nothing else is read
+    def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:
         """tokens [P, D] -> [P, D], through the blocks."""
+        actions = layout.take(batch.actions)
         for block in self.blocks:
-            tokens = block(tokens, layout)
+            tokens = block(tokens, layout, actions)
         return tokens

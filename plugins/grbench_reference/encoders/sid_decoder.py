@@ -17,13 +17,14 @@ from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench.types import FIRST_ACTION, Batch, Codes
+from grbench.types import Batch, Codes
 from grbench_reference.blocks import FeedForward, Rotary
 from grbench_reference.code_table import CodeTable, ItemVectors, WritableCodes
+from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias, next_action_head, token_actions
 from grbench_reference.decoding import Cache, WritingBlock
 from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
 from grbench_reference.faces import LevelStates
-from grbench_reference.features import TABLE_SPREAD, Table
+from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout
 from grbench_reference.moe import MixtureOfExperts
 from grbench_reference.towers import Names, Pooling, Tower, item_tower, user_tower
@@ -34,15 +35,15 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class WritingState:
-    """read: where the reader stands; asked: [R, D] the wanted action's embedding, None = not told; level: the next."""
+    """read: where the reader stands; wanted: [R] the action asked for; level: the next."""
 
     read: Sums | Cache
-    asked: Tensor | None
+    wanted: Tensor
     level: int
 
     def select(self, rows: Tensor) -> WritingState:
         """Repeats, keeps or reorders rows: rows [R] indexes the current ones."""
-        return WritingState(self.read.select(rows), None if self.asked is None else self.asked[rows], self.level)
+        return WritingState(self.read.select(rows), self.wanted[rows], self.level)
 
 
 class CodeWriter(nn.Module):
@@ -84,8 +85,11 @@ class SIDDecoder(nn.Module):
         history: items = one token an item, the sum of its codes' embeddings through an MLP, so that a position costs
             one token; codes = a token each code, all read.
         decoder_blocks: feed-forward blocks between what was read and each code's logits; they know the codes before.
-        actions: add each event's action to its token.
-        next_action: tell the decoder which action is asked for (in training the target's own).
+        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
+            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
+            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
+        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
+            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
         user_features: categorical fields of the user in the first token: true = all, false = none, or their names.
         item_features: categorical item fields that tokens have beside codes, likewise.
         embeddings: content embeddings that tokens have beside codes: all = those the dataset option names, none, or
@@ -116,8 +120,8 @@ class SIDDecoder(nn.Module):
         history_length: Count = 100,
         history: Literal["items", "codes"] = "items",
         decoder_blocks: Annotated[int, Field(ge=0)] = 1,
-        actions: bool = True,
-        next_action: bool = False,
+        action_conditioning: ActionConditioning = "additive",
+        next_action: NextActions = False,
         user_features: Names = True,
         item_features: Names = False,
         embeddings: Literal["all", "none"] | list[str | int] = "none",
@@ -147,7 +151,7 @@ class SIDDecoder(nn.Module):
         rotary = Rotary(width // heads, tokens + levels)
         reader = ItemReader if history == "items" else CodeReader
         table = CodeTable(codes, width, trained=data.item_counts() > 0)
-        names = len(data.catalogue.actions)
+        names = data.catalogue.actions
 
         def feed() -> FeedForward | MixtureOfExperts:
             if experts:
@@ -157,7 +161,13 @@ class SIDDecoder(nn.Module):
         def block() -> WritingBlock:
             share = dropout if attention_dropout is None else attention_dropout
             return WritingBlock(
-                width, heads, feed_forward=feed(), dropout=dropout, attention_dropout=share, rotary=rotary
+                width,
+                heads,
+                feed_forward=feed(),
+                dropout=dropout,
+                attention_dropout=share,
+                rotary=rotary,
+                key_bias=action_bias(action_conditioning, len(names), heads),
             )
 
         features: Tower | None = None
@@ -180,10 +190,10 @@ class SIDDecoder(nn.Module):
         )
         self.reader: ItemReader | CodeReader = reader(
             ItemVectors(table, width, features),
-            Table(names + FIRST_ACTION, width) if actions else None,
+            token_actions(action_conditioning, len(names), width),
             Backbone([block() for _ in range(blocks)], width, users=users, dropout=dropout),
         )
-        self.asked = Table(names + FIRST_ACTION, width) if next_action else None
+        self.asked = next_action_head(next_action, names, width)
         self.writer = CodeWriter(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
         self.written = nn.ModuleList(
             WritableCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes)
@@ -193,7 +203,7 @@ class SIDDecoder(nn.Module):
             self.codes_out = nn.ParameterList(
                 torch.empty(size, width).normal_(std=TABLE_SPREAD) for size in codes.sizes
             )
-        self.action_head = nn.Linear(width, names)
+        self.action_head = nn.Linear(width, len(names))
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
@@ -233,18 +243,18 @@ class SIDDecoder(nn.Module):
     def start(self, batch: Batch) -> tuple[Tensor, WritingState]:
         """-> (logits of level 0 [B, K_0], state)."""
         inputs, read = self.reader.start(batch)
-        asked = None if self.asked is None else self.asked(batch.wanted[:, -1])
-        return self._logits(inputs, asked, 0), WritingState(read, asked, 1)
+        wanted = batch.wanted[:, -1]
+        return self._logits(inputs, wanted, 0), WritingState(read, wanted, 1)
 
     def step(self, codes: Tensor, state: WritingState) -> tuple[Tensor, WritingState]:
         """codes [R], one a row of the state -> (logits of the next level [R, K_l], state)."""
         inputs, read = self.reader.step(state.level - 1, codes, state.read)  # type: ignore[arg-type]
-        return self._logits(inputs, state.asked, state.level), WritingState(read, state.asked, state.level + 1)
+        return self._logits(inputs, state.wanted, state.level), WritingState(read, state.wanted, state.level + 1)
 
-    def _logits(self, inputs: Tensor, asked: Tensor | None, level: int) -> Tensor:
-        """inputs [R, D] -> [R, K_l]."""
-        inputs = inputs if asked is None else inputs + asked
-        states = self._normalise(self.writer(inputs.unsqueeze(1), level)[:, 0]) / self.temperature
+    def _logits(self, inputs: Tensor, wanted: Tensor, level: int) -> Tensor:
+        """inputs [R, D], wanted [R] -> [R, K_l]."""
+        asked = self._ask(inputs, wanted).unsqueeze(1)
+        states = self._normalise(self.writer(asked, level)[:, 0]) / self.temperature
         return self._written(level).fill(states @ self._vectors(level).T)
 
     def _written(self, level: int) -> WritableCodes:
@@ -258,8 +268,8 @@ class SIDDecoder(nn.Module):
         return self._normalise(self._written(level).choose(every))
 
     def _ask(self, states: Tensor, wanted: Tensor) -> Tensor:
-        """Adds the embedding of the action that is asked for."""
-        return states if self.asked is None else states + self.asked(wanted)
+        """states [..., D], wanted [...] -> [..., D], told which action is asked for."""
+        return states if self.asked is None else self.asked(states, wanted)
 
     def _normalise(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=-1) if self.cosine else vectors

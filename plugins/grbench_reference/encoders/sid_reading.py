@@ -18,8 +18,9 @@ from torch.nn.functional import pad
 from grbench.errors import RunError
 from grbench.types import Batch
 from grbench_reference.code_table import CodeTable, ItemVectors
+from grbench_reference.conditioning import TokenActions
 from grbench_reference.decoding import Cache, KeyValues, WritingBlock
-from grbench_reference.features import TABLE_SPREAD, Table
+from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, distinct_rows
 from grbench_reference.layout import Layout, lay_out
 from grbench_reference.towers import Tower
@@ -44,8 +45,8 @@ class Backbone(nn.Module):
         self.blocks, self.dropout = nn.ModuleList(blocks), Dropout(dropout)
         self.last_norm = nn.RMSNorm(width, eps=1e-6)
 
-    def forward(self, tokens: Tensor, batch: Batch, layout: Layout) -> Read:
-        """tokens [P, D], those of the start being replaced -> each token's state."""
+    def forward(self, tokens: Tensor, actions: Tensor, batch: Batch, layout: Layout) -> Read:
+        """tokens [P, D], those of the start being replaced, and their actions [P] -> each token's state."""
         start = self.anyone.expand(len(batch.users), -1)
         if self.users is not None:
             start = start + self.users(batch.users)
@@ -53,7 +54,7 @@ class Backbone(nn.Module):
         real = torch.arange(len(tokens), device=tokens.device) <= layout.last[layout.row]
         kept, balances = [], []
         for block in self.blocks:
-            output = block(tokens, layout, real)
+            output = block(tokens, layout, actions, real)
             tokens = output.tokens
             kept.append(output.kept[-1])
             if output.balance is not None:
@@ -85,7 +86,7 @@ class ItemReader(nn.Module):
     """One token an item. Its state and the sum of the codes written so far are what the next code is written from, so
     that a position costs one token, whatever L."""
 
-    def __init__(self, items: ItemVectors, actions: Table | None, backbone: Backbone) -> None:
+    def __init__(self, items: ItemVectors, actions: TokenActions | None, backbone: Backbone) -> None:
         super().__init__()
         self.items, self.actions, self.backbone = items, actions, backbone
 
@@ -132,9 +133,10 @@ class ItemReader(nn.Module):
         return sums, Sums(sums)
 
     def _read(self, events: Tensor, batch: Batch, layout: Layout) -> Read:
+        actions = layout.take(batch.actions)
         if self.actions is not None:
-            events = events + self.actions(layout.take(batch.actions))
-        read: Read = self.backbone(events, batch, layout)
+            events = self.actions(events, actions)
+        read: Read = self.backbone(events, actions, batch, layout)
         return read
 
 
@@ -142,7 +144,7 @@ class CodeReader(nn.Module):
     """L tokens an item, all read. The last one also holds the event's action and the item's features, which are not
     known while the codes before it are written."""
 
-    def __init__(self, items: ItemVectors, actions: Table | None, backbone: Backbone) -> None:
+    def __init__(self, items: ItemVectors, actions: TokenActions | None, backbone: Backbone) -> None:
         super().__init__()
         self.items, self.actions, self.backbone = items, actions, backbone
         self.level = nn.Parameter(torch.empty(items.codes.levels, backbone.anyone.shape[0]).normal_(std=TABLE_SPREAD))
@@ -221,9 +223,10 @@ class CodeReader(nn.Module):
             """[B, T] -> [P], 0 at all other tokens."""
             return layout.take(pad(pad(column.unsqueeze(2), (levels - 1, 0)).flatten(1), ends))
 
-        if self.actions is not None:
-            tokens = tokens + self.actions(at_last_code(batch.actions))
         if self.items.features is not None:
             (known,) = self.items.features.each_once(at_last_code(batch.items))
             tokens = tokens + known
-        return self.backbone(tokens, batch, layout), layout
+        actions = at_last_code(batch.actions)
+        if self.actions is not None:
+            tokens = self.actions(tokens, actions)
+        return self.backbone(tokens, actions, batch, layout), layout
