@@ -12,7 +12,7 @@ from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.live_memory import LiveBytes
-from grbench.memory_trial import mapped_columns, plan_memory
+from grbench.memory_trial import _optimizer_bytes, mapped_columns, plan_memory
 from grbench.method import Component, Method
 from grbench.plugins import Registry
 from grbench.testing import tiny_store
@@ -111,6 +111,32 @@ def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry,
     real = sum(live.peak().values())
     expected = sum(plan.device[part] for part in ("gradients", "optimizer state", "activations", "logits"))
     assert 0.7 * real <= expected <= 1.4 * real
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("tables", ["adam", "rowwise_adagrad"])
+def test_every_optimizers_state(registry, name, tables) -> None:
+    """From a few rows the same number as from all of them."""
+    component = Component(name, {"tables": tables})
+
+    def module():
+        bags = {"table": nn.Embedding(6000, 16), "sparse": nn.Embedding(5000, 16, sparse=True)}
+        return nn.ModuleDict(
+            {**bags, "linear": nn.Linear(400, 300), "experts": nn.ParameterList([torch.zeros(3, 9, 8)])}
+        )
+
+    whole = module()
+    optimizers = registry.build("optimizers", name, whole, options=component.options, where="")
+    for parameter in whole.parameters():
+        gradient = torch.zeros_like(parameter)
+        parameter.grad = gradient.to_sparse(1) if parameter is whole["sparse"].weight else gradient
+    for optimizer in optimizers:
+        optimizer.step()
+    states = [state for optimizer in optimizers for state in optimizer.state.values()]
+    real = sum(each.nbytes for state in states for each in state.values() if isinstance(each, torch.Tensor))
+    assert _optimizer_bytes(registry, component, module()) == real
+    if tables == "rowwise_adagrad":
+        assert real < 4 * (6000 + 5000) + 2 * 4 * (401 * 300 + 3 * 9 * 8) + 100
 
 
 def test_a_tokenizer_that_cannot_stand_in_leaves_the_plan_open(registry, split, store, monkeypatch) -> None:

@@ -69,6 +69,7 @@ def register_metrics(register: Register) -> None:
 def register_optimizers(register: Register) -> None:
     register("adam", "grbench_reference.optimizers.adam:adam")
     register("adamw", "grbench_reference.optimizers.adam:adamw")
+    register("muon", "grbench_reference.optimizers.muon:muon")
 
 
 @hookimpl

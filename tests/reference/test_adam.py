@@ -1,9 +1,12 @@
 """Which parameter gets which optimizer."""
 
+import pytest
 import torch
 from torch import nn
 
+from grbench.errors import SuiteError
 from grbench_reference.optimizers.adam import adam, adamw
+from grbench_reference.optimizers.rowwise_adagrad import RowwiseAdagrad
 
 
 def module(sparse):
@@ -16,7 +19,8 @@ def test_dense_only():
     (optimizer,) = adam(module(False), lr=0.1, beta2=0.98)
     assert isinstance(optimizer, torch.optim.Adam)
     assert optimizer.defaults["betas"] == (0.9, 0.98)
-    assert len(optimizer.param_groups[0]["params"]) == 5
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1}
 
 
 def test_sparse_tables_get_sparse_adam():
@@ -58,4 +62,30 @@ def test_frozen_parameters_are_left_out():
     model = module(False)
     model["table"].weight.requires_grad_(False)
     (optimizer,) = adam(model)
-    assert all(p is not model["table"].weight for p in optimizer.param_groups[0]["params"])
+    assert all(p is not model["table"].weight for group in optimizer.param_groups for p in group["params"])
+
+
+@pytest.mark.parametrize("factory", [adam, adamw])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_tables_by_rows(factory, sparse):
+    model = module(sparse)
+    dense, tables = factory(model, lr=0.1, tables="rowwise_adagrad", table_lr=0.3)
+    assert isinstance(tables, RowwiseAdagrad)
+    assert [id(p) for group in tables.param_groups for p in group["params"]] == [id(model["table"].weight)]
+    assert tables.param_groups[0]["lr"] == 0.3
+    assert sum(len(group["params"]) for group in dense.param_groups) == 4
+    assert {group["lr"] for group in dense.param_groups} == {0.1}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_tables_at_their_own_rate(sparse):
+    model = module(sparse)
+    optimizers = adam(model, lr=0.1, table_lr=0.3)
+    rates = {id(p): group["lr"] for each in optimizers for group in each.param_groups for p in group["params"]}
+    assert rates[id(model["table"].weight)] == 0.3
+    assert rates[id(model["linear"].weight)] == 0.1
+
+
+def test_rows_do_not_decay():
+    with pytest.raises(SuiteError, match=r"optimizer\.table_weight_decay: 0\.1.*do not decay"):
+        adamw(module(False), tables="rowwise_adagrad", table_weight_decay=0.1)

@@ -1,5 +1,7 @@
 """Encoders, losses and optimizers through the one training loop: each combination learns a tiny world by heart."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,13 @@ from worlds import batch_of, everything
 from grbench.data.split import Split
 from grbench.testing import tiny_store
 from grbench.training import TrainingOptions, train
+from grbench.updates import Updates
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
 from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.infonce import InfoNCE
 from grbench_reference.optimizers.adam import adam, adamw
+from grbench_reference.optimizers.muon import muon
 from grbench_reference.tokenizers.ids import Ids
 
 LOSSES = {
@@ -68,10 +72,33 @@ def test_learns(split, loss, precision):
     assert hits(encoder)
 
 
-@pytest.mark.parametrize("optimizer", [adam, adamw])
-def test_learns_with_sparse_tables(split, optimizer):
-    encoder, _ = learn(split, "infonce", optimizer=optimizer, encoder={"sparse": True}, clip_norm=1.0)
+BY_ROWS = {"tables": "rowwise_adagrad", "table_lr": 0.1}
+
+
+@pytest.mark.parametrize("optimizer", [adam, adamw, partial(muon, adamw_lr=0.02), partial(adam, **BY_ROWS)])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_learns_with_sparse_tables(split, optimizer, schedule):
+    course = {"schedule": schedule, "warmup_steps": 10 if schedule == "cosine" else 0}
+    encoder, _ = learn(split, "infonce", optimizer=optimizer, encoder={"sparse": True}, clip_norm=1.0, **course)
     assert hits(encoder)
+
+
+@pytest.mark.parametrize("optimizer", [adam, adamw, muon])
+@pytest.mark.parametrize("tables", ["adam", "rowwise_adagrad"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_schedules_reach_every_part(optimizer, tables, sparse):
+    """Warm-up over 2 updates, then a cosine to zero at the 6th: every group's own rate times the same shares."""
+    module = nn.ModuleDict({"table": nn.Embedding(5, 2, sparse=sparse), "linear": nn.Linear(2, 2)})
+    optimizers = optimizer(module, tables=tables, table_lr=0.5)
+    rates = [group["lr"] for each in optimizers for group in each.param_groups]
+    assert len(set(rates)) > 1
+    options = TrainingOptions(schedule="cosine", warmup_steps=2, epochs=1)
+    updates = Updates(module, optimizers, options, 6, torch.device("cpu"))
+    for step, share in enumerate([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447], start=1):
+        found = [group["lr"] for each in optimizers for group in each.param_groups]
+        assert found == pytest.approx([share * rate for rate in rates], rel=1e-5)
+        updates.backward(module["linear"](module["table"](torch.tensor([0, 3]))).sum(), step, 6)
+        updates.update(step, 6)
 
 
 def test_learns_without_features(split):

@@ -1,21 +1,25 @@
-"""Adam and AdamW. Tables with sparse gradients get torch's SparseAdam, everything else one fused dense optimizer."""
+"""Adam and AdamW. Everything with dense gradients gets one fused optimizer, tables with sparse ones get SparseAdam; or
+all tables get row-wise Adagrad, whose state is a number a row.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 import torch
-from pydantic import Field
 from torch import nn
-from torch.nn.modules.sparse import Embedding, EmbeddingBag
 
-Rate = Annotated[float, Field(gt=0)]
-Decay = Annotated[float, Field(ge=0)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
+from grbench.errors import SuiteError
+from grbench_reference.optimizers.parameters import Beta, Decay, Parameters, Rate, Tables, adam_family
 
 
 def adam(
-    module: nn.Module, *, lr: Rate = 1e-3, beta1: Beta = 0.9, beta2: Beta = 0.999, eps: Rate = 1e-8
+    module: nn.Module,
+    *,
+    lr: Rate = 1e-3,
+    beta1: Beta = 0.9,
+    beta2: Beta = 0.999,
+    eps: Rate = 1e-8,
+    tables: Tables = "adam",
+    table_lr: Rate | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Adam (arXiv 1412.6980).
 
@@ -24,9 +28,22 @@ def adam(
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of their squares (the paper's released code: 0.98).
         eps: added to the denominator.
+        tables: what updates embedding tables: adam, or rowwise_adagrad with one number of state a row.
+        table_lr: learning rate of embedding tables; null = lr.
     """
-    dense, sparse = _split(module)
-    return _optimizers([{"params": dense}], sparse, torch.optim.Adam, lr=lr, betas=(beta1, beta2), eps=eps)
+    parameters = Parameters.of(module)
+    rest = parameters.maps + parameters.matrices + parameters.vectors
+    return adam_family(
+        torch.optim.Adam,
+        [{"params": rest}],
+        parameters,
+        lr=lr,
+        betas=(beta1, beta2),
+        eps=eps,
+        tables=tables,
+        table_lr=table_lr,
+        table_weight_decay=0.0,
+    )
 
 
 def adamw(
@@ -37,6 +54,8 @@ def adamw(
     beta2: Beta = 0.999,
     eps: Rate = 1e-8,
     weight_decay: Decay = 0.01,
+    tables: Tables = "adam",
+    table_lr: Rate | None = None,
     table_weight_decay: Decay = 0.0,
 ) -> list[torch.optim.Optimizer]:
     """Adam with decoupled weight decay (arXiv 1711.05101). Biases, normalisations and other vectors do not decay.
@@ -47,47 +66,32 @@ def adamw(
         beta2: decay of the mean of their squares.
         eps: added to the denominator.
         weight_decay: of matrices.
-        table_weight_decay: of embedding tables with dense gradients; sparse ones do not decay.
+        tables: what updates embedding tables: adam, or rowwise_adagrad with one number of state a row.
+        table_lr: learning rate of embedding tables; null = lr.
+        table_weight_decay: of embedding tables with dense gradients; sparse ones and those of rowwise_adagrad do not
+            decay.
     """
-    dense, sparse = _split(module)
-    tables = {
-        parameter
-        for child in module.modules()
-        if isinstance(child, Embedding | EmbeddingBag)
-        for parameter in child.parameters()
-    }
-    vectors = [parameter for parameter in dense if parameter.ndim < 2]
-    matrices = [parameter for parameter in dense if parameter.ndim >= 2 and parameter not in tables]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": [parameter for parameter in dense if parameter in tables], "weight_decay": table_weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return _optimizers(groups, sparse, torch.optim.AdamW, lr=lr, betas=(beta1, beta2), eps=eps)
+    _no_decay_by_rows(tables, table_weight_decay)
+    parameters = Parameters.of(module)
+    return adam_family(
+        torch.optim.AdamW,
+        [
+            {"params": parameters.maps + parameters.matrices, "weight_decay": weight_decay},
+            {"params": parameters.vectors, "weight_decay": 0.0},
+        ],
+        parameters,
+        lr=lr,
+        betas=(beta1, beta2),
+        eps=eps,
+        tables=tables,
+        table_lr=table_lr,
+        table_weight_decay=table_weight_decay,
+    )
 
 
-def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters with dense gradients, and the tables with sparse ones."""
-    tables = [child for child in module.modules() if isinstance(child, Embedding | EmbeddingBag) and child.sparse]
-    sparse = {parameter for table in tables for parameter in table.parameters() if parameter.requires_grad}
-    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [parameter for parameter in learnt if parameter not in sparse], [*sparse]
-
-
-def _optimizers(
-    groups: list[dict[str, Any]],
-    sparse: list[nn.Parameter],
-    kind: type[torch.optim.Adam],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> list[torch.optim.Optimizer]:
-    optimizers: list[torch.optim.Optimizer] = []
-    groups = [group for group in groups if group["params"]]
-    if groups:
-        optimizers.append(kind(groups, lr=lr, betas=betas, eps=eps, fused=True))
-    if sparse:
-        # Rows that a batch does not touch keep their moments: Adam on the rows' own clock.
-        optimizers.append(torch.optim.SparseAdam(sparse, lr=lr, betas=betas, eps=eps))
-    return optimizers
+def _no_decay_by_rows(tables: Tables, table_weight_decay: float) -> None:
+    if tables == "rowwise_adagrad" and table_weight_decay:
+        raise SuiteError(
+            f"optimizer.table_weight_decay: {table_weight_decay:g}, but tables that rowwise_adagrad updates do not "
+            "decay; leave it out, or set tables: adam"
+        )

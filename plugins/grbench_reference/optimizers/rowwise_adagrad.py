@@ -1,0 +1,71 @@
+"""Row-wise Adagrad: how the embedding tables of large recommenders are trained, with one number of state a row.
+
+As FBGEMM's EXACT_ROWWISE_ADAGRAD, the default of TorchRec's tables and of DLRM (arXiv 1906.00091); torch has none.
+
+Shapes: R rows of a table, W width, K rows that a batch has touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class RowwiseAdagrad(Optimizer):
+    """h_r += mean of the squares of row r's gradient;  row r -= lr * its gradient / (sqrt(h_r) + eps).
+
+    State is [R], where Adam's is 2 [R, W]. Gradients may be sparse: then a step costs what a batch touches. A row
+    without gradient stays as it is, so that both kinds of gradients give the same table.
+
+    eps: FBGEMM's default. Raises ValueError for a parameter that is no table.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float = 1e-2, eps: float = 1e-8) -> None:
+        super().__init__(parameters, {"lr": lr, "eps": eps})
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.ndim != 2:
+                    raise ValueError(f"row-wise Adagrad updates tables [R, W], not a parameter of shape {table.shape}")
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every table that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for table in group["params"]:
+                    if table.grad is not None:
+                        _update(table, table.grad, self.state[table], lr=group["lr"], eps=group["eps"])
+        return loss
+
+
+def _update(table: Tensor, gradient: Tensor, state: dict[str, Any], *, lr: float, eps: float) -> None:
+    if not state:
+        state["sum"] = torch.zeros(len(table), device=table.device)
+    sums: Tensor = state["sum"]
+    if not gradient.is_sparse:
+        sums += _mean_square(gradient)
+        table.addcmul_(gradient, sums.sqrt().add_(eps).reciprocal_().unsqueeze(1), value=-lr)
+        return
+    gradient = gradient.coalesce()  # a row that was asked for twice is one row, with both gradients added up
+    rows, values = gradient.indices()[0], gradient.values()
+    sums.index_add_(0, rows, _mean_square(values))
+    table.index_add_(0, rows, values * sums[rows].sqrt_().add_(eps).reciprocal_().unsqueeze(1), alpha=-lr)
+
+
+def _mean_square(rows: Tensor) -> Tensor:
+    """[K, W] -> [K], without a second [K, W]."""
+    squares: Tensor = torch.linalg.vector_norm(rows, dim=1).square_()
+    return squares / rows.shape[1]
