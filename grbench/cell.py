@@ -12,7 +12,7 @@ import random
 import sys
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,25 +22,25 @@ import torch
 from torch import nn
 
 from grbench.data.store import Store
-from grbench.errors import GRBenchError, SuiteError
-from grbench.evaluation import rank, score, validation_score
+from grbench.errors import GRBenchError
+from grbench.evaluation import rank, score
+from grbench.learning import Assembled, assemble, build, learn
 from grbench.measure import Meter, count_parameters, environment
 from grbench.plugins import Registry
 from grbench.preparation import list_length, split_store
 from grbench.processes import Events, begin_child
 from grbench.record import Record, Status, lists_table, write_record
 from grbench.suite import Cell
-from grbench.training import TrainingResult, train
-from grbench.training_options import TrainingOptions
+from grbench.training import TrainingResult
 from grbench.utilisation import utilisation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from grbench.data.split import Split
-    from grbench.method import Component
-    from grbench.protocols import Metric, Retriever
-    from grbench.types import Codes
+    from grbench.method import Stage
 
 REPORT_SECONDS = 0.5
 """How often the parent hears how far a phase is; more would only cost time."""
@@ -54,10 +54,13 @@ class Reporter:
 
     def __init__(self, events: Events, trackers: list[Any]) -> None:
         self._events, self._trackers, self._last = events, trackers, 0.0
+        self._steps: dict[int, int] = {}  # of each epoch: those of a later stage may have more or fewer
 
     def __call__(self, event: str, /, **values: Any) -> None:
         if {"epoch", "step", "steps"} <= values.keys():
-            step = (values["epoch"] - 1) * values["steps"] + values["step"]
+            epoch = values["epoch"]
+            self._steps[epoch] = values["steps"]
+            step = sum(steps for other, steps in self._steps.items() if other < epoch) + values["step"]
             numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
             for tracker in self._trackers:
                 tracker.log(step, numbers)
@@ -65,17 +68,6 @@ class Reporter:
         if event == "phase" or now - self._last >= REPORT_SECONDS:
             self._last = now
             self._events(event, **values)
-
-
-@dataclass(frozen=True)
-class Assembled:
-    """A method's parts, on the device."""
-
-    codes: Codes
-    encoder: nn.Module
-    losses: list[tuple[nn.Module, float]]
-    retriever: Retriever
-    metrics: list[Metric]
 
 
 def run_cell(
@@ -112,70 +104,13 @@ def run_cell(
         scores={name: float(each.mean()) for name, each in values.items()},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(split, method, trained),
-        cost=costs(meter, method, trained, cell.method.training.get("precision", "fp32")),
+        cost=costs(meter, method, trained, cell.method.course),
         environment=environment(device),
         tokenizer=dict(codes.report),
         curve=trained.curve,
         finished=now(),
     )
     return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids)
-
-
-def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:
-    """Builds the method's parts from its plug-ins."""
-    method, data = cell.method, split.training
-    return Assembled(
-        codes=codes,
-        encoder=build(registry, "encoders", method.encoder, data, codes).to(device),
-        losses=[(build(registry, "losses", loss, data, codes).to(device), weight) for loss, weight in method.losses],
-        retriever=build(registry, "retrievers", method.retriever),
-        metrics=[build(registry, "metrics", metric) for metric in cell.metrics],
-    )
-
-
-def learn(
-    cell: Cell, registry: Registry, method: Assembled, split: Split, *, device: str, report: Reporter, meter: Meter
-) -> TrainingResult:
-    """Trains the encoder in place where the method has a loss; what training selects by are validation users.
-
-    Raises SuiteError where there is a loss and an encoder without anything to learn.
-    """
-    if cell.method.optimizer is None:
-        return TrainingResult()
-    if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
-        raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
-    options = TrainingOptions(**cell.method.training)
-    learnt = nn.ModuleDict({"encoder": method.encoder, "losses": nn.ModuleList(loss for loss, _ in method.losses)})
-    optimizers = build(registry, "optimizers", cell.method.optimizer, learnt)
-
-    def validate() -> dict[str, float]:
-        metric = next(metric for metric in method.metrics if metric.name == options.select)
-        value = validation_score(
-            method.retriever,
-            method.encoder,
-            split,
-            method.codes,
-            metric,
-            k=list_length(cell.metrics),
-            filters=cell.method.filters,
-            device=device,
-        )
-        return {metric.name: value}
-
-    report("phase", name="train")
-    return train(
-        method.encoder,
-        method.losses,
-        optimizers,
-        split,
-        options,
-        seed=cell.seed,
-        device=device,
-        report=report,
-        meter=meter,
-        validate=validate if options.validate_every else None,
-        higher_is_better=all(metric.higher_is_better for metric in method.metrics if metric.name == options.select),
-    )
 
 
 def counts(split: Split, method: Assembled, trained: TrainingResult) -> dict[str, Any]:
@@ -197,9 +132,10 @@ def counts(split: Split, method: Assembled, trained: TrainingResult) -> dict[str
     }
 
 
-def costs(meter: Meter, method: Assembled, trained: TrainingResult, precision: str) -> dict[str, Any]:
+def costs(meter: Meter, method: Assembled, trained: TrainingResult, course: Sequence[Stage]) -> dict[str, Any]:
     """Every phase's cost, and the figures that tables show; None where a phase did not run or cannot be measured."""
     phases = meter.costs()
+    precision = course[-1].training.get("precision", "fp32") if course else "fp32"
     used = utilisation(trained.flops_per_step, trained.steps_per_second, meter.device, precision)
     train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
 
@@ -223,12 +159,6 @@ def costs(meter: Meter, method: Assembled, trained: TrainingResult, precision: s
         "phases": phases,
         "index": described() if callable(described) else None,
     }
-
-
-def build(registry: Registry, kind: str, component: Component, *runtime_objects: object) -> Any:
-    """A plug-in with the options that the suite gave it."""
-    where = f"{kind} {component.name}"
-    return registry.build(kind, component.name, *runtime_objects, options=component.options, where=where)
 
 
 def seed_everything(seed: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import grbench
 import grbench.data
+from grbench.method import Method
 from grbench.plugins import BrokenPluginError, Registry
 from grbench.sources import modules_hash, source_hash
 from grbench.suite import Cell, Component
@@ -52,8 +53,7 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
         "encoder": _describe(registry, "encoders", method.encoder),
         "losses": [{**_describe(registry, "losses", loss), "weight": weight} for loss, weight in method.losses],
         "retriever": _describe(registry, "retrievers", method.retriever),
-        "optimizer": _describe(registry, "optimizers", method.optimizer) if method.optimizer else None,
-        "training": {key: value for key, value in method.training.items() if key not in _SPEED_ONLY},
+        **_describe_course(registry, method),
         "filters": list(method.filters),
         "seed": cell.seed,
         "grbench": {"version": grbench.__version__, "source": core_hash()},
@@ -80,6 +80,28 @@ def _content(registry: Registry, tokenizer: Component) -> str | None:
     except BrokenPluginError:
         return None
     return str(built.digest()) if hasattr(built, "digest") else None
+
+
+def _describe_course(registry: Registry, method: Method) -> dict[str, Any]:
+    """How the method is trained. A stage's name is none of it, nor what every stage has set otherwise."""
+
+    def learning(optimizer: Component | None, training: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "optimizer": _describe(registry, "optimizers", optimizer) if optimizer else None,
+            "training": {key: value for key, value in training.items() if key not in _SPEED_ONLY},
+        }
+
+    if not method.stages:
+        return learning(method.optimizer, method.training)
+    return {
+        "stages": [
+            {
+                "targets": None if stage.targets is None else sorted(set(stage.targets)),
+                **learning(stage.optimizer, stage.training),
+            }
+            for stage in method.stages
+        ]
+    }
 
 
 def _describe(

@@ -23,7 +23,8 @@ WORTH_NAMING = 1 << 20
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes by part. device: where the model is (RAM on a CPU); host: RAM whatever the device; fixed: what of them
-    does not grow with the batch. unknown: why some parts are missing; "" where none is."""
+    does not grow with the batch. key: where in the method the batch size is. unknown: why some parts are missing; ""
+    where none is."""
 
     method: str
     batch_size: int
@@ -31,6 +32,7 @@ class MemoryPlan:
     device: dict[str, int] = field(default_factory=dict)
     host: dict[str, int] = field(default_factory=dict)
     fixed: dict[str, int] = field(default_factory=dict)
+    key: str = "training"
     unknown: str = ""
     state_while_searching: bool = False
 
@@ -82,7 +84,7 @@ class MemoryPlan:
                 f"the largest part is {largest}, {size_text(parts[largest])}"
             )
             if fits := self._largest_batch(limit, needed, parts):
-                said += f"; training.batch_size {fits:,} in place of {self.batch_size:,} would fit"
+                said += f"; {self.key}.batch_size {fits:,} in place of {self.batch_size:,} would fit"
             return said
         return None
 

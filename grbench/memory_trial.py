@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import isfunction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import torch
@@ -25,7 +25,7 @@ from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.live_memory import LiveBytes, Unfilled
 from grbench.memory_plan import MemoryPlan
-from grbench.method import Component, Method
+from grbench.method import Component, Method, Stage
 from grbench.plugins import Registry
 from grbench.protocols import Embedder, IndexSizes, StandIn
 from grbench.training import TrainStep, autocast_of, sum_of
@@ -56,10 +56,33 @@ class _Step:
 def plan_memory(
     method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: Mapping[int, int]
 ) -> MemoryPlan:
-    """The plan of a trained method. process: bytes of the process with its split; mapped: {address: bytes} of the
-    store's columns, which take no RAM that the system cannot have back. Raises whatever a plug-in raises.
+    """The plan of a trained method, of the stage that takes most where it has several. process: bytes of the process
+    with its split; mapped: {address: bytes} of the store's columns, which take no RAM that the system cannot have back.
+    Raises whatever a plug-in raises.
     """
-    options, data = TrainingOptions(**method.training), split.training
+    plans = []
+    for place, stage in enumerate(method.course):
+        data, key = split.training, method.training_key(place)
+        if stage.targets is not None:
+            data = data.with_targets(stage.targets, f"stages.{place}.targets")
+        plan = _plan_stage(
+            method, stage, registry, replace(split, training=data), device=device, process=process, mapped=mapped
+        )
+        plans.append(replace(plan, key=key))
+    return max(plans, key=lambda plan: (plan.gpu_bytes, plan.ram_bytes))
+
+
+def _plan_stage(
+    method: Method,
+    stage: Stage,
+    registry: Registry,
+    split: Split,
+    *,
+    device: str,
+    process: int,
+    mapped: Mapping[int, int],
+) -> MemoryPlan:
+    options, data = TrainingOptions(**stage.training), split.training
     on_gpu = torch.device(device).type == "cuda"
     tokenizer = _build(registry, "tokenizers", method.tokenizer)
     if not isinstance(tokenizer, StandIn):
@@ -93,7 +116,7 @@ def plan_memory(
         known |= _scaled(steps, options.batch_size)
         fixed = _scaled(steps, 0)
     known.setdefault("gradients", _bytes_of(module.parameters()))
-    known["optimizer state"] = _optimizer_bytes(registry, cast(Component, method.optimizer), module)
+    known["optimizer state"] = _optimizer_bytes(registry, stage.optimizer, module)
     return MemoryPlan(
         method.name,
         options.batch_size,

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from grbench.errors import PluginError, SuiteError
-from grbench.grid import PARTS, as_mapping
+from grbench.grid import PARTS, as_mapping, merge
 from grbench.options import Factory, bind
 from grbench.plugins import BrokenPluginError, Registry, face_methods, faces_of, missing_faces, singular
 
-METHOD_KEYS = ("extends", "grid", *PARTS, "training", "filters", "trackers")
+METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
 DEFAULT_PARTS = {"tokenizer": "ids", "retriever": "exact", "optimizer": "adam"}
 
 
@@ -26,8 +26,24 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stretch of training with an optimizer and a schedule of its own, by the same losses on the same encoder.
+
+    targets: actions whose events are learnt; None = what the protocol says.
+    """
+
+    name: str
+    targets: tuple[str, ...] | None
+    optimizer: Component
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Method:
-    """A row of the table. Without losses it is not trained: training is empty and there is no optimizer."""
+    """A row of the table. Without losses it is not trained: training is empty and there is no optimizer.
+
+    stages: empty where the suite names none; their training and optimizer are the method's with their own on top.
+    """
 
     name: str
     tokenizer: Component
@@ -38,6 +54,18 @@ class Method:
     training: dict[str, Any]
     filters: tuple[str, ...]
     trackers: tuple[Component, ...]
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def course(self) -> tuple[Stage, ...]:
+        """What is trained, in order: the stages, or one without a name; nothing where there is no loss."""
+        if self.optimizer is None:
+            return ()
+        return self.stages or (Stage("", None, self.optimizer, self.training),)
+
+    def training_key(self, place: int) -> str:
+        """The key of a method that the training of stage `place` (0 = first) of the course is set by."""
+        return f"stages.{place}.training" if self.stages else "training"
 
 
 def read_component(value: Any, where: str) -> Component:
@@ -90,6 +118,7 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
             bind_component(registry, "trackers", tracker, f"{where}.trackers.{index}", broken)
             for index, tracker in enumerate(trackers)
         ),
+        stages=_bind_stages(registry, keys, where, broken),
     )
     if not broken:
         _check_faces(registry, method, where)
@@ -122,6 +151,53 @@ def bind_training(value: Any, where: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise SuiteError(f"{where}: should be a mapping of keys such as epochs and batch_size")
     return bind(training_options(), value or {}, where)
+
+
+def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken: list[str]) -> tuple[Stage, ...]:
+    listed, place = keys.get("stages"), f"{where}.stages"
+    if listed is None:
+        return ()
+    if keys.get("loss") is None:
+        raise SuiteError(f"{place}: this method has no loss, so it learns nothing; give it a loss or no stages")
+    if not isinstance(listed, list) or not listed:
+        raise SuiteError(f"{place}: should be a list of stages, such as [{{name: clicks, targets: [click]}}]")
+    below = {key: keys[key] for key in ("training", "optimizer") if keys.get(key) is not None}
+    stages: list[Stage] = []
+    for index, written in enumerate(listed):
+        here = f"{place}.{index}"
+        if not isinstance(written, dict):
+            raise SuiteError(f"{here}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}")
+        stage = bind(stage_options, written, here)
+        if stage["name"] in [other.name for other in stages]:
+            raise SuiteError(f"{here}.name: there is a stage {stage['name']!r} already; the curve's rows name theirs")
+        own = {key: stage[key] for key in ("training", "optimizer") if stage[key] is not None}
+        merged = {"training": None, "optimizer": DEFAULT_PARTS["optimizer"], **merge(below, own)}
+        stages.append(
+            Stage(
+                name=stage["name"],
+                targets=None if stage["targets"] is None else tuple(stage["targets"]),
+                optimizer=bind_component(registry, "optimizers", merged["optimizer"], f"{here}.optimizer", broken),
+                training=bind_training(merged["training"], f"{here}.training"),
+            )
+        )
+    return tuple(stages)
+
+
+def stage_options(
+    *,
+    name: Annotated[str, pydantic.Field(min_length=1)],
+    targets: Annotated[list[str], pydantic.Field(min_length=1)] | None = None,
+    training: dict[str, Any] | None = None,
+    optimizer: str | dict[str, Any] | None = None,
+) -> None:
+    """The keys of a stage, bound like a plug-in's options.
+
+    Args:
+        name: what the curve's rows call it.
+        targets: actions whose events are learnt as targets; null = what the protocol says.
+        training: keys on top of the method's.
+        optimizer: options on top of the method's, or another optimizer.
+    """
 
 
 def _filters(*, filters: tuple[Literal["history", "cold"], ...] = ()) -> None:

@@ -155,7 +155,8 @@ def _explain(where: str, problem: Any, annotation: Any) -> str:
     got = to_json(problem["input"], fallback=repr, inf_nan_mode="constants").decode()
     if _alternatives(annotation) > 1:  # pydantic complains once an alternative; the whole says more
         return f"{where}.{name}: should be {type_name(annotation)}, got {got}"
-    said = problem["msg"].replace("Input should", "should")
+    said = re.sub("^(Input|List|Tuple|Dictionary|String|Value) should", "should", problem["msg"])
+    said = re.sub(" after validation, not [0-9]+", "", said)
     said = said.replace("a valid array", "a list").replace("an object", "a mapping")
     return f"{'.'.join([where, name, *inner])}: {said}, got {got}"
 

@@ -82,7 +82,8 @@ class Prepared:
 
 def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
-    validates: whether any method selects by validation users}. Raises GRBenchError where the request cannot be met.
+    validates: whether any method selects by validation users, suite: its file, methods: a cell of each that is
+    trained}. Raises GRBenchError where the request cannot be met.
     """
     from grbench.data.writing import build_store
     from grbench.evaluation import check_metrics, shown_candidates
@@ -114,6 +115,11 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
         )
     metrics = [registry.build("metrics", each.name, options=each.options, where="metrics") for each in cell.metrics]
     check_metrics(metrics, split, list_length(cell.metrics))
+    for method in (Cell.from_json(content).method for content in job["methods"]):
+        for place, stage in enumerate(method.stages):
+            if stage.targets is not None:
+                where = f"{job['suite']}: methods.{method.name}.stages.{place}.targets"
+                split.training.with_targets(stage.targets, where)
     return Prepared(store, split, device, bare + max(0, _resident()[1] - before))
 
 

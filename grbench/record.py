@@ -45,7 +45,7 @@ class Record:
     counts:      {evaluated, dropped: {reason: users}, parameters, collisions, ...}
     cost:        {phases: {name: {seconds, ...}}, train_users_per_second, search_p99_ms, peak memory, ...}
     environment: CPU, RAM, GPU, versions, git
-    tokenizer:   what the tokenizer reported; curve: one row an epoch or validation
+    tokenizer:   what the tokenizer reported; curve: one row an epoch, which names its stage where there are several
     title:       what the suite calls itself in words; baseline: the row that it tests others against; None without
     started, finished: when
     """

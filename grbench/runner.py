@@ -161,7 +161,8 @@ def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -
         "cache": str(store_cache(request.cache)),
         "device": request.device,
         "filters": sorted({cell.method.filters for cell in able}),
-        "validates": any(cell.method.training.get("validate_every") for cell in able),
+        "suite": plan.suite.path,
+        "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.course),
         "methods": [cell.to_json() for cell in trained.values()],
     }
     found: dict[str, Event] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from grbench.grid import PARTS
-from grbench.method import training_options
+from grbench.method import stage_options, training_options
 from grbench.options import Factory, options_model
 from grbench.plugins import Registry
 from grbench.suite import REQUIRED_KEYS
@@ -57,10 +57,13 @@ def suite_schema(registry: Registry) -> Schema:
         "filters": {"type": "array", "items": {"enum": ["history", "cold"]}},
         "trackers": {"type": "array", "items": {"$ref": component("trackers", installed("trackers"))}},
     }
+    stage = options("stage", stage_options)
+    stage["properties"] |= {key: defaults[key] for key in ("training", "optimizer")}
     method: Schema = {
         "extends": {"type": "string"},
         "grid": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}, "minProperties": 1},
         **defaults,
+        "stages": {"oneOf": [{"type": "array", "minItems": 1, "items": stage}, {"type": "null"}]},
     }
     metric = component("metrics", installed("metrics"))
     for name, choice in zip(installed("metrics"), definitions["metrics"]["oneOf"][1:], strict=True):

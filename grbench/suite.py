@@ -95,12 +95,13 @@ class Suite:
         for name in names:
             broken_here: list[str] = []
             method = bind_method(registry, name, self.methods[name], f"{self.path}: methods.{name}", broken_here)
-            selected = method.training.get("select")
-            if method.training.get("validate_every") and labels and selected not in labels:
-                raise SuiteError(
-                    f"{self.path}: methods.{name}.training.select: no metric of this suite is called {selected!r}; "
-                    f"{suggestion(str(selected), labels)}"
-                )
+            for place, stage in enumerate(method.course):
+                selected = stage.training.get("select")
+                if stage.training.get("validate_every") and labels and selected not in labels:
+                    raise SuiteError(
+                        f"{self.path}: methods.{name}.{method.training_key(place)}.select: no metric of this suite is "
+                        f"called {selected!r}; {suggestion(str(selected), labels)}"
+                    )
             methods.append((method, "; ".join(broken + broken_here) or None))
         return [
             Cell(self.name, dataset, protocol, metrics, method, seed, error)
@@ -231,7 +232,8 @@ def _methods(content: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
         _check_keys(keys, METHOD_KEYS, f"{where}: methods.{name}")
     if not isinstance(defaults, dict):
         raise SuiteError(f"{where}: defaults: should be a mapping of keys such as training")
-    _check_keys(defaults, [key for key in METHOD_KEYS if key not in ("extends", "grid")], f"{where}: defaults")
+    shared = [key for key in METHOD_KEYS if key not in ("extends", "grid", "stages")]
+    _check_keys(defaults, shared, f"{where}: defaults")
     return inherit(methods, merge(DEFAULT_PARTS, defaults), where)
 
 

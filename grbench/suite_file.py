@@ -61,7 +61,8 @@ def set_value(tree: Any, key: str, value: Any, where: str) -> None:
         if child is None or isinstance(child, str):
             child = node[place] = {} if child is None else {"name": child}
         node = child
-    if last == "name" and isinstance(node, dict) and node.get("name", value) != value:
+    of_component = last == "name" and parents[-2:-1] != ["stages"]  # a stage's name chooses nothing
+    if of_component and isinstance(node, dict) and node.get("name", value) != value:
         node.clear()
     node[_place(node, last, where)] = value
 

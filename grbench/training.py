@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,8 @@ Validate = Callable[[], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """curve: one row an epoch: epoch, loss and its terms, users_per_second, validation scores where there are any.
+    """curve: one row an epoch: epoch, loss and its terms, users_per_second, validation scores where there are any; the
+    stage's name where there are several.
 
     Throughput leaves out validation and the first `warm_up_steps` steps; None where nothing was left to measure.
     flops_per_step: of the first step, forward and backward (`FlopCount`); None where too few steps were made to have
@@ -50,6 +51,15 @@ class TrainingResult:
     steps_per_second: float | None = None
     warm_up_steps: int = 0
     flops_per_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage stands among those of a training; epochs are counted through all of them."""
+
+    stage: str = ""
+    epochs_before: int = 0
+    epochs_after: int = 0
 
 
 class TrainStep(nn.Module):
@@ -83,17 +93,22 @@ def train(
     meter: Meter | None = None,
     validate: Validate | None = None,
     higher_is_better: bool = True,
+    place: Place = Place(),
+    pace: Pace | None = None,
 ) -> TrainingResult:
     """Trains `encoder` in place; with validation it ends in its best state. The same seed gives the same numbers.
 
     encoder, losses and the optimizers' parameters are on `device` already; `higher_is_better` says which way the metric
-    that chooses the best state goes. Raises DataError where there is nothing to learn from, RunError (epoch and step
-    named) when the loss is no longer a number.
+    that chooses the best state goes. A stage of several is told its `place`, and the `pace` that all share. Raises
+    DataError where there is nothing to learn from, RunError (epoch and step named) when the loss is no longer a number.
     """
     device = torch.device(device)
     meter = meter or Meter(device)
     steps = _steps(split.training, options)
-    torch.manual_seed(seed)
+    if not place.epochs_before:  # a later stage draws on from where the one before it stopped
+        torch.manual_seed(seed)
+    if place.stage:
+        report = partial(report, what=f"train {place.stage}")
     step_module = TrainStep(encoder, losses)
     run_step = torch.compile(step_module) if options.compile else step_module
     batches_of = partial(
@@ -106,18 +121,24 @@ def train(
     )
     updates = Updates(step_module, optimizers, options, steps, device)
     best = _Best(options, higher_is_better)
-    pace = Pace(min(WARM_UP_STEPS, steps * options.epochs // 10), device)
+    warm_up = min(WARM_UP_STEPS, steps * options.epochs // 10)
+    pace = pace or Pace(device)
+    pace.warm_up(warm_up)
     curve: list[dict[str, Any]] = []
+    named = {"stage": place.stage} if place.stage else {}
     # A counted step is slow and never compiled, so it has to be a warm-up step; compilation then needs the next.
-    counted = FlopCount() if pace.warm_up > int(options.compile) else None
+    counted = FlopCount() if warm_up > int(options.compile) else None
 
-    for epoch in range(1, options.epochs + 1):
+    first, last = place.epochs_before + 1, place.epochs_before + options.epochs
+    epochs = last + place.epochs_after
+
+    for epoch in range(first, last + 1):
         step_module.train()
-        watched = Watched(epoch, options.epochs, steps, pace=pace, report=report)
+        watched = Watched(epoch, epochs, steps, pace=pace, report=report)
         with meter.phase("train") as phase:
             pace.resume()
             for step, batch in enumerate(batches_of(seed=seed, epoch=epoch), start=1):
-                counting = counted if epoch == step == 1 else None
+                counting = counted if (epoch, step) == (first, 1) else None
                 with counting or nullcontext():
                     with torch.autocast(device.type, **autocast_of(options)):
                         terms = (step_module if counting else run_step)(batch.to(device, non_blocking=True))
@@ -125,15 +146,15 @@ def train(
                     updates.backward(loss, step, steps)
                 updates.update(step, steps)
                 watched.step(step, batch, loss, terms)
-            curve.append({"epoch": epoch, **watched.finish()})
+            curve.append({**named, "epoch": epoch, **watched.finish()})
             pace.pause()
             phase.note(**pace.figures())
-        if validate is not None and options.validate_every and epoch % options.validate_every == 0:
+        if validate is not None and options.validate_every and len(curve) % options.validate_every == 0:
             step_module.eval()
             with meter.phase("validate"), torch.no_grad():
                 scores = dict(validate())
             curve[-1].update(scores)
-            report("validate", epoch=epoch, epochs=options.epochs, step=steps, steps=steps, **scores)
+            report("validate", epoch=epoch, epochs=epochs, step=steps, steps=steps, **scores)
             best.see(epoch, scores, encoder)
             if best.is_stale():
                 break
@@ -149,6 +170,21 @@ def train(
         stopped_early=len(curve) < options.epochs,
         flops_per_step=counted.flops if counted else None,
         **pace.figures(),
+    )
+
+
+def joined(stages: Sequence[TrainingResult]) -> TrainingResult:
+    """One result of all stages: the state is the last one's choice, and so is the throughput of the pace they share."""
+    steps = sum(stage.steps_run for stage in stages)
+    counted = [(stage.flops_per_step, stage.steps_run) for stage in stages]
+    known = [flops * run for flops, run in counted if flops is not None]
+    return replace(
+        stages[-1],
+        curve=[row for stage in stages for row in stage.curve],
+        epochs_run=sum(stage.epochs_run for stage in stages),
+        steps_run=steps,
+        stopped_early=any(stage.stopped_early for stage in stages),
+        flops_per_step=sum(known) // steps if len(known) == len(stages) else None,
     )
 
 

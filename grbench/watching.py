@@ -29,26 +29,33 @@ def silent(event: str, **values: Any) -> None:
 class Pace:
     """Users and events a second, warm-up left out: the clock starts once the device has done the last warm-up step."""
 
-    def __init__(self, warm_up: int, device: torch.device) -> None:
-        self.warm_up, self.device = warm_up, device
-        self.steps = self.users = self.events = 0
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.steps = self.users = self.events = self.left_out = 0
         self.seconds = 0.0
+        self._warming = 0
         self._since: float | None = None
 
+    def warm_up(self, steps: int) -> None:
+        """The next steps are not counted. Called while the clock stands still."""
+        self._warming = steps
+        self.left_out += steps
+
     def resume(self) -> None:
-        if self.steps >= self.warm_up:
+        if not self._warming:
             synchronize(self.device)
             self._since = time.perf_counter()
 
     def count(self, batch: Batch) -> None:
         """Called once a step. `batch` lies on the host: counting it keeps no device waiting."""
-        self.steps += 1
-        if self.steps == self.warm_up:
+        if self._warming:
+            self._warming -= 1
             self.resume()
-        elif self.steps > self.warm_up:
-            held = batch.items != 0
-            self.users += int(held.any(1).sum())
-            self.events += int(held.sum())
+            return
+        held = batch.items != 0
+        self.steps += 1
+        self.users += int(held.any(1).sum())
+        self.events += int(held.sum())
 
     def pause(self) -> None:
         synchronize(self.device)
@@ -60,8 +67,8 @@ class Pace:
         return {
             "users_per_second": self.users / seconds if measured else None,
             "events_per_second": self.events / seconds if measured else None,
-            "steps_per_second": (self.steps - self.warm_up) / seconds if measured else None,
-            "warm_up_steps": self.warm_up,
+            "steps_per_second": self.steps / seconds if measured else None,
+            "warm_up_steps": self.left_out,
         }
 
     def _now(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -52,6 +53,17 @@ class TrainingData:
     def num_events(self) -> int:
         """How many events are seen."""
         return int(self._histories.lengths.sum())
+
+    def with_targets(self, actions: Sequence[str], where: str) -> TrainingData:
+        """The same events, of which those of the named actions are learnt as targets; what is counted is shared.
+
+        Raises DataError, prefixed by `where`, for an action that the dataset lacks or no training event has.
+        """
+        other = copy.copy(self)
+        other.target_actions = action_tokens(actions, self.catalogue, where)
+        if not any(np.isin(events.actions, other.target_actions).any() for events in self.stream()):
+            raise DataError(f"{where}: no training event is a {' or a '.join(actions)}, so there is nothing to learn")
+        return other
 
     def stream(self, events_at_once: int = 1 << 22) -> Iterator[Events]:
         """Every training event once, some millions at a time."""
