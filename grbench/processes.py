@@ -65,10 +65,28 @@ def _leave_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+# What libraries read when a process starts. Whoever sets one of these variables has it their way.
+#
 # OpenMP's threads wait for each other hundreds of times a step. Left to themselves they spin for milliseconds, and
 # starve each other where cores are shared (a seventh of the speed); put to sleep at once, they halve the speed of idle
-# cores. So GNU's library spins for some microseconds, then sleeps. Whoever sets the variable has it their way.
-SPIN_SHORTLY = {"GOMP_SPINCOUNT": "4000"}
+# cores. So GNU's library spins for some microseconds, then sleeps.
+#
+# A training step takes and gives back the same hundreds of MB again and again. GNU's allocator hands large blocks back
+# to the system each time, which then clears them anew, page by page: a quarter of a step. So it keeps them, in large
+# pages (`Meter` has it let go between phases).
+SETTINGS = {
+    "GOMP_SPINCOUNT": "4000",
+    "GLIBC_TUNABLES": ":".join(
+        f"glibc.malloc.{name}={value}"
+        for name, value in {
+            "hugetlb": 1,
+            "arena_max": 1,
+            "mmap_threshold": 1 << 32,
+            "trim_threshold": 1 << 34,
+            "top_pad": 1 << 26,
+        }.items()
+    ),
+}
 
 
 def run_child(
@@ -93,7 +111,7 @@ def run_child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**SPIN_SHORTLY, **os.environ},
+            env={**SETTINGS, **os.environ},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
         )
         try:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grbench_reference.kernels import Dropout, dropout
+from grbench_reference.attention_kernel import dropped_attention
+from grbench_reference.kernels import Dropout
 from grbench_reference.layout import Layout
 
 Norm = Literal["layernorm", "rmsnorm"]
@@ -133,17 +134,14 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float) ->
     Queries and keys may be wider than values, by what `with_key_bias` added.
     """
     width = value.shape[3]
-    scale = width**-0.5
     if query.is_cuda or share == 0:
         if query.shape[3] > width:  # the fused kernels want one width
             value = functional.pad(value, (0, query.shape[3] - width))
-        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=share, is_causal=True, scale=scale)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=share, is_causal=True, scale=width**-0.5
+        )
         return mixed[..., :width]
-    # With dropout torch's CPU path draws a double a weight; see kernels.dropout.
-    length = query.shape[2]
-    ahead = torch.full((length, length), -torch.inf, dtype=query.dtype).triu(1)
-    scores = query * scale @ key.transpose(2, 3) + ahead
-    return dropout(scores.softmax(-1), share, training=True) @ value
+    return dropped_attention(query, key, value, share)
 
 
 class Block(nn.Module):

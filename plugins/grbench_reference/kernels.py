@@ -6,6 +6,7 @@ Shapes: M entities, C columns, R rows of a table, K distinct rows, W width.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -128,21 +129,26 @@ def unit(vectors: Tensor) -> Tensor:
     return units
 
 
-def dropout(values: Tensor, share: float, *, training: bool) -> Tensor:
-    """`values` with `share` of them zeroed and the rest scaled up.
+def kept_by_coin(shape: tuple[int, ...], share: float) -> tuple[Tensor, float]:
+    """(flags [shape] on the CPU, true but for `share` of them; what the kept values are multiplied by).
 
-    On the CPU the coin is 16 random bits an element, so `share` is met to 1 / 65,536: 16 ms for 5 million elements,
-    where torch draws a double each in 73 ms.
+    The coin is 16 random bits an element, so `share` is met to 1 / 65,536: 16 ms for 5 million elements, where torch's
+    dropout draws a double each in 73 ms.
     """
+    count, threshold = math.prod(shape), round(share * 65536)
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    coins = words.view(torch.int16)[:count].view(shape)
+    return coins >= threshold - 32768, 65536 / max(65536 - threshold, 1)
+
+
+def dropout(values: Tensor, share: float, *, training: bool) -> Tensor:
+    """`values` with `share` of them zeroed and the rest scaled up."""
     if not training or share == 0:
         return values
     if values.is_cuda:
         return functional.dropout(values, share)
-    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    threshold = round(share * 65536)
-    coins = words.view(torch.int16)[: values.numel()].view(values.shape)
-    kept = (coins >= threshold - 32768).view(torch.uint8).to(values.dtype)  # bytes convert twice as fast as flags
-    return values * kept.mul_(65536 / max(65536 - threshold, 1))
+    kept, scale = kept_by_coin(tuple(values.shape), share)
+    return values * kept.view(torch.uint8).to(values.dtype).mul_(scale)  # bytes convert twice as fast as flags
 
 
 class Dropout(nn.Module):
