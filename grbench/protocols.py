@@ -16,7 +16,8 @@ A factory is a class, or a function whose return annotation is a class: the face
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -85,6 +86,15 @@ class Embedder(Protocol):
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D]."""
+
+
+@runtime_checkable
+class SharedPass(Protocol):
+    """The optional face of encoders that read a batch once a step, however many losses ask."""
+
+    def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
+        """Inside, what a loss has had read of a batch is there for the next. When the losses are through, what is given
+        says the encoder's own terms to minimise, by name; none but these come from it."""
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
 from grbench.measure import Meter
+from grbench.protocols import SharedPass
 from grbench.training_options import TrainingOptions
 from grbench.types import Batch
 from grbench.updates import Updates
@@ -70,13 +71,17 @@ class TrainStep(nn.Module):
         self.encoder = encoder
         self.losses = nn.ModuleList(loss for loss, _ in losses)
         self.weights = [weight for _, weight in losses]
+        self.shared = isinstance(encoder, SharedPass)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """-> {term: weighted scalar}; terms of one name add up."""
+        """-> {term: weighted scalar}, those of the encoder itself among them; terms of one name add up."""
         terms: dict[str, Tensor] = {}
-        for loss, weight in zip(self.losses, self.weights, strict=True):
-            for name, value in loss(self.encoder, batch).items():
-                terms[name] = terms.get(name, 0.0) + weight * value
+        with self.encoder.one_pass() if self.shared else nullcontext(dict) as own_terms:  # type: ignore[operator]
+            for loss, weight in zip(self.losses, self.weights, strict=True):
+                for name, value in loss(self.encoder, batch).items():
+                    terms[name] = terms.get(name, 0.0) + weight * value
+            for name, value in own_terms().items():
+                terms[name] = terms.get(name, 0.0) + value
         return terms
 
 

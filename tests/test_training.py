@@ -1,5 +1,7 @@
 """The training loop on hand-made encoders and losses, so that every number can be worked out."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,42 @@ def test_losses_add_up_by_weight():
 
     terms = TrainStep(nn.Linear(1, 1), [(Two(), 1.0), (Two(), 0.5)])(None)
     assert {name: value.item() for name, value in terms.items()} == {"one": 1.5, "two": 15.0}
+
+
+class Shared(nn.Module):
+    """Reads a batch once a pass, and wants that reading kept small."""
+
+    def __init__(self):
+        super().__init__()
+        self.readings, self.kept = 0, None
+
+    @contextmanager
+    def one_pass(self):
+        self.kept = {}
+        yield lambda: {"own": torch.tensor(7.0), "both": torch.tensor(100.0)} if self.kept else {}
+        self.kept = None
+
+    def read(self, batch):
+        if self.kept is None or batch not in self.kept:
+            self.readings += 1
+        if self.kept is not None:
+            self.kept[batch] = True
+
+
+def test_losses_share_a_pass_and_the_encoders_own_terms_count_once():
+    class Reads(nn.Module):
+        def forward(self, encoder, batch):
+            encoder.read(batch)
+            return {"both": torch.tensor(1.0)}
+
+    encoder = Shared()
+    step = TrainStep(encoder, [(Reads(), 2.0), (Reads(), 4.0)])
+    for reading in (1, 2):
+        terms = step("batch")
+        assert {name: value.item() for name, value in terms.items()} == {"both": 106.0, "own": 7.0}
+        assert encoder.readings == reading
+        assert encoder.kept is None
+    assert TrainStep(encoder, [])("batch") == {}
 
 
 def test_accumulation_averages_and_uses_the_rest(tmp_path):

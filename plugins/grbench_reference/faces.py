@@ -5,7 +5,7 @@ Shapes: B users, T history length, P positions with a target, D width, n codes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -30,8 +30,8 @@ class LevelStates:
 class CodeScorer(Protocol):
     """A Decoder whose logits are products, so that a loss need not hold all of them at once."""
 
-    def code_states(self, batch: Batch) -> tuple[Sequence[LevelStates], Mapping[str, Tensor]]:
-        """Teacher-forced like Decoder.code_logits -> (one a level, further terms to minimise, by name)."""
+    def code_states(self, batch: Batch) -> Sequence[LevelStates]:
+        """Teacher-forced like Decoder.code_logits -> one a level."""
 
 
 @runtime_checkable

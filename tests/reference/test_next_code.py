@@ -84,7 +84,7 @@ class Dense(nn.Module):
         self.encoder = encoder
 
     def embed(self, batch, items):
-        (level,), _ = self.encoder.code_states(batch)
+        (level,) = self.encoder.code_states(batch)
         grid = level.states.new_zeros(batch.targets.numel(), level.states.shape[1])
         grid = grid.index_copy(0, batch.targets.reshape(-1).nonzero().squeeze(1), level.states)
         return grid.view(*batch.targets.shape, -1), level.vectors[items - 1]
@@ -98,14 +98,6 @@ def test_with_ids_it_is_the_full_softmax(data, options):
     found = NextCode(data, codes, action_weights=weights)(encoder, BATCH)["next_code_1"]
     expected = FullSoftmax(data, codes, action_weights=weights)(Dense(encoder), BATCH)["full_softmax"]
     assert_same(found, expected, encoder)
-
-
-def test_the_experts_balance_is_a_term(data):
-    codes = codes_of(data)
-    encoder = decoder(data, codes, experts=2, active_experts=1, balance=0.25)
-    terms = NextCode(data, codes)(encoder, BATCH)
-    assert 0 < terms["balance"] <= 0.25 * 2
-    assert any((gradient != 0).any() for gradient in gradients(terms["balance"], encoder))
 
 
 @pytest.mark.parametrize("history", ["items", "codes"])

@@ -6,7 +6,8 @@ a target, N items, D width, A actions, R rows (beams of all users).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -103,7 +104,7 @@ class SIDDecoder(nn.Module):
         temperature: code logits are divided by it.
         experts: feed-forward layers become mixtures of so many experts and one that is shared; 0 = none.
         active_experts: chosen for each token, beside the shared one.
-        balance: weight of the experts' balance loss, a term of the loss next_code.
+        balance: weight of the experts' balance loss, a term beside those of the method's losses.
     """
 
     def __init__(
@@ -223,22 +224,27 @@ class SIDDecoder(nn.Module):
         logits: Tensor = self.action_head(self.reader.states(batch).tokens)
         return logits
 
-    def code_states(self, batch: Batch) -> tuple[Sequence[LevelStates], Mapping[str, Tensor]]:
-        """Teacher-forced by batch.targets -> (one a level, the experts' balance loss where there are experts)."""
+    @contextmanager
+    def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:
+        """Inside, a batch's history is read once; what is given says the experts' balance loss where there are any."""
+        with self.reader.one_pass.open():
+            yield self._own_terms
+
+    def code_states(self, batch: Batch) -> Sequence[LevelStates]:
+        """Teacher-forced by batch.targets -> one a level."""
         places = batch.targets.reshape(-1).nonzero().squeeze(1)
         read = self.reader.teach(batch, places)
         inputs = self._ask(read.tokens, batch.wanted.reshape(-1)[places].unsqueeze(1))
         states = self._normalise(self.writer(inputs)) / self.temperature
-        levels = [
+        return [
             LevelStates(state, self._vectors(level), self._written(level).codes)
             for level, state in enumerate(states.unbind(1))
         ]
-        return levels, {} if read.balance is None else {"balance": self.balance * read.balance}
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
         """Teacher-forced by batch.targets -> per level l: [P, K_l], P = positions with a target, in row-major order."""
-        levels, _ = self.code_states(batch)
-        return [self._written(level).fill(each.states @ each.vectors.T) for level, each in enumerate(levels)]
+        levels = enumerate(self.code_states(batch))
+        return [self._written(level).fill(each.states @ each.vectors.T) for level, each in levels]
 
     def start(self, batch: Batch) -> tuple[Tensor, WritingState]:
         """-> (logits of level 0 [B, K_0], state)."""
@@ -256,6 +262,10 @@ class SIDDecoder(nn.Module):
         asked = self._ask(inputs, wanted).unsqueeze(1)
         states = self._normalise(self.writer(asked, level)[:, 0]) / self.temperature
         return self._written(level).fill(states @ self._vectors(level).T)
+
+    def _own_terms(self) -> Mapping[str, Tensor]:
+        read = self.reader.one_pass.newest
+        return {} if read is None or read.balance is None else {"balance": self.balance * read.balance}
 
     def _written(self, level: int) -> WritableCodes:
         writable = self.written[level]

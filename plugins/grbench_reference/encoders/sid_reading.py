@@ -23,12 +23,14 @@ from grbench_reference.decoding import Cache, KeyValues, WritingBlock
 from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, distinct_rows
 from grbench_reference.layout import Layout, lay_out
+from grbench_reference.one_pass import OnePass
 from grbench_reference.towers import Tower
 
 
 class Read(NamedTuple):
-    """tokens: of the layout [P, D], or [B, T, D] at the places of a batch's events; kept: each block's keys and values
-    of the last group; balance: the experts' mean balance loss, None where there are none."""
+    """tokens: of the layout [P, D], or in the places of a batch's tokens [B, S, D], events [B, T, D] or codes to write
+    [P, L, D]; kept: each block's keys and values of the last group; balance: the experts' mean balance loss, None where
+    there are none."""
 
     tokens: Tensor
     kept: list[KeyValues]
@@ -89,6 +91,7 @@ class ItemReader(nn.Module):
     def __init__(self, items: ItemVectors, actions: TokenActions | None, backbone: Backbone) -> None:
         super().__init__()
         self.items, self.actions, self.backbone = items, actions, backbone
+        self.one_pass: OnePass[Read] = OnePass()
 
     @property
     def codes(self) -> CodeTable:
@@ -97,10 +100,13 @@ class ItemReader(nn.Module):
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Read, Tensor]:
         """items [N] -> (states [B, T, D], vectors [N, D])."""
+        known = self.one_pass.of(batch)
+        if known is not None:
+            return known, self.items.each_once(items)[0]
         layout = lay_out(batch, user_token=True)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
         read = self._read(events, batch, layout)
-        return read._replace(tokens=layout.give_back(read.tokens)), vectors
+        return self.one_pass.keep(batch, read._replace(tokens=layout.give_back(read.tokens))), vectors
 
     def states(self, batch: Batch) -> Read:
         """[B, T, D] the state after each event."""
@@ -147,6 +153,7 @@ class CodeReader(nn.Module):
     def __init__(self, items: ItemVectors, actions: TokenActions | None, backbone: Backbone) -> None:
         super().__init__()
         self.items, self.actions, self.backbone = items, actions, backbone
+        self.one_pass: OnePass[Read] = OnePass()
         self.level = nn.Parameter(torch.empty(items.codes.levels, backbone.anyone.shape[0]).normal_(std=TABLE_SPREAD))
 
     @property
@@ -156,10 +163,9 @@ class CodeReader(nn.Module):
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Read, Tensor]:
         """items [N] -> (states [B, T, D] after the last code of each event, vectors [N, D])."""
-        read, layout = self._read(batch, taught=False)
-        states = layout.give_back(read.tokens)[:, self.codes.levels - 1 :: self.codes.levels]
+        read = self._grid(batch, taught=False)
         (vectors,) = self.items.each_once(items)
-        return read._replace(tokens=states), vectors
+        return read._replace(tokens=read.tokens[:, self.codes.levels - 1 :: self.codes.levels]), vectors
 
     def states(self, batch: Batch) -> Read:
         """[B, T, D] the state after the last code of each event."""
@@ -183,8 +189,8 @@ class CodeReader(nn.Module):
                 "another one. Read items"
             )
         levels, length = self.codes.levels, batch.items.shape[1]
-        read, layout = self._read(batch, taught=True)
-        grid = layout.give_back(read.tokens)
+        read = self._grid(batch, taught=True)
+        grid = read.tokens
         row, place = places // length, places % length
         before = row * grid.shape[1] + place * levels + levels - 1
         cells = before.unsqueeze(1) + torch.arange(levels, device=places.device)
@@ -203,6 +209,14 @@ class CodeReader(nn.Module):
     def step(self, level: int, codes: Tensor, state: Cache) -> tuple[Tensor, Cache]:
         """codes [R] of a level -> ([R, D] the state after them, the cache with them)."""
         return self.backbone.extend(self.codes.embed(level, codes) + self.level[level], state)
+
+    def _grid(self, batch: Batch, *, taught: bool) -> Read:
+        """[B, S, D]. In a pass that losses share all is read that any may ask for: no token sees those after it."""
+        known = self.one_pass.of(batch)
+        if known is not None:
+            return known
+        read, layout = self._read(batch, taught=taught or self.one_pass.is_open)
+        return self.one_pass.keep(batch, read._replace(tokens=layout.give_back(read.tokens)))
 
     def _read(self, batch: Batch, *, taught: bool, packed: bool | None = None) -> tuple[Read, Layout]:
         """taught: the last target's codes but its last are read too. -> states and their layout of [B, S]."""

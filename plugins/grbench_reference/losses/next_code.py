@@ -61,11 +61,10 @@ class NextCode(nn.Module):
         terms: dict[str, Tensor] = {}
         totals: Sequence[Tensor]
         if isinstance(encoder, CodeScorer):
-            levels, others = encoder.code_states(batch)
+            levels = encoder.code_states(batch)
             totals = [
                 self._from_states(level, target, positions) for level, target in zip(levels, targets, strict=True)
             ]
-            terms.update(others)
         else:
             totals = [
                 _from_logits(logits, target, positions)
