@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Case]] = {
     "encoders": {
         "causal_transformer": Case(ANCHOR, {"loss": {"name": "bce", "negatives": 1}}),
         "sid_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
+        "gnn": Case({**ANCHOR, "name": "gnn"}, {"loss": {"name": "bce", "negatives": 1}}),
         "lightgcn": Case(parts={"loss": {"name": "bce", "negatives": 1}}),
         "most_popular": Case(skip="it has nothing to learn"),
     },

@@ -1,0 +1,91 @@
+"""The challenge's second place: items enriched by a graph neural network over sampled neighbourhoods of the graph of
+users and items, then a causal Transformer that writes the next item's embedding (paper, section 7).
+
+Shapes: B users, T history length, N items, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
+from grbench.types import Batch, Codes
+from grbench_reference.encoders.causal_transformer import CausalTransformer
+from grbench_reference.graph import user_item_graph
+from grbench_reference.history_encoder import Share
+from grbench_reference.neighbourhoods import Neighbourhoods
+from grbench_reference.shared_options import shares_options
+from grbench_reference.towers import Tower
+
+
+@shares_options(CausalTransformer)
+class GNN(CausalTransformer):
+    """`causal_transformer` whose items, in histories and as candidates, are seen with sampled neighbourhoods: users who
+    met the item, items that those met, and so on, each hop taken in through a gate. Only training events are edges.
+
+    In training no edge of a user of the step's batch exists. Otherwise an item would lead through its own user to that
+    user's next item, in the history as among the candidates, and the answer would be read off the graph: the edges of
+    other users never lead to an event of a row of the batch, so that nothing is left of it. This is also how a user is
+    met at test under `last_positive`, who has no edge at all. Where test users are trained on (leave_last_out,
+    train_on_evaluation_history), their training events, and only those, are edges at test.
+
+    An item that nobody else met is thus a target without a neighbourhood, which negatives hardly ever are. So that this
+    is no sign of a target (nor of an unseen candidate at test), `neighbourhood_dropout` takes other items theirs; where
+    unseen candidates matter, draw the loss's negatives from all items too (`pool: all`).
+
+    At test the neighbourhoods are fixed (evenly spaced edges), so that a score depends on nothing but user and item.
+    Training starts from the items alone, that is from `causal_transformer`; what neighbourhoods add is learnt.
+
+    The paper names GNNs over sampled neighbourhoods and gated MLPs and no more: the gate, the mean over neighbours and
+    the numbers drawn are this encoder's. A user's first vector is that of its profile, as in the user token; without
+    one it is zero.
+
+    Args:
+        neighbours: how many are drawn at each hop from an item outwards: users of the item, items of those users, ...
+        neighbourhood_dropout: share of items left without a neighbourhood in a training step.
+        graph_actions: the actions whose training events are edges; null = all.
+    """
+
+    items: Neighbourhoods  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        data: TrainingData,
+        codes: Codes,
+        *,
+        neighbours: tuple[Annotated[int, Field(ge=1)], ...] = (10, 5),
+        neighbourhood_dropout: Share = 0.1,
+        graph_actions: list[str] | None = None,
+        **shared: Any,
+    ) -> None:
+        if not neighbours:
+            raise SuiteError("encoder.neighbours: [] draws none; name a number for each hop, such as [10, 5]")
+        super().__init__(data, codes, **shared)
+        graph, own = user_item_graph(data, actions=graph_actions), cast(Tower, self.items)
+        self.items = Neighbourhoods(graph, own, self._profiles, neighbours, neighbourhood_dropout)
+
+    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is gathered for once."""
+        if not self.training:
+            return super().embed(batch, items)
+        with self.items.without(batch.users):  # the empty rows that fill the last batch hide a user too: no harm
+            return super().embed(batch, items)
+
+    def embed_histories(self, batch: Batch) -> Tensor:
+        """-> [B, D], the state after the newest event: the user token's where there is none, zero without one."""
+        if not self.training:
+            return super().embed_histories(batch)
+        with self.items.without(batch.users):
+            return super().embed_histories(batch)
+
+    def _profiles(self, users: Tensor) -> Tensor:
+        """users [K] -> [K, D]."""
+        if self.user_token and self.users is not None:
+            vectors: Tensor = self.users(users)
+            return vectors
+        return torch.zeros(len(users), self.width, device=users.device)
