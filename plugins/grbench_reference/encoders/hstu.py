@@ -1,0 +1,246 @@
+"""HSTU: Actions Speak Louder than Words, Zhai et al. 2024 (arXiv 2402.17152, section 3), over a user's history.
+
+Shapes: P tokens, D width, G rows of a group padded to length L, H heads, E = D / H, K time buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
+from grbench.types import Batch, Codes
+from grbench_reference.blocks import Norm, Rotary, normalisation
+from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias
+from grbench_reference.features import TABLE_SPREAD
+from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
+from grbench_reference.kernels import Dropout
+from grbench_reference.layout import Layout
+from grbench_reference.pointwise_attention import pieces, pointwise_attention
+from grbench_reference.towers import Names, Pooling
+
+YEAR = 365 * 24 * 3600.0
+"""Seconds; times further apart share the last bucket."""
+
+
+def time_buckets(times: Tensor, known: Tensor, count: int) -> Tensor:
+    """times [G, L] in seconds, known [G, L] bool -> [G, L, L] uint8, the bucket of the time from key to query.
+
+    `count` buckets, evenly on a log scale from a second to a year; bucket `count` is that of a key without a time. A
+    byte a pair: made once for all heads and blocks.
+    """
+    rows, length = times.shape
+    buckets = torch.empty(rows, length, length, dtype=torch.uint8, device=times.device)
+    for some in pieces(times, pairs=length * length):
+        apart = (times[some].unsqueeze(2) - times[some].unsqueeze(1)).clamp_(min=0).float()
+        buckets[some] = apart.log1p_().mul_(count / math.log1p(YEAR)).clamp_(max=count - 1).to(torch.uint8)
+    return buckets.masked_fill_(~known.unsqueeze(1), count)
+
+
+class HSTUBlock(nn.Module):
+    """tokens [P, D] -> [P, D]: what a token reads, times what it lets through, plus itself; there is no feed-forward.
+
+    U, V, Q, K = SiLU(Linear(norm(x))); y = x + Linear(dropout(U * norm(SiLU(QK' / sqrt(E) + bias) V / n))).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        length: int,
+        norm: Norm,
+        dropout: float,
+        rotary: Rotary | None,
+        position_bias: bool,
+        buckets: int | None,
+        key_bias: nn.Module | None,
+    ) -> None:
+        """length: the most tokens a row has; buckets: of time, None = no time bias."""
+        super().__init__()
+        self.heads, self.rotary, self.key_bias = heads, rotary, key_bias
+        self.norm, self.attended_norm = normalisation(norm, width), normalisation(norm, width)
+        self.uvqk, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+        self.position_bias = self.time_bias = None
+        if position_bias:  # by how many tokens the key lies back
+            self.position_bias = nn.Parameter(torch.empty(length, heads).normal_(std=TABLE_SPREAD))
+        if buckets is not None:
+            self.time_bias = nn.Parameter(torch.empty(buckets + 1, heads).normal_(std=TABLE_SPREAD))
+
+    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor, buckets: Sequence[Tensor | None]) -> Tensor:
+        """actions: [P] of the tokens; buckets: each group's [G, L, L]."""
+        width = tokens.shape[1]
+        let_through, read = torch.split(functional.silu(self.uvqk(self.norm(tokens))), [width, 3 * width], 1)
+        of_key = None if self.key_bias is None else self.key_bias(actions)
+        attended = [
+            group.tokens(self._attend(group.grid(read), None if of_key is None else group.grid(of_key), pairs))
+            for group, pairs in zip(layout.groups, buckets, strict=True)
+        ]
+        mixed: Tensor = self.out(self.dropout(let_through * self.attended_norm(torch.cat(attended))))
+        return tokens + mixed
+
+    def _attend(self, read: Tensor, of_key: Tensor | None, buckets: Tensor | None) -> Tensor:
+        """[G, L, 3 D], [G, L, H], [G, L, L] -> [G, L, D]"""
+        rows, length, width = read.shape
+        value, query, key = read.view(rows, length, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
+        if self.rotary is not None:
+            query, key = self.rotary(query), self.rotary(key)
+        position = None
+        if self.position_bias is not None:
+            place = torch.arange(length, device=read.device)
+            back = (place.unsqueeze(1) - place).clamp(min=0)
+            position = functional.embedding(back, self.position_bias).permute(2, 0, 1)
+        attended = pointwise_attention(
+            query,
+            key,
+            value,
+            position=position,
+            of_key=None if of_key is None else of_key.transpose(1, 2),
+            time=self.time_bias,
+            buckets=buckets,
+        )
+        return attended.transpose(1, 2).reshape(rows, length, width // 3)
+
+
+class HSTU(HistoryEncoder):
+    """User token, then one token an event, through HSTU blocks; items by feature fusion.
+
+    Attention weighs each pair by SiLU, so that how often something happened is not normalised away between heads, and a
+    block is one gated layer. Differs from the released code: scores are divided by the square root of a head's width,
+    and weights by the number of tokens that a query sees and not by the longest row's, which the norm behind undoes up
+    to its epsilon (short histories would fade); biases are learned for each head; the time of a pair runs from its key
+    to its query, and not to the event after it, which a test does not know.
+
+    Args:
+        width: of tokens, blocks and the vectors that are compared.
+        blocks: how many (released code, MovieLens: 2; large: 8).
+        heads: of each block's attention (released code, MovieLens: 1; large: 2).
+        dropout: of what blocks add (released code, MovieLens: 0.2).
+        embedding_dropout: of the tokens that enter the first block; null = as dropout.
+        history_length: newest events read.
+        norm: kind of normalisation.
+        positions: learned = a vector a place, counted from the oldest event (released code); learned_from_end = counted
+            back from the newest, which in training tells each state how many events follow; rotary = turns queries and
+            keys; none.
+        position_bias: a learned bias of scores by how many tokens lie between, for each head.
+        time_bias: a learned bias of scores by how much time lies between, for each head; nothing where the dataset has
+            no times.
+        time_buckets: of that time, evenly on a log scale from a second to a year (64 are as fine as the released 128,
+            which reach further).
+        user_token: put the user's token first.
+        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
+            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
+            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
+        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
+            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
+        item_features: categorical item fields: true = all the dataset has, false = none, or their names.
+        user_features: categorical user fields, likewise.
+        embeddings: content embeddings: all = those the dataset option names, none, or their names.
+        id_width: width of the item id's table; null = width, 0 = no id.
+        field_width: width of each categorical field's rows; null = width.
+        pooling: of the values of a multi-value field.
+        fusion_layers: layers of the MLP that fuses a token's parts; its output is linear.
+        id_dropout: share of items whose id is hidden in a training step, so that unseen items can be served.
+        field_dropout: share of categorical values hidden in a training step.
+        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
+        similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
+        input_scale: item vectors enter the first block times this; null = the square root of width, as the released
+            code does.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        codes: Codes,  # noqa: ARG002 - an encoder of items as such
+        *,
+        width: Count = 64,
+        blocks: Count = 2,
+        heads: Count = 1,
+        dropout: Share = 0.2,
+        embedding_dropout: Share | None = None,
+        history_length: Count = 100,
+        norm: Norm = "layernorm",
+        positions: Literal["learned", "learned_from_end", "rotary", "none"] = "learned",
+        position_bias: bool = True,
+        time_bias: bool = True,
+        time_buckets: Annotated[int, Field(ge=1, le=255)] = 64,
+        user_token: bool = True,
+        action_conditioning: ActionConditioning = "additive",
+        next_action: NextActions = False,
+        item_features: Names = True,
+        user_features: Names = True,
+        embeddings: Embeddings = "all",
+        id_width: Annotated[int, Field(ge=0)] | None = None,
+        field_width: Count | None = None,
+        pooling: Pooling = "mean",
+        fusion_layers: Count = 2,
+        id_dropout: Share = 0.0,
+        field_dropout: Share = 0.0,
+        sparse: bool = False,
+        similarity: Similarity = "dot",
+        input_scale: Annotated[float, Field(gt=0)] | None = None,
+    ) -> None:
+        if width % heads:
+            raise SuiteError(f"encoder.heads: {heads} heads cannot share a width of {width}; it must be a multiple")
+        if positions == "rotary" and width // heads % 2:
+            raise SuiteError(f"encoder.positions: rotary needs an even width a head; {width} / {heads} is odd")
+        super().__init__(
+            data,
+            width=width,
+            history_length=history_length,
+            dropout=dropout if embedding_dropout is None else embedding_dropout,
+            norm=norm,
+            places=positions if positions in ("learned", "learned_from_end") else None,
+            user_token=user_token,
+            action_conditioning=action_conditioning,
+            next_action=next_action,
+            item_features=item_features,
+            user_features=user_features,
+            embeddings=embeddings,
+            id_width=id_width,
+            field_width=field_width,
+            pooling=pooling,
+            fusion_layers=fusion_layers,
+            id_dropout=id_dropout,
+            field_dropout=field_dropout,
+            sparse=sparse,
+            similarity=similarity,
+            input_scale=input_scale,
+        )
+        self.buckets = time_buckets if time_bias and data.catalogue.has_times else None
+        self.blocks = nn.ModuleList(
+            HSTUBlock(
+                width,
+                heads,
+                length=self.length,
+                norm=norm,
+                dropout=dropout,
+                rotary=Rotary(width // heads, self.length) if positions == "rotary" else None,
+                position_bias=position_bias,
+                buckets=self.buckets,
+                key_bias=action_bias(action_conditioning, len(data.catalogue.actions), heads),
+            )
+            for _ in range(blocks)
+        )
+
+    def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:
+        """tokens [P, D] -> [P, D], through the blocks."""
+        actions, buckets = layout.take(batch.actions), self._buckets(batch, layout)
+        for block in self.blocks:
+            tokens = block(tokens, layout, actions, buckets)
+        return tokens
+
+    def _buckets(self, batch: Batch, layout: Layout) -> list[Tensor | None]:
+        """[G, L, L] of each group; a user's token has no time."""
+        if self.buckets is None:
+            return [None] * len(layout.groups)
+        times, known = layout.take(batch.times), layout.events >= 0
+        return [time_buckets(group.grid(times), group.grid(known), self.buckets) for group in layout.groups]
