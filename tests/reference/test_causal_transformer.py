@@ -81,6 +81,16 @@ def test_gradients_are_finite_with_an_empty_history(data, options):
 
 
 @pytest.mark.parametrize("options", VARIANTS)
+def test_a_step_in_bfloat16(data, options):
+    encoder = build(data, **options).train()
+    batch = batch_of([1, 2, 3, 4], [3], length=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states, vectors = encoder.embed(batch, torch.tensor([1, 6]))
+        (states[..., 0].float().sum() + vectors[..., 0].float().sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
 def test_no_state_sees_the_future(data, options):
     if options.get("positions") == "learned_from_end":
         pytest.skip("these positions say how many events follow")

@@ -140,6 +140,19 @@ def test_gradients_are_finite_and_reach_everything(data, options):
 
 
 @every_way
+def test_bfloat16_is_near_float32(data, options):
+    encoder = build(data, **options, blocks=1)
+    plain = encoder.embed_histories(BATCH)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halves = encoder.embed_histories(BATCH).float()
+        encoder.train().embed(BATCH, torch.tensor([1]))[0].float().sum().backward()
+    torch.testing.assert_close(
+        functional.cosine_similarity(plain[[0, 2, 3]], halves[[0, 2, 3]]), torch.ones(3), atol=0.05, rtol=0
+    )
+    assert all(p.grad.isfinite().all() for p in encoder.blocks.parameters())
+
+
+@every_way
 def test_one_call_equals_the_two_faces(data, options):
     encoder = build(data, **options)
     assert isinstance(encoder, Embedder)

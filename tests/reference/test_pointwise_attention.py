@@ -62,6 +62,19 @@ def test_one_pair_worked_out_by_hand():
     torch.testing.assert_close(pointwise_attention(query, key, value).flatten(), expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_what_a_cpu_gives():
+    buckets = torch.randint(BUCKETS, (ROWS, LENGTH, LENGTH)).to(torch.uint8)
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs = {name: side.detach().to(device).requires_grad_() for name, side in sides().items()}
+        attended = pointwise_attention(**inputs, buckets=buckets.to(device))
+        results.append([attended.cpu(), *(g.cpu() for g in torch.autograd.grad(attended.sum(), list(inputs.values())))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_halves_keep_sums_over_rows_whole():
     """In bfloat16 the gradient of what all rows share is summed in float32."""
     inputs = {name: side.detach().bfloat16().requires_grad_() for name, side in sides().items()}
