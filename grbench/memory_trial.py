@@ -27,7 +27,7 @@ from grbench.live_memory import LiveBytes, Unfilled
 from grbench.memory_plan import MemoryPlan
 from grbench.method import Component, Method, Stage
 from grbench.plugins import Registry
-from grbench.protocols import Embedder, IndexSizes, StandIn
+from grbench.protocols import Embedder, Growing, IndexSizes, StandIn
 from grbench.training import TrainStep, autocast_of, sum_of
 from grbench.training_options import TrainingOptions
 from grbench.types import Batch
@@ -92,6 +92,9 @@ def _plan_stage(
     with Unfilled():
         encoder = _build(registry, "encoders", method.encoder, data, codes)
         losses = [(_build(registry, "losses", loss, data, codes), weight) for loss, weight in method.losses]
+    for loss, _ in losses:
+        if isinstance(loss, Growing):
+            loss.grow()
     module = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
     parameters, tables = _bytes_of(module.parameters()), _bytes_of(_tables(module))
     known = {"tables": tables, "other parameters": parameters - tables}

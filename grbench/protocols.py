@@ -130,6 +130,14 @@ class Loss(Protocol):
 
 
 @runtime_checkable
+class Growing(Protocol):
+    """The optional face of losses that hold more as training goes on."""
+
+    def grow(self) -> None:
+        """Makes what it holds as large as it ever gets, of whatever content: memory is planned for that."""
+
+
+@runtime_checkable
 class Retriever(Protocol):
     """Finds the best candidates for a history."""
 

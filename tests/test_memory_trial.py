@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,18 @@ def test_every_optimizers_state(registry, name, tables) -> None:
     assert _optimizer_bytes(registry, component, module()) == real
     if tables == "rowwise_adagrad":
         assert real < 4 * (6000 + 5000) + 2 * 4 * (401 * 300 + 3 * 9 * 8) + 100
+
+
+def test_what_grows_with_training_is_planned_grown(registry, split, store) -> None:
+    """A bank of 2,000 items is empty in the first step, and 2,000 negatives later on."""
+    plans = []
+    for negatives in ({"bank": 2000}, {"uniform": 2000}, {"uniform": 1}):
+        method = replace(a_method(), losses=((Component("infonce", {"negatives": negatives}), 1.0),))
+        plans.append(planned(method, registry, split, store).device)
+    bank, uniform, one = (plan["activations"] + plan["logits"] for plan in plans)
+    assert bank == pytest.approx(uniform, rel=0.3)
+    assert bank > 2 * one
+    assert plans[0]["catalogue"] - plans[1]["catalogue"] == 8 * 2000
 
 
 def test_a_tokenizer_that_cannot_stand_in_leaves_the_plan_open(registry, split, store, monkeypatch) -> None:

@@ -125,6 +125,12 @@ def test_the_bank_holds_the_newest_targets_of_earlier_training_steps(tmp_path):
     assert again(torch.tensor([1])).items.tolist() == [1, 2, 3, 4]
 
 
+def test_a_filled_bank(tmp_path):
+    sampler = Sampler(featured(tmp_path), bank=6, logq=False, pool="trained")
+    sampler.fill()
+    assert sampler.bank.tolist() == [1, 2, 3, 4, 1, 2]
+
+
 def test_all_sources_add_up_in_logq_by_hand(tmp_path):
     """As above, with 5 draws by popularity (item 1: 2 of 10 events) and two of the bank's three places filled."""
     data = featured(tmp_path)

@@ -89,6 +89,10 @@ class InfoNCE(nn.Module):
         )
         self.positions = ActionWeights(data, action_weights or {}, "loss")
 
+    def grow(self) -> None:
+        """Fills the bank: memory is planned for a step late in training."""
+        self.sample.fill()
+
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.positions(batch)
         negatives = self.sample(positions.targets)

@@ -186,6 +186,11 @@ class Sampler(nn.Module):
             log_weights = log_weights - self._expected(items, len(targets), len(banked)).log()
         return Negatives(items, log_weights)
 
+    def fill(self) -> None:
+        """Fills the bank with different items, as far as there are so many."""
+        places = torch.arange(len(self.bank), device=self.pool.device) % max(len(self.pool), 1)
+        self.bank.copy_(self.pool[places])
+
     def _expected(self, items: Tensor, positions: int, banked: int) -> Tensor:
         """[n] E_i. An item that the pool lacks can only come from the batch, and then counts as if it were in it."""
         expected = torch.full(items.shape, self.uniform / len(self.pool), device=items.device)
