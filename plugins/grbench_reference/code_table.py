@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from grbench.types import Codes
 from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import distinct, gather_rows, sum_rows
+from grbench_reference.rms_norm import RMSNorm
 from grbench_reference.tokenizers.random_k import RandomKCodes, draw
 from grbench_reference.towers import Tower
 
@@ -84,9 +85,7 @@ class ItemVectors(nn.Module):
     def __init__(self, codes: CodeTable, width: int, features: Tower | None) -> None:
         super().__init__()
         self.codes, self.features = codes, features
-        self.mlp = nn.Sequential(
-            nn.RMSNorm(width, eps=1e-6), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
+        self.mlp = nn.Sequential(RMSNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, items: Tensor) -> Tensor:
         """items [M] -> [M, D]."""

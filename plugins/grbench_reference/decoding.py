@@ -19,6 +19,7 @@ from grbench_reference.blocks import FeedForward, Rotary, causal_attention, with
 from grbench_reference.kernels import Dropout
 from grbench_reference.layout import Layout
 from grbench_reference.moe import MixtureOfExperts
+from grbench_reference.rms_norm import RMSNorm
 
 
 class KeyValues(NamedTuple):
@@ -164,7 +165,7 @@ class WritingBlock(nn.Module):
         super().__init__()
         self.attention = WritingAttention(width, heads, dropout=attention_dropout, rotary=rotary, key_bias=key_bias)
         self.feed_forward = feed_forward
-        self.attention_norm, self.feed_forward_norm = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.attention_norm, self.feed_forward_norm = RMSNorm(width), RMSNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, layout: Layout, actions: Tensor, real: Tensor | None) -> BlockOutput:

@@ -18,9 +18,9 @@ from grbench.protocols import Decoder, Retriever
 from grbench.types import Codes
 from grbench_reference.losses.next_code import NextCode
 from grbench_reference.optimizers.adam import adam
+from grbench_reference.prefix_table import PrefixTable
 from grbench_reference.retrievers.beam import Beam
 from grbench_reference.retrievers.exact import Exact
-from grbench_reference.retrievers.prefix_table import PrefixTable
 
 ROWS = torch.arange(4).unsqueeze(1)
 
@@ -58,9 +58,16 @@ class TableDecoder(nn.Module):
         logits = self.logits[written.shape[1]][(state.users, *written.T)]
         return logits, Prefixes(state.users, written)
 
-    def log_probability(self, user, code):
-        levels = [self.logits[level][(user, *code[:level])].log_softmax(0) for level in range(len(code))]
-        return float(sum(level[c] for level, c in zip(levels, code, strict=True)))
+    def log_probability(self, user, code, existing=None):
+        """existing: the codes that share the probability, behind each prefix; None = all there could be."""
+        total = 0.0
+        for level, own in enumerate(code):
+            logits = self.logits[level][(user, *code[:level])]
+            others = range(len(logits))
+            if existing is not None:
+                others = sorted({other[level] for other in existing if tuple(other[:level]) == tuple(code[:level])})
+            total += float(logits[own] - logits[list(others)].logsumexp(0))
+        return total
 
 
 def users(count):
@@ -79,18 +86,20 @@ def brute_force(scores, candidates, k):
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     count=st.integers(1, 30),
     k=st.integers(1, 35),
+    softmax=st.sampled_from(["level", "tree"]),
 )
-def test_as_wide_as_the_pool_it_equals_scoring_every_candidate(seed, sizes, count, k):
+def test_as_wide_as_the_pool_it_equals_scoring_every_candidate(seed, sizes, count, k, softmax):
     rng = np.random.default_rng(seed)
     table = np.stack([rng.integers(0, size, 41) for size in sizes], 1)
     codes = Codes(torch.from_numpy(table), tuple(sizes))
     candidates = torch.from_numpy(np.sort(rng.permutation(40)[:count] + 1))
     encoder = TableDecoder(sizes, 3, seed)
-    beam = Beam(width=count)
+    beam = Beam(width=count, softmax=softmax)
     beam.index(encoder, candidates, codes)
     found = beam.search(encoder, users(3), k)
+    existing = [table[item].tolist() for item in candidates] if softmax == "tree" else None
     expected = torch.tensor(
-        [[encoder.log_probability(user, table[item].tolist()) for item in candidates] for user in range(3)]
+        [[encoder.log_probability(user, table[item].tolist(), existing) for item in candidates] for user in range(3)]
     )
     held = min(k, count)
     torch.testing.assert_close(found.scores[:, :held], brute_force(expected, candidates, k)[1])
@@ -104,26 +113,58 @@ def test_as_wide_as_the_pool_it_equals_scoring_every_candidate(seed, sizes, coun
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), width=st.integers(1, 12), at_once=st.sampled_from([None, 1, 2]))
-def test_a_narrow_beam_equals_a_plain_one(seed, width, at_once):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    width=st.integers(1, 12),
+    at_once=st.sampled_from([None, 1, 2]),
+    softmax=st.sampled_from(["level", "tree"]),
+)
+def test_a_narrow_beam_equals_a_plain_one(seed, width, at_once, softmax):
     """Kept level by level: the best prefixes that a candidate continues, of those that were kept before."""
     rng = np.random.default_rng(seed)
     sizes = (3, 4, 5)
     table = np.stack([rng.integers(0, size, 41) for size in sizes], 1)
     candidates = torch.from_numpy(np.sort(rng.permutation(40)[:25] + 1))
     encoder = TableDecoder(sizes, 3, seed)
-    beam = Beam(width=width, users_at_once=at_once)
+    beam = Beam(width=width, users_at_once=at_once, softmax=softmax)
     beam.index(encoder, candidates, Codes(torch.from_numpy(table), sizes))
     found = beam.search(encoder, users(3), 25)
+    existing = [table[item].tolist() for item in candidates] if softmax == "tree" else None
     for user in range(3):
         kept = [()]
         for level in range(3):
             allowed = {tuple(table[item][: level + 1]) for item in candidates.tolist()}
             grown = [code for code in allowed if code[:level] in kept]
-            kept = sorted(grown, key=lambda code: -encoder.log_probability(user, code))[:width]
+            kept = sorted(grown, key=lambda code: -encoder.log_probability(user, code, existing))[:width]
         expected = {item for item in candidates.tolist() if tuple(table[item]) in kept}
         assert {item for item in found.items[user].tolist() if item} == expected
     assert encoder.rows <= 3 * width  # what is decoded follows the beam, not the candidates
+
+
+@pytest.mark.parametrize("width", [25, 4])
+def test_probabilities_of_the_tree_add_up_to_one(width):
+    """However narrow the beam: what is given out below a prefix is what the prefix has."""
+    rng = np.random.default_rng(3)
+    table = np.stack([rng.integers(0, 4, 26) for _ in range(3)], 1)
+    beam = Beam(width=width, softmax="tree")
+    beam.index(TableDecoder((4, 4, 4), 2), torch.arange(1, 26), Codes(torch.from_numpy(table), (4, 4, 4)))
+    _, leaves, scores = next(iter(beam._beams.search(TableDecoder((4, 4, 4), 2), users(2))))
+    totals = scores.exp().sum(1)
+    assert (totals <= 1 + 1e-6).all()
+    if width == 25:
+        torch.testing.assert_close(totals, torch.ones(2))
+    assert leaves.shape == (2, min(width, beam._beams.table.leaves))
+
+
+def test_logits_of_the_tree_may_lie_far_below_those_of_codes_that_no_item_has():
+    """Item 1 is (0, 0), item 2 (0, 1): a logit of 1000 for the code 2 behind them leaves them their shares."""
+    encoder = TableDecoder((1, 3), 1)
+    encoder.logits = [torch.zeros(1, 1), torch.tensor([[[0.0, 1.0, 1000.0]]])]
+    beam = Beam(softmax="tree")
+    beam.index(encoder, torch.tensor([1, 2]), Codes(torch.tensor([[0, 0], [0, 0], [0, 1]]), (1, 3)))
+    found = beam.search(encoder, users(1), 2)
+    assert found.items.tolist() == [[2, 1]]
+    torch.testing.assert_close(found.scores, torch.tensor([[0.0, 1.0]]).log_softmax(1).flip(1))
 
 
 def test_by_hand():

@@ -56,6 +56,32 @@ def test_equals_torch(data, tokenizer, history, chunk):
     assert_same(sum(terms.values()), plain(encoder, batch, codes, {2: 0.5, 3: 2.5}, factors), encoder)
 
 
+@pytest.mark.parametrize("chunk", [2, None])
+@pytest.mark.parametrize("logits_only", [False, True])
+def test_in_the_tree_a_code_competes_with_those_behind_its_prefix(data, chunk, logits_only):
+    codes = codes_of(data)
+    encoder = decoder(data, codes)
+    loss = NextCode(data, codes, softmax="tree", chunk=chunk)
+    items = codes.table[1:].tolist()
+    targets = BATCH.targets[BATCH.targets > 0]
+    expected = 0.0
+    for level, logits in enumerate(encoder.code_logits(BATCH)):
+        for row, own in zip(logits, codes.table[targets].tolist(), strict=True):
+            others = sorted({item[level] for item in items if item[:level] == own[:level]})
+            expected = expected + (row[others].logsumexp(0) - row[own[level]]) / len(targets)
+    found = sum(loss(LogitsOnly(encoder) if logits_only else encoder, BATCH).values())
+    assert_same(found, expected, encoder)
+
+
+def test_in_the_tree_a_code_without_rival_costs_nothing(data):
+    """Items 3 and 9 alone begin with (0, 2) and (1, 2): their third code is certain."""
+    codes = codes_of(data)
+    encoder = decoder(data, codes)
+    terms = NextCode(data, codes, softmax="tree")(encoder, batch_of([1, 2], [4], targets=[[0, 3], [9]]))
+    assert terms["next_code_3"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["next_code_1"].item() > 0
+
+
 class LogitsOnly(nn.Module):
     """The face Decoder alone: what a stranger's encoder may show."""
 

@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
@@ -26,8 +25,9 @@ from grbench_reference.decoding import Cache, WritingBlock
 from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
 from grbench_reference.faces import LevelStates
 from grbench_reference.features import TABLE_SPREAD
-from grbench_reference.kernels import Dropout
+from grbench_reference.kernels import Dropout, unit
 from grbench_reference.moe import MixtureOfExperts
+from grbench_reference.rms_norm import RMSNorm
 from grbench_reference.towers import Names, Pooling, Tower, item_tower, user_tower
 
 Count = Annotated[int, Field(ge=1)]
@@ -53,11 +53,11 @@ class CodeWriter(nn.Module):
     def __init__(self, levels: int, width: int, *, blocks: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.level = nn.Parameter(torch.empty(levels, width).normal_(std=TABLE_SPREAD))
-        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(blocks))
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in range(blocks))
         self.blocks = nn.ModuleList(
             FeedForward(width, hidden, activation="swiglu", dropout=dropout) for _ in range(blocks)
         )
-        self.dropout, self.last_norm = Dropout(dropout), nn.RMSNorm(width, eps=1e-6)
+        self.dropout, self.last_norm = Dropout(dropout), RMSNorm(width)
 
     def forward(self, inputs: Tensor, first: int = 0) -> Tensor:
         """inputs [P, l, D] of levels first .. first + l - 1 -> [P, l, D]."""
@@ -282,4 +282,4 @@ class SIDDecoder(nn.Module):
         return states if self.asked is None else self.asked(states, wanted)
 
     def _normalise(self, vectors: Tensor) -> Tensor:
-        return functional.normalize(vectors, dim=-1) if self.cosine else vectors
+        return unit(vectors) if self.cosine else vectors

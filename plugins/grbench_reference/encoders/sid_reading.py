@@ -24,6 +24,7 @@ from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, distinct_rows
 from grbench_reference.layout import Layout, lay_out
 from grbench_reference.one_pass import OnePass
+from grbench_reference.rms_norm import RMSNorm
 from grbench_reference.towers import Tower
 
 
@@ -45,7 +46,7 @@ class Backbone(nn.Module):
         self.anyone = nn.Parameter(torch.empty(width).normal_(std=TABLE_SPREAD))
         self.users: Tower | None = users
         self.blocks, self.dropout = nn.ModuleList(blocks), Dropout(dropout)
-        self.last_norm = nn.RMSNorm(width, eps=1e-6)
+        self.last_norm = RMSNorm(width)
 
     def forward(self, tokens: Tensor, actions: Tensor, batch: Batch, layout: Layout) -> Read:
         """tokens [P, D], those of the start being replaced, and their actions [P] -> each token's state."""

@@ -10,7 +10,7 @@ Shapes: P positions, n negatives, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,7 @@ def cross_entropy(
     temperature: float,
     log_weights: Tensor | None = None,
     hardest: int | None = None,
+    hidden: Callable[[slice], Tensor] | None = None,
     chunk: int | None = None,
 ) -> Tensor:
     """sum over positions p of weights[p] * -log(e^{s_p} / (e^{s_p} + sum over negatives j but copies[p] of e^{s_pj})).
@@ -44,6 +45,7 @@ def cross_entropy(
     states, positives: [P, D]; negatives: [n, D]; copies: [P], the negative that is the position's own positive, or -1;
     weights: [P]; log_weights: [n], added to a negative's logit; s = state . item / temperature.
     hardest: how many negatives each position keeps, those with the highest logits of its own; None = all.
+    hidden: asked for some positions [p], says which negatives are none of theirs, [p, n] bool; None = all are.
     chunk: positions whose logits exist at once; None = what fits in 32 MiB (GPU: 1 GiB).
     """
     half = torch.is_autocast_enabled(states.device.type)
@@ -57,6 +59,7 @@ def cross_entropy(
             None if log_weights is None else log_weights.float(),
             1.0 / temperature,
             len(negatives) if hardest is None else min(hardest, len(negatives)),
+            hidden,
             chunk or _chunk(states, len(negatives) + 3 * (hardest or 0)),  # a logit kept is copied with its place
         )
     return total
@@ -91,6 +94,7 @@ class _CrossEntropy(Function):
         log_weights: Tensor | None,
         scale: float,
         hardest: int,
+        hidden: Callable[[slice], Tensor] | None,
         chunk: int,
     ) -> Tensor:
         learning = any(ctx.needs_input_grad[:3])
@@ -106,6 +110,8 @@ class _CrossEntropy(Function):
             logits = torch.mm(state, negatives.t(), out=logits_memory[: len(state), : len(negatives)])
             if log_weights is not None:
                 logits += log_weights
+            if hidden is not None:
+                logits.masked_fill_(hidden(some), -torch.inf)
             _mask(logits, copies[some])
             if hardest < len(negatives):
                 _keep_highest(logits, hardest)
@@ -128,7 +134,7 @@ class _CrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(saved * gradient for saved in ctx.saved_tensors), *[None] * 6)
+        return (*(saved * gradient for saved in ctx.saved_tensors), *[None] * 7)
 
 
 def _mask(logits: Tensor, copies: Tensor) -> None:

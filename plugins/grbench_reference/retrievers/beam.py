@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -16,24 +16,35 @@ from torch import Tensor
 from grbench.errors import RunError, SuiteError
 from grbench.protocols import Decoder
 from grbench.types import Batch, Codes, TopK
+from grbench_reference.prefix_table import PrefixTable
 from grbench_reference.retrievers.inner_product import full_precision, largest
-from grbench_reference.retrievers.prefix_table import PrefixTable
 
 Width = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None
+Softmax = Literal["level", "tree"]
 DEFAULT_WIDTH = 50
-LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 28}  # 128 MiB and 1 GiB of float32
+LOGITS_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 28}
+"""8 MiB of float32, since a CPU is twice as fast on what stays near it, and 1 GiB."""
 
 
 class BeamSearch:
     """The codes of highest probability among those that candidates have, for many users at once.
 
-    A code's score is its log probability, the sum over levels of log softmax over all K_l codes, whether candidates
-    have them or not. As wide as there are codes, it is an exhaustive search.
+    A code's score is its log probability, the sum over levels of log softmax: over all K_l codes, whether candidates
+    have them or not, or (`softmax` tree) over those that candidates have behind the codes before. As wide as there are
+    codes, it is an exhaustive search.
     """
 
-    def __init__(self, candidates: Tensor, codes: Codes, width: Width, *, users_at_once: int | None) -> None:
+    def __init__(
+        self,
+        candidates: Tensor,
+        codes: Codes,
+        width: Width,
+        *,
+        softmax: Softmax = "level",
+        users_at_once: int | None = None,
+    ) -> None:
         """Raises SuiteError where a width is larger than the pool, or there is not one for each level."""
-        self.table = PrefixTable(candidates, codes)
+        self.table, self.tree = PrefixTable(candidates, codes), softmax == "tree"
         self.widths = _widths(width, len(codes.sizes), len(candidates))
         logits = max(beams * size for beams, size in zip([1, *self.widths[:-1]], codes.sizes, strict=True))
         limit = LOGITS_AT_ONCE.get(candidates.device.type, LOGITS_AT_ONCE["cpu"])
@@ -62,7 +73,8 @@ class BeamSearch:
         logits, state = encoder.start(batch)
         logits = logits.float()
         # All users share the root: no list of children a user.
-        found = logits[:, self.table.codes[0]] - logits.logsumexp(1, keepdim=True)
+        found = logits[:, self.table.codes[0]]
+        found = found - (found if self.tree else logits).logsumexp(1, keepdim=True)
         prefixes = largest(found, self.widths[0])
         scores = found.gather(1, prefixes)
         rows, codes = users.expand_as(prefixes), self.table.codes[0][prefixes]
@@ -71,8 +83,9 @@ class BeamSearch:
             logits = logits.float()
             beams, children = self.table.children(level, prefixes)
             rows, codes = users * prefixes.shape[1] + beams, self.table.codes[level][children.clamp(min=0)]
-            found = scores.gather(1, beams) - logits.logsumexp(1)[rows] + logits[rows, codes]
-            found = found.masked_fill(children < 0, -torch.inf)
+            found = logits[rows, codes].masked_fill(children < 0, -torch.inf)
+            totals = _log_sums(found, beams, prefixes.shape[1]) if self.tree else logits.logsumexp(1).view_as(prefixes)
+            found = found + (scores - totals).gather(1, beams)
             kept = largest(found, width)  # ascending, so that prefixes stay in the order of their codes
             prefixes, scores = children.gather(1, kept), found.gather(1, kept)
             rows, codes = rows.gather(1, kept), codes.gather(1, kept)
@@ -84,6 +97,7 @@ class BeamSearch:
             "candidates": len(self.table.positions),
             "codes": self.table.leaves,
             "width": self.widths,
+            "softmax": "tree" if self.tree else "level",
             "bytes": self.table.bytes,
             "device": str(self.table.positions.device),
         }
@@ -98,13 +112,18 @@ class Beam:
     Args:
         width: codes kept at each level, or a list of them, one a level (such as [20, 384]); null = 50, or the whole
             pool where that is smaller. As wide as the pool, the search is exhaustive.
-        users_at_once: searched together; null = as many as have 2^25 logits (GPU: 2^28) a step.
+        softmax: level = a code's probability is its share among all codes of its level; tree = among those that
+            candidates have behind the codes before, as the loss next_code can learn it.
+        users_at_once: searched together; null = as many as have 2^21 logits (GPU: 2^28) a step.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Decoder,)
 
-    def __init__(self, *, width: Width = None, users_at_once: PositiveInt | None = None) -> None:
+    def __init__(
+        self, *, width: Width = None, softmax: Softmax = "level", users_at_once: PositiveInt | None = None
+    ) -> None:
         self.width, self.users_at_once = width, users_at_once
+        self.softmax: Softmax = softmax
         self._beams: BeamSearch | None = None
         self._candidates = torch.empty(0, dtype=torch.int64)
 
@@ -112,7 +131,7 @@ class Beam:
     def index(self, encoder: Decoder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
         """candidates: [P] int64, ascending. Raises SuiteError where the width does not fit them."""
         self._candidates = candidates
-        self._beams = BeamSearch(candidates, codes, self.width, users_at_once=self.users_at_once)
+        self._beams = BeamSearch(candidates, codes, self.width, softmax=self.softmax, users_at_once=self.users_at_once)
 
     @torch.no_grad()
     def search(self, encoder: Decoder, batch: Batch, k: int) -> TopK:
@@ -130,6 +149,15 @@ class Beam:
         """What the record keeps of the index."""
         assert self._beams is not None, "index comes before report"
         return self._beams.report()
+
+
+def _log_sums(logits: Tensor, beams: Tensor, count: int) -> Tensor:
+    """logits, beams [B, C], the beam that each child continues -> [B, count] log of the sum of e^logits of each beam;
+    0 where a beam has no child that counts."""
+    highest = logits.new_full((len(logits), count), -torch.inf).scatter_reduce(1, beams, logits, "amax")
+    highest = highest.masked_fill(highest == -torch.inf, 0)
+    sums = torch.zeros_like(highest).scatter_add(1, beams, (logits - highest.gather(1, beams)).exp())
+    return torch.where(sums > 0, sums.log() + highest, 0)
 
 
 def _widths(width: Width, levels: int, pool: int) -> list[int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grbench.protocols import Decoder, Embedder
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.retrievers.beam import BeamSearch, Width
+from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width
 from grbench_reference.retrievers.inner_product import full_precision, rank_positions
 from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
 
@@ -30,8 +30,10 @@ class BeamRerank:
     Args:
         width: codes kept at each level, or a list of them, one a level; null = 50, or the pool where that is smaller.
         items: of the beam that are ranked anew (OnePiece: a beam of 20, then 384).
+        softmax: level = a code's probability is its share among all codes of its level; tree = among those that
+            candidates have behind the codes before, as the loss next_code can learn it.
         similarity: dot = inner product; cosine = of vectors of length 1; euclidean = nearest first.
-        users_at_once: searched together; null = as many as have 2^25 logits (GPU: 2^28) a step.
+        users_at_once: searched together; null = as many as have 2^21 logits (GPU: 2^28) a step.
         encode_block: candidates that the encoder is given at once.
     """
 
@@ -42,11 +44,13 @@ class BeamRerank:
         *,
         width: Width = None,
         items: PositiveInt = 384,
+        softmax: Softmax = "level",
         similarity: Similarity = "dot",
         users_at_once: PositiveInt | None = None,
         encode_block: PositiveInt = 16_384,
     ) -> None:
         self.width, self.items, self.users_at_once = width, items, users_at_once
+        self.softmax: Softmax = softmax
         self.similarity: Similarity = similarity
         self.encode_block = encode_block
         self._beams: BeamSearch | None = None
@@ -58,7 +62,7 @@ class BeamRerank:
     def index(self, encoder: Hybrid, candidates: Tensor, codes: Codes) -> None:
         """candidates: [P] int64, ascending. Raises SuiteError where the width does not fit them."""
         self._candidates = candidates
-        self._beams = BeamSearch(candidates, codes, self.width, users_at_once=self.users_at_once)
+        self._beams = BeamSearch(candidates, codes, self.width, softmax=self.softmax, users_at_once=self.users_at_once)
         self._vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
         self._longest = largest_norm(self._vectors)
 

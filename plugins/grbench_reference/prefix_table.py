@@ -10,10 +10,32 @@ Shapes: P candidates, L levels, n_l prefixes of l + 1 codes, B users, W beams, C
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from grbench.types import Codes
+
+
+class Prefixes(NamedTuple):
+    """A level's prefixes, numbered in the order of their codes. codes: [n_l] int64, the last code of each; starts:
+    [n_(l-1) + 1], where the children of each prefix of the level before start among them, the root being the only one
+    before the first level; of_row: [P], each row's."""
+
+    codes: Tensor
+    starts: Tensor
+    of_row: Tensor
+
+
+def prefixes(table: Tensor, sizes: Sequence[int]) -> Iterator[Prefixes]:
+    """table [P, L] -> level by level."""
+    of_row, count = table.new_zeros(len(table)), 1
+    for level, size in enumerate(sizes):
+        keys, of_row = torch.unique(of_row * size + table[:, level], return_inverse=True)
+        yield Prefixes(keys % size, starts_of(keys // size, count), of_row)
+        count = len(keys)
 
 
 class PrefixTable:
@@ -27,16 +49,14 @@ class PrefixTable:
         """candidates: [P] int64, whose device the table is kept on."""
         table = codes.table[candidates.to(codes.table.device)].to(candidates.device)
         prefix = torch.zeros_like(candidates)
-        count = 1
         self.codes: list[Tensor] = []
         self._starts: list[Tensor] = []  # of each prefix's children among the next level's; the first are the root's
-        for level, size in enumerate(codes.sizes):
-            keys, prefix = torch.unique(prefix * size + table[:, level], return_inverse=True)
-            self._starts.append(_starts(keys // size, count))
-            self.codes.append(keys % size)
-            count = len(keys)
+        for each in prefixes(table, codes.sizes):
+            self._starts.append(each.starts)
+            self.codes.append(each.codes)
+            prefix = each.of_row
         self.positions = prefix.argsort(stable=True)
-        self._items = _starts(prefix[self.positions], count)
+        self._items = starts_of(prefix[self.positions], self.leaves)
 
     @property
     def leaves(self) -> int:
@@ -52,21 +72,21 @@ class PrefixTable:
     def children(self, level: int, prefixes: Tensor) -> tuple[Tensor, Tensor]:
         """prefixes [B, W] of the level before, -1 = none -> (the beam [B, C] that each child continues, its number
         among the prefixes of `level`, -1 behind the last). C is the most that a user's beams have together."""
-        return _spread(self._starts[level], prefixes)
+        return spread(self._starts[level], prefixes)
 
     def items(self, leaves: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """leaves [B, W], -1 = none -> (the beam [B, most] that each item belongs to, its place in the pool, -1 behind
         the last): all items of the first leaf, then of the second, cut off after `most`."""
-        beams, places = _spread(self._items, leaves, most)
+        beams, places = spread(self._items, leaves, most)
         return beams, torch.where(places < 0, -1, self.positions[places.clamp(min=0)])
 
 
-def _starts(owners: Tensor, count: int) -> Tensor:
+def starts_of(owners: Tensor, count: int) -> Tensor:
     """owners [n] ascending -> [count + 1]: owner i has owners[starts[i]:starts[i + 1]]."""
     return torch.searchsorted(owners, torch.arange(count + 1, device=owners.device))
 
 
-def _spread(starts: Tensor, owners: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
+def spread(starts: Tensor, owners: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
     """The ranges of owners [B, W] laid out one behind the other: (place among the owners, member), [B, C] each."""
     first = starts[owners.clamp(min=0)]
     counts = torch.where(owners >= 0, starts[owners.clamp(min=0) + 1] - first, 0)
