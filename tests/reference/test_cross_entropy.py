@@ -7,13 +7,15 @@ from torch.nn import functional
 from grbench_reference.losses.cross_entropy import _chunk, cross_entropy
 
 
-def plain(states, positives, negatives, copies, *, weights, temperature, log_weights=None, hardest=None):
+def plain(states, positives, negatives, copies, *, weights, temperature, log_weights=None, hardest=None, hidden=None):
     own = (states * positives).sum(1, keepdim=True) / temperature
     logits = states @ negatives.T / temperature
     if log_weights is not None:
         logits = logits + log_weights
     mask = torch.arange(len(negatives)) == copies[:, None]
     logits = logits.masked_fill(mask, -torch.inf)
+    if hidden is not None:
+        logits = logits.masked_fill(hidden(slice(None)), -torch.inf)
     if hardest is not None:
         logits = logits.sort(1, descending=True).values[:, :hardest]
     logits = torch.cat([own, logits], dim=1)
@@ -26,6 +28,21 @@ def case(positions=7, negatives=11, width=4):
     sides = [torch.randn(count, width, requires_grad=True) for count in (positions, positions, negatives)]
     copies = torch.randint(-1, negatives, (positions,))
     return sides, copies, torch.rand(positions), torch.randn(negatives)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, None])
+@pytest.mark.parametrize("hardest", [None, 2])
+def test_hidden_negatives_are_none(chunk, hardest):
+    """Each position has negatives of its own; the last one has none at all, and is certain."""
+    sides, copies, weights, _ = case()
+    hide = torch.rand(7, 11) < 0.6
+    hide[-1] = True
+    rest = {"weights": weights, "temperature": 0.3, "hardest": hardest, "hidden": lambda some: hide[some]}
+    expected, found = plain(*sides, copies, **rest), cross_entropy(*sides, copies, chunk=chunk, **rest)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(value, sides) for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    assert (gradients[0][0][-1] == 0).all()
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, None])
