@@ -14,7 +14,7 @@ from grbench.data.protocols import LastPositive, LeaveLastOut
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.testing import tiny_store
-from grbench_reference.graph import Neighbours, user_item_graph
+from grbench_reference.graph import Neighbours, _bags, _spread_product, user_item_graph
 
 HISTORIES = [
     [(1, 0, 10), (2, 1, 20), (1, 1, 30)],
@@ -148,6 +148,14 @@ def test_sums_over_edges_equal_the_dense_product(data, distinct):
     weight = torch.randn(7, 3)
     (graph.sum_users(users) * weight).sum().backward()
     torch.testing.assert_close(users.grad, dense.float() @ weight)
+
+
+def test_the_gpus_way_to_sum_equals_the_cpus(data):
+    table = user_item_graph(data).users_of
+    offsets, vectors = table.offsets.int(), torch.randn(4, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        spread = _spread_product(offsets, table.columns, vectors)
+    torch.testing.assert_close(spread, _bags(offsets, table.columns, vectors))
 
 
 def test_sums_stay_in_float32_under_autocast(data):
