@@ -189,7 +189,7 @@ def test_it_has_every_option_of_the_transformer_as_it_is_there():
     for option in describe(CausalTransformer):
         assert ours.pop(option.name) == option
     assert {name: option.type for name, option in ours.items()} == {
-        "neighbours": "tuple[int >= 1, ...]",
+        "neighbours": "list[int >= 1]",
         "neighbourhood_dropout": "float >= 0 and < 1",
         "graph_actions": "list[str] | null",
     }
@@ -199,7 +199,7 @@ def test_it_has_every_option_of_the_transformer_as_it_is_there():
     ("options", "message"),
     [
         ({"neighbours": [0]}, r"encoder\.neighbours\.0: should be greater than or equal to 1, got 0"),
-        ({"neighbours": 10}, r"encoder\.neighbours: should be a list, got 10|encoder\.neighbours: .*, got 10"),
+        ({"neighbours": 10}, r"encoder\.neighbours: should be a list, got 10"),
         ({"neighbors": [10]}, r"encoder\.neighbors: unknown option; did you mean neighbours\?"),
         ({"width": 0}, r"encoder\.width: should be greater than or equal to 1, got 0"),
     ],

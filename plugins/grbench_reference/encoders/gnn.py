@@ -6,10 +6,9 @@ Shapes: B users, T history length, N items, D width.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from grbench.data.training_data import TrainingData
@@ -17,10 +16,13 @@ from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.graph import user_item_graph
-from grbench_reference.history_encoder import Share
+from grbench_reference.history_encoder import Count, Share
 from grbench_reference.neighbourhoods import Neighbourhoods
 from grbench_reference.shared_options import shares_options
 from grbench_reference.towers import Tower
+
+OUTWARDS = [10, 5]
+"""Neighbours drawn at each hop where the suite does not say."""
 
 
 @shares_options(CausalTransformer)
@@ -58,7 +60,7 @@ class GNN(CausalTransformer):
         data: TrainingData,
         codes: Codes,
         *,
-        neighbours: tuple[Annotated[int, Field(ge=1)], ...] = (10, 5),
+        neighbours: list[Count] = OUTWARDS,
         neighbourhood_dropout: Share = 0.1,
         graph_actions: list[str] | None = None,
         **shared: Any,
