@@ -82,6 +82,20 @@ def test_sparse_gradients_grow_with_the_batch_and_not_with_the_table(registry, s
     assert sparse.device["optimizer state"] == pytest.approx(dense.device["optimizer state"], rel=0.02)
 
 
+def test_tables_of_further_features_are_known(registry, split, store) -> None:
+    options = {"hashed_ids": [101, 103], "hashed_width": 4, "user_id": True, "id_width": WIDTH}
+    context = {"time_features": ["hour", "gap", "fourier"], "popularity_windows": [1, 30], "context_dropout": 0.5}
+    bare = planned(a_method(), registry, split, store)
+    featured = planned(a_method(encoder=options | context), registry, split, store)
+    hashed, users = 4 * (101 + 2 + 103 + 2), WIDTH * (USERS + 2)
+    most = int(split.training.item_counts().max())
+    buckets = WIDTH * ((1 + 24 + 1 + 28 + 1) + (1 + 2 * (most.bit_length() + 2)))
+    assert featured.device["tables"] - bare.device["tables"] == 4 * (hashed + users + buckets)
+    days = 4 * (ITEMS + 2) + 2 * (most + 1)
+    assert featured.device["catalogue"] - bare.device["catalogue"] > days
+    assert featured.unknown == ""
+
+
 def test_columns_of_the_store_are_no_memory_of_the_model(registry, split, store) -> None:
     bare = planned(a_method(), registry, split, store)
     featured = planned(a_method(encoder={"item_features": True}), registry, split, store)

@@ -36,15 +36,28 @@ def on_device(module: nn.Module, name: str, array: np.ndarray) -> None:
 
 
 class Table(nn.Embedding):
-    """Rows of fixed spread; row 0 is padding, always zero. `sparse` gradients cost what a batch touches, not R."""
+    """Rows of fixed spread; row 0 is padding, always zero. `sparse` gradients cost what a batch touches, not R.
 
-    def __init__(self, rows: int, width: int, *, sparse: bool = False) -> None:
+    unknown: row 1 starts at zero too, so that it says nothing until training has taught it something.
+    """
+
+    def __init__(self, rows: int, width: int, *, sparse: bool = False, unknown: bool = False) -> None:
         super().__init__(rows, width, padding_idx=0, sparse=sparse)
+        if unknown:
+            with torch.no_grad():
+                self.weight[1] = 0
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=TABLE_SPREAD)
         with torch.no_grad():
             self.weight[0] = 0
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """rows [M] -> [M, W], the faster way there is."""
+        if self.sparse:
+            vectors: Tensor = self(rows)
+            return vectors
+        return gather_rows(self.weight, rows.long(), padding=0)
 
 
 class Part(nn.Module):
@@ -57,34 +70,45 @@ class Part(nn.Module):
         return functional.linear(self(entities), weight)
 
 
-class Ids(Part):
-    """The item id as a field. Items without a training event share one `unknown` row.
+class Identity(Part):
+    """Which entity it is. Those without a training event share row 1, `unknown`; the others count from row 2.
 
-    That row starts at zero, and is learnt by `dropout`, the share of items whose id is hidden while training, and by
-    losses that meet such items as negatives.
+    That row starts at zero, and is learnt by `dropout`, the share of entities hidden while training, and by losses that
+    meet such items as negatives. padded: entity 0 is padding, and has row 0.
     """
 
     row_of: Tensor
 
-    def __init__(self, trained: np.ndarray, *, width: int, dropout: float = 0.0, sparse: bool = False) -> None:
+    def __init__(self, trained: np.ndarray, *, dropout: float = 0.0, padded: bool = True) -> None:
         super().__init__()
-        self.output_width, self.dropout = width, dropout
-        row_of = np.where(trained, np.cumsum(trained) + 1, 1).astype(np.int32)  # 0 = padding, 1 = unknown
-        row_of[0] = 0
+        self.dropout = dropout
+        row_of = np.where(trained, np.cumsum(trained) + 1, 1).astype(np.int32)
+        if padded:
+            row_of[0] = 0
+        self.num_rows = int(row_of.max(initial=1)) + 1
         on_device(self, "row_of", row_of)
-        self.table = Table(int(row_of.max(initial=1)) + 1, width, sparse=sparse)
-        with torch.no_grad():
-            self.table.weight[1] = 0
 
-    def forward(self, items: Tensor) -> Tensor:
-        rows = self.row_of[items]
+    def rows(self, entities: Tensor) -> Tensor:
+        """entities [M] -> [M] int32."""
+        rows = self.row_of[entities]
         if self.training and self.dropout:
             hidden = torch.rand(rows.shape, device=rows.device) < self.dropout
             rows = torch.where(hidden, rows.clamp(max=1), rows)
-        if self.table.sparse:
-            vectors: Tensor = self.table(rows)
-            return vectors
-        return gather_rows(self.table.weight, rows.long(), padding=0)
+        return rows
+
+
+class Ids(Identity):
+    """The id of an item or a user as a field: one row of a table each."""
+
+    def __init__(
+        self, trained: np.ndarray, *, width: int, dropout: float = 0.0, sparse: bool = False, padded: bool = True
+    ) -> None:
+        super().__init__(trained, dropout=dropout, padded=padded)
+        self.output_width = width
+        self.table = Table(self.num_rows, width, sparse=sparse, unknown=True)
+
+    def forward(self, entities: Tensor) -> Tensor:
+        return self.table.look_up(self.rows(entities))
 
 
 class Vectors(Part):
@@ -152,9 +176,13 @@ class FusedFields(Part):
         with torch.no_grad():  # an unknown value says nothing until training has taught it something
             self.table.weight[torch.from_numpy(row_of[starts + UNKNOWN]).long()] = 0
 
+    def read(self, entities: Tensor) -> Tensor:
+        """entities [M] -> their codes, every column of the table."""
+        return self.codes.index_select(0, entities)
+
     def rows(self, entities: Tensor) -> Tensor:
         """entities [M] -> rows of the fused table [M, C] int64; 0 where a column is padding."""
-        codes = self.codes.index_select(0, entities)
+        codes = self.read(entities)
         if not self.whole:
             codes = codes[:, self.columns]
         rows = self.row_of[codes + self.offsets]

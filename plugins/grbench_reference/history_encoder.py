@@ -7,6 +7,7 @@ Shapes: B users, T history length, N items, P tokens, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -14,12 +15,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
-from grbench.types import Batch
+from grbench.errors import SuiteError
+from grbench.types import Batch, Codes
 from grbench_reference.blocks import Norm, normalisation
 from grbench_reference.conditioning import ActionConditioning, NextActions, next_action_head, token_actions
+from grbench_reference.event_context import event_context
 from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, unit
 from grbench_reference.layout import Layout, lay_out
+from grbench_reference.time_features import TimeFeature
 from grbench_reference.towers import Names, Pooling, item_tower, user_tower
 
 Count = Annotated[int, Field(ge=1)]
@@ -35,7 +39,7 @@ class HistoryEncoder(nn.Module, ABC):
     `items` is the one place where an item gets its vector, `_tokens` the one where an event gets its token; an encoder
     with item vectors of its own puts another module in place of `items`, with the tower's `forward` and `each_once`.
     The options are those of `encoders.causal_transformer`, where they are documented; `places` are the positions that
-    are added to tokens, None = none.
+    are added to tokens, None = none; `semantic_ids` are the codes that items have as features, None = none.
     """
 
     def __init__(
@@ -50,10 +54,17 @@ class HistoryEncoder(nn.Module, ABC):
         user_token: bool,
         action_conditioning: ActionConditioning,
         next_action: NextActions,
+        time_features: Sequence[TimeFeature],
+        popularity_windows: Sequence[int],
+        context_dropout: float,
         item_features: Names,
         user_features: Names,
         embeddings: Embeddings,
         id_width: int | None,
+        hashed_ids: Sequence[int],
+        hashed_width: int | None,
+        semantic_ids: Codes | None,
+        user_id: bool,
         field_width: int | None,
         pooling: Pooling,
         fusion_layers: int,
@@ -64,6 +75,8 @@ class HistoryEncoder(nn.Module, ABC):
         input_scale: float | None,
     ) -> None:
         super().__init__()
+        if user_id and not user_token:
+            raise SuiteError("encoder.user_id: needs user_token true, since the first token is where a user's row goes")
         self.history_length, self.width = history_length, width
         self.user_token, self.cosine = user_token, similarity == "cosine"
         self.input_scale = width**0.5 if input_scale is None else input_scale
@@ -73,6 +86,9 @@ class HistoryEncoder(nn.Module, ABC):
             fields=item_features,
             embeddings=embeddings,
             id_width=id_width,
+            hashed_ids=hashed_ids,
+            hashed_width=hashed_width,
+            semantic_ids=semantic_ids,
             field_width=field_width,
             pooling=pooling,
             layers=fusion_layers,
@@ -86,13 +102,23 @@ class HistoryEncoder(nn.Module, ABC):
                 data,
                 width=width,
                 fields=user_features,
+                user_id=user_id,
+                id_width=id_width,
                 field_width=field_width,
                 pooling=pooling,
                 layers=fusion_layers,
+                id_dropout=id_dropout,
                 field_dropout=field_dropout,
                 sparse=sparse,
             )
         self.actions = token_actions(action_conditioning, len(data.catalogue.actions), width)
+        self.context = event_context(
+            data,
+            width=width,
+            time_features=time_features,
+            popularity_windows=popularity_windows,
+            context_dropout=context_dropout,
+        )
         self.asked = next_action_head(next_action, data.catalogue.actions, width)
         self.places = None if places is None else nn.Embedding(self.length, width)
         self.from_end = places == "learned_from_end"
@@ -137,6 +163,8 @@ class HistoryEncoder(nn.Module, ABC):
     def _tokens(self, batch: Batch, layout: Layout, events: Tensor) -> Tensor:
         """events [P, D], each token's item vector -> [P, D], the tokens that enter the first block."""
         tokens = events * self.input_scale
+        if self.context is not None:
+            tokens = tokens + self.context(batch, layout.events)
         if self.actions is not None:
             tokens = self.actions(tokens, layout.take(batch.actions))
         if self.user_token:

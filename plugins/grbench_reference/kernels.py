@@ -48,11 +48,14 @@ class _SumRows(Function):
         return bags, None, None, None
 
 
-def sum_rows(table: Tensor, rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """table [R, W], rows [M, C] int64, weights [M, C] -> [M, W], each entity's rows added up."""
+def sum_rows(table: Tensor, rows: Tensor, weights: Tensor | None = None, *, padding: int | None = None) -> Tensor:
+    """table [R, W], rows [M, C] int64, weights [M, C] -> [M, W], each entity's rows added up.
+
+    Row `padding`, which has to be zero, gets no gradient.
+    """
     if table.is_cuda:
-        return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-    summed: Tensor = _SumRows.apply(table, rows, weights, None)
+        return functional.embedding_bag(rows, table, mode="sum", per_sample_weights=weights, padding_idx=padding)
+    summed: Tensor = _SumRows.apply(table, rows, weights, padding)
     return summed
 
 

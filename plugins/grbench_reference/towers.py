@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from grbench.data.store import FeatureTable, Field
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.types import Codes
 from grbench_reference.features import FusedFields, Ids, Part, Vectors
+from grbench_reference.hashed_ids import HashedIds
 from grbench_reference.kernels import distinct, gather_rows
+from grbench_reference.semantic_ids import SemanticIds
 
 ROWS_AT_ONCE = 1 << 16  # entities embedded at once where no gradient is kept, to bound memory
 
@@ -82,6 +85,9 @@ def item_tower(
     fields: Names = True,
     embeddings: Literal["all", "none"] | list[str | int] = "all",
     id_width: int | None = None,
+    hashed_ids: Sequence[int] = (),
+    hashed_width: int | None = None,
+    semantic_ids: Codes | None = None,
     field_width: int | None = None,
     pooling: Pooling = "mean",
     layers: int = 2,
@@ -89,17 +95,26 @@ def item_tower(
     field_dropout: float = 0.0,
     sparse: bool = False,
 ) -> Tower:
-    """Items [...] -> [..., width]: id, categorical fields and content embeddings, fused.
+    """Items [...] -> [..., width]: id, hashed id, semantic id, categorical fields and content embeddings, fused.
 
-    id_width: None = width, 0 = no id. field_width: None = width.
-    Raises SuiteError for a field or an embedding that the store does not have.
+    id_width: None = width, 0 = no id. hashed_width, field_width: None = width.
+    Raises SuiteError for a field or an embedding that the store does not have, and what HashedIds and SemanticIds do.
     """
     catalogue = data.catalogue
     trained = data.item_counts() > 0
     parts: list[Part] = []
     id_width = width if id_width is None else id_width
-    if id_width:
+    if hashed_ids:
+        hashed_width = hashed_width or width
+        parts.append(
+            HashedIds(trained, hashed_ids, width=hashed_width, id_width=id_width, dropout=id_dropout, sparse=sparse)
+        )
+    elif id_width:
         parts.append(Ids(trained, width=id_width, dropout=id_dropout, sparse=sparse))
+    if semantic_ids is not None:
+        parts.append(
+            SemanticIds(semantic_ids, trained, width=field_width or width, dropout=field_dropout, sparse=sparse)
+        )
     if chosen := _chosen(catalogue.item_features, fields, "item_features"):
         parts.append(
             FusedFields(
@@ -122,7 +137,10 @@ def item_tower(
             )
         parts.append(Vectors(catalogue.embeddings[name]))
     if not parts:
-        raise SuiteError("encoder: an item needs at least one of id_width above 0, item_features and embeddings")
+        raise SuiteError(
+            "encoder: an item needs at least one of id_width above 0, hashed_ids, semantic_ids, item_features and "
+            "embeddings"
+        )
     return Tower(parts, width, layers=layers, count=catalogue.num_items + 1, padding=0)
 
 
@@ -131,23 +149,38 @@ def user_tower(
     *,
     width: int,
     fields: Names = True,
+    user_id: bool = False,
+    id_width: int | None = None,
     field_width: int | None = None,
     pooling: Pooling = "mean",
     layers: int = 2,
+    id_dropout: float = 0.0,
     field_dropout: float = 0.0,
     sparse: bool = False,
 ) -> Tower | None:
-    """Users [...] -> [..., width] from their profile; None where the dataset or the suite gives no user field."""
-    table = data.catalogue.user_features
-    chosen = _chosen(table, fields, "user_features")
-    if not chosen:
-        return None
-    trained = np.zeros(len(table.values), bool)
+    """Users [...] -> [..., width] from their profile, and their own row where user_id says so; None without either.
+
+    id_width: of the user's own row, None or 0 = width. field_width: None = width.
+    """
+    trained = np.zeros(data.catalogue.num_users, bool)
     trained[data.users] = True
-    fused = FusedFields(
-        table, chosen, trained, width=field_width or width, pooling=pooling, dropout=field_dropout, sparse=sparse
-    )
-    return Tower([fused], width, layers=layers, count=len(trained), padding=None)
+    parts: list[Part] = []
+    if user_id:
+        parts.append(Ids(trained, width=id_width or width, dropout=id_dropout, sparse=sparse, padded=False))
+    table = data.catalogue.user_features
+    if chosen := _chosen(table, fields, "user_features"):
+        parts.append(
+            FusedFields(
+                table,
+                chosen,
+                trained,
+                width=field_width or width,
+                pooling=pooling,
+                dropout=field_dropout,
+                sparse=sparse,
+            )
+        )
+    return Tower(parts, width, layers=layers, count=len(trained), padding=None) if parts else None
 
 
 def _chosen(table: FeatureTable, names: Names, option: str) -> list[Field]:

@@ -25,6 +25,13 @@ VARIANTS = [
     {"action_conditioning": "film", "user_token": False},
     {"action_conditioning": "attention_bias"},
     {
+        "time_features": ["hour", "weekday", "day", "gap", "request", "session", "cross_day", "fourier"],
+        "popularity_windows": [1, 7],
+        "hashed_ids": [2, 3],
+        "hashed_width": 3,
+        "user_id": True,
+    },
+    {
         "norm": "rmsnorm",
         "norm_placement": "pre",
         "activation": "swiglu",

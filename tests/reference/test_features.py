@@ -156,6 +156,23 @@ def test_values_are_learnt_from_training_users_only(tmp_path):
     assert len({*ages}) == 3
 
 
+def test_users_have_rows_of_their_own_and_untrained_ones_share_one(tmp_path):
+    data = featured(tmp_path, users=[0, 1])
+    alone = user_tower(data, width=2, fields=False, user_id=True, id_dropout=0.5).eval()
+    vectors = alone(torch.arange(4))
+    assert torch.equal(vectors[2:], torch.zeros(2, 2)), "untaught, an unknown user says nothing"
+    assert (vectors[:2] != 0).all(), "user 0 is a user, not padding"
+    assert not torch.equal(vectors[0], vectors[1])
+    torch.manual_seed(0)
+    alone.train()(torch.zeros(99, dtype=torch.long)).sum().backward()
+    hidden, known = alone.parts[0].table.weight.grad[1:3, 0].tolist()
+    assert hidden + known == 99
+    assert 30 < hidden < 70
+    beside = user_tower(data, width=4, user_id=True, id_width=3)
+    assert beside.widths == [3, 4]
+    assert user_tower(data, width=4, user_id=True, id_width=0).widths == [4, 4]
+
+
 def test_fields_and_embeddings_by_name(tmp_path):
     data = featured(tmp_path)
     tower = item_tower(data, width=2, fields=["color"], embeddings=[81])

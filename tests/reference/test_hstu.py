@@ -21,6 +21,12 @@ VARIANTS = [
     {"time_bias": False, "positions": "rotary", "norm": "rmsnorm", "next_action": ["click"]},
     {"action_conditioning": "attention_bias", "positions": "none", "heads": 1},
     {"action_conditioning": "film", "user_token": False, "time_buckets": 3},
+    {
+        "time_features": ["gap", "cross_day", "fourier"],
+        "popularity_windows": [7],
+        "hashed_ids": [2, 3],
+        "user_id": True,
+    },
 ]
 every_way = pytest.mark.parametrize("options", VARIANTS)
 TIMES = [[10, 20, 20, 4000], [], [5], [7, 10**9]]

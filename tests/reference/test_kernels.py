@@ -31,6 +31,15 @@ def test_sum_rows_with_weights(table):
     torch.testing.assert_close(gradient(fast, table), gradient(plain, table))
 
 
+def test_sum_rows_leaves_padding_alone(table):
+    rows = torch.tensor([[0, 1], [1, 1], [0, 0]])
+    fast, plain = sum_rows(table, rows, padding=0), functional.embedding(rows, table, padding_idx=0).sum(1)
+    torch.testing.assert_close(fast, plain)
+    found = gradient(fast, table)
+    torch.testing.assert_close(found, gradient(plain, table))
+    assert (found[0] == 0).all()
+
+
 @pytest.mark.parametrize("shape", [(6,), (2, 3)])
 def test_gather_rows_equals_embedding(table, shape):
     rows = torch.tensor([4, 0, 4, 2, 6, 0]).view(shape)

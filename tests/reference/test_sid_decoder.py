@@ -25,6 +25,8 @@ VARIANTS = [
     {"action_conditioning": "film", "history": "codes", "item_features": True},
     {"action_conditioning": "attention_bias"},
     {"action_conditioning": "attention_bias", "history": "codes", "next_action": ["click"]},
+    {"time_features": ["gap", "session", "fourier"], "popularity_windows": [1], "hashed_ids": [2, 3], "user_id": True},
+    {"history": "codes", "time_features": ["hour", "request"], "popularity_windows": [1, 7], "hashed_ids": [3]},
     {"history": "codes", "experts": 2, "active_experts": 1, "similarity": "cosine"},
 ]
 both_ways = pytest.mark.parametrize("options", VARIANTS)

@@ -17,6 +17,7 @@ from grbench_reference.blocks import Activation, Block, Norm, Rotary
 from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias
 from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
 from grbench_reference.layout import Layout
+from grbench_reference.time_features import TimeFeature
 from grbench_reference.towers import Names, Pooling
 
 
@@ -51,14 +52,27 @@ class CausalTransformer(HistoryEncoder):
             action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
         next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
             target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
+        time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
+            event), gap (since the event before), request (events of one time), session (half an hour without an event
+            ends it), cross_day (days since the last active one), fourier (periods from an hour to a year).
+        popularity_windows: days; how many training events an event's item had in so many whole days before the event's
+            own adds to its token, in buckets that double.
+        context_dropout: share of time and popularity buckets hidden in a training step (OnePiece: 0.5).
         item_features: categorical item fields: true = all the dataset has, false = none, or their names.
         user_features: categorical user fields, likewise.
         embeddings: content embeddings: all = those the dataset option names, none, or their names.
         id_width: width of the item id's table; null = width, 0 = no id.
+        hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
+            (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
+        hashed_width: width of each of those tables; null = width.
+        semantic_ids: the tokenizer's codes as item features, a field each level.
+        user_id: the user's own row in the first token; users without a training event share one, which id_dropout
+            teaches.
         field_width: width of each categorical field's rows; null = width.
         pooling: of the values of a multi-value field.
         fusion_layers: layers of the MLP that fuses a token's parts; its output is linear.
-        id_dropout: share of items whose id is hidden in a training step, so that unseen items can be served.
+        id_dropout: share of items, and of users with user_id, whose id is hidden in a training step, so that unseen
+            ones can be served.
         field_dropout: share of categorical values hidden in a training step.
         sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
         similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
@@ -69,7 +83,7 @@ class CausalTransformer(HistoryEncoder):
     def __init__(
         self,
         data: TrainingData,
-        codes: Codes,  # noqa: ARG002 - an encoder of items as such
+        codes: Codes,
         *,
         width: Count = 32,
         blocks: Count = 1,
@@ -88,10 +102,17 @@ class CausalTransformer(HistoryEncoder):
         user_token: bool = True,
         action_conditioning: ActionConditioning = "additive",
         next_action: NextActions = False,
+        time_features: list[TimeFeature] = [],  # noqa: B006 - read, never written
+        popularity_windows: list[Count] = [],  # noqa: B006
+        context_dropout: Share = 0.0,
         item_features: Names = True,
         user_features: Names = True,
         embeddings: Embeddings = "all",
         id_width: Annotated[int, Field(ge=0)] | None = None,
+        hashed_ids: list[Count] = [],  # noqa: B006
+        hashed_width: Count | None = None,
+        semantic_ids: bool = False,
+        user_id: bool = False,
         field_width: Count | None = None,
         pooling: Pooling = "mean",
         fusion_layers: Count = 2,
@@ -115,10 +136,17 @@ class CausalTransformer(HistoryEncoder):
             user_token=user_token,
             action_conditioning=action_conditioning,
             next_action=next_action,
+            time_features=time_features,
+            popularity_windows=popularity_windows,
+            context_dropout=context_dropout,
             item_features=item_features,
             user_features=user_features,
             embeddings=embeddings,
             id_width=id_width,
+            hashed_ids=hashed_ids,
+            hashed_width=hashed_width,
+            semantic_ids=codes if semantic_ids else None,
+            user_id=user_id,
             field_width=field_width,
             pooling=pooling,
             fusion_layers=fusion_layers,

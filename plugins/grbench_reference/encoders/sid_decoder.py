@@ -23,11 +23,13 @@ from grbench_reference.code_table import CodeTable, ItemVectors, WritableCodes
 from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias, next_action_head, token_actions
 from grbench_reference.decoding import Cache, WritingBlock
 from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
+from grbench_reference.event_context import event_context
 from grbench_reference.faces import LevelStates
 from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, unit
 from grbench_reference.moe import MixtureOfExperts
 from grbench_reference.rms_norm import RMSNorm
+from grbench_reference.time_features import TimeFeature
 from grbench_reference.towers import Names, Pooling, Tower, item_tower, user_tower
 
 Count = Annotated[int, Field(ge=1)]
@@ -91,14 +93,28 @@ class SIDDecoder(nn.Module):
             action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
         next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
             target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
+        time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
+            event), gap (since the event before), request (events of one time), session (half an hour without an event
+            ends it), cross_day (days since the last active one), fourier (periods from an hour to a year).
+        popularity_windows: days; how many training events an event's item had in so many whole days before the event's
+            own adds to its token, in buckets that double.
+        context_dropout: share of time and popularity buckets hidden in a training step (OnePiece: 0.5).
         user_features: categorical fields of the user in the first token: true = all, false = none, or their names.
         item_features: categorical item fields that tokens have beside codes, likewise.
         embeddings: content embeddings that tokens have beside codes: all = those the dataset option names, none, or
             their names.
         id_width: width of an item id table beside codes; 0 = none.
+        hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
+            (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
+        hashed_width: width of each of those tables; null = width.
+        user_id: the user's own row in the first token; users without a training event share one, which id_dropout
+            teaches.
         field_width: width of each categorical field's rows; null = width.
         pooling: of the values of a multi-value field.
         fusion_layers: layers of the MLP that fuses ids, fields and embeddings.
+        id_dropout: share of items, and of users with user_id, whose id is hidden in a training step, so that unseen
+            ones can be served.
+        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
         tie_codes: codes are written with the embeddings that they are read with.
         similarity: dot, or cosine = states, codes and item vectors scaled to length 1 (lower the temperature with it).
         temperature: code logits are divided by it.
@@ -123,13 +139,21 @@ class SIDDecoder(nn.Module):
         decoder_blocks: Annotated[int, Field(ge=0)] = 1,
         action_conditioning: ActionConditioning = "additive",
         next_action: NextActions = False,
+        time_features: list[TimeFeature] = [],  # noqa: B006 - read, never written
+        popularity_windows: list[Count] = [],  # noqa: B006
+        context_dropout: Share = 0.0,
         user_features: Names = True,
         item_features: Names = False,
         embeddings: Literal["all", "none"] | list[str | int] = "none",
         id_width: Annotated[int, Field(ge=0)] = 0,
+        hashed_ids: list[Count] = [],  # noqa: B006
+        hashed_width: Count | None = None,
+        user_id: bool = False,
         field_width: Count | None = None,
         pooling: Pooling = "mean",
         fusion_layers: Count = 2,
+        id_dropout: Share = 0.0,
+        sparse: bool = False,
         tie_codes: bool = False,
         similarity: Literal["dot", "cosine"] = "dot",
         temperature: Annotated[float, Field(gt=0)] = 1.0,
@@ -175,23 +199,44 @@ class SIDDecoder(nn.Module):
         has_fields, has_embeddings = data.catalogue.item_features.fields, data.catalogue.embeddings
         any_fields = bool(item_features) and (item_features is not True or bool(has_fields))
         any_embeddings = embeddings not in ("none", []) and (embeddings != "all" or bool(has_embeddings))
-        if any_fields or any_embeddings or id_width:
+        if any_fields or any_embeddings or id_width or hashed_ids:
             features = item_tower(
                 data,
                 width=width,
                 fields=item_features,
                 embeddings=embeddings,
                 id_width=id_width,
+                hashed_ids=hashed_ids,
+                hashed_width=hashed_width,
                 field_width=field_width,
                 pooling=pooling,
                 layers=fusion_layers,
+                id_dropout=id_dropout,
+                sparse=sparse,
             )
         users = user_tower(
-            data, width=width, fields=user_features, field_width=field_width, pooling=pooling, layers=fusion_layers
+            data,
+            width=width,
+            fields=user_features,
+            user_id=user_id,
+            id_width=id_width,
+            field_width=field_width,
+            pooling=pooling,
+            layers=fusion_layers,
+            id_dropout=id_dropout,
+            sparse=sparse,
+        )
+        context = event_context(
+            data,
+            width=width,
+            time_features=time_features,
+            popularity_windows=popularity_windows,
+            context_dropout=context_dropout,
         )
         self.reader: ItemReader | CodeReader = reader(
             ItemVectors(table, width, features),
             token_actions(action_conditioning, len(names), width),
+            context,
             Backbone([block() for _ in range(blocks)], width, users=users, dropout=dropout),
         )
         self.asked = next_action_head(next_action, names, width)

@@ -20,6 +20,7 @@ from grbench.types import Batch
 from grbench_reference.code_table import CodeTable, ItemVectors
 from grbench_reference.conditioning import TokenActions
 from grbench_reference.decoding import Cache, KeyValues, WritingBlock
+from grbench_reference.event_context import EventContext
 from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, distinct_rows
 from grbench_reference.layout import Layout, lay_out
@@ -89,9 +90,11 @@ class ItemReader(nn.Module):
     """One token an item. Its state and the sum of the codes written so far are what the next code is written from, so
     that a position costs one token, whatever L."""
 
-    def __init__(self, items: ItemVectors, actions: TokenActions | None, backbone: Backbone) -> None:
+    def __init__(
+        self, items: ItemVectors, actions: TokenActions | None, context: EventContext | None, backbone: Backbone
+    ) -> None:
         super().__init__()
-        self.items, self.actions, self.backbone = items, actions, backbone
+        self.items, self.actions, self.context, self.backbone = items, actions, context, backbone
         self.one_pass: OnePass[Read] = OnePass()
 
     @property
@@ -141,6 +144,8 @@ class ItemReader(nn.Module):
 
     def _read(self, events: Tensor, batch: Batch, layout: Layout) -> Read:
         actions = layout.take(batch.actions)
+        if self.context is not None:
+            events = events + self.context(batch, layout.events)
         if self.actions is not None:
             events = self.actions(events, actions)
         read: Read = self.backbone(events, actions, batch, layout)
@@ -148,12 +153,14 @@ class ItemReader(nn.Module):
 
 
 class CodeReader(nn.Module):
-    """L tokens an item, all read. The last one also holds the event's action and the item's features, which are not
-    known while the codes before it are written."""
+    """L tokens an item, all read. The last one also holds the event's action and context and the item's features, which
+    are not known while the codes before it are written."""
 
-    def __init__(self, items: ItemVectors, actions: TokenActions | None, backbone: Backbone) -> None:
+    def __init__(
+        self, items: ItemVectors, actions: TokenActions | None, context: EventContext | None, backbone: Backbone
+    ) -> None:
         super().__init__()
-        self.items, self.actions, self.backbone = items, actions, backbone
+        self.items, self.actions, self.context, self.backbone = items, actions, context, backbone
         self.one_pass: OnePass[Read] = OnePass()
         self.level = nn.Parameter(torch.empty(items.codes.levels, backbone.anyone.shape[0]).normal_(std=TABLE_SPREAD))
 
@@ -241,6 +248,9 @@ class CodeReader(nn.Module):
         if self.items.features is not None:
             (known,) = self.items.features.each_once(at_last_code(batch.items))
             tokens = tokens + known
+        if self.context is not None:
+            numbers = torch.arange(1, batch.items.numel() + 1, device=items.device).view_as(batch.items)
+            tokens = tokens + self.context(batch, at_last_code(numbers) - 1)
         actions = at_last_code(batch.actions)
         if self.actions is not None:
             tokens = self.actions(tokens, actions)
