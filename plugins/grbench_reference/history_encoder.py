@@ -7,7 +7,8 @@ Shapes: B users, T history length, N items, P tokens, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import torch
@@ -23,6 +24,7 @@ from grbench_reference.event_context import event_context
 from grbench_reference.features import TABLE_SPREAD
 from grbench_reference.kernels import Dropout, unit
 from grbench_reference.layout import Layout, lay_out
+from grbench_reference.one_pass import OnePass
 from grbench_reference.time_features import TimeFeature
 from grbench_reference.towers import Names, Pooling, item_tower, user_tower
 
@@ -126,6 +128,7 @@ class HistoryEncoder(nn.Module, ABC):
             nn.init.normal_(self.places.weight, std=TABLE_SPREAD)
         self.dropout = Dropout(dropout)
         self.last_norm = normalisation(norm, width)
+        self._pass: OnePass[Tensor] = OnePass()
 
     @property
     def length(self) -> int:
@@ -134,10 +137,20 @@ class HistoryEncoder(nn.Module, ABC):
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
+        known = self._pass.of(batch)
+        if known is not None:
+            (vectors,) = self.items.each_once(items)
+            return known, self._normalise(vectors)
         layout = lay_out(batch, user_token=self.user_token)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
         states = self._ask(self._states(batch, layout, events), layout.take(batch.wanted))
-        return layout.give_back(self._normalise(states)), self._normalise(vectors)
+        return self._pass.keep(batch, layout.give_back(self._normalise(states))), self._normalise(vectors)
+
+    @contextmanager
+    def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:
+        """Inside, a batch's histories are read once, however many losses ask; there are no terms but theirs."""
+        with self._pass.open():
+            yield dict
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event: the user token's where there is none, zero without one."""

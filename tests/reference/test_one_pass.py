@@ -9,6 +9,9 @@ from code_worlds import BATCH, codes_of, decoder, world
 from grbench.protocols import SharedPass
 from grbench.training import TrainStep, sum_of
 from grbench.utilisation import FlopCount
+from grbench_reference.encoders.causal_transformer import CausalTransformer
+from grbench_reference.encoders.hstu import HSTU
+from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.infonce import InfoNCE
 from grbench_reference.losses.next_action import NextAction
 from grbench_reference.losses.next_code import NextCode
@@ -50,6 +53,30 @@ def test_equals_separate_passes(data, history, options, order):
         torch.testing.assert_close(value, apart[name])
     for one, other in zip(gradients(together, encoder), gradients(apart, encoder), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CausalTransformer, HSTU])
+@pytest.mark.parametrize("options", [{}, {"next_action": True, "user_token": False, "similarity": "cosine"}])
+def test_dense_encoders_too(data, kind, options):
+    codes = codes_of(data)
+    torch.manual_seed(0)
+    encoder = kind(data, codes, width=8, history_length=4, dropout=0.0, **options)
+    losses = [
+        (InfoNCE(data, codes, negatives={"in_batch": True}), 0.5),
+        (FullSoftmax(data, codes), 2.0),
+        (InfoNCE(data, codes, negatives={"in_batch": True, "hard": 1}), 0.25),
+    ]
+    readings = []
+    encoder.last_norm.register_forward_hook(lambda *_: readings.append(1))
+    together = TrainStep(encoder, losses)(BATCH)
+    assert len(readings) == 1
+    each = [weight * value for loss, weight in losses for value in loss(encoder, BATCH).values()]
+    assert len(readings) == 4
+    apart = {"infonce": each[0] + each[2], "full_softmax": each[1]}
+    for name, value in apart.items():
+        torch.testing.assert_close(together[name], value)
+    for one, other in zip(gradients(together, encoder), gradients(apart, encoder), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("history", ["items", "codes"])
