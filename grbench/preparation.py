@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from grbench import errors
-from grbench.errors import GRBenchError, RunError, SuiteError
+from grbench.errors import DataError, GRBenchError, RunError, SuiteError
+from grbench.method import METHOD_KEYS
 from grbench.processes import Events, begin_child
 
 if TYPE_CHECKING:
     from grbench.data.split import Split
     from grbench.data.store import Store
-    from grbench.method import Component
+    from grbench.method import Component, Method
+    from grbench.plugins import Registry
 
 REFUSED = 2
 """Exit status where the request was wrong; the event `refused` says why."""
@@ -82,8 +87,8 @@ class Prepared:
 
 def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
-    validates: whether any method selects by validation users, suite: its file, methods: a cell of each that is
-    trained}. Raises GRBenchError where the request cannot be met.
+    validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
+    Raises GRBenchError where the request cannot be met.
     """
     from grbench.data.writing import build_store
     from grbench.evaluation import check_metrics, shown_candidates
@@ -94,7 +99,7 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     device = resolve_device(job["device"])
     registry = Registry.load()
     dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
-    if job["methods"]:
+    if any(method.course for method in _methods(job)):
         _settle(device)
     bare, _ = _resident()
     store = build_store(
@@ -115,37 +120,80 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
         )
     metrics = [registry.build("metrics", each.name, options=each.options, where="metrics") for each in cell.metrics]
     check_metrics(metrics, split, list_length(cell.metrics))
-    for method in (Cell.from_json(content).method for content in job["methods"]):
-        for place, stage in enumerate(method.stages):
-            if stage.targets is not None:
-                where = f"{job['suite']}: methods.{method.name}.stages.{place}.targets"
-                split.training.with_targets(stage.targets, where)
+    for method in _methods(job):
+        with _placed(f"{job['suite']}: methods.{method.name}"):
+            check_method(method, registry, split, list_length(cell.metrics))
     return Prepared(store, split, device, bare + max(0, _resident()[1] - before))
 
 
+def check_method(method: Method, registry: Registry, split: Split, k: int) -> None:
+    """Asks the method's stages, tokenizer and retriever whether they go with the data and with each other.
+
+    Raises SuiteError or DataError where they do not. What else a plug-in raises, its own cell will say.
+    """
+    from grbench.evaluation import shown_candidates
+    from grbench.protocols import PoolCheck, StandIn
+
+    for place, stage in enumerate(method.stages):
+        if stage.targets is not None:
+            split.training.with_targets(stage.targets, f"stages.{place}.targets")
+    try:
+        tokenizer = registry.build("tokenizers", method.tokenizer.name, options=method.tokenizer.options, where="")
+        retriever = registry.build("retrievers", method.retriever.name, options=method.retriever.options, where="")
+        codes = tokenizer.stand_in(split.training) if isinstance(tokenizer, StandIn) else None
+        if isinstance(retriever, PoolCheck):
+            retriever.check(len(shown_candidates(split, k, method.filters)), codes)
+    except (SuiteError, DataError):
+        raise
+    except Exception:  # noqa: BLE001 - a plug-in may raise anything
+        traceback.print_exc()
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """What is wrong with a method is said with its place in the suite."""
+    try:
+        yield
+    except (SuiteError, DataError) as error:
+        key = re.match(rf"({'|'.join(METHOD_KEYS)})\.", str(error))
+        raise type(error)(f"{where}{'.' if key else ': '}{error}") from error
+
+
 def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> None:
-    """Says what memory each of the job's `methods` (cells, one a method) will take. It runs their plug-ins, so it must
-    not keep anybody waiting or cost more than the plan: it ends with its process, `PLANNING_SECONDS` from now."""
+    """Says what memory each trained method of the job will take. It runs their plug-ins, so it must not keep anybody
+    waiting or cost more than the plan: it ends with its process, `PLANNING_SECONDS` from now.
+
+    Raises SuiteError or DataError where an encoder or a loss says that it was asked for what cannot be.
+    """
     from grbench.memory_plan import MemoryPlan
     from grbench.memory_trial import mapped_columns, memory_limits, plan_memory
     from grbench.plugins import Registry
-    from grbench.suite import Cell
 
     if hasattr(signal, "alarm"):
         signal.alarm(PLANNING_SECONDS)
     registry, mapped = Registry.load(), mapped_columns(prepared.store)
     ram, gpu = memory_limits(prepared.device)
     events("limits", ram=ram, gpu=gpu)
-    for content in job["methods"]:
-        method = Cell.from_json(content).method
+    for method in _methods(job):
+        if not method.course:
+            continue
         events("phase", name=f"planning memory of {method.name}")
         try:
-            plan = plan_memory(
-                method, registry, prepared.split, device=prepared.device, process=prepared.process, mapped=mapped
-            )
+            with _placed(f"{job['suite']}: methods.{method.name}"):
+                plan = plan_memory(
+                    method, registry, prepared.split, device=prepared.device, process=prepared.process, mapped=mapped
+                )
+        except (SuiteError, DataError):
+            raise
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; its own cell will say so
             plan = MemoryPlan(method.name, 0, False, unknown=f"{type(error).__name__}: {error}")
         events("planned", plan=plan.to_json())
+
+
+def _methods(job: Mapping[str, Any]) -> list[Method]:
+    from grbench.suite import Cell
+
+    return [Cell.from_json(content).method for content in job["methods"]]
 
 
 def _settle(device: str) -> None:
@@ -182,8 +230,11 @@ def main(path: str) -> int:
         events("refused", kind=type(error).__name__, message=str(error))
         return REFUSED
     events("prepared", **prepared.to_json())
-    if job["methods"]:
+    try:
         plan_methods(job, prepared, events)
+    except GRBenchError as error:
+        events("refused", kind=type(error).__name__, message=str(error))
+        return REFUSED
     return 0
 
 

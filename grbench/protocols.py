@@ -61,10 +61,11 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class StandIn(Protocol):
-    """The optional face of tokenizers that memory is planned for before they are fitted."""
+    """The optional face of tokenizers that are checked, and memory planned for them, before they are fitted."""
 
     def stand_in(self, data: TrainingData) -> Codes:
-        """Codes of the shape that `fit` gives, at once; which item has which is of no matter."""
+        """Codes of the shape that `fit` gives, at once; which item has which is of no matter. Raises what `fit` would
+        raise, as far as that is known without learning anything."""
 
 
 @runtime_checkable
@@ -147,6 +148,15 @@ class Retriever(Protocol):
         """candidates [P] int64, ascending."""
 
     def search(self, encoder: Any, batch: Batch, k: int) -> TopK: ...
+
+
+@runtime_checkable
+class PoolCheck(Protocol):
+    """The optional face of retrievers that know, before anything is trained, what they will not be able to index."""
+
+    def check(self, candidates: int, codes: Codes | None) -> None:
+        """Raises SuiteError where so many candidates cannot be indexed. Of the codes only the sizes count; None where
+        they are not known yet."""
 
 
 @runtime_checkable

@@ -155,7 +155,8 @@ def _refuse_too_large(ready: Ready, request: Request) -> None:
 def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
-    trained = {cell.method.name: cell for cell in able if cell.method.optimizer is not None}
+    methods = {cell.method.name: cell for cell in able}
+    trained = [name for name, cell in methods.items() if cell.method.course]
     job = {
         "cell": able[0].to_json(),
         "cache": str(store_cache(request.cache)),
@@ -163,7 +164,7 @@ def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -
         "filters": sorted({cell.method.filters for cell in able}),
         "suite": plan.suite.path,
         "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.course),
-        "methods": [cell.to_json() for cell in trained.values()],
+        "methods": [cell.to_json() for cell in methods.values()],
     }
     found: dict[str, Event] = {}
     plans: dict[str, MemoryPlan] = {}

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from grbench import hookimpl
-from grbench.errors import SuiteError
+from grbench.errors import DataError, GRBenchError, SuiteError
 from grbench.method import Component, Method
 from grbench.plugins import Registry
-from grbench.preparation import list_length, prepare
+from grbench.preparation import list_length, plan_methods, prepare
 from grbench.processes import Events
 from grbench.suite import Cell
+from grbench.testing import tiny_store
 from grbench.types import Ranking
 
 
@@ -41,6 +42,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     registry = Registry.load()
     registry.add("own", "own", "1", OwnPlugins)
     monkeypatch.setattr(Registry, "load", lambda: registry)
+    monkeypatch.setattr("signal.alarm", lambda seconds: 0)  # planning ends its process, which here is pytest's
     (tmp_path / "users.json").write_text(json.dumps({f"u{user}": ["a", "b", "c", "d"] for user in range(4)}))
     popular, nothing = Component("most_popular", {}), Component("ids", {})
     method = Method("m", nothing, popular, (), Component("exact", {}), None, {}, (), ())
@@ -52,6 +54,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "device": "cpu",
         "filters": [[]],
         "validates": False,
+        "suite": "x.yaml",
         "methods": [],
     }
 
@@ -64,3 +67,104 @@ def test_lists_longer_than_the_pool_are_refused_also_where_no_metric_has_a_k(job
 def test_lists_are_as_long_as_the_largest_k() -> None:
     assert list_length([Component("a", {"k": 3}), Component("b", {"k": 20}), Component("c", {})]) == 20
     assert list_length([Component("c", {})]) == 10
+
+
+# --- methods that do not go with the data
+
+
+def with_method(job: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """A job of one method, trained, of which some parts are others. A list of four is as long as the pool allows."""
+    usual = {
+        "tokenizer": {"name": "ids", "options": {}},
+        "encoder": {"name": "sid_decoder", "options": {"width": 8}},
+        "losses": [[{"name": "next_code", "options": {}}, 1.0]],
+        "retriever": {"name": "beam", "options": {}},
+        "optimizer": {"name": "adam", "options": {}},
+        "training": {"epochs": 1, "batch_size": 2, "workers": 0},
+    }
+    cell = {**job["cell"], "metrics": [{"name": "hit_rate", "options": {"k": 4}}]}
+    cell["method"] = cell["method"] | usual | parts
+    return {**job, "cell": cell, "methods": [cell]}
+
+
+def complaint(job: dict[str, Any]) -> GRBenchError:
+    events = Events(io.StringIO())
+    with pytest.raises((SuiteError, DataError)) as raised:
+        plan_methods(job, prepare(job, events), events)
+    return raised.value
+
+
+def test_a_method_that_fits_is_planned(job: dict[str, Any]) -> None:
+    said = io.StringIO()
+    right = with_method(job, retriever={"name": "beam", "options": {"width": 4}})
+    plan_methods(right, prepare(right, Events(said)), Events(said))
+    plan = next(event["plan"] for event in map(json.loads, said.getvalue().splitlines()) if event["event"] == "planned")
+    assert plan["unknown"] == "the index of beam is not in it"
+
+
+@pytest.mark.parametrize("retriever", ["beam", "beam_rerank"])
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        (5, "retriever.width: a beam of 5 is wider than the pool of 4 candidates"),
+        ([4, 4], "retriever.width: 2 widths for codes of 1 levels"),
+    ],
+)
+def test_a_beam_that_does_not_fit_is_refused(job: dict[str, Any], retriever: str, width: Any, message: str) -> None:
+    wide = with_method(job, retriever={"name": retriever, "options": {"width": width}})
+    assert str(complaint(wide)).startswith(f"x.yaml: methods.m.{message}")
+
+
+def test_more_lists_than_candidates_are_refused(job: dict[str, Any]) -> None:
+    transformer = {"name": "causal_transformer", "options": {"width": 8}}
+    lists = {"name": "faiss", "options": {"index": "IVF16,Flat"}}
+    error = complaint(
+        with_method(job, encoder=transformer, losses=[[{"name": "bce", "options": {}}, 1.0]], retriever=lists)
+    )
+    assert str(error).startswith("x.yaml: methods.m.retriever.index: 'IVF16,Flat' has 16 lists, and only 4 candidates")
+
+
+def test_a_codes_file_that_lacks_items_is_refused(job: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "codes.json"
+    path.write_text(json.dumps({"a": [0], "b": [1], "c": [2]}))
+    error = complaint(with_method(job, tokenizer={"name": "codes_file", "options": {"path": str(path)}}))
+    assert isinstance(error, DataError)
+    assert str(error).startswith(
+        f"x.yaml: methods.m.tokenizer.path: {path}: lacks 1 of the dataset's 4 items, such as d"
+    )
+
+
+def test_codes_that_cannot_hold_the_items_are_refused(job: dict[str, Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", np.eye(5, dtype=np.float32))
+    vectors = {"source": "file", "vectors": str(tmp_path / "vectors.npy")}
+
+    def said(**options: Any) -> str:
+        return str(complaint(with_method(job, tokenizer={"name": "rq_kmeans", "options": {**vectors, **options}})))
+
+    assert said(sizes=[1, 3]).startswith(
+        "x.yaml: methods.m.tokenizer.sizes: 1 x 3 makes 3 codes, which cannot hold the 4"
+    )
+    assert (
+        said(sizes=[2, 2], svd=6)
+        == "x.yaml: methods.m.tokenizer.svd: 6 is more than the 5 dimensions of file vectors.npy"
+    )
+
+
+def test_what_an_encoder_or_a_loss_refuses_is_said_by_the_plan(job: dict[str, Any]) -> None:
+    weights = with_method(job, losses=[[{"name": "next_code", "options": {"level_weights": [1.0, 2.0]}}, 1.0]])
+    assert str(complaint(weights)) == "x.yaml: methods.m.loss.level_weights: 2 weights for codes of 1 levels"
+
+
+def test_a_plug_in_that_breaks_is_left_to_its_cell(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grbench_reference.retrievers.beam.Beam.check", lambda *_: 1 / 0)
+    prepare(with_method(job), Events(io.StringIO()))
+
+
+def test_a_vector_that_is_not_finite_is_refused_with_its_item(tmp_path: Path) -> None:
+    vectors = np.ones((3, 2))
+    vectors[1, 0] = np.inf
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(DataError, match=r"embedding 81: the vector of item 20000000002 holds NaN or infinite values"),
+    ):
+        tiny_store(tmp_path, [[(1, 0, 1), (3, 0, 2)]], embeddings={"81": vectors})

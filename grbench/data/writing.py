@@ -20,6 +20,9 @@ from grbench.errors import DataError
 from grbench.protocols import Dataset
 from grbench.sources import source_hash
 
+CHECKED_BYTES = 1 << 26
+"""Of an embedding that are looked at together."""
+
 Report = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and how much there is (None where that is not known)."""
 
@@ -184,12 +187,17 @@ class StoreWriter:
         np.save(self.folder / "candidates.npy", np.unique(np.asarray(items, dtype=np.int64)))
 
     def finish(self, digest: str) -> None:
-        """Closes every column and writes `store.json`; raises DataError where the dataset gave no users or items."""
+        """Closes every column and writes `store.json`.
+
+        Raises DataError where the dataset gave no users or no items, or a vector that is not finite.
+        """
         for column in self._columns.values():
             column.close()
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int32)
         if not len(lengths) or self._item_ids is None or len(self._item_ids) < 2:
             raise DataError("the dataset holds no user or no item")
+        for name in self._embeddings:
+            self._check_embedding(name)
         np.save(self.folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
         np.save(self.folder / "user_ids.npy", self.user_ids)
         np.save(self.folder / "item_ids.npy", self._item_ids)
@@ -214,6 +222,20 @@ class StoreWriter:
             json.dump(meta, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
+
+    def _check_embedding(self, name: str) -> None:
+        values = np.load(self.folder / f"embedding_{name}.npy", mmap_mode="r")
+        present = np.load(self.folder / f"embedding_{name}_present.npy", mmap_mode="r")
+        at_once = max(1, CHECKED_BYTES // (values.itemsize * values.shape[1]))
+        for first in range(0, len(values), at_once):
+            some = slice(first, first + at_once)
+            wrong = present[some] & ~np.isfinite(values[some]).all(axis=1)
+            if wrong.any():
+                item = self._item_ids[first + int(wrong.argmax())] if self._item_ids is not None else None
+                raise DataError(
+                    f"embedding {name}: the vector of item {item} holds NaN or infinite values (float16 ends at "
+                    "65,504); mend it, or leave it out so that the item counts as having none"
+                )
 
     def _create_features(self, kind: str, fields: Sequence[Field], rows: int) -> np.memmap:
         self._fields[kind] = tuple(fields)

@@ -154,9 +154,9 @@ def test_what_cannot_be_is_said_before_anything_is_read(options: dict[str, Any],
 
 
 def test_too_few_candidates_for_the_lists(world: tuple[TableEncoder, Batch, Tensor]) -> None:
-    with pytest.raises(RunError, match=r"'IVF4096,Flat' has 4096 lists, and only 600 candidates .* at most 15 lists"):
+    with pytest.raises(SuiteError, match=r"'IVF4096,Flat' has 4096 lists, and only 600 candidates .* at most 15 lists"):
         searched(FaissIndex(index="IVF4096,Flat"), world, 5)
-    with pytest.raises(RunError, match=r"has 64 lists, and only 50 candidates"):
+    with pytest.raises(SuiteError, match=r"has 64 lists, and only 50 candidates"):
         searched(FaissIndex(index="IVF64,Flat", training_sample=50), world, 5)
 
 

@@ -127,6 +127,10 @@ class Beam:
         self._beams: BeamSearch | None = None
         self._candidates = torch.empty(0, dtype=torch.int64)
 
+    def check(self, candidates: int, codes: Codes | None) -> None:
+        """Raises SuiteError where the width does not fit the pool, or the codes."""
+        check_width(self.width, candidates, codes)
+
     @torch.no_grad()
     def index(self, encoder: Decoder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
         """candidates: [P] int64, ascending. Raises SuiteError where the width does not fit them."""
@@ -158,6 +162,12 @@ def _log_sums(logits: Tensor, beams: Tensor, count: int) -> Tensor:
     highest = highest.masked_fill(highest == -torch.inf, 0)
     sums = torch.zeros_like(highest).scatter_add(1, beams, (logits - highest.gather(1, beams)).exp())
     return torch.where(sums > 0, sums.log() + highest, 0)
+
+
+def check_width(width: Width, candidates: int, codes: Codes | None) -> None:
+    """Raises SuiteError where a beam is wider than so many candidates, or there is not one width for each level."""
+    listed = len(width) if isinstance(width, list) else 1
+    _widths(width, listed if codes is None else len(codes.sizes), candidates)
 
 
 def _widths(width: Width, levels: int, pool: int) -> list[int]:

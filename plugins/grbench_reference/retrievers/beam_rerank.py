@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grbench.protocols import Decoder, Embedder
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width
+from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width, check_width
 from grbench_reference.retrievers.inner_product import full_precision, rank_positions
 from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
 
@@ -57,6 +57,10 @@ class BeamRerank:
         self._candidates = torch.empty(0, dtype=torch.int64)
         self._vectors = torch.empty(0)
         self._longest = 0.0
+
+    def check(self, candidates: int, codes: Codes | None) -> None:
+        """Raises SuiteError where the width does not fit the pool, or the codes."""
+        check_width(self.width, candidates, codes)
 
     @torch.no_grad()
     def index(self, encoder: Hybrid, candidates: Tensor, codes: Codes) -> None:

@@ -83,6 +83,14 @@ class FaissIndex:
             self._configure(trial, self.build_settings, "build")
             self._configure(trial, self.search_settings, "search")
 
+    def check(self, candidates: int, codes: Codes | None) -> None:  # noqa: ARG002 - vectors have none
+        """Raises SuiteError where the index has more lists than there are candidates to train them on."""
+        try:
+            trial = faiss.index_factory(64, self.factory_string, self._metric())
+        except RuntimeError:
+            return  # one that is particular about its width, which only the encoder knows
+        self._refuse_too_many_lists(trial, candidates)
+
     @torch.no_grad()
     def index(self, encoder: Embedder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
         """candidates: [P] int64, ascending, on the encoder's device.
@@ -113,7 +121,7 @@ class FaissIndex:
             return
         began = time.perf_counter()
         empty = faiss.index_factory(width, self.factory_string, self._metric())
-        self._refuse_too_many_lists(empty)
+        self._refuse_too_many_lists(empty, len(self._vectors))
         self._configure(empty, self.build_settings, "build")
         self._configure(empty, self.search_settings, "search")
         self._index = self._to_gpu(empty)
@@ -234,13 +242,13 @@ class FaissIndex:
             else:
                 self._index.add(part)
 
-    def _refuse_too_many_lists(self, empty: Any) -> None:
+    def _refuse_too_many_lists(self, empty: Any, candidates: int) -> None:
         inverted = faiss.try_extract_index_ivf(empty)
-        given = min(len(self._vectors), self.training_sample or len(self._vectors))
+        given = min(candidates, self.training_sample or candidates)
         if inverted is not None and inverted.nlist > given:
-            raise RunError(
-                f"retriever faiss: index {self.factory_string!r} has {inverted.nlist} lists, and only {given} "
-                f"candidates to train them on; use at most {max(given // 39, 1)} lists (39 candidates each), or Flat"
+            raise SuiteError(
+                f"retriever.index: {self.factory_string!r} has {inverted.nlist} lists, and only {given} candidates to "
+                f"train them on; use at most {max(given // 39, 1)} lists (39 candidates each), or Flat"
             )
 
     def _configure(self, index: Any, settings: dict[str, int], where: str) -> None:

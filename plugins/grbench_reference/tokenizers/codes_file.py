@@ -46,7 +46,12 @@ class CodesFile:
         return content_digest(self.path, "tokenizer.path")
 
     def fit(self, data: TrainingData) -> Codes:
-        """Raises DataError where the file cannot be read or lacks items of the dataset."""
+        """Raises DataError where the file cannot be read or lacks items, SuiteError where `sizes` are too small."""
+        made = self.stand_in(data)
+        return Codes(made.table, made.sizes, {**made.report, "sha256": self.digest(), **inspect(made, data)})
+
+    def stand_in(self, data: TrainingData) -> Codes:
+        """The codes themselves: they need not be learnt."""
         content = self._read()
         # Ids are compared as text: a JSON key is one, whatever the dataset's own ids are.
         wanted = pd.Index(np.asarray(data.catalogue.item_ids[1:]).astype(str))
@@ -63,18 +68,8 @@ class CodesFile:
             numbers = number_within(prefix_keys(table, sizes))
             table, sizes = np.column_stack([table, numbers]), (*sizes, int(numbers.max()) + 1)
         padded = np.concatenate([np.zeros((1, len(sizes)), np.int64), table])
-        report = {
-            "file": self.path.name,
-            "sha256": self.digest(),
-            "items_left_out": len(content) - len(wanted),
-        }
-        made = Codes(torch.from_numpy(padded), sizes, report)
-        report.update(inspect(made, data))
-        return made
-
-    def stand_in(self, data: TrainingData) -> Codes:
-        """The codes themselves: they need not be learnt."""
-        return self.fit(data)
+        report = {"file": self.path.name, "items_left_out": len(content) - len(wanted)}
+        return Codes(torch.from_numpy(padded), sizes, report)
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -159,13 +159,18 @@ def check_and_measure(vectors: ItemVectors, catalogue: Catalogue) -> float:
     return squares - float(total @ total) / max(len(items), 1)
 
 
+def check_width(vectors: ItemVectors, width: int | None) -> None:
+    """Raises SuiteError where the vectors are not as wide as what they shall be reduced to; None = they are not."""
+    if width is not None and width > vectors.width:
+        raise SuiteError(f"tokenizer.svd: {width} is more than the {vectors.width} dimensions of {vectors.name}")
+
+
 def reduce_width(vectors: ItemVectors, width: int, seed: int) -> ProjectedVectors:
     """The vectors on their first `width` right singular vectors (not centred), those of at most SVD_SAMPLE items.
 
     Raises SuiteError where the vectors are not that wide.
     """
-    if width > vectors.width:
-        raise SuiteError(f"tokenizer.svd: {width} is more than the {vectors.width} dimensions of {vectors.name}")
+    check_width(vectors, width)
     items = sample_items(vectors.present, SVD_SAMPLE, seed)
     gram = np.zeros((vectors.width, vectors.width))
     for block in in_blocks(len(items), vectors.width):

@@ -29,6 +29,7 @@ from grbench_reference.tokenizers.item_vectors import (
     FilledVectors,
     ItemVectors,
     check_and_measure,
+    check_width,
     content_digest,
     in_blocks,
     read_rows,
@@ -147,7 +148,15 @@ class RQKMeans:
         return RandomKCodes(made.table, made.sizes, made.report, neighbours=self._neighbours(levels, sizes))
 
     def stand_in(self, data: TrainingData) -> Codes:
-        """Codes drawn at random: learnt ones have the same shape, but for how many items share one."""
+        """Codes drawn at random: learnt ones have the same shape, but for how many items share one.
+
+        Raises SuiteError where the sizes cannot hold the items, as far as it is known which of them have a vector.
+        """
+        if self.source != "cooccurrence":
+            vectors = self._vectors(data)
+            check_width(vectors, self.svd)
+            if self.missing != "neighbours":
+                self._check_sizes(int(vectors.present.sum()), data.catalogue.num_items)
         sizes = (*self.sizes, SHARING) if self.collision == "extra_level" else self.sizes
         rows = data.catalogue.num_items + 1
         table = torch.stack([torch.randint(size, (rows,)) for size in sizes], dim=1)
