@@ -20,6 +20,7 @@ from grbench_reference.kernels import Dropout
 from grbench_reference.layout import Layout
 from grbench_reference.moe import MixtureOfExperts
 from grbench_reference.rms_norm import RMSNorm
+from grbench_reference.rotation import turned
 
 
 class KeyValues(NamedTuple):
@@ -105,14 +106,12 @@ class WritingAttention(nn.Module):
 
     def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> tuple[Tensor, list[KeyValues]]:
         """tokens [P, D], actions [P] -> ([P, D], each group's keys and values)."""
-        qkv = self.qkv(tokens)
+        cos, sin = self.rotary.cos[layout.place], self.rotary.sin[layout.place]
+        qkv = turned(self.qkv(tokens).view(len(tokens), 3, self.heads, -1), cos, sin)
         bias = None if self.key_bias is None else self.key_bias(actions)
         attended, kept = [], []
         for group in layout.groups:
-            grid = group.grid(qkv)
-            shape = (group.rows, group.length, 3, self.heads, grid.shape[2] // 3 // self.heads)
-            query, key, value = grid.view(shape).permute(2, 0, 3, 1, 4)
-            query, key = self.rotary(query), self.rotary(key)
+            query, key, value = group.grid(qkv).permute(2, 0, 3, 1, 4)
             if bias is not None:
                 query, key = with_key_bias(query, key, group.grid(bias).transpose(1, 2))
             mixed = causal_attention(query, key, value, self.share if self.training else 0.0)

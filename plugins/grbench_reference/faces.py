@@ -30,8 +30,9 @@ class LevelStates:
 class CodeScorer(Protocol):
     """A Decoder whose logits are products, so that a loss need not hold all of them at once."""
 
-    def code_states(self, batch: Batch) -> Sequence[LevelStates]:
-        """Teacher-forced like Decoder.code_logits -> one a level."""
+    def code_states(self, batch: Batch, asked: Tensor | None = None) -> Sequence[LevelStates]:
+        """Teacher-forced like Decoder.code_logits -> one a level. asked: [P, L] bool, the positions whose states are
+        wanted at each level, in their order; None = all."""
 
 
 @runtime_checkable

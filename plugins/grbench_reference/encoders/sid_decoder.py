@@ -26,7 +26,7 @@ from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemRea
 from grbench_reference.event_context import event_context
 from grbench_reference.faces import LevelStates
 from grbench_reference.features import TABLE_SPREAD
-from grbench_reference.kernels import Dropout, unit
+from grbench_reference.kernels import Dropout, distinct_rows, gather_rows, unit
 from grbench_reference.moe import MixtureOfExperts
 from grbench_reference.rms_norm import RMSNorm
 from grbench_reference.time_features import TimeFeature
@@ -63,7 +63,17 @@ class CodeWriter(nn.Module):
 
     def forward(self, inputs: Tensor, first: int = 0) -> Tensor:
         """inputs [P, l, D] of levels first .. first + l - 1 -> [P, l, D]."""
-        states = inputs + self.level[first : first + inputs.shape[1]]
+        return self._write(inputs + self.level[first : first + inputs.shape[1]])
+
+    def some(self, inputs: Tensor, asked: Tensor) -> tuple[Tensor, ...]:
+        """inputs [P, L, D], asked [P, L] bool -> a level's [p, D] of the positions that are asked; no others cost."""
+        by_level = asked.T.flatten().nonzero().squeeze(1)
+        chosen = distinct_rows(inputs.transpose(0, 1).flatten(0, 1), by_level)
+        states = self._write(chosen + gather_rows(self.level, by_level // len(inputs)))
+        return torch.split(states, asked.sum(0).tolist())
+
+    def _write(self, states: Tensor) -> Tensor:
+        """[..., D] -> [..., D]"""
         for norm, block in zip(self.norms, self.blocks, strict=True):
             states = states + self.dropout(block(norm(states)))
         normed: Tensor = self.last_norm(states)
@@ -275,15 +285,15 @@ class SIDDecoder(nn.Module):
         with self.reader.one_pass.open():
             yield self._own_terms
 
-    def code_states(self, batch: Batch) -> Sequence[LevelStates]:
-        """Teacher-forced by batch.targets -> one a level."""
+    def code_states(self, batch: Batch, asked: Tensor | None = None) -> Sequence[LevelStates]:
+        """Teacher-forced by batch.targets -> one a level, of all P positions or those of asked [P, L] bool."""
         places = batch.targets.reshape(-1).nonzero().squeeze(1)
         read = self.reader.teach(batch, places)
         inputs = self._ask(read.tokens, batch.wanted.reshape(-1)[places].unsqueeze(1))
-        states = self._normalise(self.writer(inputs)) / self.temperature
+        states = self.writer(inputs).unbind(1) if asked is None else self.writer.some(inputs, asked)
         return [
-            LevelStates(state, self._vectors(level), self._written(level).codes)
-            for level, state in enumerate(states.unbind(1))
+            LevelStates(self._normalise(each) / self.temperature, self._vectors(level), self._written(level).codes)
+            for level, each in enumerate(states)
         ]
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -18,31 +18,37 @@ from grbench_reference.faces import CodeScorer, LevelStates
 from grbench_reference.kernels import gather_rows
 from grbench_reference.losses.cross_entropy import cross_entropy
 from grbench_reference.losses.negatives import ActionWeights, Positions
-from grbench_reference.prefix_table import prefixes, spread
+from grbench_reference.prefix_table import prefixes
 
 
 class CodeTree(nn.Module):
-    """Which codes items have behind the codes before, for every item's own path."""
+    """Which codes items have behind the codes before. Columns are the codes that items have at a level, ascending."""
 
     def __init__(self, codes: Codes) -> None:
         super().__init__()
+        before = torch.zeros(len(codes.table), dtype=torch.int32)
         for level, each in enumerate(prefixes(codes.table[1:], codes.sizes)):
-            self.register_buffer(f"codes_{level}", each.codes, persistent=False)
-            self.register_buffer(f"starts_{level}", each.starts, persistent=False)
-            if level + 1 < len(codes.sizes):
-                of_item = functional.pad(each.of_row, (1, 0)).int()
-                self.register_buffer(f"prefix_{level + 1}", of_item, persistent=False)
+            written, columns = torch.unique(each.codes, return_inverse=True)
+            parts = {"written": written, "columns": columns, "starts": each.starts, "before": before}
+            for name, part in parts.items():
+                self.register_buffer(f"{name}_{level}", part, persistent=False)
+            before = functional.pad(each.of_row, (1, 0)).int()
 
-    def hidden(self, level: int, items: Tensor, codes: Tensor) -> Tensor:
-        """items [p], codes [n] ascending -> [p, n] bool, the codes that no item has behind the first `level` codes of
-        these."""
-        before = getattr(self, f"prefix_{level}")[items].long() if level else torch.zeros_like(items)
-        before = before.unsqueeze(1)
-        _, children = spread(getattr(self, f"starts_{level}"), before)
-        places = torch.searchsorted(codes, getattr(self, f"codes_{level}")[children.clamp(min=0)])
-        hidden = torch.ones(len(items), len(codes) + 1, dtype=torch.bool, device=items.device)
-        hidden.scatter_(1, places.masked_fill(children < 0, len(codes)), False)
-        return hidden[:, :-1]
+    def choices(self, level: int, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [p] -> (where the children of the prefix before their code of `level` start [p], how many [p])."""
+        before, starts = getattr(self, f"before_{level}")[items].long(), getattr(self, f"starts_{level}")
+        first = starts[before]
+        return first, starts[before + 1] - first
+
+    def hidden(self, level: int, items: Tensor) -> Tensor:
+        """items [p] -> [p, n] bool, the columns that no item has behind the codes before theirs."""
+        first, counts = self.choices(level, items)
+        columns, codes = getattr(self, f"columns_{level}"), len(getattr(self, f"written_{level}"))
+        place = torch.arange(int(counts.max()) if len(items) else 0, device=items.device)
+        children = columns[(first.unsqueeze(1) + place).clamp(max=len(columns) - 1)]
+        children = torch.where(place < counts.unsqueeze(1), children, codes)
+        hidden = torch.ones(len(items), codes + 1, dtype=torch.bool, device=items.device)
+        return hidden.scatter_(1, children, False)[:, :-1]
 
 
 class NextCode(nn.Module):
@@ -87,48 +93,51 @@ class NextCode(nn.Module):
 
     def forward(self, encoder: Decoder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.positions(batch)
-        targets = self.codes[positions.targets].long().T.contiguous()
-        terms: dict[str, Tensor] = {}
-        totals: Sequence[Tensor]
+        asked = self._asked(positions.targets)
         if isinstance(encoder, CodeScorer):
-            levels = encoder.code_states(batch)
-            totals = [
-                self._from_states(number, level, target, positions)
-                for number, (level, target) in enumerate(zip(levels, targets, strict=True))
-            ]
+            levels = encoder.code_states(batch, asked)
+            totals = [self._from_states(number, level, positions, asked) for number, level in enumerate(levels)]
         else:
-            totals = [
-                self._from_logits(number, logits, target, positions)
-                for number, (logits, target) in enumerate(zip(encoder.code_logits(batch), targets, strict=True))
-            ]
+            logits = encoder.code_logits(batch)
+            totals = [self._from_logits(number, each, positions) for number, each in enumerate(logits)]
         counted = positions.weights.sum().clamp(min=1e-6)
-        for level, (total, weight) in enumerate(zip(totals, self.level_weights, strict=True), start=1):
-            terms[f"next_code_{level}"] = weight * total / counted
-        return terms
+        return {
+            f"next_code_{number}": weight * total / counted
+            for number, (total, weight) in enumerate(zip(totals, self.level_weights, strict=True), start=1)
+        }
 
-    def _from_states(self, number: int, level: LevelStates, targets: Tensor, positions: Positions) -> Tensor:
-        places = torch.searchsorted(level.codes, targets)
+    def _asked(self, items: Tensor) -> Tensor | None:
+        """items [P] -> [P, L] bool, which of their codes have a rival: the others are certain. None = all."""
+        tree = self.tree
+        if tree is None:
+            return None
+        return torch.stack([tree.choices(level, items)[1] > 1 for level in range(len(self.level_weights))], 1)
+
+    def _from_states(self, number: int, level: LevelStates, positions: Positions, asked: Tensor | None) -> Tensor:
+        """The level's states are those of the positions that are asked."""
+        tree, hidden = self.tree, None
+        items, weights = positions.targets, positions.weights
+        if asked is not None:
+            items, weights = items[asked[:, number]], weights[asked[:, number]]
+        if tree is not None and number:  # the first level's codes are all behind the root
+            hidden = lambda some: tree.hidden(number, items[some])  # noqa: E731 - asked chunk by chunk
+        places = torch.searchsorted(level.codes, self.codes[items, number].long())
         return cross_entropy(
             level.states,
             gather_rows(level.vectors, places),
             level.vectors,
             places,  # each position's own code is its positive, and so no negative
-            weights=positions.weights,
+            weights=weights,
             temperature=1.0,
-            # The first level's codes are those that items have.
-            hidden=self._hidden(number, positions.targets, level.codes) if number else None,
+            hidden=hidden,
             chunk=self.chunk,
         )
 
-    def _from_logits(self, number: int, logits: Tensor, targets: Tensor, positions: Positions) -> Tensor:
-        hidden = self._hidden(number, positions.targets, torch.arange(logits.shape[1], device=logits.device))
-        if hidden is not None:
-            logits = logits.masked_fill(hidden(slice(None)), -torch.inf)
+    def _from_logits(self, number: int, logits: Tensor, positions: Positions) -> Tensor:
+        """logits: [P, K_l]."""
+        targets = self.codes[positions.targets, number].long()
+        if self.tree is not None:
+            written = getattr(self.tree, f"written_{number}")
+            logits = logits[:, written].masked_fill(self.tree.hidden(number, positions.targets), -torch.inf)
+            targets = torch.searchsorted(written, targets)
         return (functional.cross_entropy(logits.float(), targets, reduction="none") * positions.weights).sum()
-
-    def _hidden(self, level: int, items: Tensor, codes: Tensor) -> Callable[[slice], Tensor] | None:
-        """Given some positions, which of the codes [n] none of their choices are; None = all are choices."""
-        tree = self.tree
-        if tree is None:
-            return None
-        return lambda some: tree.hidden(level, items[some], codes)
