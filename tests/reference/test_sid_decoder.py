@@ -273,3 +273,14 @@ def test_options_that_do_not_fit(data):
         decoder(data, codes_of(data), heads=3)
     with pytest.raises(SuiteError, match=r"encoder\.active_experts: 4 cannot be chosen of 2"):
         decoder(data, codes_of(data), experts=2, active_experts=4)
+
+
+@pytest.mark.parametrize("history", ["items", "codes"])
+def test_states_that_are_asked_for_are_rows_of_all(data, history):
+    encoder = decoder(data, codes_of(data), history=history)
+    whole = encoder.code_states(BATCH)
+    asked = torch.zeros(len(whole[0].states), 3, dtype=torch.bool)
+    asked[[0, 2, 5], 0], asked[-1, 2] = True, True  # none of the second level
+    for level, (some, every) in enumerate(zip(encoder.code_states(BATCH, asked), whole, strict=True)):
+        torch.testing.assert_close(some.states, every.states[asked[:, level]])
+        assert torch.equal(some.vectors, every.vectors)
