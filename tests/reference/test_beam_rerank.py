@@ -48,6 +48,25 @@ def test_only_the_beams_items_are_ranked(data, at_once):
     assert found.scores[:, 3:].isneginf().all()
 
 
+@pytest.mark.parametrize("softmax", ["level", "tree"])
+def test_both_scores_may_count(data, softmax):
+    codes = codes_of(data)
+    encoder = decoder(data, codes, id_width=8)
+    beam, exact = Beam(width=9, softmax=softmax), Exact()
+    rerank = BeamRerank(width=9, softmax=softmax, code_weight=0.5)
+    for retriever in (beam, exact, rerank):
+        retriever.index(encoder, ITEMS, codes)
+    found, written, dense = (each.search(encoder, BATCH, 9) for each in (rerank, beam, exact))
+
+    def by_item(lists):
+        return torch.zeros(4, 10).scatter(1, lists.items, lists.scores)[:, 1:]
+
+    expected = by_item(dense) + 0.5 * by_item(written)
+    torch.testing.assert_close(by_item(found), expected)
+    assert found.items.tolist() == (expected.argsort(dim=1, descending=True, stable=True) + 1).tolist()
+    assert found.items.tolist() != dense.items.tolist()
+
+
 def test_fewer_found_than_ranked(data):
     """A beam of one code holds one item, or the two that share it."""
     codes = codes_of(data)

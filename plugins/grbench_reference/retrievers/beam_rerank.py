@@ -5,10 +5,10 @@ Shapes: B users, P candidates, m items a user that are scored, D width.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from grbench.protocols import Decoder, Embedder
@@ -23,13 +23,18 @@ class Hybrid(Decoder, Embedder, Protocol):
 
 
 class BeamRerank:
-    """The first items of the beam, best code first, by inner product with the history; of equal ones, the lower first.
+    """The first items of the beam, best code first, by inner product with the history and, where asked for, by their
+    code's log probability too; of equal ones, the lower first.
 
-    A longer list than `items` is never returned. With every candidate in the beam it is the retriever `exact`.
+    A longer list than `items` is never returned. With every candidate in the beam and a `code_weight` of 0 it is the
+    retriever `exact`.
 
     Args:
         width: codes kept at each level, or a list of them, one a level; null = 50, or the pool where that is smaller.
         items: of the beam that are ranked anew (OnePiece: a beam of 20, then 384).
+        code_weight: times the log probability of an item's code is added to its dense score. 0 = the beam only chooses
+            what is ranked. A dense score that was learnt divided by a temperature counts as much as the code at a
+            weight of that temperature.
         softmax: level = a code's probability is its share among all codes of its level; tree = among those that
             candidates have behind the codes before, as the loss next_code can learn it.
         similarity: dot = inner product; cosine = of vectors of length 1; euclidean = nearest first.
@@ -44,12 +49,14 @@ class BeamRerank:
         *,
         width: Width = None,
         items: PositiveInt = 384,
+        code_weight: Annotated[float, Field(ge=0)] = 0.0,
         softmax: Softmax = "level",
         similarity: Similarity = "dot",
         users_at_once: PositiveInt | None = None,
         encode_block: PositiveInt = 16_384,
     ) -> None:
         self.width, self.items, self.users_at_once = width, items, users_at_once
+        self.code_weight = code_weight
         self.softmax: Softmax = softmax
         self.similarity: Similarity = similarity
         self.encode_block = encode_block
@@ -76,12 +83,15 @@ class BeamRerank:
         assert self._beams is not None, "index comes before search"
         items, scores = [batch.users.new_empty((0, k))], [torch.empty((0, k), device=batch.users.device)]
         ranked = min(self.items, len(self._candidates))
-        for some, leaves, _ in self._beams.search(encoder, batch):
-            _, positions = self._beams.table.items(leaves, ranked)
+        for some, leaves, log_probabilities in self._beams.search(encoder, batch):
+            beams, positions = self._beams.table.items(leaves, ranked)
+            positions, order = positions.sort(dim=1)  # of the pool, so that of equal scores the lower item comes first
+            added = None
+            if self.code_weight:
+                added = self.code_weight * log_probabilities.gather(1, beams).gather(1, order)
             with full_precision(batch.users.device.type):
                 queries = history_vectors(encoder, some, self.similarity, self._longest)
-                # In the order of the pool, so that of equal scores the lower item comes first.
-                best, values = rank_positions(queries, self._vectors, positions.sort(dim=1).values, min(k, ranked))
+                best, values = rank_positions(queries, self._vectors, positions, min(k, ranked), added=added)
             found = self._candidates[best.clamp(min=0)].masked_fill(best < 0, 0)
             items.append(torch.nn.functional.pad(found, (0, k - found.shape[1])))
             scores.append(torch.nn.functional.pad(values, (0, k - found.shape[1]), value=-torch.inf))

@@ -91,15 +91,18 @@ class ExactSearch:
         return positions.masked_fill_(positions >= len(self.vectors), -1)
 
 
-def rank_positions(queries: Tensor, vectors: Tensor, positions: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def rank_positions(
+    queries: Tensor, vectors: Tensor, positions: Tensor, k: int, *, added: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Scores some positions of each query and sorts them: positions and scores [Q, k], best first.
 
-    positions: [Q, C], C >= k, -1 = none, whose score is -inf. Equal scores keep the order of the columns.
-    Each product is summed by itself, so a pair's score does not depend on what else is scored, nor on the device's
-    way to multiply matrices: two items with equal vectors get equal scores wherever they lie.
+    positions: [Q, C], C >= k, -1 = none, whose score is -inf; added: [Q, C], to their scores. Equal scores keep the
+    order of the columns. Each product is summed by itself, so a pair's score does not depend on what else is scored,
+    nor on the device's way to multiply matrices: two items with equal vectors get equal scores wherever they lie.
     """
     gathered = vectors.index_select(0, positions.clamp(min=0).flatten()).view(*positions.shape, vectors.shape[1])
-    scores = gathered.mul_(queries[:, None, :]).sum(dim=2).masked_fill_(positions < 0, float("-inf"))
+    scores = gathered.mul_(queries[:, None, :]).sum(dim=2)
+    scores = (scores if added is None else scores + added).masked_fill_(positions < 0, float("-inf"))
     if positions.shape[1] > k:
         columns = largest(scores, k)
         positions, scores = positions.gather(1, columns), scores.gather(1, columns)
