@@ -129,7 +129,7 @@ class Meter:
         return {name: phase.costs() for name, phase in self._phases.items()}
 
     def _restart(self) -> None:
-        _let_go()
+        let_go()
         self._memory.restart()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -158,8 +158,8 @@ class Meter:
                 phase.peak_gpu_reserved_bytes = max(phase.peak_gpu_reserved_bytes or 0, reserved)
 
 
-def _let_go() -> None:
-    """Gives the system back what the process has freed, so that no phase is charged for the one before."""
+def let_go() -> None:
+    """Gives the system back what the process has freed: no phase is then charged for the one before it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

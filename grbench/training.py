@@ -19,13 +19,16 @@ from grbench.data.batches import num_training_batches, training_batches
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
-from grbench.measure import Meter
+from grbench.measure import Meter, let_go
 from grbench.protocols import SharedPass
 from grbench.training_options import TrainingOptions
 from grbench.types import Batch
 from grbench.updates import Updates
 from grbench.utilisation import FlopCount
 from grbench.watching import WARM_UP_STEPS, Pace, Report, Watched, silent
+
+STEPS_UNTIL_LET_GO = 16
+"""The host's heap breaks up, as no two steps take blocks of the same sizes: left alone it grows by some MB a step."""
 
 Validate = Callable[[], Mapping[str, float]]
 """Scores of the encoder as it stands, by metric name."""
@@ -150,6 +153,8 @@ def train(
                         loss = sum_of(terms)
                     updates.backward(loss, step, steps)
                 updates.update(step, steps)
+                if step % STEPS_UNTIL_LET_GO == 0:
+                    let_go()
                 watched.step(step, batch, loss, terms)
             curve.append({**named, "epoch": epoch, **watched.finish()})
             pace.pause()
