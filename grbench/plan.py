@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,21 @@ class Plan:
             disable_numparse=True,
         )
         totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
-        return f"{self.suite.name}: {totals}: {done} done, {len(self.to_do)} to do{expected}\n\n{table}\n"
+        notes = "".join(f"note: {note}\n" for note in dict.fromkeys(self._notes()))
+        return f"{self.suite.name}: {totals}: {done} done, {len(self.to_do)} to do{expected}\n\n{table}\n{notes}"
+
+    def _notes(self) -> Iterator[str]:
+        """What is allowed, and hardly meant."""
+        cores = os.cpu_count() or 1
+        for planned in self.to_do:
+            method = planned.cell.method
+            for place, stage in enumerate(method.course):
+                workers = stage.training.get("workers", 0)
+                if workers > cores:
+                    yield (
+                        f"methods.{method.name}.{method.training_key(place)}.workers: {workers} threads on {cores} "
+                        "cores only wait for each other; 1 or 2 keep up with any training step"
+                    )
 
 
 def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: Path, *, force: bool = False) -> Plan:

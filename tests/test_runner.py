@@ -222,6 +222,15 @@ def test_a_dry_run_only_plans(world: Path) -> None:
     assert not (world / "cache").exists()
 
 
+def test_more_workers_than_cores_are_noted(world: Path) -> None:
+    method = "{encoder: {name: causal_transformer, width: 8}, loss: bce, training: {workers: %d}}"
+    _, said = run(suite_of(world, "few: " + method % 1, "many: " + method % 5000), dry_run=True)
+    assert re.findall("note: .*", said) == [
+        f"note: methods.many.training.workers: 5000 threads on {os.cpu_count()} cores only wait for each other; 1 or 2 keep "
+        "up with any training step"
+    ]
+
+
 def test_a_batch_that_cannot_fit_is_refused_before_it_runs(world: Path) -> None:
     large = "{encoder: {name: causal_transformer, width: 8, history_length: 50}, loss: bce, training: {batch_size: %d}}"
     suite = suite_of(world, "large: " + large % 10**10)
