@@ -146,7 +146,7 @@ def synth(*, users: int, items: int, actions: str, out: Path, seed: int, workers
 
     \b
     grbench data synth --users 20000 --items 100000 --actions 2 --out data/synthetic --seed 0
-    grbench run suites/preliminary_round.yaml --set dataset.path=data/synthetic
+    grbench run suites/preliminary_round.yaml --set dataset.path=data/synthetic --only baseline
     """
     from grbench_reference.datasets.download import readable
     from grbench_reference.datasets.generator import generate
@@ -157,7 +157,7 @@ def synth(*, users: int, items: int, actions: str, out: Path, seed: int, workers
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     suite = "preliminary_round" if actions == "2" else "final_round"
     console.print(f"{out}: {readable(size)} in {time.monotonic() - began:.0f} s. Next:", highlight=False)
-    console.print(f"  grbench run suites/{suite}.yaml --set dataset.path={out}", highlight=False, soft_wrap=True)
+    console.print(f"  grbench run suites/{suite}.yaml --set dataset.path={out} --only baseline", highlight=False, soft_wrap=True)
 
 
 @data.command()
