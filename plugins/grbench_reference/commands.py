@@ -157,7 +157,8 @@ def synth(*, users: int, items: int, actions: str, out: Path, seed: int, workers
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     suite = "preliminary_round" if actions == "2" else "final_round"
     console.print(f"{out}: {readable(size)} in {time.monotonic() - began:.0f} s. Next:", highlight=False)
-    console.print(f"  grbench run suites/{suite}.yaml --set dataset.path={out} --only baseline", highlight=False, soft_wrap=True)
+    next_command = f"grbench run suites/{suite}.yaml --set dataset.path={out} --only baseline"
+    console.print(f"  {next_command}", highlight=False, soft_wrap=True)
 
 
 @data.command()
