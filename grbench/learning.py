@@ -109,10 +109,13 @@ def targets_of(stage: Stage, data: TrainingData, where: str) -> TrainingData:
     return data if stage.targets is None else data.with_targets(stage.targets, where)
 
 
+@torch.no_grad()
 def following(before: Losses, after: Losses) -> Losses:
-    """`after` with what the losses of the stage before have learnt; what they count stays as they counted it."""
+    """`after` with what the losses of the stage before have learnt. What they count or keep of steps, a bank of other
+    targets say, is not learnt, and begins anew."""
     for (loss, _), (former, _) in zip(after, before, strict=True):
-        loss.load_state_dict(former.state_dict())
+        for parameter, learnt in zip(loss.parameters(), former.parameters(), strict=True):
+            parameter.copy_(learnt)
     return after
 
 

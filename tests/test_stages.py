@@ -173,12 +173,14 @@ class Count(nn.Module):
     def __init__(self, data, codes):
         super().__init__()
         self.learnt = nn.Parameter(torch.zeros(()))
+        self.register_buffer("kept", torch.zeros(()))
         self.data, self.found = data, None
         Count.made.append(self)
 
     def forward(self, encoder, batch):
         if self.found is None:
-            self.found = self.learnt.item()
+            self.found = self.learnt.item(), self.kept.item()
+        self.kept += 1
         positions = (batch.targets > 0).sum()
         return {"count": (encoder.value + self.learnt) * positions}
 
@@ -285,7 +287,7 @@ def test_a_loss_counts_by_its_stage_and_keeps_what_it_learnt(store, registry):
     run(staged(stage("seen", ("exposure",)), stage("wanted", ("click",)), stage("all")), store, registry)
     assembled, seen, wanted, last = Count.made
     assert assembled.found is None
-    assert (seen.found, wanted.found, last.found) == (0.0, -4.0, -8.0)
+    assert (seen.found, wanted.found, last.found) == ((0.0, 0.0), (-4.0, 0.0), (-8.0, 0.0))
     assert [loss.data.target_actions for loss in (seen, wanted, last)] == [(2,), (3,), None]
 
 
