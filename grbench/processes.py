@@ -71,17 +71,17 @@ def _leave_with_parent() -> None:
 # starve each other where cores are shared (a seventh of the speed); put to sleep at once, they halve the speed of idle
 # cores. So GNU's library spins for some microseconds, then sleeps.
 #
-# A training step takes and gives back the same hundreds of MB again and again. GNU's allocator hands large blocks back
-# to the system each time, which then clears them anew, page by page: a quarter of a step. So it keeps them, in large
-# pages (`Meter` has it let go between phases).
+# A training step takes and gives back the same hundreds of MB again and again. GNU's allocator hands blocks back to the
+# system each time, which then clears them anew, page by page: a quarter of a step. So it keeps them, in large pages
+# (`Meter` has it let go between phases). Only blocks above 8 MB, whose sizes differ from step to step, get a mapping of
+# their own: kept in the heap, they break it up, and it grows by MBs a step.
 SETTINGS = {
     "GOMP_SPINCOUNT": "4000",
     "GLIBC_TUNABLES": ":".join(
         f"glibc.malloc.{name}={value}"
         for name, value in {
             "hugetlb": 1,
-            "arena_max": 1,
-            "mmap_threshold": 1 << 32,
+            "mmap_threshold": 1 << 23,
             "trim_threshold": 1 << 34,
             "top_pad": 1 << 26,
         }.items()
