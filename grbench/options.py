@@ -221,7 +221,8 @@ def _title(factory: Factory) -> str:
 
 
 def _documentation(factory: Factory) -> dict[str, str]:
-    """{option: text} of the `Args:` sections of the factory's and, for a class, its constructor's docstring."""
+    """{option: text} of the `Args:` section of the factory's docstring, and for what a class does not describe there of
+    its constructor's."""
     texts = [inspect.getdoc(factory) or ""]
     if inspect.isclass(factory):
         texts.append(inspect.getdoc(factory.__init__) or "")
@@ -230,5 +231,5 @@ def _documentation(factory: Factory) -> dict[str, str]:
         section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
         body = inspect.cleandoc(section.group(1)) if section else ""
         for name, doc in re.findall(r"^(\w+)(?: \([^)]*\))?:\s*(.*(?:\n[ ]+.*)*)", body, re.MULTILINE):
-            found[name] = " ".join(doc.split())
+            found.setdefault(name, " ".join(doc.split()))
     return found

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grbench.errors import SuiteError
 from grbench_reference.attention_kernel import dropped_attention
 from grbench_reference.kernels import Dropout
 from grbench_reference.layout import Layout
@@ -22,6 +23,16 @@ Activation = Literal["relu", "gelu", "swiglu"]
 def normalisation(kind: Norm, width: int) -> nn.Module:
     """A normalisation over the last dimension."""
     return nn.LayerNorm(width) if kind == "layernorm" else nn.RMSNorm(width, eps=1e-6)
+
+
+def width_of_heads(width: int, heads: int, *, rotary: bool) -> int:
+    """Of each head. Raises SuiteError where heads cannot share the width; rotary positions turn pairs of numbers."""
+    if width % (2 * heads if rotary else heads):
+        why = f"{2 * heads}, since rotary positions need an even width a head" if rotary else f"{heads}"
+        raise SuiteError(
+            f"encoder.heads: {heads} heads cannot share a width of {width}; width must be a multiple of {why}"
+        )
+    return width // heads
 
 
 class FeedForward(nn.Module):

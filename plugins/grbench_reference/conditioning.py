@@ -8,6 +8,7 @@ Shapes: P tokens, D width, A actions, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,33 +19,42 @@ from grbench.errors import SuiteError
 from grbench.types import ACTION_MISSING, FIRST_ACTION
 from grbench_reference.features import Table
 
-ActionConditioning = Literal["none", "additive", "gate", "film", "attention_bias"]
+ActionConditioning = (
+    Literal["none", "additive", "gate", "film", "attention_bias"]
+    | list[Literal["additive", "gate", "film", "attention_bias"]]
+)
+"""How actions enter: not at all, in one way, or in several, one after another."""
 NextActions = bool | list[str]
 """Which actions are told when they are asked for: true for all, false for none, or their names."""
 
 
 class TokenActions(nn.Module):
-    """tokens [..., D], each event's action [...] -> [..., D].
+    """tokens [..., D], each event's action [...] -> [..., D], in each of some ways, one after another.
 
     additive: an embedding is added (paper, equation 2). gate: times 2 sigmoid(w), a w for each action. film: times
     1 + scale, plus shift (arXiv 1709.07871), both for each action.
     """
 
-    def __init__(self, kind: Literal["additive", "gate", "film"], actions: int, width: int) -> None:
+    def __init__(self, ways: Sequence[Literal["additive", "gate", "film"]], actions: int, width: int) -> None:
         super().__init__()
-        self.kind = kind
-        self.table = Table(actions + FIRST_ACTION, 2 * width if kind == "film" else width)
-        if kind != "additive":
-            nn.init.zeros_(self.table.weight)
+        self.ways = tuple(ways)
+        tables = {way: Table(actions + FIRST_ACTION, 2 * width if way == "film" else width) for way in ways}
+        for way, table in tables.items():
+            if way != "additive":
+                nn.init.zeros_(table.weight)
+        self.tables = nn.ModuleList(tables.values())
 
     def forward(self, tokens: Tensor, actions: Tensor) -> Tensor:
-        rows: Tensor = self.table(actions)
-        if self.kind == "additive":
-            return tokens + rows
-        if self.kind == "gate":
-            return tokens * (2 * torch.sigmoid(rows))
-        scale, shift = rows.chunk(2, dim=-1)
-        return tokens * (1 + scale) + shift
+        for way, table in zip(self.ways, self.tables, strict=True):
+            rows: Tensor = table(actions)
+            if way == "additive":
+                tokens = tokens + rows
+            elif way == "gate":
+                tokens = tokens * (2 * torch.sigmoid(rows))
+            else:
+                scale, shift = rows.chunk(2, dim=-1)
+                tokens = tokens * (1 + scale) + shift
+        return tokens
 
 
 class NextAction(nn.Module):
@@ -70,18 +80,29 @@ class NextAction(nn.Module):
         return states + change * self.told[wanted].to(change.dtype).unsqueeze(-1)
 
 
-def token_actions(kind: ActionConditioning, actions: int, width: int) -> TokenActions | None:
+def token_actions(conditioning: ActionConditioning, actions: int, width: int) -> TokenActions | None:
     """What changes tokens; None where actions are not read, or by attention alone."""
-    return TokenActions(kind, actions, width) if kind in ("additive", "gate", "film") else None
+    ways = [way for way in _ways(conditioning) if way != "attention_bias"]
+    return TokenActions(ways, actions, width) if ways else None
 
 
-def action_bias(kind: ActionConditioning, actions: int, heads: int) -> Table | None:
+def action_bias(conditioning: ActionConditioning, actions: int, heads: int) -> Table | None:
     """[P] actions of keys -> [P, H], what each adds to the scores of its key, for one block; None where not wanted."""
-    if kind != "attention_bias":
+    if "attention_bias" not in _ways(conditioning):
         return None
     table = Table(actions + FIRST_ACTION, heads)
     nn.init.zeros_(table.weight)
     return table
+
+
+def _ways(conditioning: ActionConditioning) -> Sequence[Literal["additive", "gate", "film", "attention_bias"]]:
+    """Raises SuiteError for a way that is named twice."""
+    if isinstance(conditioning, str):
+        return () if conditioning == "none" else (conditioning,)
+    for place, way in enumerate(conditioning):
+        if way in conditioning[:place]:
+            raise SuiteError(f"encoder.action_conditioning: {way} is named twice; name each way once")
+    return conditioning
 
 
 def next_action_head(told: NextActions, actions: tuple[str, ...], width: int) -> NextAction | None:

@@ -7,7 +7,7 @@ Shapes: B users, T history length, N items, P tokens, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -19,9 +19,9 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
 from grbench_reference.blocks import Norm, normalisation
-from grbench_reference.conditioning import ActionConditioning, NextActions, next_action_head, token_actions
+from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias, next_action_head, token_actions
 from grbench_reference.event_context import event_context
-from grbench_reference.features import TABLE_SPREAD
+from grbench_reference.features import TABLE_SPREAD, Table
 from grbench_reference.kernels import Dropout, unit
 from grbench_reference.layout import Layout, lay_out
 from grbench_reference.one_pass import OnePass
@@ -31,7 +31,7 @@ from grbench_reference.towers import Names, Pooling, item_tower, user_tower
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Embeddings = Literal["all", "none"] | list[str | int]
-Places = Literal["learned", "learned_from_end"]
+Positions = Literal["learned", "learned_from_end", "rotary", "none"]
 Similarity = Literal["dot", "cosine"]
 
 
@@ -40,41 +40,77 @@ class HistoryEncoder(nn.Module, ABC):
 
     `items` is the one place where an item gets its vector, `_tokens` the one where an event gets its token; an encoder
     with item vectors of its own puts another module in place of `items`, with the tower's `forward` and `each_once`.
-    The options are those of `encoders.causal_transformer`, where they are documented; `places` are the positions that
-    are added to tokens, None = none; `semantic_ids` are the codes that items have as features, None = none.
+    The arguments without a default are what a subclass says of itself: `dropout` is that of the tokens that enter the
+    first block; `positions` are added to tokens here where they are learned, and are the blocks' own matter else.
+
+    Args:
+        user_token: put the user's token first.
+        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
+            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
+            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none; or a list of
+            ways, one after another (first place: gate, film and attention_bias).
+        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
+            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
+        time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
+            event), gap (since the event before), request (events of one time), session (half an hour without an event
+            ends it), cross_day (days since the last active one), fourier (periods from an hour to a year).
+        popularity_windows: days; how many training events an event's item had in so many whole days before the event's
+            own adds to its token, in buckets that double.
+        context_dropout: share of time and popularity buckets hidden in a training step (OnePiece: 0.5).
+        item_features: categorical item fields: true = all the dataset has, false = none, or their names.
+        user_features: categorical user fields, likewise.
+        embeddings: content embeddings: all = those the dataset option names, none, or their names.
+        id_width: width of the item id's table; null = width, 0 = no id.
+        hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
+            (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
+        hashed_width: width of each of those tables; null = width.
+        semantic_ids: the tokenizer's codes as item features, a field each level.
+        user_id: the user's own row in the first token; users without a training event share one, which id_dropout
+            teaches.
+        field_width: width of each categorical field's rows; null = width.
+        pooling: of the values of a multi-value field.
+        fusion_layers: layers of the MLP that fuses a token's parts; its output is linear.
+        id_dropout: share of items, and of users with user_id, whose id is hidden in a training step, so that unseen
+            ones can be served.
+        field_dropout: share of categorical values hidden in a training step.
+        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
+        similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
+        input_scale: item vectors enter the first block times this; null = the square root of width, as the released
+            code does.
     """
 
     def __init__(
         self,
         data: TrainingData,
+        codes: Codes,
         *,
         width: int,
         history_length: int,
         dropout: float,
         norm: Norm,
-        places: Places | None,
-        user_token: bool,
-        action_conditioning: ActionConditioning,
-        next_action: NextActions,
-        time_features: Sequence[TimeFeature],
-        popularity_windows: Sequence[int],
-        context_dropout: float,
-        item_features: Names,
-        user_features: Names,
-        embeddings: Embeddings,
-        id_width: int | None,
-        hashed_ids: Sequence[int],
-        hashed_width: int | None,
-        semantic_ids: Codes | None,
-        user_id: bool,
-        field_width: int | None,
-        pooling: Pooling,
-        fusion_layers: int,
-        id_dropout: float,
-        field_dropout: float,
-        sparse: bool,
-        similarity: Similarity,
-        input_scale: float | None,
+        positions: Positions,
+        user_token: bool = True,
+        action_conditioning: ActionConditioning = "additive",
+        next_action: NextActions = False,
+        time_features: list[TimeFeature] = [],  # noqa: B006 - read, never written
+        popularity_windows: list[Count] = [],  # noqa: B006
+        context_dropout: Share = 0.0,
+        item_features: Names = True,
+        user_features: Names = True,
+        embeddings: Embeddings = "all",
+        id_width: Annotated[int, Field(ge=0)] | None = None,
+        hashed_ids: list[Count] = [],  # noqa: B006
+        hashed_width: Count | None = None,
+        semantic_ids: bool = False,
+        user_id: bool = False,
+        field_width: Count | None = None,
+        pooling: Pooling = "mean",
+        fusion_layers: Count = 2,
+        id_dropout: Share = 0.0,
+        field_dropout: Share = 0.0,
+        sparse: bool = False,
+        similarity: Similarity = "dot",
+        input_scale: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
         super().__init__()
         if user_id and not user_token:
@@ -90,7 +126,7 @@ class HistoryEncoder(nn.Module, ABC):
             id_width=id_width,
             hashed_ids=hashed_ids,
             hashed_width=hashed_width,
-            semantic_ids=semantic_ids,
+            semantic_ids=codes if semantic_ids else None,
             field_width=field_width,
             pooling=pooling,
             layers=fusion_layers,
@@ -113,7 +149,8 @@ class HistoryEncoder(nn.Module, ABC):
                 field_dropout=field_dropout,
                 sparse=sparse,
             )
-        self.actions = token_actions(action_conditioning, len(data.catalogue.actions), width)
+        self.num_actions, self.action_conditioning = len(data.catalogue.actions), action_conditioning
+        self.actions = token_actions(action_conditioning, self.num_actions, width)
         self.context = event_context(
             data,
             width=width,
@@ -122,8 +159,8 @@ class HistoryEncoder(nn.Module, ABC):
             context_dropout=context_dropout,
         )
         self.asked = next_action_head(next_action, data.catalogue.actions, width)
-        self.places = None if places is None else nn.Embedding(self.length, width)
-        self.from_end = places == "learned_from_end"
+        self.from_end = positions == "learned_from_end"
+        self.places = nn.Embedding(self.length, width) if positions == "learned" or self.from_end else None
         if self.places is not None:
             nn.init.normal_(self.places.weight, std=TABLE_SPREAD)
         self.dropout = Dropout(dropout)
@@ -166,6 +203,10 @@ class HistoryEncoder(nn.Module, ABC):
     @abstractmethod
     def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:
         """tokens [P, D] -> [P, D], each having read its row's tokens up to itself: the subclass's blocks."""
+
+    def key_bias(self, heads: int) -> Table | None:
+        """For one block: [P] actions of keys -> [P, H], added to the scores of each key; None where not wanted."""
+        return action_bias(self.action_conditioning, self.num_actions, heads)
 
     def _states(self, batch: Batch, layout: Layout, events: Tensor) -> Tensor:
         """events [P, D], each token's item vector -> [P, D], each token's state."""

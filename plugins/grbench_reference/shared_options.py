@@ -1,4 +1,4 @@
-"""Encoders that have all the options of another, and some of their own."""
+"""Options that several encoders have, written down once: in the class that reads them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar, get_type_hints
 
-Extended = TypeVar("Extended", bound=type)
+from grbench.options import describe
+
+Sharing = TypeVar("Sharing", bound=type)
 
 
-def shares_options(base: type) -> Callable[[Extended], Extended]:
-    """For a class whose constructor takes its own options and `**shared`, all of which it hands to `base`.
+def shares_options(base: type) -> Callable[[Sharing], Sharing]:
+    """For a class with options of `base`, so that what is said of them is said once and cannot come to differ.
 
-    The signature then names every option, those of `base` first, with base's types, defaults and documentation: what is
-    added to `base` is added here, and cannot come to mean something else.
+    An option that the class does not document is documented as the one of that name in `base`. A constructor that takes
+    `**shared`, and hands it to `base`, has behind its own options all those of `base` that have a default and that it
+    does not name itself, with base's types and defaults.
     """
 
-    def name_them(extended: Extended) -> Extended:
-        constructor, theirs = extended.__init__, inspect.signature(base.__init__)  # type: ignore[misc]
-        hints = get_type_hints(base.__init__, include_extras=True)  # type: ignore[misc]
+    def complete(sharing: Sharing) -> Sharing:
+        constructor = sharing.__init__  # type: ignore[misc]
         own = inspect.signature(constructor)
-        shared = [
-            option.replace(annotation=hints[option.name])
-            for option in theirs.parameters.values()
-            if option.kind is option.KEYWORD_ONLY
-        ]
-        assert not {option.name for option in shared} & set(own.parameters), "an option cannot be both own and shared"
-        named = [option for option in own.parameters.values() if option.kind is not option.VAR_KEYWORD]
-        first = [option for option in named if option.kind is not option.KEYWORD_ONLY]
-        last = [option for option in named if option.kind is option.KEYWORD_ONLY]
-        constructor.__signature__ = own.replace(parameters=[*first, *shared, *last])
-        constructor.__doc__ = inspect.getdoc(base)  # its Args: section describes what is shared
-        return extended
+        named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        if len(named) < len(own.parameters):
+            hints = get_type_hints(base.__init__, include_extras=True)  # type: ignore[misc]
+            shared = [
+                option.replace(annotation=hints.get(option.name, option.annotation))
+                for option in inspect.signature(base).parameters.values()
+                if option.default is not option.empty and option.name not in own.parameters
+            ]
+            constructor.__signature__ = own.replace(parameters=[*named, *shared])
+        documented = (f"    {option.name}: {option.doc}" for option in describe(base) if option.doc)
+        constructor.__doc__ = "\n".join(["Options.", "", "Args:", *documented])
+        return sharing
 
-    return name_them
+    return complete

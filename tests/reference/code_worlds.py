@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from worlds import batch_of, training_data
+from worlds import away_from_the_start, batch_of, training_data
 
 from grbench.types import Codes
 from grbench_reference.encoders.sid_decoder import SIDDecoder
-from grbench_reference.features import Table
 from grbench_reference.tokenizers.ids import Ids
 
 # Items 7 and 8 share their code; item 9 has no training event; level 1 has codes 0 and 2 only, level 2 not 3.
@@ -58,12 +57,7 @@ def codes_of(data, tokenizer="three"):
 def decoder(data, codes, **options):
     torch.manual_seed(0)
     encoder = SIDDecoder(data, codes, **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options})
-    for parameter in encoder.parameters():  # away from the small start, so that differences show
-        torch.nn.init.normal_(parameter, std=0.5)
-    for module in encoder.modules():
-        if isinstance(module, Table):
-            module.weight.data[0] = 0  # padding, as it always is
-    return encoder.eval()
+    return away_from_the_start(encoder)
 
 
 def newest_target_only(batch):

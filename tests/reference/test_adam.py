@@ -17,10 +17,26 @@ def module(sparse):
 
 def test_dense_only():
     (optimizer,) = adam(module(False), lr=0.1, beta2=0.98)
-    assert isinstance(optimizer, torch.optim.Adam)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0}  # without decay it is Adam
     assert optimizer.defaults["betas"] == (0.9, 0.98)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
     assert {group["lr"] for group in optimizer.param_groups} == {0.1}
+
+
+def test_adam_is_torchs():
+    torch.manual_seed(0)
+    ours, theirs = module(False), module(False)
+    theirs.load_state_dict(ours.state_dict())
+    (optimizer,) = adam(ours, lr=0.1, beta2=0.98)
+    reference = torch.optim.Adam(theirs.parameters(), lr=0.1, betas=(0.9, 0.98))
+    for model, updates in ((ours, optimizer), (theirs, reference)):
+        for _ in range(3):
+            updates.zero_grad()
+            (model["linear"](model["table"].weight) * model["norm"].weight + model["norm"].bias).pow(2).sum().backward()
+            updates.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_sparse_tables_get_sparse_adam():

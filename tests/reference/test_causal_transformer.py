@@ -4,12 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from worlds import batch_of, featured, training_data
+from worlds import away_from_the_start, batch_of, featured, training_data
 
 from grbench.errors import SuiteError
 from grbench.protocols import Embedder
 from grbench_reference.encoders.causal_transformer import CausalTransformer
-from grbench_reference.features import Table
 from grbench_reference.layout import lay_out
 from grbench_reference.tokenizers.ids import Ids
 
@@ -24,6 +23,7 @@ VARIANTS = [
     {"action_conditioning": "gate", "next_action": True},
     {"action_conditioning": "film", "user_token": False},
     {"action_conditioning": "attention_bias"},
+    {"action_conditioning": ["gate", "film", "attention_bias"]},
     {
         "time_features": ["hour", "weekday", "day", "gap", "request", "session", "cross_day", "fourier"],
         "popularity_windows": [1, 7],
@@ -48,12 +48,7 @@ def build(data, **options):
     encoder = CausalTransformer(
         data, Ids().fit(data), **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options}
     )
-    for parameter in encoder.parameters():  # away from the small start, so that differences show
-        torch.nn.init.normal_(parameter, std=0.5)
-    for module in encoder.modules():
-        if isinstance(module, Table):
-            module.weight.data[0] = 0  # padding, as it always is
-    return encoder.eval()
+    return away_from_the_start(encoder)
 
 
 @pytest.fixture
@@ -151,7 +146,7 @@ def test_a_cold_item_keeps_its_position_and_features(data):
     assert sorted(places.tolist()) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("conditioning", ["additive", "gate", "film", "attention_bias"])
+@pytest.mark.parametrize("conditioning", ["additive", "gate", "film", "attention_bias", ["film", "attention_bias"]])
 def test_actions_are_an_input(data, conditioning):
     clicked, shown = (batch_of([1, 2], actions=[[2, action]]) for action in (3, 2))
     encoder = build(data, action_conditioning=conditioning)
@@ -160,7 +155,7 @@ def test_actions_are_an_input(data, conditioning):
     torch.testing.assert_close(without.embed_histories(clicked), without.embed_histories(shown))
 
 
-@pytest.mark.parametrize("conditioning", ["gate", "film", "attention_bias"])
+@pytest.mark.parametrize("conditioning", ["gate", "film", "attention_bias", ["gate", "film", "attention_bias"]])
 def test_conditioning_starts_neutral(data, conditioning):
     batch = batch_of([1, 2, 3], [4, 1], actions=[[2, 3, 3], [1, 2]])
     plain, conditioned = (
@@ -169,6 +164,13 @@ def test_conditioning_starts_neutral(data, conditioning):
     )
     conditioned.load_state_dict(plain.state_dict(), strict=False)
     torch.testing.assert_close(plain.embed_histories(batch), conditioned.embed_histories(batch))
+
+
+@pytest.mark.parametrize("way", ["additive", "gate", "film", "attention_bias"])
+def test_a_list_of_one_way_is_that_way(data, way):
+    batch = batch_of([1, 2, 3], [4, 1], actions=[[2, 3, 3], [1, 2]])
+    one, other = (build(data, action_conditioning=conditioning) for conditioning in (way, [way]))
+    assert torch.equal(one.embed_histories(batch), other.embed_histories(batch))
 
 
 def test_each_state_is_told_the_action_that_follows_it(data):
@@ -248,5 +250,5 @@ def test_dropout_of_attention_weights_keeps_the_mean():
 def test_options_that_do_not_fit(data):
     with pytest.raises(SuiteError, match="3 heads cannot share a width of 8"):
         build(data, heads=3)
-    with pytest.raises(SuiteError, match="rotary needs an even width"):
+    with pytest.raises(SuiteError, match=r"2 heads cannot share a width of 6; .* multiple of 4, since rotary"):
         build(data, width=6, heads=2, positions="rotary")

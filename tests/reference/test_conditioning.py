@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
+from grbench.errors import SuiteError
+from grbench.options import bind
 from grbench_reference.blocks import causal_attention, with_key_bias
 from grbench_reference.conditioning import TokenActions, action_bias, next_action_head, token_actions
+from grbench_reference.encoders.causal_transformer import CausalTransformer
+from grbench_reference.encoders.gnn import GNN
+from grbench_reference.encoders.hstu import HSTU
+from grbench_reference.encoders.sid_decoder import SIDDecoder
 
 TOKENS = torch.tensor([[1.0, 2.0], [3.0, -4.0]])
 ACTIONS = torch.tensor([0, 3])
@@ -14,8 +20,13 @@ ACTIONS = torch.tensor([0, 3])
 
 def conditioned(kind, row):
     """The tokens where action token 3 has this row; the first token has no action."""
-    actions = TokenActions(kind, 2, 2)
-    actions.table.weight.data[3] = torch.tensor(row)
+    return in_turn({kind: row})
+
+
+def in_turn(rows):
+    actions = TokenActions(list(rows), 2, 2)
+    for table, row in zip(actions.tables, rows.values(), strict=True):
+        table.weight.data[3] = torch.tensor(row)
     return actions(TOKENS, ACTIONS)
 
 
@@ -34,16 +45,48 @@ def test_film():
     assert torch.equal(conditioned("film", [1.0, 0.0, 0.0, 5.0]), torch.tensor([[1.0, 2.0], [6.0, 1.0]]))
 
 
-@pytest.mark.parametrize("kind", ["gate", "film"])
-def test_neutral_at_first(kind):
-    assert torch.equal(TokenActions(kind, 2, 2)(TOKENS, ACTIONS), TOKENS)
+def test_several_ways_are_applied_in_the_order_of_the_list():
+    """Gated, (3, -4) is (4.5, -4): FiLM gives (10, 1). FiLM first gives (7, 1), and the gate (10.5, 1)."""
+    gate, film = [math.log(3), 0.0], [1.0, 0.0, 1.0, 5.0]
+    gate_first, film_first = in_turn({"gate": gate, "film": film}), in_turn({"film": film, "gate": gate})
+    torch.testing.assert_close(gate_first, torch.tensor([[1.0, 2.0], [10.0, 1.0]]))
+    torch.testing.assert_close(film_first, torch.tensor([[1.0, 2.0], [10.5, 1.0]]))
 
 
-def test_which_part_reads_actions():
-    assert token_actions("none", 2, 4) is None
-    assert token_actions("attention_bias", 2, 4) is None
-    assert action_bias("film", 2, 4) is None
-    assert action_bias("attention_bias", 2, 4)(ACTIONS).tolist() == [[0.0] * 4] * 2
+@pytest.mark.parametrize("ways", [["gate"], ["film"], ["gate", "film"]])
+def test_neutral_at_first(ways):
+    assert torch.equal(TokenActions(ways, 2, 2)(TOKENS, ACTIONS), TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "of_tokens", "of_keys"),
+    [
+        ("none", (), False),
+        ([], (), False),
+        ("film", ("film",), False),
+        (["film"], ("film",), False),
+        ("attention_bias", (), True),
+        (["attention_bias"], (), True),
+        (["gate", "attention_bias", "film"], ("gate", "film"), True),
+    ],
+)
+def test_which_part_reads_actions(conditioning, of_tokens, of_keys):
+    tokens, keys = token_actions(conditioning, 2, 4), action_bias(conditioning, 2, 4)
+    assert (tokens.ways if of_tokens else tokens) == (of_tokens or None)
+    assert (keys(ACTIONS).tolist() if of_keys else keys) == ([[0.0] * 4] * 2 if of_keys else None)
+
+
+def test_a_way_named_twice():
+    for part in (token_actions, action_bias):
+        with pytest.raises(SuiteError, match=r"^encoder\.action_conditioning: film is named twice; name each way"):
+            part(["film", "gate", "film"], 2, 4)
+
+
+@pytest.mark.parametrize("factory", [CausalTransformer, HSTU, GNN, SIDDecoder])
+def test_none_is_no_way_among_others(factory):
+    with pytest.raises(SuiteError, match=r'^e\.action_conditioning: should be none \| .*, got \["none","film"\]$'):
+        bind(factory, {"action_conditioning": ["none", "film"]}, "e")
+    assert bind(factory, {"action_conditioning": "film"}, "e")["action_conditioning"] == "film"
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-9])  # torch's kernel, and the path that drops weights

@@ -7,33 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
+from worlds import TableEncoder
 
 from grbench.errors import RunError
 from grbench.protocols import Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.exact import Exact
 from grbench_reference.retrievers.inner_product import ExactSearch, full_precision, largest
-
-
-class TableEncoder(nn.Module):
-    """User row u and item i have the vectors users[u] and items[i]."""
-
-    history_length = 1
-
-    def __init__(self, users: Tensor, items: Tensor) -> None:
-        super().__init__()
-        self.users, self.items = users, items
-
-    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        return self.embed_histories(batch)[:, None], self.embed_items(items)
-
-    def embed_histories(self, batch: Batch) -> Tensor:
-        return self.users[batch.users]
-
-    def embed_items(self, items: Tensor) -> Tensor:
-        return self.items[items]
-
 
 NO_CODES = Codes(torch.zeros((1, 1), dtype=torch.int64), (1,))
 

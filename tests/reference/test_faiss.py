@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from worlds import TableEncoder
 
 from grbench.errors import RunError, SuiteError
 from grbench.protocols import Embedder
@@ -18,25 +19,6 @@ from grbench_reference.retrievers.exact import Exact
 from grbench_reference.retrievers.faiss import FaissIndex
 
 POOL, WIDTH, QUERIES = 600, 8, 20
-
-
-class TableEncoder(nn.Module):
-    """User row u and item i have the vectors users[u] and items[i]."""
-
-    history_length = 1
-
-    def __init__(self, users: Tensor, items: Tensor) -> None:
-        super().__init__()
-        self.users, self.items = users, items
-
-    def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        return self.embed_histories(batch)[:, None], self.embed_items(items)
-
-    def embed_histories(self, batch: Batch) -> Tensor:
-        return self.users[batch.users]
-
-    def embed_items(self, items: Tensor) -> Tensor:
-        return self.items[items]
 
 
 @pytest.fixture

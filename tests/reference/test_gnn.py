@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import gelu
-from worlds import batch_of, everything, training_data
+from worlds import away_from_the_start, batch_of, everything, training_data
 
 from grbench.data.split import Split
 from grbench.errors import SuiteError
@@ -44,9 +44,7 @@ def build(data, **options):
     torch.manual_seed(0)
     options = {"width": 8, "heads": 2, "history_length": 4, "dropout": 0.0, "neighbourhood_dropout": 0.0, **options}
     encoder = GNN(data, Ids().fit(data), **options)
-    for parameter in encoder.parameters():  # away from the small start, so that differences show
-        nn.init.normal_(parameter, std=0.5)
-    return encoder.eval()
+    return away_from_the_start(encoder)
 
 
 @pytest.fixture

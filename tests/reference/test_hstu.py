@@ -6,12 +6,11 @@ import math
 import pytest
 import torch
 from torch.nn import functional
-from worlds import batch_of, featured, training_data
+from worlds import away_from_the_start, batch_of, featured, training_data
 
 from grbench.errors import SuiteError
 from grbench.protocols import Embedder
 from grbench_reference.encoders.hstu import HSTU, YEAR, time_buckets
-from grbench_reference.features import Table
 from grbench_reference.layout import lay_out
 from grbench_reference.tokenizers.ids import Ids
 
@@ -21,6 +20,7 @@ VARIANTS = [
     {"time_bias": False, "positions": "rotary", "norm": "rmsnorm", "next_action": ["click"]},
     {"action_conditioning": "attention_bias", "positions": "none", "heads": 1},
     {"action_conditioning": "film", "user_token": False, "time_buckets": 3},
+    {"action_conditioning": ["gate", "film", "attention_bias"]},
     {
         "time_features": ["gap", "cross_day", "fourier"],
         "popularity_windows": [7],
@@ -37,12 +37,7 @@ BATCH = dataclasses.replace(BATCH, times=torch.tensor([[0] * (4 - len(row)) + ro
 def build(data, **options):
     torch.manual_seed(0)
     encoder = HSTU(data, Ids().fit(data), **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options})
-    for parameter in encoder.parameters():  # away from the small start, so that differences show
-        torch.nn.init.normal_(parameter, std=0.5)
-    for module in encoder.modules():
-        if isinstance(module, Table):
-            module.weight.data[0] = 0  # padding, as it always is
-    return encoder.eval()
+    return away_from_the_start(encoder)
 
 
 @pytest.fixture
@@ -201,5 +196,5 @@ def test_positions_tell_orders_apart(data):
 def test_options_that_do_not_fit(data):
     with pytest.raises(SuiteError, match="3 heads cannot share a width of 8"):
         build(data, heads=3)
-    with pytest.raises(SuiteError, match="rotary needs an even width"):
+    with pytest.raises(SuiteError, match=r"2 heads cannot share a width of 6; .* multiple of 4, since rotary"):
         build(data, width=6, heads=2, positions="rotary")

@@ -5,22 +5,20 @@ Shapes: P tokens, D width.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
-from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
-from grbench_reference.blocks import Activation, Block, Norm, Rotary
-from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias
-from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
+from grbench_reference.blocks import Activation, Block, Norm, Rotary, width_of_heads
+from grbench_reference.history_encoder import Count, HistoryEncoder, Positions, Share
 from grbench_reference.layout import Layout
-from grbench_reference.time_features import TimeFeature
-from grbench_reference.towers import Names, Pooling
+from grbench_reference.shared_options import shares_options
 
 
+@shares_options(HistoryEncoder)
 class CausalTransformer(HistoryEncoder):
     """User token, then one token an event, through causal Transformer blocks; items by the same feature fusion.
 
@@ -46,38 +44,6 @@ class CausalTransformer(HistoryEncoder):
             newest, which in training tells each state how many events follow; rotary = turns queries and keys; none.
         qk_norm: RMSNorm of each head's queries and keys.
         bias: of the blocks' linear layers.
-        user_token: put the user's token first.
-        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
-            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
-            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
-        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
-            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
-        time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
-            event), gap (since the event before), request (events of one time), session (half an hour without an event
-            ends it), cross_day (days since the last active one), fourier (periods from an hour to a year).
-        popularity_windows: days; how many training events an event's item had in so many whole days before the event's
-            own adds to its token, in buckets that double.
-        context_dropout: share of time and popularity buckets hidden in a training step (OnePiece: 0.5).
-        item_features: categorical item fields: true = all the dataset has, false = none, or their names.
-        user_features: categorical user fields, likewise.
-        embeddings: content embeddings: all = those the dataset option names, none, or their names.
-        id_width: width of the item id's table; null = width, 0 = no id.
-        hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
-            (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
-        hashed_width: width of each of those tables; null = width.
-        semantic_ids: the tokenizer's codes as item features, a field each level.
-        user_id: the user's own row in the first token; users without a training event share one, which id_dropout
-            teaches.
-        field_width: width of each categorical field's rows; null = width.
-        pooling: of the values of a multi-value field.
-        fusion_layers: layers of the MLP that fuses a token's parts; its output is linear.
-        id_dropout: share of items, and of users with user_id, whose id is hidden in a training step, so that unseen
-            ones can be served.
-        field_dropout: share of categorical values hidden in a training step.
-        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
-        similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
-        input_scale: item vectors enter the first block times this; null = the square root of width, as the released
-            code does.
     """
 
     def __init__(
@@ -96,67 +62,23 @@ class CausalTransformer(HistoryEncoder):
         activation: Activation = "relu",
         norm: Norm = "layernorm",
         norm_placement: Literal["pre", "post"] = "post",
-        positions: Literal["learned", "learned_from_end", "rotary", "none"] = "learned",
+        positions: Positions = "learned",
         qk_norm: bool = False,
         bias: bool = True,
-        user_token: bool = True,
-        action_conditioning: ActionConditioning = "additive",
-        next_action: NextActions = False,
-        time_features: list[TimeFeature] = [],  # noqa: B006 - read, never written
-        popularity_windows: list[Count] = [],  # noqa: B006
-        context_dropout: Share = 0.0,
-        item_features: Names = True,
-        user_features: Names = True,
-        embeddings: Embeddings = "all",
-        id_width: Annotated[int, Field(ge=0)] | None = None,
-        hashed_ids: list[Count] = [],  # noqa: B006
-        hashed_width: Count | None = None,
-        semantic_ids: bool = False,
-        user_id: bool = False,
-        field_width: Count | None = None,
-        pooling: Pooling = "mean",
-        fusion_layers: Count = 2,
-        id_dropout: Share = 0.0,
-        field_dropout: Share = 0.0,
-        sparse: bool = False,
-        similarity: Similarity = "dot",
-        input_scale: Annotated[float, Field(gt=0)] | None = None,
+        **shared: Any,
     ) -> None:
-        if width % heads:
-            raise SuiteError(f"encoder.heads: {heads} heads cannot share a width of {width}; it must be a multiple")
-        if positions == "rotary" and width // heads % 2:
-            raise SuiteError(f"encoder.positions: rotary needs an even width a head; {width} / {heads} is odd")
+        head_width = width_of_heads(width, heads, rotary=positions == "rotary")
         super().__init__(
             data,
+            codes,
             width=width,
             history_length=history_length,
             dropout=dropout if embedding_dropout is None else embedding_dropout,
             norm=norm,
-            places=positions if positions in ("learned", "learned_from_end") else None,
-            user_token=user_token,
-            action_conditioning=action_conditioning,
-            next_action=next_action,
-            time_features=time_features,
-            popularity_windows=popularity_windows,
-            context_dropout=context_dropout,
-            item_features=item_features,
-            user_features=user_features,
-            embeddings=embeddings,
-            id_width=id_width,
-            hashed_ids=hashed_ids,
-            hashed_width=hashed_width,
-            semantic_ids=codes if semantic_ids else None,
-            user_id=user_id,
-            field_width=field_width,
-            pooling=pooling,
-            fusion_layers=fusion_layers,
-            id_dropout=id_dropout,
-            field_dropout=field_dropout,
-            sparse=sparse,
-            similarity=similarity,
-            input_scale=input_scale,
+            positions=positions,
+            **shared,
         )
-        rotary = Rotary(width // heads, self.length) if positions == "rotary" else None
+        rotary = Rotary(head_width, self.length) if positions == "rotary" else None
         self.blocks = nn.ModuleList(
             Block(
                 width,
@@ -170,7 +92,7 @@ class CausalTransformer(HistoryEncoder):
                 rotary=rotary,
                 qk_norm=qk_norm,
                 bias=bias,
-                key_bias=action_bias(action_conditioning, len(data.catalogue.actions), heads),
+                key_bias=self.key_bias(heads),
             )
             for _ in range(blocks)
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
-from grbench_reference.blocks import FeedForward, Rotary
+from grbench_reference.blocks import FeedForward, Rotary, width_of_heads
 from grbench_reference.code_table import CodeTable, ItemVectors, WritableCodes
 from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias, next_action_head, token_actions
 from grbench_reference.decoding import Cache, WritingBlock
@@ -26,14 +26,13 @@ from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemRea
 from grbench_reference.event_context import event_context
 from grbench_reference.faces import LevelStates
 from grbench_reference.features import TABLE_SPREAD
+from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
 from grbench_reference.kernels import Dropout, distinct_rows, gather_rows, unit
 from grbench_reference.moe import MixtureOfExperts
 from grbench_reference.rms_norm import RMSNorm
+from grbench_reference.shared_options import shares_options
 from grbench_reference.time_features import TimeFeature
 from grbench_reference.towers import Names, Pooling, Tower, item_tower, user_tower
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class CodeWriter(nn.Module):
         return normed
 
 
+@shares_options(HistoryEncoder)
 class SIDDecoder(nn.Module):
     """Reads a history through causal blocks (RMSNorm, SwiGLU, rotary positions) and writes the next item's codes.
 
@@ -98,33 +98,12 @@ class SIDDecoder(nn.Module):
         history: items = one token an item, the sum of its codes' embeddings through an MLP, so that a position costs
             one token; codes = a token each code, all read.
         decoder_blocks: feed-forward blocks between what was read and each code's logits; they know the codes before.
-        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
-            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
-            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none.
-        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
-            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
-        time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
-            event), gap (since the event before), request (events of one time), session (half an hour without an event
-            ends it), cross_day (days since the last active one), fourier (periods from an hour to a year).
-        popularity_windows: days; how many training events an event's item had in so many whole days before the event's
-            own adds to its token, in buckets that double.
-        context_dropout: share of time and popularity buckets hidden in a training step (OnePiece: 0.5).
         user_features: categorical fields of the user in the first token: true = all, false = none, or their names.
         item_features: categorical item fields that tokens have beside codes, likewise.
         embeddings: content embeddings that tokens have beside codes: all = those the dataset option names, none, or
             their names.
         id_width: width of an item id table beside codes; 0 = none.
-        hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
-            (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
-        hashed_width: width of each of those tables; null = width.
-        user_id: the user's own row in the first token; users without a training event share one, which id_dropout
-            teaches.
-        field_width: width of each categorical field's rows; null = width.
-        pooling: of the values of a multi-value field.
         fusion_layers: layers of the MLP that fuses ids, fields and embeddings.
-        id_dropout: share of items, and of users with user_id, whose id is hidden in a training step, so that unseen
-            ones can be served.
-        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
         tie_codes: codes are written with the embeddings that they are read with.
         similarity: dot, or cosine = states, codes and item vectors scaled to length 1 (lower the temperature with it).
         temperature: code logits are divided by it.
@@ -154,7 +133,7 @@ class SIDDecoder(nn.Module):
         context_dropout: Share = 0.0,
         user_features: Names = True,
         item_features: Names = False,
-        embeddings: Literal["all", "none"] | list[str | int] = "none",
+        embeddings: Embeddings = "none",
         id_width: Annotated[int, Field(ge=0)] = 0,
         hashed_ids: list[Count] = [],  # noqa: B006
         hashed_width: Count | None = None,
@@ -165,25 +144,20 @@ class SIDDecoder(nn.Module):
         id_dropout: Share = 0.0,
         sparse: bool = False,
         tie_codes: bool = False,
-        similarity: Literal["dot", "cosine"] = "dot",
+        similarity: Similarity = "dot",
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         experts: Annotated[int, Field(ge=0)] = 0,
         active_experts: Count = 2,
         balance: Annotated[float, Field(ge=0)] = 0.01,
     ) -> None:
         super().__init__()
-        if width % (2 * heads):
-            raise SuiteError(
-                f"encoder.heads: {heads} heads cannot share a width of {width}: rotary positions need an even width a "
-                f"head, so width must be a multiple of {2 * heads}"
-            )
         if experts and active_experts > experts:
             raise SuiteError(f"encoder.active_experts: {active_experts} cannot be chosen of {experts} experts")
         self.history_length, self.cosine, self.temperature = history_length, similarity == "cosine", temperature
         self.balance = balance
         hidden, levels = max(1, round(feed_forward * width)), len(codes.sizes)
         tokens = history_length * (levels if history == "codes" else 1)
-        rotary = Rotary(width // heads, tokens + levels)
+        rotary = Rotary(width_of_heads(width, heads, rotary=True), tokens + levels)
         reader = ItemReader if history == "items" else CodeReader
         table = CodeTable(codes, width, trained=data.item_counts() > 0)
         names = data.catalogue.actions

@@ -32,18 +32,8 @@ def adam(
         table_lr: learning rate of embedding tables; null = lr.
     """
     parameters = Parameters.of(module)
-    rest = parameters.maps + parameters.matrices + parameters.vectors
-    return adam_family(
-        torch.optim.Adam,
-        [{"params": rest}],
-        parameters,
-        lr=lr,
-        betas=(beta1, beta2),
-        eps=eps,
-        tables=tables,
-        table_lr=table_lr,
-        table_weight_decay=0.0,
-    )
+    matrices = parameters.maps + parameters.matrices
+    return adam_family(parameters, matrices, lr=lr, betas=(beta1, beta2), eps=eps, tables=tables, table_lr=table_lr)
 
 
 def adamw(
@@ -74,15 +64,12 @@ def adamw(
     _no_decay_by_rows(tables, table_weight_decay)
     parameters = Parameters.of(module)
     return adam_family(
-        torch.optim.AdamW,
-        [
-            {"params": parameters.maps + parameters.matrices, "weight_decay": weight_decay},
-            {"params": parameters.vectors, "weight_decay": 0.0},
-        ],
         parameters,
+        parameters.maps + parameters.matrices,
         lr=lr,
         betas=(beta1, beta2),
         eps=eps,
+        weight_decay=weight_decay,
         tables=tables,
         table_lr=table_lr,
         table_weight_decay=table_weight_decay,

@@ -44,18 +44,13 @@ def muon(
     optimizers: list[torch.optim.Optimizer] = []
     if parameters.maps:
         optimizers.append(torch.optim.Muon(parameters.maps, lr=lr, momentum=momentum, weight_decay=weight_decay))
-    optimizers += adam_family(
-        torch.optim.AdamW,
-        [
-            {"params": parameters.matrices, "weight_decay": weight_decay},
-            {"params": parameters.vectors, "weight_decay": 0.0},
-        ],
+    return optimizers + adam_family(
         parameters,
+        parameters.matrices,
         lr=adamw_lr,
         betas=(beta1, beta2),
         eps=eps,
+        weight_decay=weight_decay,
         tables=tables,
         table_lr=table_lr,
-        table_weight_decay=0.0,
     )
-    return optimizers

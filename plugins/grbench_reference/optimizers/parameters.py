@@ -55,31 +55,33 @@ class Parameters:
 
 
 def adam_family(
-    kind: type[torch.optim.Adam],
-    groups: list[dict[str, Any]],
     parameters: Parameters,
+    matrices: list[nn.Parameter],
     *,
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    weight_decay: float = 0.0,
     tables: Tables,
     table_lr: float | None,
-    table_weight_decay: float,
+    table_weight_decay: float = 0.0,
 ) -> list[torch.optim.Optimizer]:
-    """One fused dense optimizer for `groups`, and for the tables what `tables` says. kind: torch's Adam or AdamW."""
-    optimizers: list[torch.optim.Optimizer] = []
+    """One fused AdamW, which without decay is Adam, for `matrices` and all vectors, which do not decay; for the tables
+    what `tables` says."""
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": parameters.vectors, "weight_decay": 0.0},
+    ]
     table_rate = lr if table_lr is None else table_lr
-    sparse: list[torch.optim.Optimizer] = []
+    others: list[torch.optim.Optimizer] = []
     if tables == "rowwise_adagrad":
         if every := parameters.tables + parameters.sparse_tables:
-            sparse.append(RowwiseAdagrad(every, lr=table_rate))
+            others.append(RowwiseAdagrad(every, lr=table_rate))
     else:
-        decayed = {"weight_decay": table_weight_decay} if kind is torch.optim.AdamW else {}
-        groups = [*groups, {"params": parameters.tables, "lr": table_rate, **decayed}]
+        groups.append({"params": parameters.tables, "lr": table_rate, "weight_decay": table_weight_decay})
         if parameters.sparse_tables:
             # Rows that a batch does not touch keep their moments: Adam on the rows' own clock.
-            sparse.append(torch.optim.SparseAdam(parameters.sparse_tables, lr=table_rate, betas=betas, eps=eps))
+            others.append(torch.optim.SparseAdam(parameters.sparse_tables, lr=table_rate, betas=betas, eps=eps))
     groups = [group for group in groups if group["params"]]
-    if groups:
-        optimizers.append(kind(groups, lr=lr, betas=betas, eps=eps, fused=True))
-    return optimizers + sparse
+    dense = [torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)] if groups else []
+    return [*dense, *others]
