@@ -18,13 +18,17 @@ SAFE = 0.9
 """Of the batch that would just fit: a plan is only about right."""
 WORTH_NAMING = 1 << 20
 """Bytes from which on a part is listed."""
+MAPPED = (
+    "mapped data: pages of the store that have been read. They stay in memory as long as nothing else needs it and\n"
+    "are given back when something does: no cell is refused for them, and the peak in a cell's record has them too."
+)
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes by part. device: where the model is (RAM on a CPU); host: RAM whatever the device; fixed: what of them
-    does not grow with the batch. key: where in the method the batch size is. unknown: why some parts are missing; ""
-    where none is."""
+    does not grow with the batch; mapped: of the store's columns that the cell reads, at most, in no other part. key:
+    where in the method the batch size is. unknown: why some parts are missing; "" where none is."""
 
     method: str
     batch_size: int
@@ -32,6 +36,7 @@ class MemoryPlan:
     device: dict[str, int] = field(default_factory=dict)
     host: dict[str, int] = field(default_factory=dict)
     fixed: dict[str, int] = field(default_factory=dict)
+    mapped: int = 0
     key: str = "training"
     unknown: str = ""
     state_while_searching: bool = False
@@ -58,7 +63,7 @@ class MemoryPlan:
 
     @property
     def ram_bytes(self) -> int:
-        """The most RAM at one time."""
+        """The most RAM at one time, without what is mapped."""
         return sum(self.host.values()) + (0 if self.on_gpu else self.device_bytes)
 
     def to_json(self) -> dict[str, Any]:
@@ -98,7 +103,7 @@ class MemoryPlan:
 
 
 def memory_text(plans: Sequence[MemoryPlan]) -> str:
-    """The plans as they are printed, one line a method."""
+    """The plans as they are printed, one line a method, and what mapped data is."""
     from tabulate import tabulate
 
     rows = []
@@ -108,11 +113,17 @@ def memory_text(plans: Sequence[MemoryPlan]) -> str:
         if plan.unknown:
             named.append(f"not known: {plan.unknown}")
         known = bool(parts)
-        row = [plan.method, size_text(plan.ram_bytes) if known else "?", ", ".join(named)]
-        row.insert(2, size_text(plan.gpu_bytes) if plan.on_gpu and known else "")
-        rows.append(row)
-    headers = ["method", "RAM", "GPU", "parts, largest first (estimated)"]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+        rows.append(
+            [
+                plan.method,
+                size_text(plan.ram_bytes) if known else "?",
+                size_text(plan.mapped) if known else "",
+                size_text(plan.gpu_bytes) if plan.on_gpu and known else "",
+                ", ".join(named),
+            ]
+        )
+    headers = ["method", "RAM", "mapped data", "GPU", "parts of RAM and GPU, largest first (estimated)"]
+    return f"{tabulate(rows, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{MAPPED}"
 
 
 def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:

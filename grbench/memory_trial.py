@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import isfunction
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch.nn.modules.sparse import Embedding, EmbeddingBag
 from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
+from grbench.data.training_data import TrainingData
 from grbench.live_memory import LiveBytes, Unfilled
 from grbench.memory_plan import MemoryPlan
 from grbench.method import Component, Method, Stage
@@ -36,6 +37,8 @@ FIRST_TRIAL = 8
 """Users of the first step that is watched."""
 TRIAL_SECONDS = 0.5
 """How long a step with more users may be expected to take; what lies beyond is scaled from two smaller ones."""
+LONGEST_SECONDS = 4.0
+"""After a step that takes longer, none is tried in any case."""
 SHARE_TRIED = 0.5
 """Of the memory that is free: a trial that would take more is not made."""
 SHRUNK = 1 << 16
@@ -52,13 +55,50 @@ class _Step:
     losses: int
     gradients: int
 
+    @property
+    def taken(self) -> int:
+        """Bytes of all that it made, at least 1."""
+        return max(1, self.encoder + self.losses + self.gradients)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A store's columns in memory: pages that the system can have back, which are no part of RAM that is needed.
+
+    read: bytes of those that every cell reads; columns: {address: bytes} of those that a module may hold.
+    """
+
+    read: int = 0
+    columns: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Store) -> Mapped:
+        """Events and their offsets are read whole; of features and embeddings, what a module wants."""
+        events = (store.offsets, store.items, store.actions, store.times, store.candidates)
+        catalogue = store.catalogue
+        columns = [catalogue.item_features.values, catalogue.user_features.values]
+        columns += [column for each in catalogue.embeddings.values() for column in (each.values, each.present)]
+        return cls(
+            read=sum(column.nbytes for column in events if column is not None),
+            columns={column.ctypes.data: column.nbytes for column in columns},
+        )
+
+    def under(self, buffer: Tensor) -> int | None:
+        """The address of the column that a buffer lies in; None where it has memory of its own."""
+        place = buffer.data_ptr()
+        return next((start for start, size in self.columns.items() if start <= place < start + size), None)
+
+    def bytes_with(self, module: nn.Module) -> int:
+        """Of all that is read where this module is trained. What a tokenizer reads of embeddings is not in it."""
+        held = {self.under(each) for each in module.buffers()}
+        return self.read + sum(size for start, size in self.columns.items() if start in held)
+
 
 def plan_memory(
-    method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: Mapping[int, int]
+    method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: Mapped
 ) -> MemoryPlan:
     """The plan of a trained method, of the stage that takes most where it has several. process: bytes of the process
-    with its split; mapped: {address: bytes} of the store's columns, which take no RAM that the system cannot have back.
-    Raises whatever a plug-in raises.
+    with its split; mapped: the store's columns. Raises whatever a plug-in raises.
     """
     plans = []
     for place, stage in enumerate(method.course):
@@ -80,7 +120,7 @@ def _plan_stage(
     *,
     device: str,
     process: int,
-    mapped: Mapping[int, int],
+    mapped: Mapped,
 ) -> MemoryPlan:
     options, data = TrainingOptions(**stage.training), split.training
     on_gpu = torch.device(device).type == "cuda"
@@ -98,8 +138,9 @@ def _plan_stage(
     module = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
     parameters, tables = _bytes_of(module.parameters()), _bytes_of(_tables(module))
     known = {"tables": tables, "other parameters": parameters - tables}
-    known["catalogue"] = _bytes_of(each for each in module.buffers() if on_gpu or not _is_mapped(each, mapped))
-    host = {"process": process, "codes": codes.table.nbytes, "loader": _loader_bytes(encoder, options)}
+    known["catalogue"] = _bytes_of(each for each in module.buffers() if on_gpu or mapped.under(each) is None)
+    mapped_bytes = mapped.bytes_with(module)
+    host = {"process": process, "codes": codes.table.nbytes, "loader": _loader_bytes(encoder, options, data)}
     if options.validate_every:
         host["best state"] = _bytes_of(encoder.parameters())
     fixed: dict[str, int] = {}
@@ -127,6 +168,7 @@ def _plan_stage(
         device=known,
         host=host,
         fixed=fixed,
+        mapped=mapped_bytes,
         unknown=unknown,
         state_while_searching=bool(options.validate_every),
     )
@@ -140,14 +182,6 @@ def memory_limits(device: str) -> tuple[int, int | None]:
             ram = min(ram, int(path.read_text()))
     on_gpu = torch.device(device).type == "cuda"
     return ram, torch.cuda.get_device_properties(device).total_memory if on_gpu else None
-
-
-def mapped_columns(store: Store) -> dict[int, int]:
-    """{address: bytes} of what a module may hold of the store's columns."""
-    catalogue = store.catalogue
-    columns = [catalogue.item_features.values, catalogue.user_features.values]
-    columns += [column for each in catalogue.embeddings.values() for column in (each.values, each.present)]
-    return {column.ctypes.data: column.nbytes for column in columns}
 
 
 def _watch_steps(
@@ -169,17 +203,28 @@ def _watch_steps(
             split.training, history_length=history_length, batch_size=users, seed=0, epoch=1, workers=0
         )
         steps.append(_watch(module, next(batches).to(device), options, device, limit))
-        last = steps[-1]
-        if users == options.batch_size or len(steps) == 3:
+        if users == options.batch_size or (len(steps) > 1 and _enough(steps[-2], steps[-1], limit)):
             break
-        taken = max(last.encoder + last.losses + last.gradients, 1)
-        growth = min(TRIAL_SECONDS / max(last.seconds, 1e-6), limit / taken / 2)
-        users = min(options.batch_size, int(users * growth))
-        if users < 2 * last.users:
-            if len(steps) > 1:
-                break
-            users = min(options.batch_size, 2 * last.users)
+        last = steps[-1]
+        growth = min(TRIAL_SECONDS / max(last.seconds, 1e-6), limit / last.taken / 2)
+        if len(steps) > 1 and not _shows_users(steps[-2], steps[-1]):
+            growth = max(growth, 4)
+        users = min(options.batch_size, int(users * max(growth, 2)))
     return steps[-2:]
+
+
+def _enough(before: _Step, last: _Step, limit: int) -> bool:
+    """Whether no larger step is to be tried: because it would take too much, or these two already say what it takes."""
+    if 2 * 2 * last.taken > limit or last.seconds > LONGEST_SECONDS:
+        return True
+    return last.seconds > TRIAL_SECONDS and _shows_users(before, last)
+
+
+def _shows_users(before: _Step, last: _Step) -> bool:
+    """Whether memory has grown by half as much as the users: a catalogue of millions takes the same in every step, and
+    what few users take is hidden below it."""
+    more = last.users / before.users - 1
+    return last.encoder + last.losses >= (1 + more / 2) * (before.encoder + before.losses)
 
 
 def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: str, limit: int) -> _Step:
@@ -273,10 +318,10 @@ def _index_bytes(registry: Registry, method: Method, encoder: Any, split: Split,
     return pool * 8 + (sizes.index_bytes(pool, width) if sizes else pool * width * 4), ""
 
 
-def _loader_bytes(encoder: Any, options: TrainingOptions) -> int:
-    """Batches read ahead, and what a worker holds while it makes one: about another two."""
+def _loader_bytes(encoder: Any, options: TrainingOptions, data: TrainingData) -> int:
+    """Batches read ahead, what a worker holds while it makes one: about another two, and the order of the users."""
     batch = 5 * 8 * options.batch_size * (int(encoder.history_length) + 1)
-    return batch * (2 * options.workers + 2) + 2 * batch * max(options.workers, 1)
+    return batch * (2 * options.workers + 2) + 2 * batch * max(options.workers, 1) + 8 * len(data.trainable)
 
 
 def _tables(module: nn.Module) -> set[Tensor]:
@@ -291,11 +336,6 @@ def _stored_bytes(gradient: Tensor) -> int:
     if not gradient.is_sparse:
         return gradient.nbytes
     return gradient._indices().nbytes + gradient._values().nbytes
-
-
-def _is_mapped(buffer: Tensor, mapped: Mapping[int, int]) -> bool:
-    place = buffer.data_ptr()
-    return any(start <= place < start + size for start, size in mapped.items())
 
 
 def _free_bytes(device: str) -> int:

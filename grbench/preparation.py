@@ -99,7 +99,8 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     device = resolve_device(job["device"])
     registry = Registry.load()
     dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
-    if any(method.course for method in _methods(job)):
+    trains = any(method.course for method in _methods(job))
+    if trains:
         _settle(device)
     bare, _ = _resident()
     store = build_store(
@@ -111,6 +112,8 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     events("phase", name="splitting users")
     _, before = _resident()
     split = split_store(store, cell.protocol)
+    if trains:
+        split.training.item_counts()  # kept by the split, and asked for by whatever learns
     for filters in job["filters"]:
         shown_candidates(split, list_length(cell.metrics), filters)
     if job["validates"] and split.validation is None:
@@ -166,12 +169,12 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> 
     Raises SuiteError or DataError where an encoder or a loss says that it was asked for what cannot be.
     """
     from grbench.memory_plan import MemoryPlan
-    from grbench.memory_trial import mapped_columns, memory_limits, plan_memory
+    from grbench.memory_trial import Mapped, memory_limits, plan_memory
     from grbench.plugins import Registry
 
     if hasattr(signal, "alarm"):
         signal.alarm(PLANNING_SECONDS)
-    registry, mapped = Registry.load(), mapped_columns(prepared.store)
+    registry, mapped = Registry.load(), Mapped.of(prepared.store)
     ram, gpu = memory_limits(prepared.device)
     events("limits", ram=ram, gpu=gpu)
     for method in _methods(job):

@@ -51,6 +51,15 @@ def test_what_cannot_fit_is_named_and_a_batch_that_would() -> None:
     assert "would fit" not in str(plan.refusal(5 * GIB, None))
 
 
+def test_what_is_mapped_is_shown_and_never_a_reason() -> None:
+    plan = a_plan(mapped=50 * GIB)
+    assert plan.ram_bytes == 12 * GIB
+    assert plan.refusal(12 * GIB, None) is None
+    said = memory_text([plan])
+    assert said.splitlines()[2].split()[:5] == ["m", "12.0", "GiB", "50.0", "GiB"]
+    assert "no cell is refused for them" in said
+
+
 def test_plans_as_printed_and_as_sent() -> None:
     plans = [a_plan(), MemoryPlan("other", 0, False, unknown="its tokenizer has to be fitted first")]
     said = memory_text(plans)

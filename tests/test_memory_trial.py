@@ -14,10 +14,11 @@ from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.live_memory import LiveBytes
-from grbench.memory_trial import _optimizer_bytes, mapped_columns, plan_memory
+from grbench.memory_trial import Mapped, _optimizer_bytes, _scaled, _Step, _watch_steps, plan_memory
 from grbench.method import Component, Method
 from grbench.plugins import Registry
 from grbench.testing import tiny_store
+from grbench.training_options import TrainingOptions
 
 ITEMS, USERS, LENGTH, WIDTH = 3000, 200, 20, 16
 
@@ -58,7 +59,7 @@ def a_method(*, tokenizer: str = "ids", optimizer: str = "adam", loss=None, enco
 
 
 def planned(method, registry, split, store):
-    return plan_memory(method, registry, split, device="cpu", process=1 << 20, mapped=mapped_columns(store))
+    return plan_memory(method, registry, split, device="cpu", process=1 << 20, mapped=Mapped.of(store))
 
 
 def test_parameters_state_and_index_by_hand(registry, split, store) -> None:
@@ -101,6 +102,48 @@ def test_columns_of_the_store_are_no_memory_of_the_model(registry, split, store)
     featured = planned(a_method(encoder={"item_features": True}), registry, split, store)
     # The codes stay mapped; only the fused table's small maps come on top.
     assert featured.device["catalogue"] - bare.device["catalogue"] < 1000
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(0.01, [400, 512]), (1.0, [64, 256]), (5.0, [8, 16])])
+def test_steps_grow_until_their_users_show(seconds, tried, registry, split, monkeypatch) -> None:
+    """Every step takes 80 MiB for the catalogue; those of more than 80 users 1 MiB a user. Of slow ones, few."""
+
+    def watched(module, batch, options, device, limit):
+        users = len(batch.users)
+        return _Step(users, seconds, encoder=max(80, users) << 20, losses=0, gradients=users)
+
+    monkeypatch.setattr("grbench.memory_trial._watch", watched)
+    options = TrainingOptions(batch_size=512, workers=0)
+    encoder = nn.Linear(1, 1)
+    encoder.history_length = LENGTH
+    steps = _watch_steps(encoder, [], split, options, "cpu", limit=1 << 40)
+    assert [step.users for step in steps] == tried
+    if seconds < 5:
+        assert _scaled(steps, 512)["activations"] == pytest.approx(512 << 20, rel=0.05)
+
+
+def test_what_a_method_reads_of_the_store_is_shown_as_mapped(registry, tmp_path) -> None:
+    """An event is 13 bytes, a user's place 8; of features and embeddings only those that the encoder takes in."""
+    histories = [[(1 + item, 0, time) for time, item in enumerate(range(user, user + 4))] for user in range(5)]
+    store = tiny_store(
+        tmp_path,
+        histories,
+        item_features={"color": list(range(8))},
+        user_features={"place": list(range(5))},
+        embeddings={"81": np.ones((8, 16)), "82": np.ones((8, 900))},
+        candidates=[1, 2, 3],
+    )
+    data = TrainingData(store.catalogue, Histories(store, np.arange(5), store.offsets[:-1], store.offsets[1:]))
+    split = Split(data, None, None, np.arange(1, 9))
+
+    def mapped(**encoder) -> int:
+        options = {"item_features": False, "user_features": False, "embeddings": "none"} | encoder
+        return planned(a_method(encoder=options), registry, split, store).mapped
+
+    events = 13 * 20 + 8 * 6 + 8 * 3
+    assert mapped() == events
+    assert mapped(item_features=True) == events + 4 * 9
+    assert mapped(user_features=True, embeddings=["81"]) == events + 4 * 5 + 9 * (2 * 16 + 1)
 
 
 @pytest.mark.parametrize("share_of_the_batch", [1, 8])

@@ -22,7 +22,7 @@ from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.digest import cell_digest, cell_identity
 from grbench.errors import DataError, GRBenchError
-from grbench.memory_trial import plan_memory
+from grbench.memory_trial import Mapped, plan_memory
 from grbench.method import Component, Method, Stage
 from grbench.plugins import Registry
 from grbench.preparation import prepare
@@ -358,7 +358,7 @@ def test_the_largest_stage_is_planned_for(tmp_path):
         loss = ((Component("bce", {}), 1.0),)
         parts = (Component("ids", {}), encoder, loss, Component("exact", {}), Component("adam", {}))
         staged = Method("m", *parts, {}, (), (), stages)
-        return plan_memory(staged, registry, split, device="cpu", process=0, mapped={})
+        return plan_memory(staged, registry, split, device="cpu", process=0, mapped=Mapped())
 
     small, large, both = plan(2), plan(64), plan(2, 64)
     assert both.batch_size == 64

@@ -7,6 +7,7 @@ Shapes: U users, E events, N items (item 0 is padding), P candidates, C feature 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,23 @@ def _map(path: Path) -> np.ndarray:
     except ValueError:  # an empty array cannot be mapped
         array = np.load(path)
     return array
+
+
+def store_size(
+    *,
+    events: int,
+    users: int,
+    items: int,
+    candidates: int = 0,
+    user_columns: int = 0,
+    item_columns: int = 0,
+    embeddings: Sequence[int] = (),
+    user_id_bytes: int = 8,
+    item_id_bytes: int = 8,
+) -> int:
+    """Bytes of the columns of a store. *_columns: of the feature tables; embeddings: their widths."""
+    of_an_event = 4 + 1 + 8  # item, action, time
+    of_a_user = user_id_bytes + 4 * user_columns
+    of_an_item = item_id_bytes + 4 * item_columns + sum(2 * width + 1 for width in embeddings)
+    places = 8 * (users + 1 + candidates)  # 8: where a user's events start, a candidate's item
+    return events * of_an_event + users * of_a_user + (items + 1) * of_an_item + places

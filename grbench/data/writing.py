@@ -171,6 +171,14 @@ class StoreWriter:
         """A writable map [U, C] int32 of zeros; all users are added before."""
         return self._create_features("user_features", fields, self.num_users)
 
+    def set_item_fields(self, fields: Sequence[Field]) -> None:
+        """The same columns as at creation, with sizes that only reading the values has shown."""
+        self._resize("item_features", fields)
+
+    def set_user_fields(self, fields: Sequence[Field]) -> None:
+        """As set_item_fields."""
+        self._resize("user_features", fields)
+
     def create_embedding(self, name: str, width: int) -> tuple[np.memmap, np.memmap]:
         """Writable maps ([N+1, width] float16 of zeros, [N+1] bool of False); set_items comes first."""
         assert self._item_ids is not None
@@ -236,6 +244,14 @@ class StoreWriter:
                     f"embedding {name}: the vector of item {item} holds NaN or infinite values (float16 ends at "
                     "65,504); mend it, or leave it out so that the item counts as having none"
                 )
+
+    def _resize(self, kind: str, fields: Sequence[Field]) -> None:
+        resized = tuple(fields)
+        before, after = (
+            [(each.name, each.start, each.width) for each in some] for some in (self._fields[kind], resized)
+        )
+        assert before == after
+        self._fields[kind] = resized
 
     def _create_features(self, kind: str, fields: Sequence[Field], rows: int) -> np.memmap:
         self._fields[kind] = tuple(fields)

@@ -109,14 +109,14 @@ def write_items(root: Path, items: Mapping[int, Mapping[str, int | None]], part:
     return write_table(root, "item_feat", columns, part)
 
 
-def write_users(root: Path, users: Mapping[int, Mapping[str, Any]]) -> Path:
+def write_users(root: Path, users: Mapping[int, Mapping[str, Any]], part: str = "part-00000.parquet") -> Path:
     """user_feat."""
     columns = {"user_id": pa.array(list(users), pa.int64())}
     for feature in USER_SCALARS:
         columns[feature] = pa.array([values.get(feature) for values in users.values()], pa.int64())
     for feature in USER_LISTS:
         columns[feature] = pa.array([values.get(feature) for values in users.values()], pa.list_(pa.int64()))
-    return write_table(root, "user_feat", columns)
+    return write_table(root, "user_feat", columns, part)
 
 
 def write_candidates(root: Path, candidates: Mapping[int, Mapping[str, Any]], *, organisers: bool = False) -> Path:

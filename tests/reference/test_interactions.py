@@ -18,7 +18,8 @@ from grbench.data.store import Store
 from grbench.data.writing import build_store
 from grbench.errors import DataError
 from grbench.options import bind
-from grbench.protocols import Dataset
+from grbench.protocols import Dataset, StoreSize
+from grbench_reference.datasets import interaction_files
 from grbench_reference.datasets.interactions import Interactions
 from grbench_reference.datasets.validation import Finding
 
@@ -163,6 +164,67 @@ def test_users_of_few_events_leave_with_their_items(tmp_path: Path) -> None:
     assert store.actions.tolist() == [1, 2, 3]
     store = store_of(write_csv(tmp_path / "log.csv", [*ROWS, ("u3", "z", 1, "view")]), tmp_path / "cache", min_events=2)
     assert store.catalogue.item_ids.tolist() == ["", "a", "b", "c"]
+
+
+def size_of(store: Store) -> int:
+    """Without store.json, each column's header of 128 bytes, and the empty tables of features."""
+    return sum(file.stat().st_size - 128 for file in store.path.glob("*.npy"))
+
+
+@pytest.mark.parametrize("kind", ["log.csv", "log.parquet", "log.json"])
+@pytest.mark.parametrize("min_events", [1, 3])
+def test_the_store_of_a_small_log_is_as_large_as_foretold(tmp_path: Path, kind: str, min_events: int) -> None:
+    path = tmp_path / kind
+    if kind == "log.json":
+        path.write_text(json.dumps({"u2": ["b", "aaa", "c"], "u1": ["a", "b"]}))
+    else:
+        (write_csv if kind == "log.csv" else write_parquet)(path, ROWS)
+    dataset = Interactions(path=str(path), min_events=min_events)
+    assert isinstance(dataset, StoreSize)
+    assert dataset.store_bytes() == size_of(store_of(path, tmp_path / "cache", min_events=min_events))
+
+
+@pytest.mark.parametrize("order", ["by user", "by time"])
+@pytest.mark.parametrize("kind", ["log.csv", "log.parquet", "parts", "log.json"])
+def test_the_store_of_a_large_log_is_about_as_large_as_foretold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: str
+) -> None:
+    """From the first tenth, within a third: names of 40 bytes, so that who and what comes again later counts."""
+    monkeypatch.setattr(interaction_files, "SAMPLED_ROWS", 2000)
+    monkeypatch.setattr(interaction_files, "SAMPLED_BYTES", 60_000)
+    rng = np.random.default_rng(0)
+    users = rng.permutation(np.repeat(np.arange(1000), 20))
+    items = np.minimum(rng.zipf(1.3, len(users)), 3000)
+    who = zip(users, items, strict=True)
+    rows = [(f"user-{user:05}", f"item-{item:05}", time, "x") for time, (user, item) in enumerate(who)]
+    if order == "by user" or kind == "log.json":
+        rows.sort(key=lambda row: row[0])
+    path = tmp_path / kind
+    if kind == "parts":
+        for part in range(4):
+            write_parquet(path / f"{part}.parquet", rows[part * 5000 : (part + 1) * 5000])
+    elif kind == "log.parquet":
+        write_parquet(path, rows)
+    elif kind == "log.csv":
+        write_csv(path, rows)
+    else:
+        histories_of: dict[str, list[str]] = {}
+        for user, item, *_ in rows:
+            histories_of.setdefault(user, []).append(item)
+        path.write_text(json.dumps(histories_of))
+    foretold = Interactions(path=str(path)).store_bytes()
+    assert foretold == pytest.approx(size_of(store_of(path, tmp_path / "cache")), rel=0.33)
+
+
+def test_a_log_whose_beginning_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"]" * 50: [1, 2], "b": [3]}))
+    whole = Interactions(path=str(path)).store_bytes()
+    monkeypatch.setattr(interaction_files, "SAMPLED_BYTES", 40)
+    assert whole == 3 * 13 + 2 * 4 * 50 + 3 * 8 + 4 * 8  # events, users, where their events start, items
+    assert Interactions(path=str(path)).store_bytes() is None
+    empty = write_csv(tmp_path / "empty.csv", [])
+    assert Interactions(path=str(empty)).store_bytes() == 0
 
 
 def test_the_file_of_a_folder(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tencentgr_release import COLD, HISTORIES, RIDS, VECTORS, A, B, C, D, E, T, 
 from grbench.data.store import FeatureTable, Store
 from grbench.data.writing import build_store
 from grbench.errors import DataError
-from grbench.protocols import Dataset
+from grbench.protocols import Dataset, StoreSize
 from grbench_reference.datasets import tencentgr_embeddings, tencentgr_events, tencentgr_features
 from grbench_reference.datasets.indexer import read_indexer
 from grbench_reference.datasets.tencentgr import TencentGR
@@ -69,6 +69,39 @@ def test_raw_ids_keep_all_their_bits(release: Path) -> None:
     assert catalogue.item_ids.dtype == np.int64
     assert catalogue.item_ids.tolist() == [0, A, B, C, D, E, COLD]
     assert (catalogue.num_items, catalogue.num_indexed) == (6, 5)
+
+
+def test_the_store_is_as_large_as_foretold(release: Path) -> None:
+    """All but its json and the 128 bytes that each of 11 columns has as a header. Of the three candidates two are in
+    the catalogue too, and are counted again: 8 for the id, 13 features, a vector of 3."""
+    dataset = TencentGR(path=str(release))
+    assert isinstance(dataset, StoreSize)
+    store = store_of(release)
+    columns = [file.stat().st_size - 128 for file in store.path.glob("*.npy")]
+    assert len(columns) == 11
+    assert dataset.store_bytes() - 2 * (8 + 13 * 4 + 3 * 2 + 1) == sum(columns)
+
+
+def test_what_the_footers_do_not_say_is_taken_from_rows_and_the_first_part(release: Path) -> None:
+    """No statistics: as many items as item_feat has rows, 4 of 5. A list of 5 values is in a second part only."""
+    whole = TencentGR(path=str(release)).store_bytes()
+    path = next((release / "item_feat").glob("*.parquet"))
+    pq.write_table(pq.read_table(path), path, write_statistics=False)
+    assert whole - TencentGR(path=str(release)).store_bytes() == 8 + 13 * 4 + 3 * 2 + 1
+    world.write_users(release, {90: {"106": [1, 2, 3, 4, 5]}}, part="part-00001.parquet")
+    assert whole - TencentGR(path=str(release)).store_bytes() == 8 + 13 * 4 + 3 * 2 + 1
+
+
+def test_features_are_read_once(release: Path) -> None:
+    """But for the lists of users, whose lengths decide upon the columns."""
+    begun: list[str] = []
+    build_store(
+        TencentGR(path=str(release)),
+        name="test",
+        cache=release.parent / "cache",
+        report=lambda what, done, total: begun.append(what) if not done else None,
+    )
+    assert [what for what in begun if "feat" in what] == ["item_feat", "user_feat (lengths of lists)", "user_feat"]
 
 
 def test_item_features(release: Path) -> None:

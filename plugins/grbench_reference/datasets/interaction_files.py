@@ -29,6 +29,9 @@ SUFFIXES = (".json", ".parquet", *DELIMITERS)
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
 _LATEST_SECOND = 10**11  # the year 5138; as milliseconds, 1973
 
+SAMPLED_BYTES, SAMPLED_ROWS = 16 << 20, 1 << 20
+"""Of a log, to tell how large it is without reading all of it: the former of a text, the latter of parquet."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -55,6 +58,17 @@ class Log:
     actions: Any = None
 
 
+@dataclass(frozen=True)
+class FirstEvents:
+    """The first events of a log, in file order. users: [e] codes by first appearance; user_ids: their ids; items: arrow
+    [e]; total: events of the whole log, about, exactly e where these are all of them."""
+
+    users: np.ndarray
+    user_ids: np.ndarray
+    items: Any
+    total: float
+
+
 def read_json(path: Path) -> Log:
     """{user: [item, ...]}, oldest first; raises DataError where it is anything else."""
 
@@ -70,6 +84,10 @@ def read_json(path: Path) -> Log:
             content = json.load(file, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON ({error}); it should be {{user: [item, ...]}}") from error
+    return _log_of(content, path)
+
+
+def _log_of(content: Any, path: Path) -> Log:
     if not isinstance(content, dict):
         raise DataError(f"{path}: is a JSON {type(content).__name__}; it should be an object {{user: [item, ...]}}")
     for user, items in content.items():
@@ -102,6 +120,62 @@ def read_table(path: Path, columns: Columns) -> Log:
     )
 
 
+def read_first(path: Path, columns: Columns) -> FirstEvents | None:
+    """The first events of any log; None where they cannot be told apart from the rest. Raises DataError."""
+    if path.suffix == ".json":
+        return _first_of_json(path)
+    wanted = [columns.user, columns.item]
+    if path.is_dir() or path.suffix == ".parquet":
+        table, total = _first_of_parquet(path, wanted)
+    else:
+        table, total = _first_of_text(path, wanted)
+    users = _ids(table[columns.user], str(path), columns.user).dictionary_encode()
+    items = _ids(table[columns.item], str(path), columns.item)
+    return FirstEvents(users.indices.to_numpy(), ids_of(users.dictionary), items, total)
+
+
+def _first_of_json(path: Path) -> FirstEvents | None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        text = file.read(SAMPLED_BYTES)
+    if len(text) < size:  # up to the last whole user
+        text = text[: text.rfind(b"]") + 1] + b"}"
+    try:
+        log = _log_of(json.loads(text), path)
+    except (ValueError, RecursionError):
+        return None
+    users = np.repeat(np.arange(len(log.lengths)), log.lengths)
+    return FirstEvents(users, log.user_ids, log.items, len(users) * max(1.0, size / len(text)))
+
+
+def _first_of_parquet(path: Path, wanted: Sequence[str]) -> tuple[Any, float]:
+    tables, rows, total = [], 0, 0
+    for part in _parts(path):
+        with readable(part), pq.ParquetFile(part) as file:
+            _require(part, file.schema_arrow.names, wanted)
+            total += file.metadata.num_rows
+            for batch in file.iter_batches(SAMPLED_ROWS, columns=wanted) if rows < SAMPLED_ROWS else ():
+                tables.append(pa.Table.from_batches([batch]))
+                rows += batch.num_rows
+                if rows >= SAMPLED_ROWS:
+                    break
+            else:
+                tables.append(file.schema_arrow.empty_table().select(wanted))
+    with readable(path, "one table"):
+        return pa.concat_tables(tables), total
+
+
+def _first_of_text(path: Path, wanted: Sequence[str]) -> tuple[Any, float]:
+    """A block of whole lines is what arrow makes of so many bytes."""
+    reading = pyarrow.csv.ReadOptions(block_size=SAMPLED_BYTES)
+    with readable(path, "CSV"):
+        with pyarrow.csv.open_csv(path, parse_options=_parsing(path)) as file:
+            _require(path, file.schema.names, wanted)
+        with pyarrow.csv.open_csv(path, reading, _parsing(path), _converting(wanted, wanted)) as file:
+            table = pa.Table.from_batches(itertools.islice(file, 1), file.schema)
+    return table, len(table) * max(1.0, path.stat().st_size / SAMPLED_BYTES)
+
+
 def ids_of(distinct: Any) -> np.ndarray:
     """Distinct ids as the store keeps them: [n] int64 where all of them are whole numbers, else text."""
     if pt.is_integer(distinct.type):
@@ -120,12 +194,7 @@ def _delimited(path: Path, columns: Columns) -> dict[str, Any]:
         table = pyarrow.csv.read_csv(
             path,
             parse_options=_parsing(path),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict.fromkeys((columns.user, columns.item), pa.large_string()),
-                null_values=[""],  # NA and null may be names
-                strings_can_be_null=True,
-            ),
+            convert_options=_converting(wanted, [columns.user, columns.item]),
         )
     return {name: table.column(name) for name in wanted}
 
@@ -134,17 +203,29 @@ def _parsing(path: Path) -> Any:
     return pyarrow.csv.ParseOptions(delimiter=DELIMITERS[path.suffix])
 
 
+def _converting(wanted: Sequence[str], ids: Sequence[str]) -> Any:
+    return pyarrow.csv.ConvertOptions(
+        include_columns=wanted,
+        column_types=dict.fromkeys(ids, pa.large_string()),
+        null_values=[""],  # NA and null may be names
+        strings_can_be_null=True,
+    )
+
+
 def _parquet(path: Path, columns: Columns) -> dict[str, Any]:
     wanted = _wanted(columns)
-    parts = [part.path for part in open_folder(path, "the interactions").parts] if path.is_dir() else [path]
     tables = []
-    for part in parts:
+    for part in _parts(path):
         with readable(part, "parquet"):
             _require(part, pq.read_schema(part).names, wanted)
             tables.append(pq.read_table(part, columns=wanted))
     with readable(path, "one table"):
         table = pa.concat_tables(tables)
     return {name: table.column(name) for name in wanted}
+
+
+def _parts(path: Path) -> list[Path]:
+    return [part.path for part in open_folder(path, "the interactions").parts] if path.is_dir() else [path]
 
 
 def _wanted(columns: Columns) -> list[str]:

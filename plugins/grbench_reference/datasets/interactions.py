@@ -16,9 +16,18 @@ import pyarrow as pa
 import pyarrow.types as pt
 from pydantic import Field
 
+from grbench.data.store import store_size
 from grbench.errors import DataError
 from grbench.types import ACTION_MISSING, FIRST_ACTION
-from grbench_reference.datasets.interaction_files import SUFFIXES, Columns, Log, ids_of, read_json, read_table
+from grbench_reference.datasets.interaction_files import (
+    SUFFIXES,
+    Columns,
+    Log,
+    ids_of,
+    read_first,
+    read_json,
+    read_table,
+)
 from grbench_reference.datasets.parquet_parts import Report, whole_numbers
 from grbench_reference.datasets.validation import Finding
 
@@ -84,6 +93,31 @@ class Interactions:
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         return digest.hexdigest()
+
+    def store_bytes(self) -> int | None:
+        """From all events of a small log, and of a large one from the first: users and items are as many as these let
+        one expect. None where the first cannot be told apart from the rest."""
+        first = read_first(self._source(), self._columns)
+        if first is None:
+            return None
+        if not len(first.users):
+            return 0
+        more = first.total / len(first.users)
+        side_by_side = bool((np.diff(first.users) >= 0).all())  # then nobody who is here comes back later
+        lengths = np.bincount(first.users)
+        items = first.items.dictionary_encode()
+        kept = lengths >= self._min_events
+        if more == 1 or side_by_side:
+            lengths = lengths[kept]
+            items = items.filter(pa.array(kept[first.users]))
+        met = np.bincount(items.indices.to_numpy(), minlength=1)
+        return store_size(
+            events=int(lengths.sum() * more),
+            users=int(len(lengths) * more if side_by_side else _distinct(lengths, more)),
+            items=int(_distinct(met[met > 0], more)),
+            user_id_bytes=first.user_ids.itemsize,
+            item_id_bytes=ids_of(items.dictionary).itemsize,
+        )
 
     def write(self, writer: StoreWriter) -> None:
         """Pours the log into `writer`; raises DataError naming file, column and row."""
@@ -164,6 +198,13 @@ class Interactions:
         if all(child.suffix == ".parquet" for child in found):
             return path
         raise DataError(f"{path}: holds {', '.join(child.name for child in found)}; choose one with the option file")
+
+
+def _distinct(met: np.ndarray, more: float) -> float:
+    """How many ids a log has that is `more` times as long as its beginning, where each of [n] ids is met so often: as
+    Chao (Scandinavian Journal of Statistics, 1984) estimates from those met once and twice, at most n * more."""
+    once, twice = int((met == 1).sum()), int((met == 2).sum())
+    return min(len(met) * more, len(met) + once * (once - 1) / (2 * (twice + 1)))
 
 
 def number_items(items: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -106,6 +106,28 @@ class PartFolder:
         """Rows of all parts."""
         return sum(part.rows for part in self.parts)
 
+    def values(self, column: str) -> int:
+        """How many values a column holds, by the footers: a null and an empty list count 1."""
+        return sum(
+            next(chunk.num_values for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
+            for chunks in self._chunks()
+        )
+
+    def largest(self, column: str) -> int | None:
+        """The largest value of a column of whole numbers, by the footers; None where one of them does not say it."""
+        found = [chunk.statistics for chunks in self._chunks() for chunk in chunks if chunk.path_in_schema == column]
+        if not all(each is not None and each.has_min_max for each in found):
+            return None
+        return max((int(each.max) for each in found), default=None)
+
+    def _chunks(self) -> Iterator[list[Any]]:
+        """The column chunks of each row group of each part."""
+        for part in self.parts:
+            with readable(part.path), pq.ParquetFile(part.path) as file:
+                footer = file.metadata
+            for group in map(footer.row_group, range(footer.num_row_groups)):
+                yield [group.column(place) for place in range(group.num_columns)]
+
     def require(self, columns: Mapping[str, ColumnType]) -> None:
         """Raises DataError naming the file and the column unless every part has these columns, of these types."""
         for part in self.parts:

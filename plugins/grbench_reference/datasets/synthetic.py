@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from grbench.data.store import store_size
 from grbench_reference.datasets.generator import FEWEST_ITEMS, FEWEST_USERS, VERSION, estimated_bytes, generate
 from grbench_reference.datasets.generator_schema import RELEASES, pool_size
 from grbench_reference.datasets.tencentgr import READER_VERSION, TencentGR
+from grbench_reference.datasets.tencentgr_layout import ITEM_FEATURES
 
 if TYPE_CHECKING:
     from grbench.data.writing import StoreWriter
@@ -63,9 +65,16 @@ class TencentGRSynthetic:
         """The store, and the release that is beside it while it is made."""
         release = RELEASES[self._actions]
         pool = pool_size(self._items, release)
-        events = self._users * release.lengths
-        entities = self._users * 76 + (self._items + pool // 4) * (60 + 65 * len(self._embeddings)) + 8 * pool
-        return int(13 * events + entities) + estimated_bytes(self._users, self._items, release)
+        store = store_size(
+            events=int(self._users * release.lengths),
+            users=self._users,
+            items=self._items + pool // 4,
+            candidates=pool,
+            user_columns=15,
+            item_columns=len(ITEM_FEATURES),
+            embeddings=[32] * len(self._embeddings),
+        )
+        return store + estimated_bytes(self._users, self._items, release)
 
     def write(self, writer: StoreWriter) -> None:
         """Generates a release beside the store that is being made, reads it in, and removes it again."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from grbench.data.store import store_size
 from grbench.errors import DataError
 from grbench_reference.datasets.download import describe_missing
 from grbench_reference.datasets.id_lookup import IdLookup
@@ -24,10 +25,11 @@ from grbench_reference.datasets.tencentgr_candidates import CandidateCounts, can
 from grbench_reference.datasets.tencentgr_embeddings import embedding_width, fill_embedding
 from grbench_reference.datasets.tencentgr_events import ACTIONS, EventCounts, read_events
 from grbench_reference.datasets.tencentgr_features import (
+    FeatureProfile,
     feature_rows,
     fill_missing,
+    longest_lists,
     make_fields,
-    profile_features,
     release_pages,
 )
 from grbench_reference.datasets.tencentgr_layout import (
@@ -76,6 +78,24 @@ class TencentGR:
         cut short, or has not the release's columns."""
         options = {"reader": READER_VERSION, "embeddings": self._embeddings, "actions": self._actions}
         return self._open().digest(json.dumps(options, sort_keys=True))
+
+    def store_bytes(self) -> int:
+        """From the footers of the parts. Lists of users' features are taken to be as long as in the first part; every
+        candidate counts as one that the catalogue lacks, which makes it rather too much."""
+        release = self._open()
+        lists = [name for name in USER_FEATURES if name in LIST_FEATURES]
+        some_users = dataclasses.replace(release.user_features, parts=release.user_features.parts[:1])
+        widths = longest_lists(some_users, lists, report=lambda *_: None)
+        candidates = 0 if release.candidates is None else release.candidates.rows
+        return store_size(
+            events=release.events.values("seq"),
+            users=release.events.rows,
+            items=(release.item_features.largest("item_id") or release.item_features.rows) + candidates,
+            candidates=candidates,
+            user_columns=len(USER_FEATURES) - len(lists) + sum(widths.values()),
+            item_columns=len(ITEM_FEATURES),
+            embeddings=[embedding_width(folder) for folder in release.embeddings.values()],
+        )
 
     def validate(self, progress: Report) -> list[Finding]:
         """Reads every column of every part, all embeddings included, and says what is there, absent and wrong."""
@@ -150,18 +170,24 @@ class _Ingest:
 
     def write_item_features(self) -> None:
         folder = self.release.item_features
-        profiles = profile_features(
-            folder, "item_id", ITEM_FEATURES, complain=raise_it, report=_first_pass(self.writer.report)
-        )
-        self.item_fields = make_fields(profiles, self.indexer.vocabulary)
-        self.item_table = self.writer.create_item_features(self.item_fields)
-        fill_missing(self.item_table, self.item_fields, first_row=1)
+        profiles = {name: FeatureProfile() for name in ITEM_FEATURES}
+        columns = make_fields(profiles, self.indexer.vocabulary)
+        self.item_table = self.writer.create_item_features(columns)
+        fill_missing(self.item_table, columns, first_row=1)
         described = np.zeros(self.indexer.num_items + 1, np.bool_)
         for rows, codes in feature_rows(
-            folder, "item_id", self.item_fields, self._indexed, complain=raise_it, report=self.writer.report
+            folder,
+            "item_id",
+            columns,
+            self._indexed,
+            profiles=profiles,
+            complain=raise_it,
+            report=self.writer.report,
         ):
             self.item_table[rows] = codes
             described[rows] = True
+        self.item_fields = make_fields(profiles, self.indexer.vocabulary)
+        self.writer.set_item_fields(self.item_fields)
         self.writer.notes["item_features"] = {
             "rows": folder.rows,
             "repeated": folder.rows - int(described.sum()),
@@ -209,25 +235,32 @@ class _Ingest:
                 f"{self.release.root / 'seq'}: user_id {repeated[0]} has more than one row "
                 f"({len(repeated)} such users); each user needs one row"
             )
-        profiles = profile_features(
-            folder, "user_id", USER_FEATURES, complain=raise_it, report=_first_pass(self.writer.report)
-        )
-        fields = make_fields(profiles, self.indexer.vocabulary)
-        table = self.writer.create_user_features(fields)
-        fill_missing(table, fields, first_row=0)
+        lists = [name for name in USER_FEATURES if name in LIST_FEATURES]
+        widths = longest_lists(folder, lists, report=_list_lengths(self.writer.report))
+        profiles = {name: FeatureProfile(width=widths.get(name, 1)) for name in USER_FEATURES}
+        columns = make_fields(profiles, self.indexer.vocabulary)
+        table = self.writer.create_user_features(columns)
+        fill_missing(table, columns, first_row=0)
         described = np.zeros(len(table), np.bool_)
         matched = 0
         for rows, codes in feature_rows(
-            folder, "user_id", fields, lambda _, ids: users.find(ids), complain=raise_it, report=self.writer.report
+            folder,
+            "user_id",
+            columns,
+            lambda _, ids: users.find(ids),
+            profiles=profiles,
+            complain=raise_it,
+            report=self.writer.report,
         ):
             table[rows] = codes
             described[rows] = True
             matched += len(rows)
+        self.writer.set_user_fields(make_fields(profiles, self.indexer.vocabulary))
         self.writer.notes["user_features"] = {
             "rows": folder.rows,
             "rows_of_users_without_sequence": folder.rows - matched,
             "users_without": int((~described).sum()),
-            "nulls_in_lists": {name: profiles[name].nulls_in_lists for name in USER_FEATURES if name in LIST_FEATURES},
+            "nulls_in_lists": {name: profiles[name].nulls_in_lists for name in lists},
         }
         release_pages(table)
 
@@ -243,8 +276,8 @@ class _Ingest:
         }
 
 
-def _first_pass(report: Report) -> Report:
-    return lambda what, done, total: report(f"{what} (vocabulary)", done, total)
+def _list_lengths(report: Report) -> Report:
+    return lambda what, done, total: report(f"{what} (lengths of lists)", done, total)
 
 
 def _plain(counts: Any) -> dict[str, Any]:

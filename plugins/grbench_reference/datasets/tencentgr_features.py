@@ -76,20 +76,20 @@ class FeatureProfile:
             self.width = max(self.width, int(cells.lengths.max(initial=1)))
 
 
-def profile_features(
-    folder: PartFolder, id_column: str, features: Sequence[str], *, complain: Complain, report: Report
-) -> dict[str, FeatureProfile]:
-    """The first pass: how many values each feature has, and how wide its widest list is."""
-    profiles = {feature: FeatureProfile() for feature in features}
-    for batch in folder.stream([id_column, *features], batch_rows=_BATCH_ROWS, report=report):
-        for feature, profile in profiles.items():
-            profile.add(read_cells(batch, feature, complain))
-    return profiles
+def longest_lists(folder: PartFolder, features: Sequence[str], *, report: Report) -> dict[str, int]:
+    """How many values the longest list of each of these has, at least 1: what the columns of a table depend on."""
+    longest = dict.fromkeys(features, 1)
+    for batch in folder.stream(features, batch_rows=_BATCH_ROWS, report=report):
+        for feature in features:
+            lists = batch.array(feature)
+            if not pt.is_null(lists.type):
+                longest[feature] = max(longest[feature], pc.max(pc.list_value_length(lists)).as_py() or 1)
+    return longest
 
 
 def make_fields(profiles: Mapping[str, FeatureProfile], vocabulary: Mapping[str, int]) -> tuple[Field, ...]:
-    """Columns and sizes of a feature table. A size covers every value of the table and of the indexer's `vocabulary`,
-    and the codes for padding, missing and unknown."""
+    """Columns and sizes of a feature table. A size covers every value that was met and the indexer's `vocabulary`, and
+    the codes for padding, missing and unknown."""
     fields, start = [], 0
     for feature, profile in profiles.items():
         largest = max(profile.largest, vocabulary.get(feature, 0))
@@ -121,16 +121,19 @@ def feature_rows(
     fields: Sequence[Field],
     rows_of: Callable[[PartBatch, np.ndarray], np.ndarray],
     *,
+    profiles: Mapping[str, FeatureProfile],
     complain: Complain,
     report: Report,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The second pass: (rows [n], codes [n, C]) batch by batch, for the ids that `rows_of` gives a row (not -1)."""
+    """(rows [n], codes [n, C]) batch by batch, for the ids that `rows_of` gives a row (not -1). Of `fields` only the
+    columns count; `profiles` take in every cell, also of rows that are not given."""
     columns = sum(field.width for field in fields)
     for batch in folder.stream([id_column, *(field.name for field in fields)], batch_rows=_BATCH_ROWS, report=report):
         rows = rows_of(batch, batch.whole(id_column, null=NULL))
         codes = np.empty((len(batch), columns), np.int32)
         for field in fields:
             cells = read_cells(batch, field.name, complain)
+            profiles[field.name].add(cells)
             codes[:, field.start : field.start + field.width] = cells.codes(field.width)
         known = rows >= 0
         yield (rows, codes) if known.all() else (rows[known], codes[known])
