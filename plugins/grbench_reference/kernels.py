@@ -102,9 +102,12 @@ def distinct_rows(table: Tensor, rows: Tensor, *, sparse: bool = False, padding:
 def distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The distinct values of `rows`, ascending, and where each of `rows` is among them; all are below `count`.
 
-    A map of `count` flags takes 10 ms where sorting 670,000 values takes 40. On a GPU the shape of the result makes
-    the host wait, once.
+    A map of `count` flags takes 10 ms where sorting 670,000 values takes 40; but for 100,000 values below 5 million it
+    takes 86, and sorting these 2. On a GPU the shape of the result makes the host wait, once.
     """
+    if count > 2 * rows.numel():
+        met, where = torch.unique(rows, return_inverse=True)
+        return met, where
     flags = torch.zeros(count, dtype=torch.bool, device=rows.device)
     flags[rows] = True
     return flags.nonzero().squeeze(1), (flags.cumsum(0) - 1)[rows]

@@ -65,9 +65,10 @@ def test_distinct_rows(table, sparse):
     assert torch.equal(found.to_dense(), expected)
 
 
-def test_distinct_equals_unique():
+@pytest.mark.parametrize("count", [7, 1000])  # a map of flags; a catalogue much larger than what is met
+def test_distinct_equals_unique(count):
     rows = torch.tensor([[5, 1, 5], [0, 1, 3]])
-    met, where = distinct(rows, 7)
+    met, where = distinct(rows, count)
     expected, inverse = torch.unique(rows, return_inverse=True)
     assert torch.equal(met, expected)
     assert torch.equal(where, inverse)

@@ -7,6 +7,7 @@ from torch import nn
 
 from grbench_reference.features import Table
 from grbench_reference.optimizers.muon import muon
+from grbench_reference.optimizers.row_adam import RowAdam
 from grbench_reference.optimizers.rowwise_adagrad import RowwiseAdagrad
 
 
@@ -41,7 +42,7 @@ def test_who_updates_what(sparse):
         assert owner[id(matrix)] == (torch.optim.AdamW, 4e-3, 1e-5)
     for vector in (model.linear.bias, model.norm.weight, model.norm.bias):
         assert owner[id(vector)] == (torch.optim.AdamW, 4e-3, 0.0)
-    table = (torch.optim.SparseAdam, 4e-3, None) if sparse else (torch.optim.AdamW, 4e-3, 0.0)
+    table = (RowAdam, 4e-3, None) if sparse else (torch.optim.AdamW, 4e-3, 0.0)
     assert owner[id(model.table.weight)] == table
 
 

@@ -1,5 +1,5 @@
-"""Adam and AdamW. Everything with dense gradients gets one fused optimizer, tables with sparse ones get SparseAdam; or
-all tables get row-wise Adagrad, whose state is a number a row.
+"""Adam and AdamW. Everything with dense gradients gets one fused optimizer, tables with sparse ones get RowAdam; or all
+tables get row-wise Adagrad, whose state is a number a row.
 """
 
 from __future__ import annotations

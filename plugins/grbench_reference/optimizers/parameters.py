@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.modules.sparse import Embedding, EmbeddingBag
 
+from grbench_reference.optimizers.row_adam import RowAdam
 from grbench_reference.optimizers.rowwise_adagrad import RowwiseAdagrad
 
 Rate = Annotated[float, Field(gt=0)]
@@ -80,8 +81,7 @@ def adam_family(
     else:
         groups.append({"params": parameters.tables, "lr": table_rate, "weight_decay": table_weight_decay})
         if parameters.sparse_tables:
-            # Rows that a batch does not touch keep their moments: Adam on the rows' own clock.
-            others.append(torch.optim.SparseAdam(parameters.sparse_tables, lr=table_rate, betas=betas, eps=eps))
+            others.append(RowAdam(parameters.sparse_tables, lr=table_rate, betas=betas, eps=eps))
     groups = [group for group in groups if group["params"]]
     dense = [torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)] if groups else []
     return [*dense, *others]
