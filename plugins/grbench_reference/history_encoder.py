@@ -222,7 +222,8 @@ class HistoryEncoder(nn.Module, ABC):
         if self.actions is not None:
             tokens = self.actions(tokens, layout.take(batch.actions))
         if self.user_token:
-            tokens = tokens.index_copy(0, layout.first, self._users(batch))
+            # In half precision the two may differ in type, which autocast mends on a CPU and not on a GPU.
+            tokens = tokens.index_copy(0, layout.first, self._users(batch).to(tokens.dtype))
         if self.places is not None:
             tokens = tokens + self.places(layout.from_newest() if self.from_end else layout.place)
         return tokens

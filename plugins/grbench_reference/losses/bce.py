@@ -62,7 +62,7 @@ class BCE(nn.Module):
         states = distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.places) / self.temperature
         positives, others = torch.split(vectors, [count, count * self.negatives])
         positive = softplus(-(states * positives).sum(-1))
-        logits = (states.unsqueeze(1) * others.view(count, self.negatives, -1)).sum(-1)
+        logits = (states.unsqueeze(1) * others.view(count, self.negatives, vectors.shape[1])).sum(-1)
         true = (drawn != positions.targets.unsqueeze(1)).to(logits.dtype)
         negative = (softplus(logits) * true).sum(1) / true.sum(1).clamp(min=1)
         weight = positions.weights.sum().clamp(min=1e-6)

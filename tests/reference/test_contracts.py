@@ -1,0 +1,250 @@
+"""What holds of every registered reference plug-in of a kind, whatever it is: a new one is tested by being registered.
+
+Options are the defaults; `OPTIONS` says others where a world of nine items needs them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from code_worlds import BATCH, ITEMS, codes_of, world
+from torch.overrides import TorchFunctionMode
+from worlds import batch_of
+
+from grbench.options import describe
+from grbench.plugins import Registry, faces_of, missing_faces
+from grbench.protocols import Decoder, Embedder, StandIn
+from grbench.types import Batch, Ranking
+
+REGISTRY = Registry.load()
+OPTIONS = {
+    ("tokenizers", "rq_kmeans"): {"source": "cooccurrence", "width": 3, "sizes": [3, 4]},
+    ("encoders", "causal_transformer"): {"heads": 2},
+    ("encoders", "sid_decoder"): {"width": 8},
+    ("retrievers", "faiss"): {"index": "Flat"},
+    ("retrievers", "beam"): {"width": 9},
+    ("retrievers", "beam_rerank"): {"width": 9},
+}
+OLDER, NEWER = [4, 2, 3], [4, 2, 3, 8]
+
+
+def names(kind, face=None):
+    """The reference plug-ins of a kind; of encoders, those that show a face."""
+    ours = [plugin for plugin in REGISTRY.plugins(kind) if plugin.distribution == "grbench"]
+    return [plugin.name for plugin in ours if face is None or not missing_faces((face,), plugin.factory)]
+
+
+def made(kind, name, *runtime_objects, **options):
+    torch.manual_seed(0)
+    chosen = {**OPTIONS.get((kind, name), {}), **options}
+    return REGISTRY.build(kind, name, *runtime_objects, options=chosen, where=f"{kind} {name}")
+
+
+def able(needs):
+    """An encoder that shows all these faces."""
+    return next(
+        plugin.name
+        for plugin in REGISTRY.plugins("encoders")
+        if plugin.name != "most_popular" and not missing_faces(needs, plugin.factory)
+    )
+
+
+def needs_of(kind, name):
+    return faces_of(REGISTRY.get(kind, name).factory).needs
+
+
+@pytest.fixture
+def data(tmp_path):
+    return world(tmp_path)
+
+
+def changed(batch, **columns):
+    return dataclasses.replace(batch, **{name: torch.tensor(column) for name, column in columns.items()})
+
+
+# --- tokenizers
+
+
+@pytest.mark.parametrize("name", names("tokenizers"))
+def test_every_item_has_a_code_within_the_sizes(data, tmp_path, name):
+    options = {}
+    if name == "codes_file":
+        path = tmp_path / "codes.json"
+        path.write_text(
+            json.dumps({str(item): [place % 2, place % 3] for place, item in enumerate(data.catalogue.item_ids[1:])})
+        )
+        options["path"] = str(path)
+    tokenizer = made("tokenizers", name, **options)
+    codes, again = tokenizer.fit(data), made("tokenizers", name, **options).fit(data)
+    assert codes.table.dtype == torch.int64
+    assert codes.table.shape == (10, len(codes.sizes))
+    assert (codes.table[0] == 0).all()
+    assert (codes.table >= 0).all()
+    assert (codes.table < torch.tensor(codes.sizes)).all()
+    assert torch.equal(codes.table, again.table)
+    json.dumps(codes.report, allow_nan=False)
+    assert isinstance(tokenizer, StandIn)  # so that memory is planned before it is fitted
+    assert tokenizer.stand_in(data).table.shape == codes.table.shape
+
+
+# --- encoders
+
+
+@pytest.mark.parametrize("name", names("encoders", Embedder))
+def test_states_follow_from_what_came_before_and_nothing_else(data, name):
+    encoder = made("encoders", name, data, codes_of(data)).eval()
+    batch = batch_of(NEWER, [5, 6], [7], users=[0, 1, 2])
+    states, vectors = encoder.embed(batch, ITEMS)
+    assert states.shape == (3, 4, vectors.shape[1])
+    assert vectors.shape[0] == 9
+    assert states.isfinite().all()
+    assert vectors.isfinite().all()
+
+    def same(other, rows=slice(None), places=slice(None)):
+        torch.testing.assert_close(encoder.embed(other, ITEMS)[0][rows, places], states[rows, places])
+
+    # One call and the two faces agree.
+    torch.testing.assert_close(encoder.embed_histories(batch), states[:, -1])
+    torch.testing.assert_close(encoder.embed_items(ITEMS), vectors)
+    # Not the items to come, nor what is to be found.
+    later = changed(
+        batch, items=[[4, 2, 3, 1], [0, 0, 5, 7], [0, 0, 0, 7]], actions=[[2, 2, 2, 3], [0, 0, 2, 3], [0, 0, 0, 2]]
+    )
+    same(later, 0, slice(3))
+    same(later, 1, slice(2, 3))
+    same(dataclasses.replace(batch, targets=batch.targets * 0 + 1))
+    # Not other rows, nor how much padding there is.
+    alone = batch_of([5, 6], users=[1])
+    torch.testing.assert_close(encoder.embed(alone, ITEMS)[0][0], states[1, 2:])
+    longer = batch_of(OLDER, users=[0], length=6)
+    torch.testing.assert_close(encoder.embed(longer, ITEMS)[0][0, 3:], states[0, :3])
+
+
+@pytest.mark.parametrize("name", names("encoders", Decoder))
+def test_writing_code_by_code_equals_being_taught_the_whole(data, name):
+    codes = codes_of(data)
+    encoder = made("encoders", name, data, codes).eval()
+    targets = torch.zeros_like(BATCH.targets)
+    targets[:, -1] = torch.tensor([5, 3, 9, 1])
+    taught = encoder.code_logits(dataclasses.replace(BATCH, targets=targets))
+    logits, state = encoder.start(BATCH)
+    torch.testing.assert_close(logits, taught[0])
+    for level in range(1, len(codes.sizes)):
+        logits, state = encoder.step(codes.table[targets[:, -1], level - 1], state)
+        torch.testing.assert_close(logits, taught[level])
+
+
+class AsOnGpu(TorchFunctionMode):
+    """Refuses what a GPU refuses and a CPU mends by itself under autocast: writing rows of one type into another."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "").startswith(("index_copy", "index_add", "scatter")):
+            kinds = {each.dtype for each in args if isinstance(each, torch.Tensor) and each.is_floating_point()}
+            assert len(kinds) <= 1, f"{func.__name__} of {kinds}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [name for name in names("encoders", Embedder) if name != "most_popular"])
+@pytest.mark.parametrize("conditioning", ["none", "additive", "gate", "film", "attention_bias"])
+def test_half_precision(data, name, conditioning):
+    options = {"action_conditioning": conditioning}
+    if "action_conditioning" not in {option.name for option in describe(REGISTRY.get("encoders", name).factory)}:
+        options = {}
+    encoder = made("encoders", name, data, codes_of(data), **options)
+    whole = encoder.eval().embed(BATCH, ITEMS)
+    with torch.autocast("cpu", torch.bfloat16), AsOnGpu():
+        half = encoder.embed(BATCH, ITEMS)
+        for one, other in zip(half, whole, strict=True):
+            assert (one - other).norm() < 0.05 * other.norm()
+        (encoder.train().embed(BATCH, ITEMS)[0].float().sum() + sum(p.sum() for p in encoder.parameters())).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
+
+
+# --- losses
+
+
+@pytest.mark.parametrize("name", names("losses"))
+def test_a_loss_is_finite_scalars_that_teach_the_encoder(data, name):
+    codes = codes_of(data)
+    encoder = made("encoders", able(needs_of("losses", name)), data, codes)
+    loss = made("losses", name, data, codes)
+    terms = loss(encoder, BATCH)
+    assert terms
+    assert all(term.shape == () and term.isfinite() for term in terms.values())
+    sum(terms.values()).backward()
+    gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+    nothing = Batch(*(getattr(BATCH, field.name) * (field.name == "users") for field in dataclasses.fields(Batch)))
+    assert sum(loss(encoder, nothing).values()).item() == 0  # the rows that fill an epoch's last batch
+
+
+# --- retrievers
+
+
+@pytest.mark.parametrize("name", names("retrievers"))
+def test_lists_are_rankings_of_the_pool(data, name):
+    codes = codes_of(data)
+    encoder = made("encoders", able((*needs_of("retrievers", name), Embedder)), data, codes).eval()
+    retriever, candidates = (
+        made("retrievers", name, **({"width": 7} if name.startswith("beam") else {})),
+        ITEMS[[0, 1, 3, 4, 6, 7, 8]],
+    )
+    retriever.index(encoder, candidates, codes)
+    found = retriever.search(encoder, BATCH, 8)  # one more than there are
+    assert (found.items.dtype, found.scores.dtype) == (torch.int64, torch.float32)
+    assert [sorted(row) for row in found.items.tolist()] == [[0, *candidates.tolist()]] * 4
+    assert (found.scores[:, 1:] <= found.scores[:, :-1]).all()
+    assert torch.equal(found.scores.isneginf(), found.items == 0)
+    fewer = retriever.search(encoder, BATCH, 3)
+    assert torch.equal(fewer.items, found.items[:, :3])
+    if Decoder not in needs_of("retrievers", name) or Embedder in needs_of("retrievers", name):
+        exact = made("retrievers", "exact")
+        exact.index(encoder, candidates, codes)
+        torch.testing.assert_close(found.scores, exact.search(encoder, BATCH, 8).scores)
+
+
+# --- optimizers
+
+
+@pytest.mark.parametrize("name", names("optimizers"))
+@pytest.mark.parametrize("sparse", [False, True])
+def test_every_parameter_has_one_optimizer_and_moves(data, name, sparse):
+    codes = codes_of(data)
+    encoder = made("encoders", "causal_transformer", data, codes, sparse=sparse)
+    optimizers = made("optimizers", name, encoder)
+    owned = [each for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]]
+    assert len(owned) == len({*owned})
+    assert {*owned} == {*encoder.parameters()}
+    before = {parameter: parameter.detach().clone() for parameter in owned}
+    sum(made("losses", "full_softmax", data, codes)(encoder, BATCH).values()).backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    for parameter in owned:
+        assert torch.equal(parameter, before[parameter]) == (
+            parameter.grad is None or not parameter.grad.to_dense().any()
+        )
+
+
+# --- metrics
+
+
+@pytest.mark.parametrize("name", names("metrics"))
+def test_a_metric_gives_each_query_a_value_from_the_worst_up(name):
+    metric = made("metrics", name, k=2)
+    first, second, none = [1, 2], [2, 1], [2, 3]
+    targets = np.array([[1]] * 3)
+    ranks = np.array([[1], [2], [0]])
+    lists = np.array([first, second, none])
+    scores = np.array([[2.0, 1.0]] * 3, np.float32)
+    ranking = Ranking(np.arange(3), lists, scores, targets, targets * 0 + 3, ranks, ("exposure", "click"), 5)
+    values = metric(ranking)
+    assert values.shape == (3,)
+    assert np.isfinite(values).all()
+    assert metric.name.endswith("@2")
+    assert metric.higher_is_better
+    assert (values >= metric.worst).all()
