@@ -76,12 +76,13 @@ def draw_uniform(pool: Tensor, shape: tuple[int, ...]) -> Tensor:
 def target_shares(data: TrainingData) -> Tensor:
     """[N+1] float32, p_i: each item's share of the training targets. Never 0 or 1: logarithms of both are taken.
 
-    Any event may be a target, or those of the actions that the protocol lets be learnt.
+    Any event may be a target, or those of the actions that the protocol lets be learnt. An item that never is counts as
+    one that once was; the others' shares stay as they are, since few of a large catalogue's items may be targets.
     """
     tokens = data.target_actions
     names = None if tokens is None else [data.catalogue.actions[token - FIRST_ACTION] for token in tokens]
-    counts = torch.tensor(data.item_counts(names), dtype=torch.float64).clamp(min=1)
-    return (counts / counts[1:].sum()).clamp(max=1 - 1e-6).float()
+    counts = torch.tensor(data.item_counts(names), dtype=torch.float64)
+    return (counts.clamp(min=1) / counts.sum().clamp(min=1)).clamp(max=1 - 1e-6).float()
 
 
 class Popularity(nn.Module):
