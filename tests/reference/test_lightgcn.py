@@ -73,6 +73,19 @@ def test_a_new_user_is_a_node_added_with_its_history(data):
     torch.testing.assert_close(states[0, 1], (item[2] / 2 + item[4] / 2**0.5) / 2)
 
 
+@pytest.mark.parametrize("graph_actions", [None, ["click"]])
+def test_a_new_user_has_the_edges_that_training_would_have_given(tmp_path, graph_actions):
+    """An item met again is the same edge, and an action that makes no edge in training makes none here."""
+    met = [(2, 1, 10), (3, 0, 20), (2, 1, 30), (4, 1, 40), (4, 0, 50)]
+    encoder = build(training_data(tmp_path, HISTORIES, num_items=5), layers=1, graph_actions=graph_actions)
+    edges = [2, 3, 4] if graph_actions is None else [2, 4]
+    degrees = encoder.graph.users_of.degrees[edges].float()
+    sent = encoder.items.weight[edges] * torch.where(degrees > 0, degrees.rsqrt(), 0).nan_to_num()[:, None]
+    items, actions = [item for item, _, _ in met], [action + 2 for _, action, _ in met]
+    found = encoder.embed_histories(batch_of(items, actions=[actions], users=[2]))[0]
+    torch.testing.assert_close(found, sent.sum(0) / len(edges) ** 0.5 / 2)
+
+
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 def test_one_call_equals_the_two_faces(data, similarity):
     encoder = build(data, similarity=similarity)

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
-from grbench.types import Batch, Codes
+from grbench.types import FIRST_ACTION, Batch, Codes
 from grbench_reference.graph import user_item_graph
 from grbench_reference.kernels import unit
 
@@ -49,6 +49,8 @@ class LightGCN(nn.Module):
         similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
     """
 
+    edge_actions: Tensor | None
+
     def __init__(
         self,
         data: TrainingData,
@@ -64,6 +66,9 @@ class LightGCN(nn.Module):
         super().__init__()
         self.history_length, self.layers, self.cosine = history_length, layers, similarity == "cosine"
         self.graph = user_item_graph(data, actions=graph_actions, distinct=True)
+        names = data.catalogue.actions
+        told = None if graph_actions is None else [False] * FIRST_ACTION + [name in graph_actions for name in names]
+        self.register_buffer("edge_actions", None if told is None else torch.tensor(told), persistent=False)
         self.users = nn.Embedding(data.catalogue.num_users, width)
         self.items = nn.Embedding(data.catalogue.num_items + 1, width)
         for table in (self.users, self.items):
@@ -74,18 +79,20 @@ class LightGCN(nn.Module):
         """items [N] -> ([B, T, D] the user's vector at each position, [N, D]). A new user's grows with the history."""
         propagated = self._propagate()
         known, users = self._known(batch, propagated)
-        sent = propagated.messages[batch.items].cumsum(1)
-        events = (batch.items > 0).cumsum(1).clamp(min=1)
-        states = torch.where(known[:, None, None], users.unsqueeze(1), sent * events.rsqrt().unsqueeze(-1))
+        edges = self._edges(batch)
+        sent = propagated.messages[edges].cumsum(1)
+        degrees = (edges > 0).cumsum(1).clamp(min=1)
+        states = torch.where(known[:, None, None], users.unsqueeze(1), sent * degrees.rsqrt().unsqueeze(-1))
         return self._normalise(states), self._normalise(propagated.items[items])
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the user's vector; zero for a new user without a history."""
         propagated = self._propagate()
         known, users = self._known(batch, propagated)
-        sent = propagated.messages[batch.items].sum(1)
-        events = (batch.items > 0).sum(1).clamp(min=1)
-        return self._normalise(torch.where(known[:, None], users, sent * events.rsqrt().unsqueeze(-1)))
+        edges = self._edges(batch)
+        sent = propagated.messages[edges].sum(1)
+        degrees = (edges > 0).sum(1).clamp(min=1)
+        return self._normalise(torch.where(known[:, None], users, sent * degrees.rsqrt().unsqueeze(-1)))
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D]."""
@@ -94,6 +101,15 @@ class LightGCN(nn.Module):
     def _known(self, batch: Batch, propagated: _Propagated) -> tuple[Tensor, Tensor]:
         """-> ([B] whether the user has an edge, [B, D] its vector)."""
         return self.graph.items_of.degrees[batch.users] > 0, propagated.users[batch.users]
+
+    def _edges(self, batch: Batch) -> Tensor:
+        """-> [B, T], the items of the history where they are edges by the graph's rules, 0 elsewhere: each once, where
+        it is first met, and of `graph_actions` only."""
+        items = batch.items if self.edge_actions is None else batch.items * self.edge_actions[batch.actions]
+        ordered, order = items.sort(dim=1, stable=True)
+        again = torch.zeros_like(items, dtype=torch.bool)
+        again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+        return items.masked_fill(torch.empty_like(again).scatter_(1, order, again), 0)
 
     def _propagate(self) -> _Propagated:
         """Over the whole graph; without gradients the result is kept until a weight changes."""
