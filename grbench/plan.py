@@ -13,6 +13,7 @@ from typing import Any
 from grbench.digest import cell_digest, cell_identity
 from grbench.formats import GIB, counted, duration, significant
 from grbench.plugins import BrokenPluginError, Registry
+from grbench.preparation import placed
 from grbench.record import Record, read_records, record_path
 from grbench.suite import Cell, Suite
 
@@ -114,7 +115,8 @@ class Plan:
 def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: Path, *, force: bool = False) -> Plan:
     """Works out every cell's digest and looks for its record below `results`.
 
-    Raises DataError where the dataset is missing or incomplete, RunError where the results are of a newer schema.
+    Raises DataError where the dataset is missing or incomplete, RunError where the results are of a newer schema, and
+    what a tokenizer raises of its options and files.
     """
     folder = results / suite.name
     former = read_records([folder]) if folder.is_dir() else []
@@ -124,7 +126,8 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     order = {name: position for position, name in enumerate(suite.methods)}
     planned = []
     for cell in cells:
-        identity = cell_identity(cell, registry, dataset_digest)
+        with placed(f"{suite.path}: methods.{cell.method.name}"):
+            identity = cell_identity(cell, registry, dataset_digest)
         blank = Record(
             digest=cell_digest(identity),
             suite=suite.name,

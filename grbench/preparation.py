@@ -124,7 +124,7 @@ def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
     metrics = [registry.build("metrics", each.name, options=each.options, where="metrics") for each in cell.metrics]
     check_metrics(metrics, split, list_length(cell.metrics))
     for method in _methods(job):
-        with _placed(f"{job['suite']}: methods.{method.name}"):
+        with placed(f"{job['suite']}: methods.{method.name}"):
             check_method(method, registry, split, list_length(cell.metrics))
     return Prepared(store, split, device, bare + max(0, _resident()[1] - before))
 
@@ -153,7 +153,7 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
 
 
 @contextmanager
-def _placed(where: str) -> Iterator[None]:
+def placed(where: str) -> Iterator[None]:
     """What is wrong with a method is said with its place in the suite."""
     try:
         yield
@@ -182,7 +182,7 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> 
             continue
         events("phase", name=f"planning memory of {method.name}")
         try:
-            with _placed(f"{job['suite']}: methods.{method.name}"):
+            with placed(f"{job['suite']}: methods.{method.name}"):
                 plan = plan_memory(
                     method, registry, prepared.split, device=prepared.device, process=prepared.process, mapped=mapped
                 )

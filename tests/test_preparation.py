@@ -148,6 +148,26 @@ def test_codes_that_cannot_hold_the_items_are_refused(job: dict[str, Any], tmp_p
         said(sizes=[2, 2], svd=6)
         == "x.yaml: methods.m.tokenizer.svd: 6 is more than the 5 dimensions of file vectors.npy"
     )
+    broken = np.eye(5, dtype=np.float32)
+    broken[2, 1] = np.nan
+    np.save(tmp_path / "vectors.npy", broken)
+    assert said(sizes=[2, 2]).startswith(
+        "x.yaml: methods.m: file vectors.npy: 1 of the first 4 vectors hold NaN or infinite values, the first is that "
+        "of item b;"
+    )
+
+
+def test_codes_of_cooccurrence_that_cannot_be_are_refused(job: dict[str, Any]) -> None:
+    """Of four users two events are trained on: items a and b stand beside each other, c and d beside none."""
+
+    def said(**options: Any) -> str:
+        tokenizer = {"name": "rq_kmeans", "options": {"source": "cooccurrence", **options}}
+        return str(complaint(with_method(job, tokenizer=tokenizer)))
+
+    assert said(sizes=[2, 2]).startswith("x.yaml: methods.m.tokenizer.width: 128 dimensions, but only 2 items occur")
+    assert said(width=1, sizes=[1, 1]).startswith(
+        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, which cannot hold the 2 items that have a vector"
+    )
 
 
 def test_what_an_encoder_or_a_loss_refuses_is_said_by_the_plan(job: dict[str, Any]) -> None:

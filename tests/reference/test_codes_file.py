@@ -68,6 +68,7 @@ def test_a_file_that_lacks_items_says_how_many_and_which(tmp_path: Path, data: T
         ({"1": [], "2": [], "3": []}, r"item 20000000001: should be a list of some codes, .* not \[\]"),
         ({"1": [1, 2], "2": [1, "<b_x>"], "3": [1, 2]}, r"item 20000000002: '<b_x>' is no code"),
         ({"1": [1, 2], "2": [1, -2], "3": [1, 2]}, r"item 20000000002: '-2' is no code"),
+        ({"1": [1, 2], "2": [1, 10**25], "3": [1, 2]}, r"item 20000000002: '10{25}' is no code; .* of 9 digits"),
         ({"1": [1, 2], "2": [1, 2.5], "3": [1, 2]}, r"item 20000000002: '2.5' is no code"),
     ],
 )

@@ -19,6 +19,9 @@ from grbench_reference.inspection import inspect
 from grbench_reference.tokenizers.collisions import number_within, prefix_keys
 from grbench_reference.tokenizers.item_vectors import content_digest
 
+MOST_DIGITS = 9
+"""Of a code: a level has as many embeddings as its largest code says."""
+
 
 class CodesFile:
     """The codes in a JSON file {item: [code, code, ...]}, items by the ids of the dataset's source.
@@ -94,11 +97,12 @@ class CodesFile:
             )
         tokens = pd.Series(list(chain.from_iterable(rows)), dtype=object).astype(str)
         numbers = tokens.str.extract(r"^(?:<?[A-Za-z]+_)?(\d+)>?$", expand=False)
-        if numbers.isna().any():
-            wrong = int(numbers.isna().to_numpy().argmax())
+        refused = numbers.isna() | (numbers.str.len() > MOST_DIGITS)
+        if refused.any():
+            wrong = int(refused.to_numpy().argmax())
             raise DataError(
                 f"tokenizer.path: {self.path}: item {items[wrong // lengths[0]]}: {tokens[wrong]!r} is no code; "
-                "a code is a number from 0 or text such as <a_12>"
+                f"a code is a number from 0, of {MOST_DIGITS} digits at most, or text such as <a_12>"
             )
         return numbers.to_numpy(np.int64).reshape(-1, lengths[0])
 

@@ -29,11 +29,7 @@ def cooccurrence_vectors(data: TrainingData, *, width: int, window: int, seed: i
     """
     counts = count_pairs(data, window)
     seen = np.flatnonzero(counts.sum(axis=1))
-    if len(seen) <= width:
-        raise SuiteError(
-            f"tokenizer.width: {width} dimensions, but only {len(seen)} items occur beside another one in training; "
-            f"it can be at most {max(len(seen) - 1, 0)}"
-        )
+    _check_width(width, len(seen))
     information = _positive_information(counts[seen][:, seen])
     start = np.random.default_rng(seed).standard_normal(len(seen))
     left, strengths, _ = svds(information, k=width, v0=start)
@@ -41,6 +37,27 @@ def cooccurrence_vectors(data: TrainingData, *, width: int, window: int, seed: i
     values = np.zeros((data.catalogue.num_items + 1, width), np.float32)
     values[seen] = left[:, order] * np.sqrt(strengths[order])
     return ArrayVectors(values, f"co-occurrence, {width} wide, window {window}")
+
+
+def num_cooccurring(data: TrainingData, width: int) -> int:
+    """How many items get a co-occurrence vector, whatever the window: those that ever stand next to another one.
+
+    Raises SuiteError where fewer than width + 1 do. One pass over the training events.
+    """
+    seen = np.zeros(data.catalogue.num_items + 1, bool)
+    for left, right in neighbouring_items(data, 1):
+        seen[left] = seen[right] = True
+    count = int(seen.sum())
+    _check_width(width, count)
+    return count
+
+
+def _check_width(width: int, seen: int) -> None:
+    if seen <= width:
+        raise SuiteError(
+            f"tokenizer.width: {width} dimensions, but only {seen} items occur beside another one in training; "
+            f"it can be at most {max(seen - 1, 0)}"
+        )
 
 
 def count_pairs(data: TrainingData, window: int) -> sparse.csr_array:

@@ -22,7 +22,7 @@ from grbench.types import Codes
 from grbench_reference.faiss_library import load_faiss
 from grbench_reference.inspection import inspect
 from grbench_reference.tokenizers.collisions import Placement, count_out, number_within, place, prefix_keys
-from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, neighbour_means
+from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, neighbour_means, num_cooccurring
 from grbench_reference.tokenizers.item_vectors import (
     EmbeddingNames,
     EmbeddingVectors,
@@ -50,7 +50,8 @@ class RQKMeans:
 
     Args:
         source: embeddings = the dataset's content embeddings; cooccurrence = singular vectors of which items stand
-            together in training histories; file = an .npy file, such as the item vectors of a trained model.
+            together in training histories; file = an .npy file, such as the tracker item_vectors writes of a trained
+            cell.
         embeddings: which content embeddings, each made unit length and put side by side.
         vectors: the .npy file of `source: file`: [items + 1, width] in the order of the store, row 0 padding, a row
             of zeros = no vector.
@@ -150,13 +151,18 @@ class RQKMeans:
     def stand_in(self, data: TrainingData) -> Codes:
         """Codes drawn at random: learnt ones have the same shape, but for how many items share one.
 
-        Raises SuiteError where the sizes cannot hold the items, as far as it is known which of them have a vector.
+        Raises SuiteError where the sizes cannot hold the items, as far as it is known which of them have a vector,
+        DataError where a vector of the file holds NaN.
         """
-        if self.source != "cooccurrence":
+        if self.source == "cooccurrence":
+            self._check_sizes(num_cooccurring(data, self.width), data.catalogue.num_items)
+        else:
             vectors = self._vectors(data)
             check_width(vectors, self.svd)
             if self.missing != "neighbours":
                 self._check_sizes(int(vectors.present.sum()), data.catalogue.num_items)
+            if self.source == "file":  # a dataset's own vectors were looked at when its store was made
+                check_and_measure(vectors, data.catalogue)
         sizes = (*self.sizes, SHARING) if self.collision == "extra_level" else self.sizes
         rows = data.catalogue.num_items + 1
         table = torch.stack([torch.randint(size, (rows,)) for size in sizes], dim=1)
