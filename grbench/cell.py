@@ -29,6 +29,7 @@ from grbench.measure import Meter, count_parameters, environment
 from grbench.plugins import Registry
 from grbench.preparation import list_length, split_store
 from grbench.processes import Events, begin_child
+from grbench.protocols import Keeper
 from grbench.record import Record, Status, lists_table, write_record
 from grbench.suite import Cell
 from grbench.training import TrainingResult
@@ -69,6 +70,13 @@ class Reporter:
             self._last = now
             self._events(event, **values)
 
+    @torch.no_grad()
+    def keep(self, encoder: nn.Module, num_items: int) -> None:
+        """Shows the encoder to the trackers that keep something of it."""
+        for tracker in self._trackers:
+            if isinstance(tracker, Keeper):
+                tracker.keep(encoder.eval(), num_items)
+
 
 def run_cell(
     cell: Cell, blank: Record, store: Store, *, registry: Registry, device: str, report: Reporter
@@ -84,6 +92,7 @@ def run_cell(
         codes = build(registry, "tokenizers", cell.method.tokenizer).fit(split.training)
     method = assemble(cell, registry, split, codes, device)
     trained = learn(cell, registry, method, split, device=device, report=report, meter=meter)
+    report.keep(method.encoder, store.catalogue.num_items)
     report("phase", name="search")
     ranking = rank(
         method.retriever,
@@ -117,7 +126,7 @@ def counts(split: Split, method: Assembled, trained: TrainingResult) -> dict[str
     """How many of what; `dropped` maps each reason to the users that it cost."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
-    collisions = method.codes.report.get("collisions")
+    collisions = method.codes.report.get("colliding_items")
     return {
         **whole,
         "dropped": dropped,

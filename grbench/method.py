@@ -209,11 +209,13 @@ def _weight(*, weight: Annotated[float, pydantic.Field(gt=0)] = 1.0) -> None:
 
 
 def _check_faces(registry: Registry, method: Method, where: str) -> None:
-    """Raises PluginError where a loss or the retriever calls a face that the encoder does not show."""
+    """Raises PluginError where a loss, the retriever or a tracker calls a face that the encoder does not show."""
     encoder = registry.get("encoders", method.encoder.name).factory
     callers = [("losses", loss) for loss, _ in method.losses] + [("retrievers", method.retriever)]
+    callers += [("trackers", tracker) for tracker in method.trackers]
     for kind, caller in callers:
-        needs = getattr(faces_of(registry.get(kind, caller.name).factory), "needs", None)
+        shown = faces_of(registry.get(kind, caller.name).factory)
+        needs = getattr(shown, "needs", () if kind == "trackers" else None)  # few trackers look at the encoder
         if needs is None:
             raise PluginError(
                 f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "

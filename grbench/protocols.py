@@ -188,3 +188,11 @@ class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def finish(self, record: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """The optional face of trackers that keep something of the encoder that training ended with."""
+
+    def keep(self, encoder: Any, num_items: int) -> None:
+        """Called once, between training and search, in eval mode and without gradients. num_items: N of the store."""

@@ -60,7 +60,8 @@ class Codes:
     """Each item's semantic ID. `table` is [N+1, L] int64 (row 0 = padding, all 0); `sizes` holds the codes a level.
 
     The tokenizer `ids` gives one level whose code is the item itself. `report` is what the tokenizer wants kept in
-    the record (utilisation, collisions, time), JSON-ready.
+    the record (utilisation, time), JSON-ready; its `colliding_items`, those that share their code with another, are
+    among the record's counts too.
     """
 
     table: Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,15 @@ def test_a_trained_cell_fills_its_record_in(store: Store, registry: Registry) ->
     logged = dict(heard.logged)
     assert {3, 6} <= set(logged)
     assert logged[3]["loss"] == pytest.approx(record.curve[0]["loss"])
+
+
+def test_items_that_share_their_code_are_counted(store: Store, registry: Registry, tmp_path: Path) -> None:
+    codes = {str(item): [place // 2, place % 4 // 3] for place, item in enumerate(store.catalogue.item_ids[1:])}
+    (tmp_path / "codes.json").write_text(json.dumps(codes))  # 00 00 10 11 20 20
+    given = Component("codes_file", {"path": str(tmp_path / "codes.json")})
+    cell = a_cell(trained=False)
+    record, _, _ = run(replace(cell, method=replace(cell.method, tokenizer=given)), store, registry)
+    assert record.counts["collisions"] == record.tokenizer["colliding_items"] == 4
 
 
 def test_the_seed_decides_the_numbers(store: Store, registry: Registry) -> None:

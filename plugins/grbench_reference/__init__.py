@@ -77,6 +77,7 @@ def register_optimizers(register: Register) -> None:
 @hookimpl
 def register_trackers(register: Register) -> None:
     register("jsonl", "grbench_reference.trackers.jsonl:JsonLines")
+    register("item_vectors", "grbench_reference.trackers.item_vectors:ItemVectors")
 
 
 @hookimpl
