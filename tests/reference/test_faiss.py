@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from grbench.errors import RunError, SuiteError
 from grbench.protocols import Embedder
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.exact import Exact
-from grbench_reference.retrievers.faiss import FaissIndex
+from grbench_reference.retrievers.faiss import FaissIndex, copy_clustering
 
 POOL, WIDTH, QUERIES = 600, 8, 20
 
@@ -190,6 +191,29 @@ def test_another_index_or_other_vectors_are_built_anew(
         saved.write_bytes(b"cut short")
     assert not reused(world)
     assert reused(world)
+
+
+def test_a_kept_index_knows_nothing_of_how_it_was_searched(
+    world: tuple[TableEncoder, Batch, Tensor], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faiss writes nprobe into the file; a method that leaves it out means Faiss' own default, whoever came before."""
+    monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path))
+    expected = searched(FaissIndex(index="IVF32,Flat"), world, 25)
+    searched(FaissIndex(index="IVF32,Flat", search={"nprobe": 32}, reuse=True), world, 25)
+    taken = FaissIndex(index="IVF32,Flat", reuse=True)
+    found = searched(taken, world, 25)
+    assert taken.report()["reused"]
+    assert torch.equal(found.items, expected.items)
+
+
+@pytest.mark.parametrize("index", ["IVF8,Flat", "OPQ4,IVF8,PQ4"])
+def test_the_copy_on_a_gpu_gets_the_clustering_settings(index: str) -> None:
+    """A fresh index on the CPU stands for the GPU's copy: its settings are Faiss' own too."""
+    host, copy = (faiss.index_factory(WIDTH, index) for _ in range(2))
+    faiss.extract_index_ivf(host).cp.niter, faiss.extract_index_ivf(host).cp.seed = 3, 7
+    copy_clustering(host, copy)
+    assert (faiss.extract_index_ivf(copy).cp.niter, faiss.extract_index_ivf(copy).cp.seed) == (3, 7)
+    copy_clustering(faiss.index_factory(WIDTH, "Flat"), faiss.index_factory(WIDTH, "Flat"))  # has none
 
 
 def test_an_index_that_cannot_be_kept_still_searches(

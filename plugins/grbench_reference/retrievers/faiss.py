@@ -70,6 +70,8 @@ class FaissIndex:
         self._why_cpu: str | None = None
         self._why_not_kept: str | None = None
         self._sampled: list[tuple[Tensor, Tensor]] = []
+        self._index: Any = None
+        self._resources: Any = None
         # A spelling mistake should be heard of now and not after hours of training.
         try:
             trial = faiss.index_factory(64, index, self._metric())
@@ -116,14 +118,12 @@ class FaissIndex:
         saved = read_index(path) if path else None
         self._reused = saved is not None
         if saved is not None:
-            self._configure(saved.index, self.search_settings, "search")
-            self._index, self._build_seconds = self._to_gpu(saved.index), saved.build_seconds
+            self._index, self._build_seconds = self._for_search(saved.index), saved.build_seconds
             return
         began = time.perf_counter()
         empty = faiss.index_factory(width, self.factory_string, self._metric())
         self._refuse_too_many_lists(empty, len(self._vectors))
         self._configure(empty, self.build_settings, "build")
-        self._configure(empty, self.search_settings, "search")
         self._index = self._to_gpu(empty)
         if not self._index.is_trained:
             self._index.train(self._training_vectors())
@@ -131,6 +131,14 @@ class FaissIndex:
         self._build_seconds = time.perf_counter() - began
         if path is not None:
             self._why_not_kept = write_index(path, self._on_host(), self._build_seconds)
+        if self.search_settings:
+            host, self._index = self._on_host(), None  # the GPU never holds two of them
+            self._index = self._for_search(host)
+
+    def _for_search(self, index: Any) -> Any:
+        """A built index with the search settings: Faiss writes them into the file, so that they are set behind it."""
+        self._configure(index, self.search_settings, "search")
+        return self._to_gpu(index)
 
     def _build_facts(self) -> dict[str, Any]:
         return {
@@ -266,24 +274,34 @@ class FaissIndex:
                     "IVF indexes have nprobe, HNSW indexes efConstruction and efSearch"
                 ) from error
 
-    def _to_gpu(self, empty: Any) -> Any:
-        """The empty index on the encoder's GPU, and where that cannot be, the index as it is."""
+    def _to_gpu(self, host: Any) -> Any:
+        """The index on the encoder's GPU, and where that cannot be, as it is."""
         self.device, device = "cpu", self._vectors.device
         if device.type != "cuda" or not self.use_gpu:
             self._why_cpu = "use_gpu is false" if not self.use_gpu else "the encoder is on the CPU"
-            return empty
+            return host
         if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
             self._why_cpu = "this faiss was built without GPU support (extra `cpu`), or sees no GPU"
-            return empty
+            return host
         number = device.index if device.index is not None else torch.cuda.current_device()
-        self._resources = faiss.StandardGpuResources()  # must outlive the index
+        if self._resources is None:
+            self._resources = faiss.StandardGpuResources()  # must outlive the index
         try:
-            on_gpu = faiss.index_cpu_to_gpu(self._resources, number, empty)
+            on_gpu = faiss.index_cpu_to_gpu(self._resources, number, host)
         except RuntimeError as error:
-            self._why_cpu = f"faiss has no GPU form of {self.factory_string!r} ({_reason(error)})"
-            return empty
+            self._why_cpu = f"faiss cannot have {self.factory_string!r} on the GPU ({_reason(error)})"
+            return host
+        copy_clustering(host, on_gpu)
         self.device, self._why_cpu = f"cuda:{number}", None
         return on_gpu
+
+
+def copy_clustering(host: Any, on_gpu: Any) -> None:
+    """Hands an IVF index's clustering settings to its copy on a GPU, which Faiss gives its own defaults."""
+    inverted = faiss.try_extract_index_ivf(host)
+    copy = faiss.downcast_index(on_gpu.index) if isinstance(on_gpu, faiss.IndexPreTransform) else on_gpu
+    if inverted is not None and hasattr(copy, "cp"):
+        copy.cp = inverted.cp
 
 
 class _ByteCounter:
