@@ -18,6 +18,8 @@ from grbench.errors import DataError
 
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
+HEADER_BYTES = 1 << 10
+"""More than an `.npy` file has before its first number."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ class Store:
         described = Path(path) / STORE_FILE
         if not described.is_file():
             raise DataError(f"{path}: not a store (no {STORE_FILE}); remove the folder, it is made again when needed")
-        meta = json.loads(described.read_text())
+        try:
+            meta = json.loads(described.read_text())
+        except ValueError as error:
+            raise DataError(f"{path}: {STORE_FILE} is damaged; remove the folder, it is made again") from error
         if meta.get("format") != STORE_FORMAT:
             raise DataError(
                 f"{path}: a store of format {meta.get('format')}, this grbench reads format {STORE_FORMAT}; "
@@ -133,11 +138,16 @@ class Store:
 
 def _map(path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r")
+        try:
+            array: np.ndarray = np.load(path, mmap_mode="r")
+        except ValueError:  # an empty array cannot be mapped
+            if path.stat().st_size > HEADER_BYTES:
+                raise
+            array = np.load(path)
     except FileNotFoundError as error:
         raise DataError(f"{path.parent}: the store lacks {path.name}; remove the folder, it is made again") from error
-    except ValueError:  # an empty array cannot be mapped
-        array = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path.parent}: {path.name} is damaged; remove the folder, it is made again") from error
     return array
 
 

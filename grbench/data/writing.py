@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,7 +58,7 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = si
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache)
-        partial = cache / f".{folder.name}.partial-{os.getpid()}"
+        partial = cache / f".{folder.name}.partial-{platform.node()}-{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
@@ -83,7 +85,8 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = si
 
 
 def _remove_abandoned(cache: Path) -> None:
-    for partial in cache.glob(".*.partial-*"):
+    """What killed builds left behind; those of other machines that share the cache may still be at work."""
+    for partial in cache.glob(f".*.partial-{glob.escape(platform.node())}-*"):
         owner = partial.name.rpartition("-")[2]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(partial, ignore_errors=True)
@@ -192,7 +195,7 @@ class StoreWriter:
     def set_candidates(self, items: np.ndarray) -> None:
         """items: [P], in any order; doubles are dropped."""
         self._has_candidates = True
-        np.save(self.folder / "candidates.npy", np.unique(np.asarray(items, dtype=np.int64)))
+        self._save("candidates", np.unique(np.asarray(items, dtype=np.int64)))
 
     def finish(self, digest: str) -> None:
         """Closes every column and writes `store.json`.
@@ -206,12 +209,15 @@ class StoreWriter:
             raise DataError("the dataset holds no user or no item")
         for name in self._embeddings:
             self._check_embedding(name)
-        np.save(self.folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-        np.save(self.folder / "user_ids.npy", self.user_ids)
-        np.save(self.folder / "item_ids.npy", self._item_ids)
+        self._save("offsets", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+        self._save("user_ids", self.user_ids)
+        self._save("item_ids", self._item_ids)
         for kind, fields in self._fields.items():
             if not fields:
                 np.save(self.folder / f"{kind}.npy", np.empty((0, 0), np.int32))
+        for column_file in self.folder.glob("*.npy"):
+            with column_file.open("r+b") as file:  # some file systems say only now that a write has failed
+                os.fsync(file.fileno())
         meta = {
             "format": STORE_FORMAT,
             "digest": digest,
@@ -230,6 +236,12 @@ class StoreWriter:
             json.dump(meta, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
+
+    def _save(self, name: str, column: np.ndarray) -> None:
+        """As np.save does, which does not say it when the disk is full."""
+        whole = ColumnWriter(self.folder / f"{name}.npy", column.dtype)
+        whole.append(column)
+        whole.close()
 
     def _check_embedding(self, name: str) -> None:
         values = np.load(self.folder / f"embedding_{name}.npy", mmap_mode="r")

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,10 +100,55 @@ def test_a_failure_leaves_nothing_half_built(tmp_path, failure, raised, message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_build_left_is_removed(tmp_path):
-    (tmp_path / ".s-0123.partial-999999999").mkdir()
+def test_every_column_is_on_the_disk_before_the_store_is_one(tmp_path, monkeypatch):
+    """A machine that stops must not leave a store.json beside columns that were never written."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino))
+    store = build_store(Source(), name="s", cache=tmp_path)
+    columns = {path.stat().st_ino for path in store.path.glob("*.npy")}
+    assert set(synced[:-1]) == columns
+    assert synced[-1] == (store.path / STORE_FILE).stat().st_ino
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("column", ["items", "offsets", "user_ids", "item_ids", "candidates"])
+def test_a_disk_that_is_full_is_said_whichever_column_it_stops(tmp_path, column):
+    class Unlucky(Source):
+        def write(self, writer):
+            if column != "items":
+                (writer.folder / f"{column}.npy").symlink_to("/dev/full")
+            else:
+                writer._columns["items"] = ColumnWriter(Path("/dev/full"), np.int32)
+            super().write(writer)
+            writer.set_candidates(np.arange(1, 3))
+
+    with pytest.raises(DataError, match="no space left"):
+        build_store(Unlucky(), name="s", cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_column_is_written_by_numpy_which_does_not_say_that_the_disk_is_full(tmp_path, monkeypatch):
+    def save(path, array):
+        if array.size:
+            raise OSError("1048576 requested and 131056 written")  # without a number that says why
+
+    class WithCandidates(Source):
+        def write(self, writer):
+            super().write(writer)
+            writer.set_candidates(np.arange(1, 3))
+
+    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr(Store, "open", lambda path: path)
+    folder = build_store(WithCandidates(), name="s", cache=tmp_path)
+    assert {"offsets.npy", "user_ids.npy", "item_ids.npy", "candidates.npy"} <= {path.name for path in folder.iterdir()}
+
+
+def test_what_a_killed_build_left_is_removed_and_what_another_machine_builds_is_not(tmp_path):
+    (tmp_path / f".s-0123.partial-{platform.node()}-999999999").mkdir()
+    (tmp_path / ".s-0123.partial-another-machine-999999999").mkdir()
     build_store(Source(), name="s", cache=tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    hidden = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert hidden == [".s-0123.partial-another-machine-999999999"]
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):
@@ -115,6 +163,15 @@ def test_a_store_that_lost_a_column_is_refused(tmp_path):
     store = build_store(Source(), name="s", cache=tmp_path)
     (store.path / "times.npy").unlink()
     with pytest.raises(DataError, match=r"times\.npy"):
+        Store.open(store.path)
+
+
+@pytest.mark.parametrize("name", ["items", "offsets", "item_ids"])
+def test_a_store_whose_column_was_cut_short_is_refused(tmp_path, name):
+    store = build_store(Source(), name="s", cache=tmp_path)
+    path = store.path / f"{name}.npy"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(DataError, match=rf"{name}\.npy is damaged; remove the folder"):
         Store.open(store.path)
 
 
