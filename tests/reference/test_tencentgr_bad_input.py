@@ -244,3 +244,17 @@ def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
     stream = read_ahead(source())
     assert [next(stream) for _ in range(5)] == list(range(5))
     stream.close()
+
+
+def test_a_source_that_changes_while_it_is_read_makes_no_store(release: Path, tmp_path: Path) -> None:
+    """The store would keep the digest that the files had before."""
+    part = release / "seq" / PART
+
+    def report(what: str, done: int, total: int | None) -> None:
+        if what == "indexer.pkl" and done:
+            change_column(part, "user_id", pa.array([10 * number for number in range(pq.read_metadata(part).num_rows)]))
+
+    with pytest.raises(DataError, match=rf"{part}: was changed while it was read"):
+        build_store(TencentGR(path=str(release)), name="s", cache=tmp_path / "cache", report=report)
+    assert list((tmp_path / "cache").iterdir()) == []
+    build_store(TencentGR(path=str(release)), name="s", cache=tmp_path / "cache")

@@ -67,6 +67,7 @@ class TencentGR:
         self._root = Path(path).expanduser()
         self._embeddings = tuple(str(embedding) for embedding in embeddings)
         self._actions = actions
+        self._stamps: dict[Path, tuple[int, int] | None] | None = None
 
     @classmethod
     def recognises(cls, path: str | Path) -> bool:
@@ -77,7 +78,9 @@ class TencentGR:
         """sha256 over the files that the options select and over the options; raises DataError where one is missing,
         cut short, or has not the release's columns."""
         options = {"reader": READER_VERSION, "embeddings": self._embeddings, "actions": self._actions}
-        return self._open().digest(json.dumps(options, sort_keys=True))
+        release = self._open()
+        self._stamps = release.stamps()
+        return release.digest(json.dumps(options, sort_keys=True))
 
     def store_bytes(self) -> int:
         """From the footers of the parts. Lists of users' features are taken to be as long as in the first part; every
@@ -102,8 +105,10 @@ class TencentGR:
         return validate_release(self._root, progress)
 
     def write(self, writer: StoreWriter) -> None:
-        """Streams the release into `writer`; raises DataError naming file, column and row."""
+        """Streams the release into `writer`; raises DataError naming file, column and row, or a file that was changed
+        since the digest was taken: the store would be named after other files than those it was made from."""
         release = self._open()
+        before = self._stamps or release.stamps()
         writer.report("indexer.pkl", 0, 1)
         indexer = read_indexer(release.indexer)
         writer.report("indexer.pkl", 1, 1)
@@ -115,6 +120,11 @@ class TencentGR:
         ingest.write_user_features()
         for name, folder in release.embeddings.items():
             ingest.write_embedding(name, folder)
+        after = release.stamps()
+        if changed := sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)):
+            raise DataError(
+                f"{changed[0]}: was changed while it was read; prepare the data again when nothing writes it"
+            )
 
     def _open(self) -> Release:
         if not self._root.exists():

@@ -134,6 +134,11 @@ class Release:
             if folder is not None:
                 yield from (part.path for part in folder.parts)
 
+    def stamps(self) -> dict[Path, tuple[int, int] | None]:
+        """Size and time of change of all files that are read; None for one that is gone."""
+        found = {path: path.stat() if path.exists() else None for path in self.files()}
+        return {path: stat and (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
     def digest(self, options: str) -> str:
         """sha256 over `options` and over each file's relative path, size and content.
 
