@@ -132,6 +132,7 @@ class Meter:
         let_go()
         self._memory.restart()
         if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what torch keeps for itself is neither the next phase's nor there for Faiss
             torch.cuda.reset_peak_memory_stats(self.device)
         self._last = self._read()
 

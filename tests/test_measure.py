@@ -144,6 +144,32 @@ def test_the_environment_is_json_and_names_the_machine() -> None:
     assert found["gpu"] is None
 
 
+def test_a_phase_on_a_gpu_begins_with_an_empty_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's pool keeps what was freed: a phase would be charged with it, and libraries beside torch would lack it."""
+    reserved, done = [0, 0], []  # now, peak
+
+    def empty_cache() -> None:
+        done.append("emptied")
+        reserved[0] = 0
+
+    def reset_peak_memory_stats(device: torch.device) -> None:
+        reserved[1] = reserved[0]
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset_peak_memory_stats)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: reserved[1])
+    monkeypatch.setattr(measure, "_nvml_handle", lambda device: (None, None))
+    meter = Meter("cuda")
+    for name, taken in (("large", 64), ("small", 1)):
+        with meter.phase(name):
+            reserved[0] += taken
+            reserved[1] = max(reserved)
+    assert [costs["peak_gpu_reserved_bytes"] for costs in meter.costs().values()] == [64, 1]
+    assert done == ["emptied", "emptied"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_memory_of_a_phase() -> None:
@@ -156,4 +182,5 @@ def test_gpu_memory_of_a_phase() -> None:
     costs = meter.costs()
     assert costs["large"]["peak_gpu_allocated_bytes"] - costs["small"]["peak_gpu_allocated_bytes"] >= 60 * MIB
     assert costs["large"]["peak_gpu_reserved_bytes"] >= costs["large"]["peak_gpu_allocated_bytes"]
+    assert costs["large"]["peak_gpu_reserved_bytes"] - costs["small"]["peak_gpu_reserved_bytes"] >= 60 * MIB
     assert environment("cuda")["gpu"]
