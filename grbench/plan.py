@@ -100,7 +100,7 @@ class Plan:
 
     def _notes(self) -> Iterator[str]:
         """What is allowed, and hardly meant."""
-        cores = os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for planned in self.to_do:
             method = planned.cell.method
             for place, stage in enumerate(method.course):

@@ -143,7 +143,8 @@ def _listen(
             if line is None:
                 process.wait()
                 return False
-            listen(json.loads(line))
+            if line.endswith(b"\n"):  # else the child was killed while it wrote
+                listen(json.loads(line))
         tick()
         if deadline is not None and time.monotonic() > deadline:
             return True

@@ -33,6 +33,10 @@ if job["does"] == "ignore":
             time.sleep(600)
         except KeyboardInterrupt:
             pass
+if job["does"] == "die":
+    events._file.write('{"event": "half of a l')
+    events._file.flush()
+    os.kill(os.getpid(), 9)
 sys.exit(3)
 """
 
@@ -58,6 +62,14 @@ def test_events_come_through_and_prints_go_to_the_log(tmp_path: Path) -> None:
     assert [event["event"] for event in heard] == ["began"]
     assert (end.code, end.timed_out) == (3, False)
     assert end.log.splitlines() == ["printed", "complained"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_what_a_killed_child_was_about_to_say_is_left_out(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    end = run_child("a_child", {"does": "die"}, log=tmp_path / "log", listen=heard.append, tick=lambda: None)
+    assert [event["event"] for event in heard] == ["began"]
+    assert end.code == -9
 
 
 @pytest.mark.parametrize("does", ["wait", "spawn", "ignore"])

@@ -223,7 +223,7 @@ def test_a_dry_run_only_plans(world: Path) -> None:
 
 
 def test_more_workers_than_cores_are_noted(world: Path) -> None:
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     method = "{encoder: {name: causal_transformer, width: 8}, loss: bce, training: {workers: %d}}"
     _, said = run(suite_of(world, "few: " + method % 1, "many: " + method % (cores + 1)), dry_run=True)
     assert re.findall("note: .*", said) == [
