@@ -167,12 +167,14 @@ def test_half_precision(data, name, conditioning):
 # --- losses
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("name", names("losses"))
-def test_a_loss_is_finite_scalars_that_teach_the_encoder(data, name):
+def test_a_loss_is_finite_scalars_that_teach_the_encoder(data, name, half):
     codes = codes_of(data)
     encoder = made("encoders", able(needs_of("losses", name)), data, codes)
     loss = made("losses", name, data, codes)
-    terms = loss(encoder, BATCH)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), AsOnGpu():
+        terms = loss(encoder, BATCH)
     assert terms
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     sum(terms.values()).backward()
