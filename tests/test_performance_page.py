@@ -13,10 +13,19 @@ PAGE = (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
 
 
 def program(opening: str) -> str:
-    """The first Python block behind a line of the page."""
-    found = re.search(rf"{re.escape(opening)}.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    """The first Python program behind a line of the page."""
+    found = re.search(rf"{re.escape(opening)}.*?(?:```python|python - <<'PY')\n(.*?)\n(?:```|PY)\n", PAGE, re.DOTALL)
     assert found is not None, opening
     return found.group(1)
+
+
+def smaller(code: str, **sizes: str) -> str:
+    """The program with other numbers, each in place of one that it must have."""
+    for large, small in sizes.items():
+        number = f"{int(large.removeprefix('n')):_}"
+        assert number in code, number
+        code = re.sub(rf"\b{number}\b", small, code)
+    return code
 
 
 def test_the_loaders_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,21 +35,13 @@ def test_the_loaders_program(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_search_program(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = "= 660_000, 79_000, 3_000, 2_048, 32"
-    code = program("Search alone")
-    assert sizes in code
-    exec(code.replace(sizes, "= 900, 30, 5, 4, 8"), {})
-    said = capsys.readouterr().out
-    assert len(re.findall(r"index [\d.]+ s, [\d,]+ q/s in batches of", said)) == 4
-    assert "'recall': " in said
+    sizes = {"n660000": "900", "n660001": "901", "n3000": "5", "n79000": "30", "n16384": "30", "n1024": "30"}
+    code = smaller(program("## Search without an encoder"), **sizes)
+    exec(code.replace("IVF2048", "IVF4"), {})
+    assert len(re.findall(r"[\d,.]+ q/s", capsys.readouterr().out)) == 5
 
 
 def test_the_profile_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"python - <<'PY'\n(.*?)\nPY\n", PAGE, re.DOTALL)
-    assert found is not None
-    code = found.group(1)
-    for large, small in (('{"users": 20_000, "items": 100_000}', '{"users": 60, "items": 100}'), ("=512", "=8")):
-        assert large in code
-        code = code.replace(large, small)
+    code = smaller(program("## Profile of one step"), n20000="60", n100000="100", n512="8")
     exec(code.replace("data/cache", str(tmp_path)), {})
     assert "Self CPU time total" in capsys.readouterr().out
