@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -86,9 +85,9 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = si
 
 def _remove_abandoned(cache: Path) -> None:
     """What killed builds left behind; those of other machines that share the cache may still be at work."""
-    for partial in cache.glob(f".*.partial-{glob.escape(platform.node())}-*"):
-        owner = partial.name.rpartition("-")[2]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+    for partial in cache.glob(".*.partial-*"):
+        machine, _, owner = partial.name.rpartition(".partial-")[2].rpartition("-")
+        if machine == platform.node() and owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -145,10 +145,10 @@ def test_no_column_is_written_by_numpy_which_does_not_say_that_the_disk_is_full(
 
 def test_what_a_killed_build_left_is_removed_and_what_another_machine_builds_is_not(tmp_path):
     (tmp_path / f".s-0123.partial-{platform.node()}-999999999").mkdir()
-    (tmp_path / ".s-0123.partial-another-machine-999999999").mkdir()
+    of_another = tmp_path / f".s-0123.partial-{platform.node()}-2-999999999"
+    of_another.mkdir()
     build_store(Source(), name="s", cache=tmp_path)
-    hidden = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
-    assert hidden == [".s-0123.partial-another-machine-999999999"]
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == [of_another]
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):
