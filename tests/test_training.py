@@ -1,6 +1,7 @@
 """The training loop on hand-made encoders and losses, so that every number can be worked out."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -275,6 +276,26 @@ def test_half_precision_is_asked_for(tmp_path):
 def test_fp16_scales_and_unscales(tmp_path):
     encoder, _ = run(split_of(tmp_path), precision="fp16", clip_norm=0.5)
     assert encoder.value.item() == pytest.approx(1 - 3 * 0.5, abs=1e-3)
+
+
+def test_a_compiled_step_gives_the_same_numbers(tmp_path, monkeypatch):
+    """Traced, but run as it is: that takes no compiler, and what is generated is torch's to test."""
+
+    class Pull(nn.Module):
+        def forward(self, encoder, batch):
+            return {"pull": (encoder.value - batch.targets.float().mean()).square()}
+
+    traced = []
+
+    def compiler(graph, inputs):
+        traced.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiler))
+    split = split_of(tmp_path, users=45)
+    plain, compiled = (run(split, losses=[(Pull(), 1.0)], lr=0.1, compile=each)[0] for each in (False, True))
+    assert traced
+    assert compiled.value.item() == pytest.approx(plain.value.item())
 
 
 def test_throughput_leaves_warm_up_and_validation_out(tmp_path):
