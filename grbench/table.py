@@ -326,7 +326,7 @@ def _differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = dict.fromkeys(key for entry in flat for key in entry)
     absent = object()
     differing = [key for key in keys if any(entry.get(key, absent) != flat[0].get(key, absent) for entry in flat)]
-    return [key.removesuffix(".digest").removesuffix(".size") for key in differing]
+    return list(dict.fromkeys(key.removesuffix(".digest").removesuffix(".size") for key in differing))
 
 
 def _variant(record: Record) -> str:

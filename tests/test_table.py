@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_never_shares_a_table(changed: dict[str, Any], s
     assert len(found) == 2
     for table in found:
         assert "not comparable" in table.heading
-        assert said in table.heading
+        assert table.heading.count(said) == 1
     # a failed cell that never saw its pool stands with those that are otherwise like it
     assert [row[0].text for row in found[0].rows] == ["a", "c"]
 
