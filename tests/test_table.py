@@ -116,7 +116,7 @@ def test_failures_are_rows_with_their_reason() -> None:
     [
         ({"dataset": {"name": "toy", "digest": "d2"}}, "dataset"),
         ({"protocol": {"name": "last_positive", "positives": ["click"], "out_of_pool": "add"}}, "protocol.out_of_pool"),
-        ({"pool": {"size": 660000, "digest": "p2"}}, "candidate pool"),
+        ({"pool": {"size": 5, "digest": "p2"}}, "candidate pool"),
         ({"metrics": METRICS | {"mean_rank": {"higher_is_better": False, "version": "v2"}}}, "metrics.mean_rank"),
     ],
 )
