@@ -6,6 +6,7 @@ import io
 import signal
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -91,7 +92,8 @@ def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
     ready: dict[str, Any] = {}
     if any(planned.cell.error is None for planned in plan.to_do):
         _check_writable(plan.folder)
-        prepared = _prepare(plan, request, progress, plan.folder / "preparation.log")
+        log = plan.folder / f"preparation-{uuid.uuid4().hex[:8]}.log"  # other runs may use the same folder
+        prepared = _prepare(plan, request, progress, log)
         _refuse_too_large(prepared, request)
         ready = prepared.facts
     progress.plan([planned.seconds for planned in plan.to_do])
@@ -290,7 +292,7 @@ def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
             f"{folder}: results cannot be written there ({error.strerror}); choose another --results"

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from grbench import runner
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.processes import terminated_is_interrupted
+from grbench.processes import End, run_child, terminated_is_interrupted
 from grbench.record import read_records
 from grbench.runner import Outcome, Request, run_suite
 
@@ -220,6 +221,22 @@ def test_a_dry_run_only_plans(world: Path) -> None:
     assert "1 method x 2 seeds = 2 cells: 0 done, 2 to do" in said
     assert not (world / "results").exists()
     assert not (world / "cache").exists()
+
+
+def test_two_runs_may_use_one_folder(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite, others = suite_of(world, "fine: {encoder: fine}", "raises: {encoder: raises}"), ["raises"]
+
+    def child(module: str, job: Any, **options: Any) -> End:
+        end = run_child(module, job, **options)
+        while others:  # once: another run from its beginning to its end
+            run(suite, only=[others.pop()])
+        return end
+
+    monkeypatch.setattr(runner, "run_child", child)
+    outcome, _ = run(suite, only=["fine"])
+    assert [record.status for record in outcome.records] == ["ok"]
+    assert sorted(record.status for record in read_records([world / "results"])) == ["error", "ok"]
+    assert not list((world / "results").rglob("preparation*"))
 
 
 def test_more_workers_than_cores_are_noted(world: Path) -> None:
