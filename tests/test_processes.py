@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from grbench.processes import last_lines, run_child
+from grbench.processes import last_lines, run_child, terminated_is_interrupted
 
 CHILD = """
 import json, os, subprocess, sys, time
@@ -116,3 +117,10 @@ def test_the_end_of_a_log_begins_with_a_whole_line(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("first\nsecond\nthird\n")
     assert last_lines(tmp_path / "log") == "first\nsecond\nthird"
     assert last_lines(tmp_path / "log", size=10) == "third"
+
+
+def test_a_stop_by_a_batch_system_is_like_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminated_is_interrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

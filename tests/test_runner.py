@@ -22,48 +22,12 @@ from rich.console import Console
 
 from grbench import runner
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.processes import End, run_child, terminated_is_interrupted
+from grbench.processes import End, run_child
 from grbench.record import read_records
 from grbench.runner import Outcome, Request, run_suite
 
-# A package of encoders that go wrong, each in its own way; its metadata lies beside it, as if pip had installed it.
-FAULTY = """
-import os, signal, sys, time
-import torch
-from grbench import hookimpl
-from grbench_reference.encoders.most_popular import MostPopular
-
-class Fine(MostPopular):
-    def __init__(self, data, codes, *, chatter: str = "") -> None:
-        super().__init__(data, codes)
-        time.time = lambda: 0.0  # as if somebody had set the clock back
-        print(chatter)
-        sys.stdout.flush()
-        os.write(1, b"noise from below\\n")
-
-class Raises(MostPopular):
-    def __init__(self, data, codes) -> None:
-        raise ValueError("deliberate")
-
-class TooLarge(MostPopular):
-    def __init__(self, data, codes) -> None:
-        torch.empty(2**60, dtype=torch.uint8)
-
-class Killed(MostPopular):
-    def __init__(self, data, codes, *, by: int = signal.SIGKILL) -> None:
-        os.kill(os.getpid(), by)
-
-class Sleeps(MostPopular):
-    def __init__(self, data, codes, *, seconds: float = 60.0) -> None:
-        super().__init__(data, codes)
-        time.sleep(seconds)
-
-@hookimpl
-def register_encoders(register):
-    for encoder in (Fine, Raises, TooLarge, Killed, Sleeps):
-        register(encoder.__name__.lower(), encoder)
-    register("absent", "a_module_that_is_not_there:Encoder")
-"""
+# Its metadata lies beside it, as if pip had installed it.
+FAULTY = Path(__file__).with_name("faulty_encoders.py").read_text()
 
 SUITE = """
 suite: tiny
@@ -267,13 +231,6 @@ def test_a_cell_that_takes_too_long_is_stopped(world: Path) -> None:
     assert [record.status for record in outcome.records] == ["timeout"]
     assert (outcome.records[0].error or {})["message"] == "stopped after 8 s (--timeout)"
     assert time.monotonic() - began < 300
-
-
-def test_a_stop_by_a_batch_system_is_like_ctrl_c() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), terminated_is_interrupted():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_interrupted_suite_keeps_what_is_finished_and_goes_on(world: Path) -> None:

@@ -7,15 +7,16 @@ Shapes: R rows of a table, W width, K rows that a batch has touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+
+from grbench_reference.optimizers.row_updates import RowUpdates
 
 
-class RowwiseAdagrad(Optimizer):
+class RowwiseAdagrad(RowUpdates):
     """h_r += mean of the squares of row r's gradient;  row r -= lr * its gradient / (sqrt(h_r) + eps).
 
     State is [R], where Adam's is 2 [R, W]. Gradients may be sparse: then a step costs what a batch touches. A row
@@ -31,38 +32,21 @@ class RowwiseAdagrad(Optimizer):
                 if table.ndim != 2:
                     raise ValueError(f"row-wise Adagrad updates tables [R, W], not a parameter of shape {table.shape}")
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every table that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        with torch.no_grad():
-            for group in self.param_groups:
-                for table in group["params"]:
-                    if table.grad is not None:
-                        _update(table, table.grad, self.state[table], lr=group["lr"], eps=group["eps"])
-        return loss
-
-
-def _update(table: Tensor, gradient: Tensor, state: dict[str, Any], *, lr: float, eps: float) -> None:
-    if not state:
-        state["sum"] = torch.zeros(len(table), device=table.device)
-    sums: Tensor = state["sum"]
-    if not gradient.is_sparse:
-        sums += _mean_square(gradient)
-        table.addcmul_(gradient, sums.sqrt().add_(eps).reciprocal_().unsqueeze(1), value=-lr)
-        return
-    gradient = gradient.coalesce()  # a row that was asked for twice is one row, with both gradients added up
-    rows, values = gradient.indices()[0], gradient.values()
-    sums.index_add_(0, rows, _mean_square(values))
-    table.index_add_(0, rows, values * sums[rows].sqrt_().add_(eps).reciprocal_().unsqueeze(1), alpha=-lr)
+    def update(self, table: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """See RowUpdates."""
+        if not state:
+            state["sum"] = torch.zeros(len(table), device=table.device)
+        sums: Tensor = state["sum"]
+        if not gradient.is_sparse:
+            sums += _mean_square(gradient)
+            table.addcmul_(gradient, sums.sqrt().add_(group["eps"]).reciprocal_().unsqueeze(1), value=-group["lr"])
+            return
+        gradient = gradient.coalesce()  # a row that was asked for twice is one row, with both gradients added up
+        rows, values = gradient.indices()[0], gradient.values()
+        sums.index_add_(0, rows, _mean_square(values))
+        table.index_add_(
+            0, rows, values * sums[rows].sqrt_().add_(group["eps"]).reciprocal_().unsqueeze(1), alpha=-group["lr"]
+        )
 
 
 def _mean_square(rows: Tensor) -> Tensor:
