@@ -38,7 +38,7 @@ class CommandGroup(click.Group):
     def _look_for_commands(self) -> None:
         if not self._looked:
             self._looked = True
-            from grbench.plugins import Registry
+            from grbench.registry.discovery import Registry
 
             Registry.load().add_commands(self)
 
@@ -97,9 +97,9 @@ def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options
     """
     from rich.console import Console
 
-    from grbench.rendering import print_tables
-    from grbench.runner import Request, run_suite
-    from grbench.table import tables
+    from grbench.report.render import print_tables
+    from grbench.report.table import tables
+    from grbench.run.run_suite import Request, run_suite
 
     console = Console()
     outcome = run_suite(Request(suite=suite, only=only or None, **options), console)
@@ -134,9 +134,9 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     """
     from rich.console import Console
 
-    from grbench.record import read_records
-    from grbench.rendering import print_tables, render
-    from grbench.table import tables
+    from grbench.report.render import print_tables, render
+    from grbench.report.table import tables
+    from grbench.results.record import read_records
 
     records = read_records(results)
     if not records:
@@ -173,8 +173,8 @@ def list_plugins(kind: str | None = None) -> None:
     """List plug-ins of every kind, or of one, with who brought them and their options."""
     from tabulate import tabulate
 
-    from grbench.options import describe
-    from grbench.plugins import Registry
+    from grbench.registry.discovery import Registry
+    from grbench.registry.options import describe
 
     registry = Registry.load()
     rows = [
@@ -212,8 +212,8 @@ def show_plugin(kind: str, name: str) -> None:
 
     from tabulate import tabulate
 
-    from grbench.options import describe
-    from grbench.plugins import Registry
+    from grbench.registry.discovery import Registry
+    from grbench.registry.options import describe
 
     plugin = Registry.load().get(_kind(kind), name)
     documentation = inspect.cleandoc(plugin.factory.__doc__ or "").partition("\nArgs:")[0].strip()
@@ -231,8 +231,8 @@ def show_plugin(kind: str, name: str) -> None:
 def _kind(kind: str) -> str:
     """The kind, also from its singular; raises PluginError with the kinds that there are."""
     from grbench.errors import PluginError
-    from grbench.options import suggestion
-    from grbench.plugins import KINDS, singular
+    from grbench.registry.discovery import KINDS, singular
+    from grbench.registry.options import suggestion
 
     kinds = {singular(name): name for name in KINDS} | {name: name for name in KINDS}
     if kind not in kinds:
@@ -259,9 +259,9 @@ def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: 
 
     Exit status: 0 fine, 1 it names plug-ins that are broken, 2 it is wrong.
     """
-    from grbench.formats import counted
-    from grbench.plugins import Registry
-    from grbench.suite import load_suite
+    from grbench.registry.discovery import Registry
+    from grbench.report.format import counted
+    from grbench.suite.suite import load_suite
 
     registry, all_fine = Registry.load(), True
     for file in files:
@@ -281,8 +281,8 @@ def print_schema() -> None:
     """Print the JSON schema of suite files, with the options of every installed plug-in, for editors."""
     import json
 
-    from grbench.plugins import Registry
-    from grbench.schema import suite_schema
+    from grbench.registry.discovery import Registry
+    from grbench.suite.json_schema import suite_schema
 
     click.echo(json.dumps(suite_schema(Registry.load()), indent=1))
 

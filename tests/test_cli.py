@@ -13,7 +13,7 @@ import pytest
 
 from grbench import __version__
 from grbench.cli import main
-from grbench.record import Record, write_record
+from grbench.results.record import Record, write_record
 
 SUITE = """
 suite: tiny
@@ -133,7 +133,7 @@ def test_what_the_system_refuses_is_one_message_and_status_2(
     def refuse(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("grbench.runner.run_suite", refuse)
+    monkeypatch.setattr("grbench.run.run_suite.run_suite", refuse)
     assert main(["run", "suite.yaml"]) == 2
     assert capsys.readouterr().err == f"grbench: {said}\n"
     assert main(["--debug", "run", "suite.yaml"]) == 2

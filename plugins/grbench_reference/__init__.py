@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    register("tencentgr", "grbench_reference.datasets.tencentgr:TencentGR")
-    register("tencentgr_synthetic", "grbench_reference.datasets.synthetic:TencentGRSynthetic")
-    register("interactions", "grbench_reference.datasets.interactions:Interactions")
+    register("tencentgr", "grbench_reference.datasets.tencentgr.dataset:TencentGR")
+    register("tencentgr_synthetic", "grbench_reference.datasets.synthetic.dataset:TencentGRSynthetic")
+    register("interactions", "grbench_reference.datasets.interactions.dataset:Interactions")
 
 
 @hookimpl
@@ -82,8 +82,8 @@ def register_trackers(register: Register) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from grbench_reference.commands import add_commands
-    from grbench_reference.inspect_command import add_inspect_command
+    from grbench_reference.commands.codes import add_inspect_command
+    from grbench_reference.commands.data import add_commands
 
     add_commands(cli)
     add_inspect_command(cli)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from calibration import DESCRIPTION, Kernel
 
-from grbench.race import Race, Work, race
+from grbench.testing.paired_timing import Race, Work, race
 
 REFERENCE = Path(__file__).with_name("reference.json")
 TOLERANCE = 1.6
@@ -89,7 +89,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _write(measured: dict[str, float], *, only_some: bool) -> None:
-    from grbench.measure import environment
+    from grbench.cost.meter import environment
 
     before = json.loads(REFERENCE.read_text())["ratios"] if only_some and REFERENCE.is_file() else {}
     machine = environment()

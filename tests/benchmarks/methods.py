@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from grbench.plugins import Registry
+from grbench.registry.discovery import Registry
 
 ANCHOR = {"name": "causal_transformer", "width": 32, "blocks": 1, "heads": 1, "history_length": 100, "embeddings": [81]}
 """The challenge baseline's encoder: 101 tokens with the user's, all features, emb_81."""

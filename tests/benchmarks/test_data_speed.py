@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from grbench.data.batches import num_training_batches, training_batches
-from grbench_reference.datasets.generator import generate
+from grbench_reference.datasets.synthetic.generator import generate
 
 
 @pytest.fixture(scope="module")

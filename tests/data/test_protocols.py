@@ -6,7 +6,7 @@ import pytest
 from grbench.data.batches import query_batches, training_batches
 from grbench.data.protocols import LastPositive, LeaveLastOut
 from grbench.errors import DataError, SuiteError
-from grbench.options import bind
+from grbench.registry.options import bind
 from grbench.testing import tiny_store
 
 E, C = 0, 1  # exposure, click

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grbench.data.store import STORE_FILE, Store
-from grbench.data.writing import ColumnWriter, build_store
+from grbench.data.store_writer import ColumnWriter, build_store
 from grbench.errors import DataError
 from grbench.testing import tiny_store
 
@@ -82,7 +82,7 @@ def test_a_store_is_reused_until_its_source_changes(tmp_path):
 
 def test_another_reader_of_the_same_files_makes_another_store(tmp_path, monkeypatch):
     first = build_store(Source(), name="s", cache=tmp_path)
-    monkeypatch.setattr("grbench.data.writing.source_hash", lambda factory: "edited")
+    monkeypatch.setattr("grbench.data.store_writer.source_hash", lambda factory: "edited")
     assert build_store(Source(), name="s", cache=tmp_path).path != first.path
 
 

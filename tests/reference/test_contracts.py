@@ -15,9 +15,9 @@ from code_worlds import BATCH, ITEMS, codes_of, world
 from torch.overrides import TorchFunctionMode
 from worlds import batch_of
 
-from grbench.options import describe
-from grbench.plugins import Registry, faces_of, missing_faces
-from grbench.protocols import Decoder, Embedder, StandIn
+from grbench.interfaces import Decoder, Embedder, StandIn
+from grbench.registry.discovery import Registry, faces_of, missing_faces
+from grbench.registry.options import describe
 from grbench.types import Batch, Ranking
 
 REGISTRY = Registry.load()

@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from worlds import batch_of, featured
 
-from grbench.plugins import Registry
-from grbench.training import TrainStep, sum_of
+from grbench.registry.discovery import Registry
+from grbench.training.loop import TrainStep, sum_of
 
 # Of what CUDA's autocast casts (ATen/autocast_mode.h), that which occurs here. All else takes dtypes as they come: the
 # CPU's autocast brings the two sides of an index_copy to one, CUDA's does not.

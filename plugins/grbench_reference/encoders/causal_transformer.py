@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.types import Batch, Codes
-from grbench_reference.blocks import Activation, Block, Norm, Rotary, width_of_heads
-from grbench_reference.history_encoder import Count, HistoryEncoder, Positions, Share
-from grbench_reference.layout import Layout
-from grbench_reference.shared_options import shares_options
+from grbench_reference.encoders.history_encoder import Count, HistoryEncoder, Positions, Share
+from grbench_reference.encoders.shared_options import shares_options
+from grbench_reference.layers.token_packing import Layout
+from grbench_reference.layers.transformer import Activation, Block, Norm, Rotary, width_of_heads
 
 
 @shares_options(HistoryEncoder)

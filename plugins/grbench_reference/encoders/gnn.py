@@ -15,11 +15,11 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.causal_transformer import CausalTransformer
-from grbench_reference.graph import user_item_graph
-from grbench_reference.history_encoder import Count, Share
-from grbench_reference.neighbourhoods import Neighbourhoods
-from grbench_reference.shared_options import shares_options
-from grbench_reference.towers import Tower
+from grbench_reference.encoders.history_encoder import Count, Share
+from grbench_reference.encoders.shared_options import shares_options
+from grbench_reference.features.fusion import Tower
+from grbench_reference.graphs.neighbourhoods import Neighbourhoods
+from grbench_reference.graphs.user_item_graph import user_item_graph
 
 OUTWARDS = [10, 5]
 """Neighbours drawn at each hop where the suite does not say."""

@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
 from grbench.types import Batch, Codes
-from grbench_reference.blocks import Norm, Rotary, normalisation, width_of_heads
-from grbench_reference.features import TABLE_SPREAD
-from grbench_reference.history_encoder import Count, HistoryEncoder, Positions, Share
-from grbench_reference.kernels import Dropout
-from grbench_reference.layout import Layout
-from grbench_reference.pointwise_attention import pieces, pointwise_attention
-from grbench_reference.shared_options import shares_options
+from grbench_reference.encoders.history_encoder import Count, HistoryEncoder, Positions, Share
+from grbench_reference.encoders.shared_options import shares_options
+from grbench_reference.features.parts import TABLE_SPREAD
+from grbench_reference.kernels.embedding import Dropout
+from grbench_reference.kernels.pointwise_attention import pieces, pointwise_attention
+from grbench_reference.layers.token_packing import Layout
+from grbench_reference.layers.transformer import Norm, Rotary, normalisation, width_of_heads
 
 YEAR = 365 * 24 * 3600.0
 """Seconds; times further apart share the last bucket."""

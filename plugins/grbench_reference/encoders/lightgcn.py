@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.types import FIRST_ACTION, Batch, Codes
-from grbench_reference.graph import user_item_graph
-from grbench_reference.kernels import unit
+from grbench_reference.graphs.user_item_graph import user_item_graph
+from grbench_reference.kernels.embedding import unit
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -18,21 +18,27 @@ from torch import Tensor, nn
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Batch, Codes
-from grbench_reference.blocks import FeedForward, Rotary, width_of_heads
-from grbench_reference.code_table import CodeTable, ItemVectors, WritableCodes
-from grbench_reference.conditioning import ActionConditioning, NextActions, action_bias, next_action_head, token_actions
-from grbench_reference.decoding import Cache, WritingBlock
+from grbench_reference.encoders.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
+from grbench_reference.encoders.interfaces import LevelStates
+from grbench_reference.encoders.shared_options import shares_options
 from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
-from grbench_reference.event_context import event_context
-from grbench_reference.faces import LevelStates
-from grbench_reference.features import TABLE_SPREAD
-from grbench_reference.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
-from grbench_reference.kernels import Dropout, distinct_rows, gather_rows, unit
-from grbench_reference.moe import MixtureOfExperts
-from grbench_reference.rms_norm import RMSNorm
-from grbench_reference.shared_options import shares_options
-from grbench_reference.time_features import TimeFeature
-from grbench_reference.towers import Names, Pooling, Tower, item_tower, user_tower
+from grbench_reference.features.code_table import CodeTable, ItemVectors, WritableCodes
+from grbench_reference.features.event_context import event_context
+from grbench_reference.features.fusion import Names, Pooling, Tower, item_tower, user_tower
+from grbench_reference.features.parts import TABLE_SPREAD
+from grbench_reference.features.time_features import TimeFeature
+from grbench_reference.kernels.embedding import Dropout, distinct_rows, gather_rows, unit
+from grbench_reference.kernels.rms_norm import RMSNorm
+from grbench_reference.layers.action_conditioning import (
+    ActionConditioning,
+    NextActions,
+    action_bias,
+    next_action_head,
+    token_actions,
+)
+from grbench_reference.layers.cached_decoding import Cache, WritingBlock
+from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
+from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_heads
 
 
 @dataclass(frozen=True)

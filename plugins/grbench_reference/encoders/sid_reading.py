@@ -17,16 +17,16 @@ from torch.nn.functional import pad
 
 from grbench.errors import RunError
 from grbench.types import Batch
-from grbench_reference.code_table import CodeTable, ItemVectors
-from grbench_reference.conditioning import TokenActions
-from grbench_reference.decoding import Cache, KeyValues, WritingBlock
-from grbench_reference.event_context import EventContext
-from grbench_reference.features import TABLE_SPREAD
-from grbench_reference.kernels import Dropout, distinct_rows
-from grbench_reference.layout import Layout, lay_out
-from grbench_reference.one_pass import OnePass
-from grbench_reference.rms_norm import RMSNorm
-from grbench_reference.towers import Tower
+from grbench_reference.encoders.one_pass import OnePass
+from grbench_reference.features.code_table import CodeTable, ItemVectors
+from grbench_reference.features.event_context import EventContext
+from grbench_reference.features.fusion import Tower
+from grbench_reference.features.parts import TABLE_SPREAD
+from grbench_reference.kernels.embedding import Dropout, distinct_rows
+from grbench_reference.kernels.rms_norm import RMSNorm
+from grbench_reference.layers.action_conditioning import TokenActions
+from grbench_reference.layers.cached_decoding import Cache, KeyValues, WritingBlock
+from grbench_reference.layers.token_packing import Layout, lay_out
 
 
 class Read(NamedTuple):

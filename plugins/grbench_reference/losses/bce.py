@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from grbench.data.training_data import TrainingData
-from grbench.protocols import Embedder
+from grbench.interfaces import Embedder
 from grbench.types import Batch, Codes
-from grbench_reference.kernels import distinct_rows
+from grbench_reference.kernels.embedding import distinct_rows
 from grbench_reference.losses.negatives import ActionWeights, Popularity, draw_uniform, uniform_pool
 
 

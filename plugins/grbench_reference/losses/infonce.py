@@ -12,10 +12,10 @@ from typing_extensions import TypedDict
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench.protocols import Embedder
+from grbench.interfaces import Embedder
 from grbench.types import Batch, Codes
-from grbench_reference.kernels import distinct_rows
-from grbench_reference.losses.cross_entropy import cross_entropy
+from grbench_reference.kernels.cross_entropy import cross_entropy
+from grbench_reference.kernels.embedding import distinct_rows
 from grbench_reference.losses.negatives import ActionWeights, Sampler, copies_of_positive
 
 

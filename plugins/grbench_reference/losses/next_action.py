@@ -13,8 +13,8 @@ from torch.nn import functional
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import FIRST_ACTION, Batch, Codes
-from grbench_reference.faces import ActionPredictor
-from grbench_reference.kernels import distinct_rows
+from grbench_reference.encoders.interfaces import ActionPredictor
+from grbench_reference.kernels.embedding import distinct_rows
 
 
 class NextAction(nn.Module):

@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench.protocols import Decoder
+from grbench.interfaces import Decoder
 from grbench.types import Batch, Codes
-from grbench_reference.faces import CodeScorer, LevelStates
-from grbench_reference.kernels import gather_rows
-from grbench_reference.losses.cross_entropy import cross_entropy
+from grbench_reference.codes.prefix_trie import prefixes
+from grbench_reference.encoders.interfaces import CodeScorer, LevelStates
+from grbench_reference.kernels.cross_entropy import cross_entropy
+from grbench_reference.kernels.embedding import gather_rows
 from grbench_reference.losses.negatives import ActionWeights, Positions
-from grbench_reference.prefix_table import prefixes
 
 
 class CodeTree(nn.Module):

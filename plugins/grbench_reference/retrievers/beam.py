@@ -14,9 +14,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from grbench.errors import RunError, SuiteError
-from grbench.protocols import Decoder
+from grbench.interfaces import Decoder
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.prefix_table import PrefixTable
+from grbench_reference.codes.prefix_trie import PrefixTable
 from grbench_reference.retrievers.inner_product import full_precision, largest
 
 Width = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from grbench.protocols import Decoder, Embedder
+from grbench.interfaces import Decoder, Embedder
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width, check_width
 from grbench_reference.retrievers.inner_product import full_precision, rank_positions

@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from grbench.protocols import Embedder
+from grbench.interfaces import Embedder
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.inner_product import ExactSearch
 from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm

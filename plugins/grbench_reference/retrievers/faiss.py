@@ -11,9 +11,9 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from grbench.errors import RunError, SuiteError
-from grbench.protocols import Embedder
+from grbench.interfaces import Embedder
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.faiss_library import load_faiss
+from grbench_reference.kernels.faiss_library import load_faiss
 from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
 from grbench_reference.retrievers.saved_index import index_path, read_index, write_index
 from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm

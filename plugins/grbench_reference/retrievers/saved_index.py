@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grbench.preparation import store_cache
-from grbench_reference.faiss_library import load_faiss
+from grbench.run.prepare import store_cache
+from grbench_reference.kernels.faiss_library import load_faiss
 
 faiss = load_faiss("the faiss retriever")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from grbench.errors import RunError
-from grbench.protocols import Embedder
+from grbench.interfaces import Embedder
 from grbench.types import Batch
 
 Similarity = Literal["dot", "cosine", "euclidean"]

@@ -15,9 +15,9 @@ from pydantic import Field, PositiveInt
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
 from grbench.types import Codes
-from grbench_reference.inspection import inspect
-from grbench_reference.tokenizers.collisions import number_within, prefix_keys
-from grbench_reference.tokenizers.item_vectors import content_digest
+from grbench_reference.codes.collisions import number_within, prefix_keys
+from grbench_reference.codes.item_vectors import content_digest
+from grbench_reference.codes.quality import inspect
 
 MOST_DIGITS = 9
 """Of a code: a level has as many embeddings as its largest code says."""

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import svds
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench_reference.tokenizers.item_vectors import ArrayVectors, ItemVectors, in_blocks
+from grbench_reference.codes.item_vectors import ArrayVectors, ItemVectors, in_blocks
 
 CONTEXT_SMOOTHING = 0.75
 """Power that contexts' counts are raised to, which keeps rare contexts from dominating (Levy et al. 2015, 3.2)."""

@@ -19,11 +19,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Codes
-from grbench_reference.faiss_library import load_faiss
-from grbench_reference.inspection import inspect
-from grbench_reference.tokenizers.collisions import Placement, count_out, number_within, place, prefix_keys
-from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, neighbour_means, num_cooccurring
-from grbench_reference.tokenizers.item_vectors import (
+from grbench_reference.codes.collisions import Placement, count_out, number_within, place, prefix_keys
+from grbench_reference.codes.item_vectors import (
     EmbeddingNames,
     EmbeddingVectors,
     FilledVectors,
@@ -37,7 +34,10 @@ from grbench_reference.tokenizers.item_vectors import (
     reduce_width,
     sample_items,
 )
-from grbench_reference.tokenizers.random_k import RandomKCodes, only_itself
+from grbench_reference.codes.quality import inspect
+from grbench_reference.codes.random_k import RandomKCodes, only_itself
+from grbench_reference.kernels.faiss_library import load_faiss
+from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, neighbour_means, num_cooccurring
 
 faiss = load_faiss("the tokenizer rq_kmeans")
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import PositiveInt
 
 from grbench.errors import RunError
-from grbench.protocols import Embedder
+from grbench.interfaces import Embedder
 
 
 class ItemVectors:

@@ -1,0 +1,278 @@
+"""How a store comes to be: columns are streamed to disk, and the folder gets its name only once it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import psutil
+
+from grbench.data.store import STORE_FILE, STORE_FORMAT, Field, Store
+from grbench.errors import DataError
+from grbench.interfaces import Dataset
+from grbench.registry.source_hash import source_hash
+
+CHECKED_BYTES = 1 << 26
+"""Of an embedding that are looked at together."""
+
+Report = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it is done, and how much there is (None where that is not known)."""
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """The report of those who do not want one."""
+
+
+def store_digest(reader: type, source: str) -> str:
+    """Names the store that a dataset of this class makes from a source of this digest.
+
+    The reader's own code counts too: what it makes of the same files changes with it.
+    """
+    return hashlib.sha256(f"{STORE_FORMAT} {source_hash(reader)} {source}".encode()).hexdigest()[:16]
+
+
+def store_folder(cache: Path, name: str, digest: str) -> Path:
+    """Where the store of this digest lies; it is there once it has its `store.json`."""
+    return Path(cache) / f"{name}-{digest}"
+
+
+def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = silent) -> Store:
+    """The store of `dataset` under `cache`: the one already there if its digest fits, else a new one.
+
+    Raises DataError where the source is at fault or the disk is full; nothing half-built stays behind.
+    """
+    digest = store_digest(type(dataset), dataset.digest())
+    folder = store_folder(cache, name, digest)
+    if (folder / STORE_FILE).is_file():
+        return Store.open(folder)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(cache)
+        partial = cache / f".{folder.name}.partial-{platform.node()}-{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    except OSError as error:
+        raise DataError(f"{cache}: the store cache cannot be written ({error.strerror}); set GRBENCH_CACHE") from error
+    try:
+        writer = StoreWriter(partial, report)
+        dataset.write(writer)
+        writer.finish(digest)
+        if folder.exists():  # somebody else finished it meanwhile, or left a folder that is no store
+            if (folder / STORE_FILE).is_file():
+                return Store.open(folder)
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"{cache}: no space left while building the store; free some, or set GRBENCH_CACHE to a larger disk. "
+                "Nothing half-built was kept"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Store.open(folder)
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """What killed builds left behind; those of other machines that share the cache may still be at work."""
+    for partial in cache.glob(".*.partial-*"):
+        machine, _, owner = partial.name.rpartition(".partial-")[2].rpartition("-")
+        if machine == platform.node() and owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+class ColumnWriter:
+    """Appends rows to one `.npy` file; its header is set right when it is closed."""
+
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self.dtype, self.rows = np.dtype(dtype), 0
+        self._file: IO[bytes] = path.open("wb")
+        self._write_header()
+
+    def append(self, array: np.ndarray) -> None:
+        """Adds rows at the end."""
+        self._file.write(np.ascontiguousarray(array, dtype=self.dtype).data)
+        self.rows += len(array)
+
+    def close(self) -> None:
+        """Writes the final shape over the first header; numpy leaves room in it for the row count to grow."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def _write_header(self) -> None:
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows,)},
+        )
+
+
+class StoreWriter:
+    """What a dataset pours itself into. Set `actions` and `has_times`; fill `notes` with what the reader met."""
+
+    def __init__(self, folder: Path, report: Report) -> None:
+        self.folder, self.report = folder, report
+        self.actions: tuple[str, ...] = ("interaction",)
+        self.has_times = True
+        self.notes: dict[str, Any] = {}
+        self._columns = {
+            "items": ColumnWriter(folder / "items.npy", np.int32),
+            "actions": ColumnWriter(folder / "actions.npy", np.int8),
+            "times": ColumnWriter(folder / "times.npy", np.int64),
+        }
+        self._user_ids: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+        self._fields: dict[str, tuple[Field, ...]] = {"item_features": (), "user_features": ()}
+        self._embeddings: list[str] = []
+        self._item_ids: np.ndarray | None = None
+        self._num_indexed = 0
+        self._has_candidates = False
+
+    @property
+    def num_users(self) -> int:
+        """Users added so far."""
+        return sum(map(len, self._user_ids))
+
+    @property
+    def user_ids(self) -> np.ndarray:
+        """[U] source ids in row order, of the users added so far."""
+        return np.concatenate(self._user_ids) if self._user_ids else np.empty(0, np.int64)
+
+    def add_users(
+        self, user_ids: np.ndarray, lengths: np.ndarray, items: np.ndarray, actions: np.ndarray, times: np.ndarray
+    ) -> None:
+        """Appends whole users. user_ids, lengths: [n]; items, actions (tokens), times: [sum of lengths], in order."""
+        assert len(items) == len(actions) == len(times) == int(lengths.sum())
+        self._user_ids.append(np.array(user_ids))
+        self._lengths.append(np.array(lengths, dtype=np.int32))
+        self._columns["items"].append(items)
+        self._columns["actions"].append(actions)
+        self._columns["times"].append(times)
+
+    def set_items(self, item_ids: np.ndarray, *, num_indexed: int | None = None) -> None:
+        """item_ids: [N+1], row 0 = padding. `num_indexed` of them are the source's own, the rest only candidates."""
+        self._item_ids = np.asarray(item_ids)
+        self._num_indexed = len(item_ids) - 1 if num_indexed is None else num_indexed
+
+    def create_item_features(self, fields: Sequence[Field]) -> np.memmap:
+        """A writable map [N+1, C] int32 of zeros; set_items comes first."""
+        assert self._item_ids is not None
+        return self._create_features("item_features", fields, len(self._item_ids))
+
+    def create_user_features(self, fields: Sequence[Field]) -> np.memmap:
+        """A writable map [U, C] int32 of zeros; all users are added before."""
+        return self._create_features("user_features", fields, self.num_users)
+
+    def set_item_fields(self, fields: Sequence[Field]) -> None:
+        """The same columns as at creation, with sizes that only reading the values has shown."""
+        self._resize("item_features", fields)
+
+    def set_user_fields(self, fields: Sequence[Field]) -> None:
+        """As set_item_fields."""
+        self._resize("user_features", fields)
+
+    def create_embedding(self, name: str, width: int) -> tuple[np.memmap, np.memmap]:
+        """Writable maps ([N+1, width] float16 of zeros, [N+1] bool of False); set_items comes first."""
+        assert self._item_ids is not None
+        self._embeddings.append(name)
+        rows = len(self._item_ids)
+        return (
+            self._create(f"embedding_{name}", (rows, width), np.float16),
+            self._create(f"embedding_{name}_present", (rows,), np.bool_),
+        )
+
+    def set_candidates(self, items: np.ndarray) -> None:
+        """items: [P], in any order; doubles are dropped."""
+        self._has_candidates = True
+        self._save("candidates", np.unique(np.asarray(items, dtype=np.int64)))
+
+    def finish(self, digest: str) -> None:
+        """Closes every column and writes `store.json`.
+
+        Raises DataError where the dataset gave no users or no items, or a vector that is not finite.
+        """
+        for column in self._columns.values():
+            column.close()
+        lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int32)
+        if not len(lengths) or self._item_ids is None or len(self._item_ids) < 2:
+            raise DataError("the dataset holds no user or no item")
+        for name in self._embeddings:
+            self._check_embedding(name)
+        self._save("offsets", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+        self._save("user_ids", self.user_ids)
+        self._save("item_ids", self._item_ids)
+        for kind, fields in self._fields.items():
+            if not fields:
+                np.save(self.folder / f"{kind}.npy", np.empty((0, 0), np.int32))
+        for column_file in self.folder.glob("*.npy"):
+            with column_file.open("r+b") as file:  # some file systems say only now that a write has failed
+                os.fsync(file.fileno())
+        meta = {
+            "format": STORE_FORMAT,
+            "digest": digest,
+            "num_users": len(lengths),
+            "num_items": len(self._item_ids) - 1,
+            "num_indexed": self._num_indexed,
+            "actions": list(self.actions),
+            "has_times": self.has_times,
+            "item_features": [dataclasses.asdict(field) for field in self._fields["item_features"]],
+            "user_features": [dataclasses.asdict(field) for field in self._fields["user_features"]],
+            "embeddings": self._embeddings,
+            "has_candidates": self._has_candidates,
+            "notes": self.notes,
+        }
+        with (self.folder / STORE_FILE).open("w") as file:
+            json.dump(meta, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _save(self, name: str, column: np.ndarray) -> None:
+        """As np.save does, which does not say it when the disk is full."""
+        whole = ColumnWriter(self.folder / f"{name}.npy", column.dtype)
+        whole.append(column)
+        whole.close()
+
+    def _check_embedding(self, name: str) -> None:
+        values = np.load(self.folder / f"embedding_{name}.npy", mmap_mode="r")
+        present = np.load(self.folder / f"embedding_{name}_present.npy", mmap_mode="r")
+        at_once = max(1, CHECKED_BYTES // (values.itemsize * values.shape[1]))
+        for first in range(0, len(values), at_once):
+            some = slice(first, first + at_once)
+            wrong = present[some] & ~np.isfinite(values[some]).all(axis=1)
+            if wrong.any():
+                item = self._item_ids[first + int(wrong.argmax())] if self._item_ids is not None else None
+                raise DataError(
+                    f"embedding {name}: the vector of item {item} holds NaN or infinite values (float16 ends at "
+                    "65,504); mend it, or leave it out so that the item counts as having none"
+                )
+
+    def _resize(self, kind: str, fields: Sequence[Field]) -> None:
+        resized = tuple(fields)
+        before, after = (
+            [(each.name, each.start, each.width) for each in some] for some in (self._fields[kind], resized)
+        )
+        assert before == after
+        self._fields[kind] = resized
+
+    def _create_features(self, kind: str, fields: Sequence[Field], rows: int) -> np.memmap:
+        self._fields[kind] = tuple(fields)
+        return self._create(kind, (rows, max(field.start + field.width for field in fields)), np.int32)
+
+    def _create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+        path = self.folder / f"{name}.npy"
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        # Reserve the blocks now: a map over a hole meets a full disk as a bus error, this as an error with a name.
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array

@@ -1,0 +1,80 @@
+"""What rankings are worth: every metric's value of every query, and the mean that training selects by.
+
+Shapes: Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+
+from grbench.cost.meter import Meter
+from grbench.data.split import Split
+from grbench.errors import RunError, SuiteError
+from grbench.evaluation.ranking import rank
+from grbench.interfaces import Metric, Retriever
+from grbench.types import Codes, Ranking
+
+
+def score(metrics: Sequence[Metric], ranking: Ranking) -> dict[str, np.ndarray]:
+    """{metric's name: [Q] float64, one value a query}. Raises RunError where a metric returns anything else."""
+    values: dict[str, np.ndarray] = {}
+    for metric in metrics:
+        each = np.asarray(metric(ranking), np.float64)
+        if each.shape != (len(ranking.users),):
+            raise RunError(f"metric {metric.name}: gave shape {each.shape}, should be one value for each query")
+        if not np.isfinite(each).all():
+            user = int(ranking.users[~np.isfinite(each)][0])
+            raise RunError(f"metric {metric.name}: its value for user row {user} is not finite")
+        if metric.name in values:
+            raise SuiteError(f"metric {metric.name}: listed twice")
+        values[metric.name] = each
+    return values
+
+
+def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
+    """Tries the metrics on a ranking of no query, so that one that does not fit the dataset is heard of before
+    training and not after it."""
+    nobody, nothing = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)
+    lists = np.zeros((0, k), np.int64)
+    actions = split.training.catalogue.actions
+    score(
+        metrics,
+        Ranking(nobody, lists, lists.astype(np.float32), nothing, nothing, nothing, actions, len(split.candidates)),
+    )
+
+
+def validation_score(
+    retriever: Retriever,
+    encoder: Any,
+    split: Split,
+    codes: Codes,
+    metric: Metric,
+    *,
+    k: int,
+    filters: Sequence[str] = (),
+    batch_size: int = 512,
+    device: torch.device | str = "cpu",
+    meter: Meter | None = None,
+) -> float:
+    """The metric's mean over the split's validation queries: what training selects by. Its cost is a phase of its own,
+    `validate`, and not a part of training. Raises SuiteError where the protocol keeps no validation queries."""
+    if split.validation is None or not len(split.validation):
+        raise SuiteError("training.validate_every: the protocol keeps no validation users; give it a validation share")
+    with meter.phase("validate") if meter else nullcontext():
+        ranking = rank(
+            retriever,
+            encoder,
+            split.validation,
+            split,
+            codes,
+            k=k,
+            filters=filters,
+            batch_size=batch_size,
+            device=device,
+        )
+    return float(score([metric], ranking)[metric.name].mean())

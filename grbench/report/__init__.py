@@ -1,0 +1,1 @@
+"""Tables from records: pure functions, and their text or picture."""

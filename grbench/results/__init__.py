@@ -1,0 +1,1 @@
+"""What is kept of a cell: its identity, its record, and every user's list."""

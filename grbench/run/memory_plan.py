@@ -1,0 +1,146 @@
+"""The memory that a cell is expected to take, by part: `memory_trial` finds it out, here it is said and judged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from grbench.errors import RunError
+from grbench.interfaces import StoreSize
+from grbench.report.format import GIB
+
+TRAINING, SEARCHING = ("gradients", "optimizer state", "activations", "logits"), ("index",)
+WITH_THE_BATCH = ("activations", "logits", "loader")
+SAFE = 0.9
+"""Of the batch that would just fit: a plan is only about right."""
+WORTH_NAMING = 1 << 20
+"""Bytes from which on a part is listed."""
+MAPPED = (
+    "mapped data: pages of the store that have been read. They stay in memory as long as nothing else needs it and\n"
+    "are given back when something does: no cell is refused for them, and the peak in a cell's record has them too."
+)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes by part. device: where the model is (RAM on a CPU); host: RAM whatever the device; fixed: what of them
+    does not grow with the batch; mapped: of the store's columns that the cell reads, at most, in no other part. key:
+    where in the method the batch size is. unknown: why some parts are missing; "" where none is."""
+
+    method: str
+    batch_size: int
+    on_gpu: bool
+    device: dict[str, int] = field(default_factory=dict)
+    host: dict[str, int] = field(default_factory=dict)
+    fixed: dict[str, int] = field(default_factory=dict)
+    mapped: int = 0
+    key: str = "training"
+    unknown: str = ""
+    state_while_searching: bool = False
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """All of them."""
+        return {**self.host, **self.device}
+
+    @property
+    def device_bytes(self) -> int:
+        """The most at one time on the device: search comes when training is over, or between two epochs."""
+        always = sum(size for name, size in self.device.items() if name not in TRAINING + SEARCHING)
+        training = sum(self.device.get(name, 0) for name in TRAINING)
+        searching = sum(self.device.get(name, 0) for name in SEARCHING)
+        if self.state_while_searching:
+            searching += self.device.get("optimizer state", 0)
+        return always + max(training, searching)
+
+    @property
+    def gpu_bytes(self) -> int:
+        """The most GPU memory at one time."""
+        return self.device_bytes if self.on_gpu else 0
+
+    @property
+    def ram_bytes(self) -> int:
+        """The most RAM at one time, without what is mapped."""
+        return sum(self.host.values()) + (0 if self.on_gpu else self.device_bytes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Back from it."""
+        return cls(**values)
+
+    def refusal(self, ram: int, gpu: int | None) -> str | None:
+        """Why it cannot fit into so many bytes, and what would; None where it can, as far as is known."""
+        for needed, limit, what, parts in (
+            (self.gpu_bytes, gpu, "GPU memory", self.device),
+            (self.ram_bytes, ram, "RAM", self.host if self.on_gpu else self.parts),
+        ):
+            if limit is None or needed <= limit:
+                continue
+            largest = max(parts, key=lambda name: parts[name])
+            said = (
+                f"{self.method}: needs about {size_text(needed)} of {what}, this machine has {size_text(limit)}; "
+                f"the largest part is {largest}, {size_text(parts[largest])}"
+            )
+            if fits := self._largest_batch(limit, needed, parts):
+                said += f"; {self.key}.batch_size {fits:,} in place of {self.batch_size:,} would fit"
+            return said
+        return None
+
+    def _largest_batch(self, limit: int, needed: int, parts: Mapping[str, int]) -> int:
+        """0 where no batch would fit, or search is what does not."""
+        growing = sum(parts.get(name, 0) - self.fixed.get(name, 0) for name in WITH_THE_BATCH)
+        if growing <= 0 or needed - growing >= limit:
+            return 0
+        fits = int(SAFE * self.batch_size * (limit - (needed - growing)) / growing)
+        return fits if fits < 100 else fits // 10 * 10
+
+
+def memory_text(plans: Sequence[MemoryPlan]) -> str:
+    """The plans as they are printed, one line a method, and what mapped data is."""
+    from tabulate import tabulate
+
+    rows = []
+    for plan in plans:
+        parts = sorted(plan.parts.items(), key=lambda part: -part[1])
+        named = [f"{name} {size_text(size)}" for name, size in parts if size >= WORTH_NAMING]
+        if plan.unknown:
+            named.append(f"not known: {plan.unknown}")
+        known = bool(parts)
+        rows.append(
+            [
+                plan.method,
+                size_text(plan.ram_bytes) if known else "?",
+                size_text(plan.mapped) if known else "",
+                size_text(plan.gpu_bytes) if plan.on_gpu and known else "",
+                ", ".join(named),
+            ]
+        )
+    headers = ["method", "RAM", "mapped data", "GPU", "parts of RAM and GPU, largest first (estimated)"]
+    return f"{tabulate(rows, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{MAPPED}"
+
+
+def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
+    """What the store of a dataset that is not prepared yet will take; raises RunError where the disk is too small."""
+    how = "memory is known once the data is prepared: grbench data prepare SUITE\n"
+    if not isinstance(dataset, StoreSize) or (needed := dataset.store_bytes()) is None:
+        return f"Disk: the data is not prepared, and its dataset does not say how large it gets; {how}"
+    existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free and not oversize:
+        raise RunError(
+            f"the store will take about {size_text(needed)} in {cache}, where {size_text(free)} are free: free some, "
+            "set GRBENCH_CACHE to a larger disk, or try it with --oversize"
+        )
+    return f"Disk: the data is not prepared, it will take about {size_text(needed)} in {cache}; {how}"
+
+
+def size_text(size: int) -> str:
+    """Bytes in GiB or MiB."""
+    return f"{size / GIB:,.1f} GiB" if size >= GIB else f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,203 @@
+"""What is to be done: every cell of a suite with its digest, what is known of it already, and what it should cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from grbench.registry.discovery import BrokenPluginError, Registry
+from grbench.report.format import GIB, counted, duration, significant
+from grbench.results.identity import cell_digest, cell_identity
+from grbench.results.record import Record, read_records, record_path
+from grbench.run.prepare import placed
+from grbench.suite.suite import Cell, Suite
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell, the record that it will fill in, and the record that there is (None where it never ran)."""
+
+    cell: Cell
+    blank: Record
+    former: Record | None
+    seconds: float | None
+    memory: float | None
+    again: bool = False
+
+    @property
+    def name(self) -> str:
+        """How it is called in lines of progress."""
+        return f"{self.cell.method.name}, seed {self.cell.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.former is not None and self.former.status == "ok" and not self.again
+
+    @property
+    def state(self) -> str:
+        """done, to do, to do again (with what became of it the last time), cannot run."""
+        if self.finished:
+            return "done"
+        if self.cell.error:
+            return "cannot run"
+        if self.former is None:
+            return "to do"
+        return f"to do again ({'forced' if self.former.status == 'ok' else 'was ' + self.former.status})"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a run in their order. `folder` keeps the suite's records; `dataset_digest` names the source."""
+
+    suite: Suite
+    folder: Path
+    cells: tuple[PlannedCell, ...]
+    dataset_digest: str = ""
+
+    @property
+    def to_do(self) -> list[PlannedCell]:
+        """The cells that have to run."""
+        return [planned for planned in self.cells if not planned.finished]
+
+    def text(self) -> str:
+        """The plan as it is printed: a line of totals, then one a cell."""
+        from tabulate import tabulate
+
+        done = len(self.cells) - len(self.to_do)
+        methods = len({planned.cell.method.name for planned in self.cells})
+        seeds = len({planned.cell.seed for planned in self.cells})
+        known = [planned.seconds for planned in self.to_do if planned.seconds is not None]
+        expected = ""
+        if known:
+            rest = "" if len(known) == len(self.to_do) else f" for {len(known)} of them, the others are not known"
+            expected = f", about {duration(sum(known))}{rest} (as they took before)"
+        rows = [
+            [
+                planned.cell.method.name,
+                planned.cell.seed,
+                planned.state,
+                "" if planned.seconds is None else duration(planned.seconds),
+                "" if planned.memory is None else f"{significant(planned.memory / GIB)} GiB",
+                planned.blank.digest,
+            ]
+            for planned in self.cells
+        ]
+        table = tabulate(
+            rows,
+            headers=["method", "seed", "state", "time", "memory", "digest"],
+            tablefmt="simple",
+            disable_numparse=True,
+        )
+        totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
+        notes = "".join(f"note: {note}\n" for note in dict.fromkeys(self._notes()))
+        return f"{self.suite.name}: {totals}: {done} done, {len(self.to_do)} to do{expected}\n\n{table}\n{notes}"
+
+    def _notes(self) -> Iterator[str]:
+        """What is allowed, and hardly meant."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        for planned in self.to_do:
+            method = planned.cell.method
+            for place, stage in enumerate(method.course):
+                workers = stage.training.get("workers", 0)
+                if workers > cores:
+                    yield (
+                        f"methods.{method.name}.{method.training_key(place)}.workers: {workers} threads on {cores} "
+                        "cores only wait for each other; 1 or 2 keep up with any training step"
+                    )
+
+
+def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: Path, *, force: bool = False) -> Plan:
+    """Works out every cell's digest and looks for its record below `results`.
+
+    Raises DataError where the dataset is missing or incomplete, RunError where the results are of a newer schema, and
+    what a tokenizer raises of its options and files.
+    """
+    folder = results / suite.name
+    former = read_records([folder]) if folder.is_dir() else []
+    by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
+    dataset_digest = _dataset_digest(cells[0], registry)
+    metrics = _metric_facts(cells[0], registry)
+    order = {name: position for position, name in enumerate(suite.methods)}
+    planned = []
+    for cell in cells:
+        with placed(f"{suite.path}: methods.{cell.method.name}"):
+            identity = cell_identity(cell, registry, dataset_digest)
+        blank = Record(
+            digest=cell_digest(identity),
+            suite=suite.name,
+            method=cell.method.name,
+            seed=cell.seed,
+            status="error",
+            order=order[cell.method.name],
+            identity=identity,
+            dataset={
+                "name": cell.dataset.name,
+                "digest": short_hash({"digest": dataset_digest}) if dataset_digest else "",
+                "options": cell.dataset.options,
+            },
+            protocol={"name": cell.protocol.name, **cell.protocol.options},
+            metrics={
+                name: {**facts, "version": short_hash(version)}
+                for (name, facts), version in zip(metrics.items(), identity["metrics"], strict=True)
+            }
+            if metrics
+            else {},
+            title=suite.title,
+            baseline=suite.baseline,
+        )
+        # A method of this name, of these options or others: the best guess of what this one will take.
+        alike = [record for record in former if record.method == blank.method and record.status == "ok"]
+        like = max(alike, key=lambda record: record.finished, default=None)
+        cost = like.cost if like else {}
+        planned.append(
+            PlannedCell(
+                cell=cell,
+                blank=blank,
+                former=by_digest.get(blank.digest),
+                seconds=cost.get("total_seconds"),
+                memory=cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
+                again=force,
+            )
+        )
+    return Plan(suite, folder, tuple(planned), dataset_digest)
+
+
+def as_planned(planned: PlannedCell, record: Record) -> Record:
+    """The record under the name that this suite gives its cell; a digest knows no names."""
+    blank = planned.blank
+    names = {key: getattr(blank, key) for key in ("suite", "title", "method", "order", "baseline")}
+    return replace(record, **names)
+
+
+def short_hash(facts: Any) -> str:
+    """12 hex digits that name JSON-ready facts."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _dataset_digest(cell: Cell, registry: Registry) -> str:
+    """Names the source's content; empty where the dataset's plug-in is broken, so that no cell can run anyway."""
+    try:
+        dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
+    except BrokenPluginError:
+        return ""
+    return str(dataset.digest())
+
+
+def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]]:
+    """{name: {label, higher_is_better}} in the suite's order; empty where a metric's plug-in is broken."""
+    facts: dict[str, dict[str, Any]] = {}
+    for component in cell.metrics:
+        try:
+            metric = registry.build("metrics", component.name, options=component.options, where="metrics")
+        except BrokenPluginError:
+            return {}
+        facts[metric.name] = {"higher_is_better": bool(metric.higher_is_better)}
+        if label := getattr(metric, "label", None):
+            facts[metric.name]["label"] = str(label)
+    return facts

@@ -1,0 +1,241 @@
+"""Before any cell runs: the store is built once, the protocol tried on it, and memory planned.
+
+`python -m grbench.run.prepare JOB.json` does it in a process of its own, so that the memory that reading a dataset
+takes is given back before training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from grbench import errors
+from grbench.errors import DataError, GRBenchError, RunError, SuiteError
+from grbench.run.child_process import Events, begin_child
+from grbench.suite.method import METHOD_KEYS
+
+if TYPE_CHECKING:
+    from grbench.data.split import Split
+    from grbench.data.store import Store
+    from grbench.registry.discovery import Registry
+    from grbench.suite.method import Component, Method
+
+REFUSED = 2
+"""Exit status where the request was wrong; the event `refused` says why."""
+
+
+PLANNING_SECONDS = 120
+"""After which what is not planned by then is left unknown."""
+
+
+def store_cache(folder: Path | None = None) -> Path:
+    """Where stores lie: the folder given, else $GRBENCH_CACHE, else ~/.cache/grbench."""
+    return folder or Path(os.environ.get("GRBENCH_CACHE") or Path.home() / ".cache" / "grbench")
+
+
+def split_store(store: Store, protocol: Component) -> Split:
+    """What the protocol makes of the store; raises DataError where it leaves nobody to train on or to evaluate."""
+    from grbench.data.protocols import PROTOCOLS
+
+    return PROTOCOLS[protocol.name](**protocol.options).split(store)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is cuda where there is one, else cpu; raises RunError where cuda is asked for and absent."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise RunError("--device cuda: torch sees no CUDA device here; use --device cpu, or auto to take what there is")
+    return device if device != "auto" else ("cuda" if available else "cpu")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the cells share. process: bytes that a process takes with this split and nothing else."""
+
+    store: Store
+    split: Split
+    device: str
+    process: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What the parent is told."""
+        return {
+            "store": str(self.store.path),
+            "device": self.device,
+            "pool": {"size": len(self.split.candidates), "digest": self.split.pool_digest},
+            "counts": self.split.counts,
+        }
+
+
+def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
+    """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
+    validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
+    Raises GRBenchError where the request cannot be met.
+    """
+    from grbench.data.store_writer import build_store
+    from grbench.evaluation.ranking import shown_candidates
+    from grbench.evaluation.scoring import check_metrics
+    from grbench.registry.discovery import Registry
+    from grbench.suite.suite import Cell
+
+    cell = Cell.from_json(job["cell"])
+    device = resolve_device(job["device"])
+    registry = Registry.load()
+    dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
+    trains = any(method.course for method in _methods(job))
+    if trains:
+        _settle(device)
+    bare, _ = _resident()
+    store = build_store(
+        dataset,
+        name=cell.dataset.name,
+        cache=Path(job["cache"]),
+        report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
+    )
+    events("phase", name="splitting users")
+    _, before = _resident()
+    split = split_store(store, cell.protocol)
+    if trains:
+        split.training.item_counts()  # kept by the split, and asked for by whatever learns
+    for filters in job["filters"]:
+        shown_candidates(split, cell.list_length, filters)
+    if job["validates"] and split.validation is None:
+        raise SuiteError(
+            "training.validate_every: the protocol keeps no validation users to select by; give it some "
+            "(--set protocol.validation_share=0.05 with last_positive), or leave validate_every at 0"
+        )
+    metrics = [registry.build("metrics", each.name, options=each.options, where="metrics") for each in cell.metrics]
+    check_metrics(metrics, split, cell.list_length)
+    for method in _methods(job):
+        with placed(f"{job['suite']}: methods.{method.name}"):
+            check_method(method, registry, split, cell.list_length)
+    return Prepared(store, split, device, bare + max(0, _resident()[1] - before))
+
+
+def check_method(method: Method, registry: Registry, split: Split, k: int) -> None:
+    """Asks the method's stages, tokenizer and retriever whether they go with the data and with each other.
+
+    Raises SuiteError or DataError where they do not. What else a plug-in raises, its own cell will say.
+    """
+    from grbench.evaluation.ranking import shown_candidates
+    from grbench.interfaces import PoolCheck, StandIn
+
+    for place, stage in enumerate(method.stages):
+        if stage.targets is not None:
+            split.training.with_targets(stage.targets, f"stages.{place}.targets")
+    try:
+        tokenizer = registry.build("tokenizers", method.tokenizer.name, options=method.tokenizer.options, where="")
+        retriever = registry.build("retrievers", method.retriever.name, options=method.retriever.options, where="")
+        codes = tokenizer.stand_in(split.training) if isinstance(tokenizer, StandIn) else None
+        if isinstance(retriever, PoolCheck):
+            retriever.check(len(shown_candidates(split, k, method.filters)), codes)
+    except (SuiteError, DataError):
+        raise
+    except Exception:  # noqa: BLE001 - a plug-in may raise anything
+        traceback.print_exc()
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """What is wrong with a method is said with its place in the suite."""
+    try:
+        yield
+    except (SuiteError, DataError) as error:
+        key = re.match(rf"({'|'.join(METHOD_KEYS)})\.", str(error))
+        raise type(error)(f"{where}{'.' if key else ': '}{error}") from error
+
+
+def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> None:
+    """Says what memory each trained method of the job will take. It runs their plug-ins, so it must not keep anybody
+    waiting or cost more than the plan: it ends with its process, `PLANNING_SECONDS` from now.
+
+    Raises SuiteError or DataError where an encoder or a loss says that it was asked for what cannot be.
+    """
+    from grbench.registry.discovery import Registry
+    from grbench.run.memory_plan import MemoryPlan
+    from grbench.run.memory_trial import Mapped, memory_limits, plan_memory
+
+    if hasattr(signal, "alarm"):
+        signal.alarm(PLANNING_SECONDS)
+    registry, mapped = Registry.load(), Mapped.of(prepared.store)
+    ram, gpu = memory_limits(prepared.device)
+    events("limits", ram=ram, gpu=gpu)
+    for method in _methods(job):
+        if not method.course:
+            continue
+        events("phase", name=f"planning memory of {method.name}")
+        try:
+            with placed(f"{job['suite']}: methods.{method.name}"):
+                plan = plan_memory(
+                    method, registry, prepared.split, device=prepared.device, process=prepared.process, mapped=mapped
+                )
+        except (SuiteError, DataError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; its own cell will say so
+            plan = MemoryPlan(method.name, 0, False, unknown=f"{type(error).__name__}: {error}")
+        events("planned", plan=plan.to_json())
+
+
+def _methods(job: Mapping[str, Any]) -> list[Method]:
+    from grbench.suite.suite import Cell
+
+    return [Cell.from_json(content).method for content in job["methods"]]
+
+
+def _settle(device: str) -> None:
+    """Loads what a first training step loads, so that it counts as the process's and not as some method's."""
+    import pyarrow.parquet  # noqa: F401 - every cell writes its lists with it
+    import torch
+
+    layer = torch.nn.Linear(1, 1, device=device)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 1, device=device)).sum().backward()
+    optimizer.step()
+
+
+def _resident() -> tuple[int, int]:
+    """Bytes of this process in memory, and those of them that are no pages of files."""
+    memory = psutil.Process().memory_info()
+    return memory.rss, memory.rss - getattr(memory, "shared", 0)
+
+
+def refusal(event: Mapping[str, Any]) -> GRBenchError:
+    """The error that a child's event `refused` speaks of."""
+    kind = getattr(errors, str(event["kind"]), RunError)
+    error: GRBenchError = kind(event["message"])
+    return error
+
+
+def main(path: str) -> int:
+    """The child: events on stdout, 2 where the request cannot be met. Memory is planned once all else is said."""
+    events = begin_child()
+    job = json.loads(Path(path).read_text())
+    try:
+        prepared = prepare(job, events)
+    except GRBenchError as error:
+        events("refused", kind=type(error).__name__, message=str(error))
+        return REFUSED
+    events("prepared", **prepared.to_json())
+    try:
+        plan_methods(job, prepared, events)
+    except GRBenchError as error:
+        events("refused", kind=type(error).__name__, message=str(error))
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,261 @@
+"""One cell, from data to record: `python -m grbench.run.run_cell JOB.json` runs it in a process of its own.
+
+A failure is a result too: its kind and traceback are written as a record. What cannot be written by a process that is
+killed, the runner writes for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from grbench.cost.flops import utilisation
+from grbench.cost.meter import Meter, count_parameters, environment
+from grbench.data.store import Store
+from grbench.errors import GRBenchError
+from grbench.evaluation.ranking import rank
+from grbench.evaluation.scoring import score
+from grbench.interfaces import Keeper
+from grbench.registry.discovery import Registry
+from grbench.results.record import Record, Status, lists_table, write_record
+from grbench.run.child_process import Events, begin_child
+from grbench.run.prepare import split_store
+from grbench.suite.suite import Cell
+from grbench.training.loop import TrainingResult
+from grbench.training.stages import Assembled, assemble, build, learn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from grbench.data.split import Split
+    from grbench.suite.method import Stage
+
+REPORT_SECONDS = 0.5
+"""How often the parent hears how far a phase is; more would only cost time."""
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
+"""How libraries say it that have no exception of their own for it: torch's CPU allocator, CUDA libraries, Faiss."""
+
+
+class Reporter:
+    """Tells the parent and the trackers how the cell is doing."""
+
+    def __init__(self, events: Events, trackers: list[Any]) -> None:
+        self._events, self._trackers, self._last = events, trackers, 0.0
+        self._steps: dict[int, int] = {}  # of each epoch: those of a later stage may have more or fewer
+
+    def __call__(self, event: str, /, **values: Any) -> None:
+        if {"epoch", "step", "steps"} <= values.keys():
+            epoch = values["epoch"]
+            self._steps[epoch] = values["steps"]
+            step = sum(steps for other, steps in self._steps.items() if other < epoch) + values["step"]
+            numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+            for tracker in self._trackers:
+                tracker.log(step, numbers)
+        now = time.monotonic()
+        if event == "phase" or now - self._last >= REPORT_SECONDS:
+            self._last = now
+            self._events(event, **values)
+
+    @torch.no_grad()
+    def keep(self, encoder: nn.Module, num_items: int) -> None:
+        """Shows the encoder to the trackers that keep something of it."""
+        for tracker in self._trackers:
+            if isinstance(tracker, Keeper):
+                tracker.keep(encoder.eval(), num_items)
+
+
+def run_cell(
+    cell: Cell, blank: Record, store: Store, *, registry: Registry, device: str, report: Reporter
+) -> tuple[Record, pa.Table]:
+    """Runs the cell; returns its record, filled in, and every user's list. Raises whatever a plug-in raises."""
+    meter = Meter(device)
+    seed_everything(cell.seed)
+    with meter.phase("prepare"):
+        report("phase", name="prepare")
+        split = split_store(store, cell.protocol)
+    with meter.phase("fit_tokenizer"):
+        report("phase", name="fit tokenizer")
+        codes = build(registry, "tokenizers", cell.method.tokenizer).fit(split.training)
+    method = assemble(cell, registry, split, codes, device)
+    trained = learn(cell, registry, method, split, device=device, report=report, meter=meter)
+    report.keep(method.encoder, store.catalogue.num_items)
+    report("phase", name="search")
+    ranking = rank(
+        method.retriever,
+        method.encoder,
+        split.test,
+        split,
+        codes,
+        k=cell.list_length,
+        filters=cell.method.filters,
+        device=device,
+        meter=meter,
+        report=report,
+    )
+    values = score(method.metrics, ranking)
+    record = replace(
+        blank,
+        status="ok",
+        scores={name: float(each.mean()) for name, each in values.items()},
+        pool={"size": len(split.candidates), "digest": split.pool_digest},
+        counts=counts(split, method, trained),
+        cost=costs(meter, method, trained, cell.method.course),
+        environment=environment(device),
+        tokenizer=dict(codes.report),
+        curve=trained.curve,
+        finished=now(),
+    )
+    return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids)
+
+
+def counts(split: Split, method: Assembled, trained: TrainingResult) -> dict[str, Any]:
+    """How many of what; `dropped` maps each reason to the users that it cost."""
+    whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
+    dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
+    collisions = method.codes.report.get("colliding_items")
+    return {
+        **whole,
+        "dropped": dropped,
+        "training_users": len(split.training.users),
+        "training_events": split.training.num_events,
+        "validation_users": 0 if split.validation is None else len(split.validation),
+        "parameters": count_parameters(nn.ModuleList([method.encoder, *(loss for loss, _ in method.losses)])),
+        "epochs_run": trained.epochs_run,
+        "steps_run": trained.steps_run,
+        "best_epoch": trained.best_epoch,
+        **({} if collisions is None else {"collisions": collisions}),
+    }
+
+
+def costs(meter: Meter, method: Assembled, trained: TrainingResult, course: Sequence[Stage]) -> dict[str, Any]:
+    """Every phase's cost, and the figures that tables show; None where a phase did not run or cannot be measured."""
+    phases = meter.costs()
+    precision = course[-1].training.get("precision", "fp32") if course else "fp32"
+    used = utilisation(trained.flops_per_step, trained.steps_per_second, meter.device, precision)
+    train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
+
+    def largest(key: str) -> int | None:
+        return max((phase[key] for phase in phases.values() if phase.get(key) is not None), default=None)
+
+    joules = [phase["energy_joules"] for phase in phases.values() if phase.get("energy_joules") is not None]
+    described = getattr(method.retriever, "report", None)
+    return {
+        "train_seconds": train_cost.get("seconds"),
+        "train_users_per_second": train_cost.get("users_per_second"),
+        "train_events_per_second": train_cost.get("events_per_second"),
+        **used,
+        "search_queries_per_second": search_cost.get("queries_per_second"),
+        "search_p50_ms": search_cost.get("p50_ms"),
+        "search_p99_ms": search_cost.get("p99_ms"),
+        "peak_process_bytes": largest("peak_process_bytes"),
+        "peak_gpu_bytes": largest("peak_gpu_allocated_bytes"),
+        "peak_gpu_reserved_bytes": largest("peak_gpu_reserved_bytes"),
+        "energy_joules": sum(joules) if joules else None,
+        "phases": phases,
+        "index": described() if callable(described) else None,
+    }
+
+
+def seed_everything(seed: int) -> None:
+    """Every generator that a plug-in may draw from without asking."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - plug-ins may still use the old interface
+    torch.manual_seed(seed)
+
+
+def now() -> str:
+    """The present time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def status_of(error: BaseException) -> Status:
+    """oom where memory ran out, of whichever kind, else error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        said = str(cause).lower()
+        if isinstance(cause, MemoryError | torch.OutOfMemoryError) or (
+            isinstance(cause, RuntimeError) and any(words in said for words in OUT_OF_MEMORY)
+        ):
+            return "oom"
+        cause = cause.__cause__ or cause.__context__
+    return "error"
+
+
+def failed(blank: Record, error: BaseException, device: str) -> Record:
+    """The record of a cell that raised; a user's mistake needs no traceback to be understood, but keeps it."""
+    message = str(error) if isinstance(error, GRBenchError) else f"{type(error).__name__}: {error}"
+    return replace(
+        blank,
+        status=status_of(error),
+        error={
+            "type": type(error).__name__,
+            "message": message,
+            "traceback": "".join(traceback.format_exception(error)),
+        },
+        environment=environment(device),
+        finished=now(),
+    )
+
+
+def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
+    """The method's trackers, started; each has a folder of its own in `folder`."""
+    trackers = []
+    for component in cell.method.trackers:
+        tracker = build(registry, "trackers", component)
+        own = folder / component.name
+        own.mkdir(parents=True, exist_ok=True)
+        tracker.start(own, cell.to_json())
+        trackers.append(tracker)
+    return trackers
+
+
+def main(path: str) -> int:
+    """The child: runs the job, writes the record, says so. Exit status 0 = ok, 1 = failed, 2 = it cannot be kept."""
+    events = begin_child()
+    # Moments of rows that are seldom met decay to denormal numbers, which a CPU handles a hundred times slower. Threads
+    # take this over from the one that starts them, so it comes first.
+    torch.set_flush_denormal(True)
+    job = json.loads(Path(path).read_text())
+    blank, folder, device = Record.from_json(job["blank"], path), Path(job["folder"]), job["device"]
+    os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
+    trackers: list[Any] = []
+    lists: pa.Table | None = None
+    try:
+        cell, registry = Cell.from_json(job["cell"]), Registry.load()
+        trackers = start_trackers(cell, registry, folder / f"{blank.digest}.d")
+        store = Store.open(Path(job["store"]))
+        report = Reporter(events, trackers)
+        record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report)
+        # From before this process was started; the clock is that of the machine, so the parent's reading holds here.
+        record = replace(record, cost={"total_seconds": time.monotonic() - job["began"], **record.cost})
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
+        traceback.print_exc()
+        record = failed(blank, error, device)
+    try:
+        write_record(folder, record, lists)
+    except GRBenchError as error:
+        events("unkept", kind=type(error).__name__, message=str(error))
+        return 2
+    events("recorded")
+    for tracker in trackers:
+        tracker.finish(json.loads(record.to_json()))
+    return 0 if record.status == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,305 @@
+"""Runs a suite: one cell after another, each in a process of its own. What has finished is kept, come what may."""
+
+from __future__ import annotations
+
+import io
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grbench.errors import RunError
+from grbench.registry.discovery import Registry
+from grbench.report.format import duration, label_of, number
+from grbench.results.record import Record, Status, read_record, record_path, write_record
+from grbench.run.child_process import End, Event, run_child, terminated_is_interrupted
+from grbench.run.memory_plan import MemoryPlan, disk_text, memory_text, size_text
+from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
+from grbench.run.prepare import refusal, store_cache
+from grbench.run.progress import PlainProgress, progress_for
+from grbench.suite.suite import load_suite
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `grbench run` was asked for. timeout: seconds a cell may take; oversize: run what is expected not to fit."""
+
+    suite: Path
+    overrides: Sequence[str] = ()
+    only: Sequence[str] | None = None
+    seeds: int | None = None
+    device: str = "auto"
+    dry_run: bool = False
+    force: bool = False
+    results: Path = Path("results")
+    cache: Path | None = None
+    timeout: float | None = None
+    oversize: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: every cell's record in the plan's order, and the exit status."""
+
+    records: list[Record]
+    code: int
+
+
+def run_suite(request: Request, console: Console) -> Outcome:
+    """Runs what is to do. Exit status: 0 = all cells are fine, 1 = some failed, 130 = interrupted.
+
+    Raises GRBenchError, before any cell runs, where the request cannot be met.
+    """
+    registry = Registry.load()
+    suite = load_suite(request.suite, request.overrides)
+    cells = suite.cells(registry, request.only, request.seeds)
+    plan = make_plan(suite, cells, registry, request.results, force=request.force)
+    console.file.write(plan.text() + "\n")
+    console.file.flush()
+    if request.dry_run:
+        _dry_run(plan, request, registry, console)
+        return Outcome([], 0)
+    progress = progress_for(console)
+    try:
+        with terminated_is_interrupted():
+            try:
+                records = _run(plan, request, progress)
+            finally:
+                progress.close()
+    except KeyboardInterrupt:
+        finished = sum(_kept(plan, planned) for planned in plan.cells)
+        console.file.write(
+            f"\nInterrupted: {finished} of {len(plan.cells)} cells are finished and kept in {plan.folder}; "
+            "the same command goes on from there.\n"
+        )
+        return Outcome([], INTERRUPTED)
+    return Outcome(records, 1 if any(record.status != "ok" for record in records) else 0)
+
+
+def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
+    """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
+    ready: dict[str, Any] = {}
+    if any(planned.cell.error is None for planned in plan.to_do):
+        _check_writable(plan.folder)
+        log = plan.folder / f"preparation-{uuid.uuid4().hex[:8]}.log"  # other runs may use the same folder
+        prepared = _prepare(plan, request, progress, log)
+        _refuse_too_large(prepared, request)
+        ready = prepared.facts
+    progress.plan([planned.seconds for planned in plan.to_do])
+    records: dict[str, Record] = {}
+    for planned in plan.cells:
+        digest = planned.blank.digest
+        if planned.finished and planned.former is not None:
+            record = planned.former
+        elif digest in records:
+            record = records[digest]
+            progress.say(f"{planned.name}: the same experiment as {record.method}, seed {record.seed}; run once")
+        else:
+            record = _run_cell(plan, planned, ready, request, progress)
+        records[digest] = record
+    return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
+
+
+def _dry_run(plan: Plan, request: Request, registry: Registry, console: Console) -> None:
+    """Says what disk and memory the cells will take; raises GRBenchError where one cannot run or cannot fit."""
+    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    if not able:
+        return
+    from grbench.data.store import STORE_FILE
+    from grbench.data.store_writer import store_digest, store_folder
+
+    cache, dataset = store_cache(request.cache), able[0].dataset
+    source = registry.build("datasets", dataset.name, options=dataset.options, where="dataset")
+    folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest))
+    if not (folder / STORE_FILE).is_file():
+        console.file.write(disk_text(source, cache, oversize=request.oversize))
+        return
+    held = sum(file.stat().st_size for file in folder.iterdir())
+    console.file.write(f"Disk: the data is prepared, {size_text(held)} in {folder}\n")
+    if not any(cell.method.optimizer for cell in able):
+        return
+    with tempfile.TemporaryDirectory(prefix="grbench-") as place:
+        ready = _prepare(plan, request, PlainProgress(io.StringIO()), Path(place) / "preparation.log")
+    console.file.write(f"\n{memory_text(ready.plans)}\n")
+    console.file.flush()
+    _refuse_too_large(ready, request)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the child that prepares has said. limits: {ram, gpu} in bytes, empty where it planned no memory."""
+
+    facts: dict[str, Any]
+    plans: list[MemoryPlan]
+    limits: dict[str, Any]
+
+
+def _refuse_too_large(ready: Ready, request: Request) -> None:
+    """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
+    if request.oversize or not ready.limits:
+        return
+    refusals = [plan.refusal(ready.limits["ram"], ready.limits["gpu"]) for plan in ready.plans]
+    if lines := [line for line in refusals if line]:
+        raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
+
+
+def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -> Ready:
+    """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
+    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    methods = {cell.method.name: cell for cell in able}
+    trained = [name for name, cell in methods.items() if cell.method.course]
+    job = {
+        "cell": able[0].to_json(),
+        "cache": str(store_cache(request.cache)),
+        "device": request.device,
+        "filters": sorted({cell.method.filters for cell in able}),
+        "suite": plan.suite.path,
+        "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.course),
+        "methods": [cell.to_json() for cell in methods.values()],
+    }
+    found: dict[str, Event] = {}
+    plans: dict[str, MemoryPlan] = {}
+
+    def listen(event: Event) -> None:
+        found[event["event"]] = event
+        if event["event"] == "planned":
+            plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
+        progress.listen(event)
+
+    progress.start("preparing the data", 0)
+    end = run_child("grbench.run.prepare", job, log=log, listen=listen, tick=progress.tick)
+    if "refused" in found:
+        raise refusal(found["refused"])
+    if "prepared" not in found:
+        kept = "" if request.dry_run else f"; see {log}"
+        raise RunError(f"preparing the data failed: {_how_it_ended(end)}{kept}\n{end.log}")
+    log.unlink()
+    # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.
+    why = f"planning was not finished ({_how_it_ended(end)})"
+    for name in trained:
+        plans.setdefault(name, MemoryPlan(name, 0, False, unknown=why))
+    limits = {key: found["limits"][key] for key in ("ram", "gpu")} if "limits" in found else {}
+    return Ready(found["prepared"], [plans[name] for name in trained], limits)
+
+
+def _run_cell(
+    plan: Plan, planned: PlannedCell, ready: Mapping[str, Any], request: Request, progress: PlainProgress
+) -> Record:
+    """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
+    position = plan.to_do.index(planned)
+    heading = f"[{position + 1}/{len(plan.to_do)}] {planned.name}"
+    began, started = time.monotonic(), _now()
+    progress.start(heading, position)
+    log = plan.folder / f"{planned.blank.digest}.log"
+    keep = _keeper(plan.folder, replace(planned.blank, started=started))
+    if planned.cell.error is not None:
+        record = keep("error", "PluginError", planned.cell.error)
+    else:
+        job = {
+            "cell": planned.cell.to_json(),
+            "blank": replace(planned.blank, started=started).to_json(),
+            "store": ready["store"],
+            "cache": str(store_cache(request.cache)),
+            "device": ready["device"],
+            "folder": str(plan.folder),
+            "began": began,  # one clock for all processes of a machine
+        }
+        told: dict[str, Event] = {}
+
+        def listen(event: Event) -> None:
+            told[event["event"]] = event
+            progress.listen(event)
+
+        try:
+            end = run_child(
+                "grbench.run.run_cell", job, log=log, listen=listen, tick=progress.tick, timeout=request.timeout
+            )
+        except KeyboardInterrupt:
+            # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
+            # run was to replace is better than none.
+            if "recorded" not in told and not _kept(plan, planned):
+                keep("interrupted", "KeyboardInterrupt", "interrupted by the user")
+            raise
+        record = _outcome(end, told, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
+    seconds = time.monotonic() - began
+    progress.end(f"{heading}: {_summary(record)} ({duration(seconds)})", seconds)
+    return record
+
+
+Keep = Callable[..., Record]
+
+
+def _keeper(folder: Path, blank: Record) -> Keep:
+    """A function that writes the record of a cell that could not write its own."""
+
+    def keep(status: Status, kind: str, message: str, traceback: str = "") -> Record:
+        error = {"type": kind, "message": message, "traceback": traceback}
+        record = replace(blank, status=status, error=error, finished=_now())
+        write_record(folder, record)
+        return record
+
+    return keep
+
+
+def _outcome(end: End, told: Mapping[str, Event], path: Path, timeout: float | None, keep: Keep) -> Record:
+    """The record that the child wrote, or one of how it ended without; raises RunError where results cannot be kept."""
+    if "unkept" in told:
+        raise refusal(told["unkept"])
+    if "recorded" in told:
+        return read_record(path)
+    if end.timed_out:
+        return keep("timeout", "Timeout", f"stopped after {duration(timeout)} (--timeout)", end.log)
+    killed_for_memory = end.code == -getattr(signal, "SIGKILL", 9)
+    return keep("oom" if killed_for_memory else "error", "Killed", _how_it_ended(end), end.log)
+
+
+def _how_it_ended(end: End) -> str:
+    if end.code == -getattr(signal, "SIGKILL", 9):
+        return "killed by signal 9, most likely out of memory"
+    if end.code < 0:
+        return f"killed by signal {-end.code} ({signal.Signals(-end.code).name})"
+    return f"the process ended with exit status {end.code} and without a result"
+
+
+def _summary(record: Record) -> str:
+    if record.status != "ok":
+        message = (record.error or {}).get("message", "").strip().partition("\n")[0]
+        return f"{record.status}: {message}"
+    scores = (
+        f"{record.metrics[name].get('label') or label_of(name)} {number(score)}"
+        for name, score in record.scores.items()
+    )
+    return f"ok, {', '.join(scores)}"
+
+
+def _kept(plan: Plan, planned: PlannedCell) -> bool:
+    path = record_path(plan.folder, planned.blank.digest)
+    return path.is_file() and read_record(path).status == "ok"
+
+
+def _check_writable(folder: Path) -> None:
+    """Found out before hours of training, not after."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: results cannot be written there ({error.strerror}); choose another --results"
+        ) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

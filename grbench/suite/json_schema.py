@@ -1,0 +1,96 @@
+"""The JSON schema of a suite file, from what is installed: an editor that knows it completes and checks suites."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grbench.registry.discovery import Registry
+from grbench.registry.options import Factory, options_model
+from grbench.suite.grid import PARTS
+from grbench.suite.method import stage_options, training_options
+from grbench.suite.suite import REQUIRED_KEYS
+
+Schema = dict[str, Any]
+KIND_OF_PART = {"loss": "losses"} | {part: f"{part}s" for part in PARTS if part != "loss"}
+
+
+def suite_schema(registry: Registry) -> Schema:
+    """The schema (JSON Schema 2020-12) of every suite that these plug-ins can run; broken plug-ins are left out."""
+    from grbench.data.protocols import PROTOCOLS
+
+    definitions: Schema = {}
+
+    def options(key: str, factory: Factory) -> Schema:
+        """The options of a factory; the types they refer to move to the top, under names of their own."""
+        schema = options_model(factory).model_json_schema(ref_template=f"#/$defs/{key}.{{model}}")
+        definitions.update({f"{key}.{model}": inner for model, inner in schema.pop("$defs", {}).items()})
+        return schema
+
+    def component(kind: str, factories: dict[str, Factory], extra: Schema | None = None, partial: bool = False) -> str:
+        """Any of the factories by name or as a mapping. In a method, options may be inherited: none is required there,
+        not even the name."""
+        choices: list[Schema] = [{"enum": list(factories)}]
+        for name, factory in factories.items():
+            schema = options(f"{kind}.{name}", factory)
+            schema["properties"] = {"name": {"const": name}, **schema.get("properties", {}), **(extra or {})}
+            schema["required"] = ["name", *([] if partial else schema.get("required", []))]
+            choices.append(schema)
+        if partial:
+            choices.append({"type": "object", "not": {"required": ["name"]}})
+        definitions[kind] = {"oneOf": choices}
+        return f"#/$defs/{kind}"
+
+    def installed(kind: str) -> dict[str, Factory]:
+        return {plugin.name: plugin.factory for plugin in registry.plugins(kind)}
+
+    parts: Schema = {
+        part: {"$ref": component(kind, installed(kind), partial=True)}
+        for part, kind in KIND_OF_PART.items()
+        if part != "loss"
+    }
+    weight = {"weight": {"type": "number", "exclusiveMinimum": 0, "default": 1.0}}
+    loss = {"$ref": component("losses", installed("losses"), weight, partial=True)}
+    parts["loss"] = {"oneOf": [loss, {"type": "array", "items": loss}, {"type": "null"}]}
+    defaults: Schema = {
+        **parts,
+        "training": options("training", training_options()),
+        "filters": {"type": "array", "items": {"enum": ["history", "cold"]}},
+        "trackers": {"type": "array", "items": {"$ref": component("trackers", installed("trackers"))}},
+    }
+    stage = options("stage", stage_options)
+    stage["properties"] |= {key: defaults[key] for key in ("training", "optimizer")}
+    method: Schema = {
+        "extends": {"type": "string"},
+        "grid": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}, "minProperties": 1},
+        **defaults,
+        "stages": {"oneOf": [{"type": "array", "minItems": 1, "items": stage}, {"type": "null"}]},
+    }
+    metric = component("metrics", installed("metrics"))
+    for name, choice in zip(installed("metrics"), definitions["metrics"]["oneOf"][1:], strict=True):
+        # `ndcg@10` says k, in a mapping's name too.
+        choice["properties"]["name"] = {"type": "string", "pattern": f"^{name}(@[1-9][0-9]*)?$"}
+        choice["required"] = ["name"]
+    with_cutoff = {"type": "string", "pattern": f"^({'|'.join(installed('metrics'))})@[1-9][0-9]*$"}
+    definitions["metrics"]["oneOf"].append(with_cutoff)
+    properties: Schema = {
+        "suite": {"type": "string", "pattern": r"^\w[\w.-]*$", "description": "names the folder of its results"},
+        "title": {"type": "string"},
+        "dataset": {"$ref": component("datasets", installed("datasets"))},
+        "protocol": {"$ref": component("protocols", dict(PROTOCOLS))},
+        "metrics": {"type": "array", "minItems": 1, "items": {"$ref": metric}},
+        "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
+        "defaults": _closed(defaults),
+        "methods": {"type": "object", "minProperties": 1, "additionalProperties": _closed(method)},
+        "baseline": {"type": "string", "description": "the method that the others are tested against"},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "grbench suite",
+        **_closed(properties),
+        "required": list(REQUIRED_KEYS),
+        "$defs": definitions,
+    }
+
+
+def _closed(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -1,0 +1,231 @@
+"""A method: the tokenizer, encoder, losses, retriever and optimizer it is put together from, with their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from grbench.errors import PluginError, SuiteError
+from grbench.registry.discovery import BrokenPluginError, Registry, face_methods, faces_of, missing_faces, singular
+from grbench.registry.options import Factory, bind
+from grbench.suite.grid import PARTS, as_mapping, merge
+
+METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
+DEFAULT_PARTS = {"tokenizer": "ids", "retriever": "exact", "optimizer": "adam"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A plug-in by name, with its options; in a cell they are all there, defaults filled in."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with an optimizer and a schedule of its own, by the same losses on the same encoder.
+
+    targets: actions whose events are learnt; None = what the protocol says.
+    """
+
+    name: str
+    targets: tuple[str, ...] | None
+    optimizer: Component
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table. Without losses it is not trained: training is empty and there is no optimizer.
+
+    stages: empty where the suite names none; their training and optimizer are the method's with their own on top.
+    """
+
+    name: str
+    tokenizer: Component
+    encoder: Component
+    losses: tuple[tuple[Component, float], ...]
+    retriever: Component
+    optimizer: Component | None
+    training: dict[str, Any]
+    filters: tuple[str, ...]
+    trackers: tuple[Component, ...]
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def course(self) -> tuple[Stage, ...]:
+        """What is trained, in order: the stages, or one without a name; nothing where there is no loss."""
+        if self.optimizer is None:
+            return ()
+        return self.stages or (Stage("", None, self.optimizer, self.training),)
+
+    def training_key(self, place: int) -> str:
+        """The key of a method that the training of stage `place` (0 = first) of the course is set by."""
+        return f"stages.{place}.training" if self.stages else "training"
+
+
+def read_component(value: Any, where: str) -> Component:
+    """A name, or a mapping with a name and options."""
+    mapping = as_mapping(value)
+    if not isinstance(mapping, dict):
+        raise SuiteError(f"{where}: should be a name or a mapping with a name")
+    if not isinstance(mapping.get("name"), str):
+        raise SuiteError(f"{where}.name: should be the name of a plug-in")
+    return Component(mapping["name"], {key: option for key, option in mapping.items() if key != "name"})
+
+
+def bind_component(registry: Registry, kind: str, value: Any, where: str, broken: list[str]) -> Component:
+    """The plug-in with all its options. One that cannot be imported is noted in `broken` and keeps those written."""
+    component = read_component(value, where)
+    try:
+        factory = registry.get(kind, component.name).factory
+    except BrokenPluginError as error:
+        broken.append(f"{where}: {error}")
+        return component
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error
+    return Component(component.name, bind(factory, component.options, where))
+
+
+def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: str, broken: list[str]) -> Method:
+    """A method's keys, checked; `where` is its place in the suite. Notes in `broken` what of it cannot be imported."""
+    if keys.get("encoder") is None:
+        raise SuiteError(f"{where}.encoder: is missing")
+
+    def part(kind: str, key: str) -> Component:
+        return bind_component(registry, kind, keys[key] or DEFAULT_PARTS[key], f"{where}.{key}", broken)
+
+    losses = _bind_losses(registry, keys.get("loss"), f"{where}.loss", broken)
+    training = bind_training(keys.get("training"), f"{where}.training")
+    filters = bind(_filters, {"filters": keys["filters"]} if keys.get("filters") is not None else {}, where)["filters"]
+    trackers = [] if keys.get("trackers") is None else keys["trackers"]
+    if not isinstance(trackers, list):
+        raise SuiteError(f"{where}.trackers: should be a list")
+    method = Method(
+        name=name,
+        tokenizer=part("tokenizers", "tokenizer"),
+        encoder=part("encoders", "encoder"),
+        losses=losses,
+        retriever=part("retrievers", "retriever"),
+        optimizer=part("optimizers", "optimizer") if losses else None,
+        training=training if losses else {},
+        filters=tuple(sorted(set(filters))),
+        trackers=tuple(
+            bind_component(registry, "trackers", tracker, f"{where}.trackers.{index}", broken)
+            for index, tracker in enumerate(trackers)
+        ),
+        stages=_bind_stages(registry, keys, where, broken),
+    )
+    if not broken:
+        _check_faces(registry, method, where)
+    return method
+
+
+def training_options() -> Factory:
+    """The factory whose options are a method's `training` keys."""
+    from grbench.training.options import TrainingOptions
+
+    return TrainingOptions
+
+
+def _bind_losses(registry: Registry, value: Any, where: str, broken: list[str]) -> tuple[tuple[Component, float], ...]:
+    if value is None:
+        return ()
+    listed = {f"{where}.{i}": loss for i, loss in enumerate(value)} if isinstance(value, list) else {where: value}
+    losses = []
+    for place, loss in listed.items():
+        component = read_component(loss, place)
+        weight = {key: option for key, option in component.options.items() if key == "weight"}
+        options = {key: option for key, option in component.options.items() if key != "weight"}
+        bound = bind_component(registry, "losses", {"name": component.name, **options}, place, broken)
+        losses.append((bound, float(bind(_weight, weight, place)["weight"])))
+    return tuple(losses)
+
+
+def bind_training(value: Any, where: str) -> dict[str, Any]:
+    """A `training` mapping with its defaults filled in."""
+    if value is not None and not isinstance(value, dict):
+        raise SuiteError(f"{where}: should be a mapping of keys such as epochs and batch_size")
+    return bind(training_options(), value or {}, where)
+
+
+def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken: list[str]) -> tuple[Stage, ...]:
+    listed, place = keys.get("stages"), f"{where}.stages"
+    if listed is None:
+        return ()
+    if keys.get("loss") is None:
+        raise SuiteError(f"{place}: this method has no loss, so it learns nothing; give it a loss or no stages")
+    if not isinstance(listed, list) or not listed:
+        raise SuiteError(f"{place}: should be a list of stages, such as [{{name: clicks, targets: [click]}}]")
+    below = {key: keys[key] for key in ("training", "optimizer") if keys.get(key) is not None}
+    stages: list[Stage] = []
+    for index, written in enumerate(listed):
+        here = f"{place}.{index}"
+        if not isinstance(written, dict):
+            raise SuiteError(f"{here}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}")
+        stage = bind(stage_options, written, here)
+        if stage["name"] in [other.name for other in stages]:
+            raise SuiteError(f"{here}.name: there is a stage {stage['name']!r} already; the curve's rows name theirs")
+        own = {key: stage[key] for key in ("training", "optimizer") if stage[key] is not None}
+        merged = {"training": None, "optimizer": DEFAULT_PARTS["optimizer"], **merge(below, own)}
+        stages.append(
+            Stage(
+                name=stage["name"],
+                targets=None if stage["targets"] is None else tuple(stage["targets"]),
+                optimizer=bind_component(registry, "optimizers", merged["optimizer"], f"{here}.optimizer", broken),
+                training=bind_training(merged["training"], f"{here}.training"),
+            )
+        )
+    return tuple(stages)
+
+
+def stage_options(
+    *,
+    name: Annotated[str, pydantic.Field(min_length=1)],
+    targets: Annotated[list[str], pydantic.Field(min_length=1)] | None = None,
+    training: dict[str, Any] | None = None,
+    optimizer: str | dict[str, Any] | None = None,
+) -> None:
+    """The keys of a stage, bound like a plug-in's options.
+
+    Args:
+        name: what the curve's rows call it.
+        targets: actions whose events are learnt as targets; null = what the protocol says.
+        training: keys on top of the method's.
+        optimizer: options on top of the method's, or another optimizer.
+    """
+
+
+def _filters(*, filters: tuple[Literal["history", "cold"], ...] = ()) -> None:
+    """The `filters` of a method, bound like a plug-in's options."""
+
+
+def _weight(*, weight: Annotated[float, pydantic.Field(gt=0)] = 1.0) -> None:
+    """The `weight` of a loss, bound like a plug-in's options."""
+
+
+def _check_faces(registry: Registry, method: Method, where: str) -> None:
+    """Raises PluginError where a loss, the retriever or a tracker calls a face that the encoder does not show."""
+    encoder = registry.get("encoders", method.encoder.name).factory
+    callers = [("losses", loss) for loss, _ in method.losses] + [("retrievers", method.retriever)]
+    callers += [("trackers", tracker) for tracker in method.trackers]
+    for kind, caller in callers:
+        shown = faces_of(registry.get(kind, caller.name).factory)
+        needs = getattr(shown, "needs", () if kind == "trackers" else None)  # few trackers look at the encoder
+        if needs is None:
+            raise PluginError(
+                f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "
+                "needs = (Embedder,) or (Decoder,), or () for neither"
+            )
+        for face in missing_faces(needs, encoder):
+            able = [
+                plugin.name for plugin in registry.plugins("encoders") if not missing_faces((face,), plugin.factory)
+            ]
+            raise PluginError(
+                f"{where}: {singular(kind)} {caller.name!r} calls {face.__name__} ({', '.join(face_methods(face))}), "
+                f"which encoder {method.encoder.name!r} does not show; encoders that do: {', '.join(able) or 'none'}"
+            )

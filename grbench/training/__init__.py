@@ -1,0 +1,1 @@
+"""The training loop, the stages of a method, and what one step does."""

@@ -1,0 +1,120 @@
+"""What is seen of training while it runs: losses, throughput, and whether it still makes sense."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grbench.cost.meter import synchronize
+from grbench.errors import RunError
+from grbench.types import Batch
+
+REPORT_SECONDS = 0.5
+"""Between two looks at the loss: each makes the host wait for the device."""
+WARM_UP_STEPS = 10
+"""Not counted in users/s: compilation, memory pools and caches settle. A tenth of all steps where there are few."""
+
+Report = Callable[..., None]
+"""report(event, **values)."""
+
+
+def silent(event: str, **values: Any) -> None:
+    """The report of those who do not want one."""
+
+
+class Pace:
+    """Users and events a second, warm-up left out: the clock starts once the device has done the last warm-up step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.steps = self.users = self.events = self.left_out = 0
+        self.seconds = 0.0
+        self._warming = 0
+        self._since: float | None = None
+
+    def warm_up(self, steps: int) -> None:
+        """The next steps are not counted. Called while the clock stands still."""
+        self._warming = steps
+        self.left_out += steps
+
+    def resume(self) -> None:
+        if not self._warming:
+            synchronize(self.device)
+            self._since = time.perf_counter()
+
+    def count(self, batch: Batch) -> None:
+        """Called once a step. `batch` lies on the host: counting it keeps no device waiting."""
+        if self._warming:
+            self._warming -= 1
+            self.resume()
+            return
+        held = batch.items != 0
+        self.steps += 1
+        self.users += int(held.any(1).sum())
+        self.events += int(held.sum())
+
+    def pause(self) -> None:
+        synchronize(self.device)
+        self.seconds, self._since = self._now(), None
+
+    def figures(self) -> dict[str, Any]:
+        seconds = self._now()
+        measured = seconds > 0 and self.users > 0
+        return {
+            "users_per_second": self.users / seconds if measured else None,
+            "events_per_second": self.events / seconds if measured else None,
+            "steps_per_second": self.steps / seconds if measured else None,
+            "warm_up_steps": self.left_out,
+        }
+
+    def _now(self) -> float:
+        return self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+
+class Watched:
+    """One epoch's losses. They stay on the device, and are looked at every half second."""
+
+    def __init__(self, epoch: int, epochs: int, steps: int, *, pace: Pace, report: Report) -> None:
+        self.epoch, self.epochs, self.steps, self.pace, self.report = epoch, epochs, steps, pace, report
+        self.names: list[str] = []
+        self.totals = torch.zeros(1, device=pace.device)
+        self.broken = torch.zeros((), dtype=torch.int64, device=pace.device)
+        self.done, self.looked = 0, time.perf_counter()
+
+    def step(self, step: int, batch: Batch, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Counts one step; raises RunError when a look finds that a loss was no number."""
+        self.pace.count(batch)
+        self.names, self.done = list(terms), step
+        values = torch.stack([loss.detach(), *(term.detach().float() for term in terms.values())])
+        self.totals = self.totals + values
+        fails = ~torch.isfinite(loss.detach()) & (self.broken == 0)
+        self.broken = torch.where(fails, step, self.broken)
+        if time.perf_counter() - self.looked >= REPORT_SECONDS:
+            self._look()
+
+    def finish(self) -> dict[str, Any]:
+        """Mean loss, its terms and throughput of the whole epoch."""
+        return self._look()
+
+    def _look(self) -> dict[str, Any]:
+        if broken := int(self.broken):
+            raise RunError(
+                f"training: the loss is not a finite number at epoch {self.epoch}, step {broken} of {self.steps}; a "
+                "lower learning rate, clip_norm, or precision fp32 may help"
+            )
+        loss, *terms = (self.totals / self.done).tolist()
+        figures = self.pace.figures()
+        values = {
+            "loss": loss,
+            **dict(zip(self.names, terms, strict=True)),
+            "users_per_second": figures["users_per_second"],
+            "events_per_second": figures["events_per_second"],
+        }
+        place = {"epoch": self.epoch, "epochs": self.epochs, "step": self.done, "steps": self.steps}
+        self.report("train", **place, **values)
+        self.looked = time.perf_counter()
+        return values

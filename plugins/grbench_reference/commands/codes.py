@@ -1,0 +1,245 @@
+"""`grbench inspect codes`: what a tokenizer is worth before anything is trained on its codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from grbench.errors import PluginError, SuiteError
+from grbench_reference.commands.data import _console, _options, _progress, _recognised
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from grbench.data.store import Store
+    from grbench.data.training_data import TrainingData
+    from grbench.registry.discovery import Registry
+    from grbench.suite.method import Component
+
+DATASET_OPTION = "dataset."
+_SECTIONS = ("codes", "fitted", "use", "fan-out", "near", "beside", "popularity")
+# Said among the codes, or too long to print.
+_LEFT_OUT = ("sha256", "items", "distinct_codes", "colliding_items", "colliding_share", "most_items_on_a_code")
+
+
+def add_inspect_command(cli: click.Group) -> None:
+    """Adds `codes` to the group `inspect`, and the group where there is none."""
+    group = cli.commands.get("inspect")
+    if not isinstance(group, click.Group):
+        group = click.Group("inspect", help="Look at what a method is made of before it is trained.")
+        cli.add_command(group)
+    group.add_command(codes)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="Of a suite: this method only; repeatable.")
+@click.option("--tokenizer", metavar="NAME", help="For a dataset or a store: the tokenizer plug-in.")
+@click.option("--dataset", metavar="NAME", help="The dataset plug-in; left out, the one that recognises PATH.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A key of the suite; else an option of the tokenizer, or dataset.OPTION; repeatable.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where stores are kept  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
+)
+@click.option("--json", "as_json", is_flag=True, help="All figures as JSON, one object a tokenizer.")
+def codes(
+    *,
+    path: Path,
+    methods: tuple[str, ...],
+    tokenizer: str | None,
+    dataset: str | None,
+    overrides: tuple[str, ...],
+    cache: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit tokenizers, train nothing, and say what their codes are like.
+
+    How much of the code books is used, how many items share a code, how many codes follow a prefix, whether items with
+    the same prefix are near in the content embeddings and in users' histories, and how popular and rare items fare.
+    PATH is a suite, whose tokenizers are compared side by side, or a dataset or store with --tokenizer; of a dataset
+    each user's last two events are held out.
+
+    \b
+    grbench inspect codes suites/amazon_beauty.yaml
+    grbench inspect codes suites/final_round.yaml --method first_place --set dataset.path=data/TencentGR-10M
+    grbench inspect codes data/TencentGR-1M --tokenizer rq_kmeans --set sizes=[256,256,256] --set collision=none
+    """
+    from rich.console import Console
+
+    from grbench.data.store import Store
+    from grbench.registry.discovery import Registry
+    from grbench.run.prepare import split_store
+    from grbench.suite.method import Component
+
+    # Progress must not stand among the JSON.
+    registry, console = Registry.load(), Console(stderr=True) if as_json else _console()
+    if path.suffix in (".yaml", ".yml"):
+        if tokenizer or dataset:
+            raise SuiteError(f"{path}: is a suite; choose with --method, not with --tokenizer or --dataset")
+        dataset_here: Component | None
+        chosen, dataset_here, protocol = _of_suite(registry, path, methods, overrides)
+    else:
+        if tokenizer is None or methods:
+            raise SuiteError(f"{path}: is no suite (.yaml); name a tokenizer with --tokenizer, not with --method")
+        chosen, options = _of_options(registry, tokenizer, overrides)
+        dataset_here = _source(registry, path, dataset, options)
+        protocol = Component("leave_last_out", {})
+    store = Store.open(path) if dataset_here is None else _store(registry, dataset_here, cache, console)
+    training = split_store(store, protocol).training
+    reports = {}
+    for label, component in chosen.items():
+        console.print(f"fitting {label} ...", style="dim", highlight=False, markup=False)
+        reports[label] = _inspected(registry, component, training)
+    if as_json:
+        click.echo(json.dumps(reports, indent=1))
+    else:
+        _print(reports, console)
+
+
+def _of_suite(
+    registry: Registry, path: Path, methods: Sequence[str], overrides: Sequence[str]
+) -> tuple[dict[str, Component], Component, Component]:
+    """The suite's different tokenizers, each under the names of the methods that use it; its dataset and protocol."""
+    from grbench.suite.suite import load_suite
+
+    cells = load_suite(path, overrides).cells(registry, methods or None, seeds=1)
+    users: dict[str, list[str]] = {}
+    tokenizers: dict[str, Component] = {}
+    for cell in cells:
+        if cell.error is not None:
+            raise PluginError(cell.error)
+        key = json.dumps([cell.method.tokenizer.name, cell.method.tokenizer.options], sort_keys=True)
+        users.setdefault(key, []).append(cell.method.name)
+        tokenizers[key] = cell.method.tokenizer
+    chosen = {f"{tokenizers[key].name} ({', '.join(names)})": tokenizers[key] for key, names in users.items()}
+    return chosen, cells[0].dataset, cells[0].protocol
+
+
+def _of_options(
+    registry: Registry, tokenizer: str, overrides: Sequence[str]
+) -> tuple[dict[str, Component], dict[str, Any]]:
+    """The tokenizer with its options, and those of the dataset."""
+    from grbench.suite.method import bind_component
+
+    own, of_dataset = {}, {}
+    for key, value in _options(overrides).items():
+        if key.startswith(DATASET_OPTION):
+            of_dataset[key.removeprefix(DATASET_OPTION)] = value
+        else:
+            own[key] = value
+    broken: list[str] = []
+    component = bind_component(registry, "tokenizers", {"name": tokenizer, **own}, "--tokenizer", broken)
+    if broken:
+        raise PluginError(broken[0])
+    return {tokenizer: component}, of_dataset
+
+
+def _source(registry: Registry, path: Path, dataset: str | None, options: Mapping[str, Any]) -> Component | None:
+    """The dataset at `path`; None where a store lies there."""
+    from grbench.data.store import STORE_FILE
+    from grbench.suite.method import Component
+
+    if (path / STORE_FILE).is_file():
+        return None
+    name, found = _recognised(registry, path, dataset)
+    return Component(name, {**found, **options})
+
+
+def _store(registry: Registry, source: Component, cache: Path | None, console: Console) -> Store:
+    from grbench.data.store_writer import build_store
+    from grbench.run.prepare import store_cache
+
+    dataset = registry.build("datasets", source.name, options=source.options, where="dataset")
+    with _progress(console) as report:
+        return build_store(dataset, name=source.name, cache=store_cache(cache), report=report)
+
+
+def _inspected(registry: Registry, component: Component, training: TrainingData) -> dict[str, Any]:
+    """What the tokenizer reports of itself, with every figure that it leaves out itself."""
+    from grbench_reference.codes.quality import inspect
+
+    fitted = registry.build("tokenizers", component.name, options=component.options, where="tokenizer").fit(training)
+    return {**({} if "fan_out" in fitted.report else inspect(fitted, training)), **fitted.report}
+
+
+def _print(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """One table, a row a figure and a column a tokenizer."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = {label: dict(_figures(report)) for label, report in reports.items()}
+    table = Table("", title="Codes", title_justify="left")
+    for label in columns:
+        table.add_column(Text(label), justify="right")
+    section = ""
+    figures = dict.fromkeys(figure for column in columns.values() for figure in column)
+    for figure in sorted(figures, key=lambda figure: _SECTIONS.index(figure[0])):
+        if section and figure[0] != section:
+            table.add_section()
+        section = figure[0]
+        table.add_row(Text(figure[1]), *(Text(column.get(figure, "")) for column in columns.values()))
+    console.print(table)
+
+
+def _figures(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """((section, figure), its value), both as they are printed."""
+    yield ("codes", "items"), f"{report['items']:,}"
+    yield ("codes", "codes a level"), " x ".join(f"{size:,}" for size in report["sizes"])
+    yield ("codes", "different codes"), f"{report['distinct_codes']:,}"
+    yield ("codes", "items that share their code"), f"{report['colliding_items']:,} ({report['colliding_share']:.1%})"
+    yield ("codes", "most items on one code"), f"{report['most_items_on_a_code']:,}"
+    yield from _fitted(report)
+    for number, level in enumerate(report["utilisation"], 1):
+        used = f"{level['used']:,} of {level['size']:,} ({level['share']:.1%})"
+        yield ("use", f"level {number}: codes in use"), used
+        yield ("use", f"level {number}: perplexity"), f"{level['perplexity']:,.1f}"
+    for row in report["fan_out"]:
+        length = row["prefix_length"]
+        name = f"codes after {_count(length)}: mean, median, most" if length else "first codes"
+        following = f"{row['mean']:,.1f}, {row['median']:,.0f}, {row['most']:,}" if length else f"{row['most']:,}"
+        yield ("fan-out", name), following
+        if length:
+            yield ("fan-out", f"most items behind {_count(length)}"), f"{row['most_items']:,}"
+    near, beside = report["embedding_agreement"], report["cooccurrence_agreement"]
+    if near is not None:
+        yield from _agreement("near", f"{near['neighbours']} nearest in {near['of']}", near)
+    if beside is not None:
+        yield from _agreement("beside", "next event of another item", beside)
+    for band in report["popularity"]:
+        name = f"{band['band']} ({band['share_of_items']:.1%} of items, {band['share_of_events']:.1%} of events)"
+        shared = f"{band['colliding_share']:.1%}, {band['first_codes_used']:,}"
+        yield ("popularity", f"{name}: share a code, first codes in use"), shared if band["items"] else "none"
+
+
+def _fitted(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """What some tokenizers say of how they were fitted: plain numbers and texts."""
+    for key, value in report.items():
+        if key in _LEFT_OUT:
+            continue
+        if isinstance(value, float):
+            yield ("fitted", key.replace("_", " ")), f"{value:.4g}"
+        elif isinstance(value, int | str):
+            yield ("fitted", key.replace("_", " ")), f"{value:,}" if isinstance(value, int) else value
+
+
+def _agreement(
+    section: str, what: str, agreement: Mapping[str, Iterable[float]]
+) -> Iterator[tuple[tuple[str, str], str]]:
+    for length, (share, chance) in enumerate(zip(agreement["same_prefix"], agreement["by_chance"], strict=True), 1):
+        yield (section, f"{what}: share {_count(length)}"), f"{share:.1%} (by chance {chance:.1%})"
+
+
+def _count(codes: int) -> str:
+    return "1 code" if codes == 1 else f"{codes} codes"

@@ -1,0 +1,1 @@
+"""Downloading a release from the hub."""

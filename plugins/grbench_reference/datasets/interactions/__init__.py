@@ -1,0 +1,1 @@
+"""Interaction logs of other datasets, in the formats in which they are published."""

@@ -1,0 +1,1 @@
+"""Synthetic data in the layout of the release."""

@@ -1,0 +1,98 @@
+"""The dataset `tencentgr_synthetic`: made-up data in TencentGR's layout, read by the same code as the real release."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from grbench.data.store import store_size
+from grbench_reference.datasets.synthetic.generator import (
+    FEWEST_ITEMS,
+    FEWEST_USERS,
+    VERSION,
+    estimated_bytes,
+    generate,
+)
+from grbench_reference.datasets.synthetic.schema import RELEASES, pool_size
+from grbench_reference.datasets.tencentgr.dataset import READER_VERSION, TencentGR
+from grbench_reference.datasets.tencentgr.layout import ITEM_FEATURES
+
+if TYPE_CHECKING:
+    from grbench.data.store_writer import StoreWriter
+
+
+class TencentGRSynthetic:
+    """Made-up data in TencentGR's layout, at any size, with structure that a better method finds.
+
+    Made when a suite first asks for it, and kept as a store only; `grbench data synth` writes the same as a release.
+
+    Args:
+        users: how many users, at least 10.
+        items: how many ads, at least 50; cold candidates come on top.
+        actions: 2 = exposure and click, as TencentGR-1M; 3 = and conversion, as TencentGR-10M.
+        seed: which of the made-up worlds; the same numbers always give the same data.
+        embeddings: content embeddings to take in, of [81]; [] takes none.
+    """
+
+    def __init__(
+        self,
+        *,
+        users: Annotated[int, Field(ge=FEWEST_USERS)] = 4000,
+        items: Annotated[int, Field(ge=FEWEST_ITEMS)] = 5000,
+        actions: Literal[2, 3] = 2,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        embeddings: Sequence[int | str] = (81,),
+    ) -> None:
+        self._users, self._items, self._actions, self._seed = users, items, actions, seed
+        self._embeddings = tuple(str(embedding) for embedding in embeddings)
+
+    def digest(self) -> str:
+        """sha256 over the options, the versions of generator and reader, and whose random numbers were drawn."""
+        identity = {
+            "generator": VERSION,
+            "reader": READER_VERSION,
+            "numpy": np.__version__.split(".")[0],
+            "users": self._users,
+            "items": self._items,
+            "actions": self._actions,
+            "seed": self._seed,
+            "embeddings": self._embeddings,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def store_bytes(self) -> int:
+        """The store, and the release that is beside it while it is made."""
+        release = RELEASES[self._actions]
+        pool = pool_size(self._items, release)
+        store = store_size(
+            events=int(self._users * release.lengths),
+            users=self._users,
+            items=self._items + pool // 4,
+            candidates=pool,
+            user_columns=15,
+            item_columns=len(ITEM_FEATURES),
+            embeddings=[32] * len(self._embeddings),
+        )
+        return store + estimated_bytes(self._users, self._items, release)
+
+    def write(self, writer: StoreWriter) -> None:
+        """Generates a release beside the store that is being made, reads it in, and removes it again."""
+        with tempfile.TemporaryDirectory(prefix="release-", dir=writer.folder) as folder:
+            release = Path(folder) / "release"
+            generate(
+                release,
+                users=self._users,
+                items=self._items,
+                actions=self._actions,
+                seed=self._seed,
+                report=writer.report,
+            )
+            TencentGR(path=str(release), embeddings=self._embeddings, actions=self._actions).write(writer)
+        writer.notes["synthetic"] = {"users": self._users, "items": self._items, "seed": self._seed, "version": VERSION}

@@ -1,0 +1,1 @@
+"""The parquet release of TencentGR-1M and -10M."""

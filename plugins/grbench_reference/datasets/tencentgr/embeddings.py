@@ -1,0 +1,97 @@
+"""Reads one folder of `mm_emb` into a mapped table: content vectors by raw item id.
+
+Shapes: n rows of one batch, d the vectors' width, which is read from the data: embedding 84 is 4096-d in TencentGR-1M
+and 32-d in TencentGR-10M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from grbench.errors import DataError
+from grbench_reference.datasets.parquet_parts import Complain, PartFolder, Report
+from grbench_reference.datasets.tencentgr.candidates import raw_ids
+from grbench_reference.datasets.tencentgr.features import release_pages
+from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
+
+_BATCH_BYTES = 16 << 20  # of one batch's vectors, as arrow holds them
+_RELEASED_BYTES = 64 << 20  # written between two releases of the mapped pages
+
+
+@dataclass
+class EmbeddingCounts:
+    """What was met: rows, null vectors, vectors with a NaN or an infinity (float16 ends at 65,504), unknown items."""
+
+    rows: int = 0
+    null: int = 0
+    not_finite: int = 0
+    unknown_item: int = 0
+    repeated: int = 0
+
+
+def embedding_width(folder: PartFolder) -> int:
+    """d, the length of the first vector; raises DataError where there is none at all."""
+    for batch in folder.stream(["emb"], batch_rows=256, report=lambda *_: None):
+        lengths = batch.array("emb").drop_null()
+        if len(lengths):
+            return int(pc.list_value_length(lengths[:1])[0].as_py())
+    raise DataError(f"{folder.parts[0].path.parent}: no row has a vector (column emb)")
+
+
+def read_embedding(
+    folder: PartFolder, width: int, *, complain: Complain, counts: EmbeddingCounts, report: Report
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(OIDs [n] int64, vectors [n, d] float16), batch by batch; complains of vectors of another width."""
+    batch_rows = max(256, min(65_536, _BATCH_BYTES // (4 * width)))
+    for batch in folder.stream(["anonymous_cid", "emb"], batch_rows=batch_rows, report=report):
+        ids = raw_ids(batch, "anonymous_cid", complain)
+        lists = batch.array("emb")
+        lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy()
+        fits = lengths == width
+        wrong = ~fits & (lengths >= 0)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            fault = f"{int(wrong.sum())} vector(s) from here on of another width, such as {lengths[row]}; it is {width}"
+            complain(batch.error(fault, column="emb", row=row))
+            lists = lists.filter(pc.equal(pc.list_value_length(lists), width))
+        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is counted so below
+            vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, width)
+        finite = np.isfinite(vectors).all(axis=1)
+        counts.rows += len(batch)
+        counts.null += int((lengths < 0).sum())
+        counts.not_finite += int((~finite).sum())
+        ids = ids[fits]
+        yield (ids, vectors) if finite.all() else (ids[finite], vectors[finite])
+
+
+def fill_embedding(
+    folder: PartFolder,
+    lookup: IdLookup,
+    values: np.ndarray,
+    present: np.ndarray,
+    *,
+    complain: Complain,
+    report: Report,
+) -> EmbeddingCounts:
+    """Scatters every vector to its item's row of `values` [N+1, d], and says in `present` [N+1] which rows have one."""
+    counts = EmbeddingCounts()
+    written = since_release = 0
+    for ids, vectors in read_embedding(folder, values.shape[1], complain=complain, counts=counts, report=report):
+        found = lookup.find(ids)
+        known = found >= 0
+        rows = found[known]
+        values[rows] = vectors if known.all() else vectors[known]
+        present[rows] = True
+        counts.unknown_item += len(found) - len(rows)
+        written += len(rows)
+        since_release += vectors.nbytes
+        if since_release > _RELEASED_BYTES:
+            release_pages(values)
+            since_release = 0
+    release_pages(values)
+    counts.repeated = written - int(present.sum())
+    return counts

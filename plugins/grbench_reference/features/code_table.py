@@ -1,0 +1,133 @@
+"""Semantic ids as a model reads and writes them: embeddings of codes, and items as the sum of theirs.
+
+Shapes: M items asked for, N items, L levels, K_l codes of level l, n codes that items have at a level, D width.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grbench.types import Codes
+from grbench_reference.codes.random_k import RandomKCodes, draw
+from grbench_reference.features.fusion import Tower
+from grbench_reference.features.parts import TABLE_SPREAD
+from grbench_reference.kernels.embedding import distinct, gather_rows, sum_rows
+from grbench_reference.kernels.rms_norm import RMSNorm
+
+
+class CodeTable(nn.Module):
+    """One embedding a code, every level's in one table [K_1 + .. + K_L, D]; and which codes each item has.
+
+    trained: [N+1] bool. Codes that no trained item has start at zero, so that a cold item adds no noise.
+    """
+
+    codes: Tensor
+    starts: Tensor
+
+    def __init__(self, codes: Codes, width: int, *, trained: np.ndarray) -> None:
+        super().__init__()
+        self.sizes = codes.sizes
+        self.scale: float = width**0.5
+        self.first = [0, *accumulate(codes.sizes)][:-1]
+        self.register_buffer("codes", codes.table.int(), persistent=False)
+        self.register_buffer("starts", torch.tensor(self.first), persistent=False)
+        self.weight = nn.Parameter(torch.zeros(sum(codes.sizes), width))
+        seen = torch.unique(codes.table[torch.from_numpy(trained)] + self.starts)
+        with torch.no_grad():
+            self.weight[seen] = torch.empty(len(seen), width).normal_(std=TABLE_SPREAD)
+        neighbours = codes.neighbours if isinstance(codes, RandomKCodes) else ()
+        for level, table in enumerate(neighbours):
+            self.register_buffer(f"neighbours_{level}", table, persistent=False)
+        self.regularised = len(neighbours)
+
+    @property
+    def levels(self) -> int:
+        """L"""
+        return len(self.sizes)
+
+    def codes_of(self, items: Tensor) -> Tensor:
+        """items [...] -> [..., L] int64."""
+        codes: Tensor = self.codes[items].long()
+        return codes
+
+    def read(self, items: Tensor) -> Tensor:
+        """items [...] -> [..., L] rows of the table; while training those that `random_k` draws."""
+        codes = self.codes_of(items)
+        if self.training and self.regularised:
+            codes = draw(codes, [getattr(self, f"neighbours_{level}") for level in range(self.regularised)])
+        rows: Tensor = codes + self.starts
+        return rows
+
+    def vectors(self, rows: Tensor) -> Tensor:
+        """rows [...] of the table -> [..., D], scaled as inputs."""
+        return gather_rows(self.weight, rows) * self.scale
+
+    def sums(self, items: Tensor) -> Tensor:
+        """items [M] -> [M, D], each item's codes added up."""
+        return sum_rows(self.weight, self.read(items)) * self.scale
+
+    def embed(self, level: int, codes: Tensor) -> Tensor:
+        """codes [...] of one level -> [..., D]."""
+        return self.vectors(codes + self.first[level])
+
+    def of_level(self, level: int) -> Tensor:
+        """[K_l, D], as they are, for logits."""
+        return self.weight[self.first[level] : self.first[level] + self.sizes[level]]
+
+
+class ItemVectors(nn.Module):
+    """An item is the sum of its codes through an MLP, and what is known of it by `features`; item 0 is zero."""
+
+    def __init__(self, codes: CodeTable, width: int, features: Tower | None) -> None:
+        super().__init__()
+        self.codes, self.features = codes, features
+        self.mlp = nn.Sequential(RMSNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items [M] -> [M, D]."""
+        summed = self.codes.sums(items)
+        vectors: Tensor = summed + self.mlp(summed)
+        if self.features is not None:
+            vectors = vectors + self.features(items)
+        return vectors * (items != 0).to(vectors.dtype).unsqueeze(-1)
+
+    def each_once(self, *groups: Tensor) -> tuple[Tensor, ...]:
+        """The vectors of several tensors of items, each distinct item embedded once."""
+        met, where = distinct(torch.cat([group.reshape(-1) for group in groups]), len(self.codes.codes))
+        places = torch.split(where, [group.numel() for group in groups])
+        vectors = self(met)
+        return tuple(gather_rows(vectors, some.view(group.shape)) for some, group in zip(places, groups, strict=True))
+
+
+class WritableCodes(nn.Module):
+    """The codes of one level that items have: logits over no others are ever computed.
+
+    Where they follow each other, as `ids` do behind code 0, vectors are a slice and not a copy.
+    """
+
+    codes: Tensor
+
+    def __init__(self, codes: Tensor, size: int) -> None:
+        """codes: [N], every item's code of the level; size: K_l."""
+        super().__init__()
+        used = torch.unique(codes)
+        self.size = size
+        self.first, self.last = (int(used[0]), int(used[-1])) if len(used) else (0, -1)
+        self.dense = self.last - self.first + 1 == len(used)
+        self.register_buffer("codes", used, persistent=False)
+
+    def choose(self, vectors: Tensor) -> Tensor:
+        """[K_l, D] -> [n, D]."""
+        return vectors[self.first : self.last + 1] if self.dense else vectors[self.codes]
+
+    def fill(self, logits: Tensor) -> Tensor:
+        """[P, n] -> [P, K_l], -inf for a code that no item has."""
+        if logits.shape[1] == self.size:
+            return logits
+        if self.dense:
+            return nn.functional.pad(logits, (self.first, self.size - 1 - self.last), value=-torch.inf)
+        return logits.new_full((len(logits), self.size), -torch.inf).index_copy(1, self.codes, logits)

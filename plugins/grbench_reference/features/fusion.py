@@ -1,0 +1,195 @@
+"""Feature fusion: every item and every user becomes one vector (paper, equation 3). Any encoder can use it.
+
+Shapes: M entities (items or users), D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grbench.data.store import FeatureTable, Field
+from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
+from grbench.types import Codes
+from grbench_reference.features.hashed_ids import HashedIds
+from grbench_reference.features.parts import FusedFields, Ids, Part, Vectors
+from grbench_reference.features.semantic_ids import SemanticIds
+from grbench_reference.kernels.embedding import distinct, gather_rows
+
+ROWS_AT_ONCE = 1 << 16  # entities embedded at once where no gradient is kept, to bound memory
+
+Names = bool | list[str | int]
+"""Which fields: true for all, false for none, or their names."""
+Pooling = Literal["mean", "sum"]
+
+
+class Tower(nn.Module):
+    """Parts of an entity through an MLP with a linear output: entities of any shape [...] -> [..., D].
+
+    The MLP's first layer is a linear map of the parts' concatenation, computed part by part so that nothing is
+    concatenated. One id part of width D, and nothing else, passes unchanged: without features an item is its row of
+    the id table. `count` entities exist; entity `padding` is zero.
+    """
+
+    def __init__(self, parts: Sequence[Part], width: int, *, layers: int, count: int, padding: int | None) -> None:
+        super().__init__()
+        self.parts, self.width, self.count, self.padding = nn.ModuleList(parts), width, count, padding
+        self.widths = [part.output_width for part in parts]
+        self.is_table = len(parts) == 1 and isinstance(parts[0], Ids) and self.widths == [width]
+        if not self.is_table:
+            self.first = nn.Linear(sum(self.widths), width)
+            self.rest = nn.Sequential(
+                *(layer for _ in range(layers - 1) for layer in (nn.GELU(), nn.Linear(width, width)))
+            )
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):  # a shared bias would give every item the same large logit at first
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, entities: Tensor) -> Tensor:
+        flat = entities.reshape(-1)
+        if torch.is_grad_enabled() or len(flat) <= ROWS_AT_ONCE:
+            vectors = self._embed(flat)
+        else:
+            vectors = torch.cat([self._embed(some) for some in torch.split(flat, ROWS_AT_ONCE)])
+        return vectors.view(*entities.shape, self.width)
+
+    def each_once(self, *groups: Tensor) -> tuple[Tensor, ...]:
+        """The vectors of several tensors of entities, each distinct entity embedded once."""
+        if self.is_table:  # a row is cheaper to gather twice than to be recognised
+            return tuple(self(group) for group in groups)
+        met, where = distinct(torch.cat([group.reshape(-1) for group in groups]), self.count)
+        vectors = self(met)
+        places = torch.split(where, [group.numel() for group in groups])
+        return tuple(gather_rows(vectors, some.view(group.shape)) for some, group in zip(places, groups, strict=True))
+
+    def _embed(self, entities: Tensor) -> Tensor:
+        if self.is_table:
+            vectors: Tensor = self.parts[0](entities)
+            return vectors
+        fused = self.first.bias
+        for part, weight in zip(self.parts, torch.split(self.first.weight, self.widths, dim=1), strict=True):
+            fused = fused + part.project(entities, weight)  # type: ignore[operator]
+        vectors = self.rest(fused)
+        return vectors if self.padding is None else vectors * (entities != self.padding).to(vectors.dtype).unsqueeze(-1)
+
+
+def item_tower(
+    data: TrainingData,
+    *,
+    width: int,
+    fields: Names = True,
+    embeddings: Literal["all", "none"] | list[str | int] = "all",
+    id_width: int | None = None,
+    hashed_ids: Sequence[int] = (),
+    hashed_width: int | None = None,
+    semantic_ids: Codes | None = None,
+    field_width: int | None = None,
+    pooling: Pooling = "mean",
+    layers: int = 2,
+    id_dropout: float = 0.0,
+    field_dropout: float = 0.0,
+    sparse: bool = False,
+) -> Tower:
+    """Items [...] -> [..., width]: id, hashed id, semantic id, categorical fields and content embeddings, fused.
+
+    id_width: None = width, 0 = no id. hashed_width, field_width: None = width.
+    Raises SuiteError for a field or an embedding that the store does not have, and what HashedIds and SemanticIds do.
+    """
+    catalogue = data.catalogue
+    trained = data.item_counts() > 0
+    parts: list[Part] = []
+    id_width = width if id_width is None else id_width
+    if hashed_ids:
+        hashed_width = hashed_width or width
+        parts.append(
+            HashedIds(trained, hashed_ids, width=hashed_width, id_width=id_width, dropout=id_dropout, sparse=sparse)
+        )
+    elif id_width:
+        parts.append(Ids(trained, width=id_width, dropout=id_dropout, sparse=sparse))
+    if semantic_ids is not None:
+        parts.append(
+            SemanticIds(semantic_ids, trained, width=field_width or width, dropout=field_dropout, sparse=sparse)
+        )
+    if chosen := _chosen(catalogue.item_features, fields, "item_features"):
+        parts.append(
+            FusedFields(
+                catalogue.item_features,
+                chosen,
+                trained,
+                width=field_width or width,
+                pooling=pooling,
+                dropout=field_dropout,
+                sparse=sparse,
+            )
+        )
+    if isinstance(embeddings, str):
+        embeddings = list(catalogue.embeddings) if embeddings == "all" else []
+    for name in map(str, embeddings):
+        if name not in catalogue.embeddings:
+            raise SuiteError(
+                f"encoder.embeddings: no embedding {name!r} in this dataset; it has "
+                f"{', '.join(catalogue.embeddings) or 'none'} (the dataset's own options choose what is read)"
+            )
+        parts.append(Vectors(catalogue.embeddings[name]))
+    if not parts:
+        raise SuiteError(
+            "encoder: an item needs at least one of id_width above 0, hashed_ids, semantic_ids, item_features and "
+            "embeddings"
+        )
+    return Tower(parts, width, layers=layers, count=catalogue.num_items + 1, padding=0)
+
+
+def user_tower(
+    data: TrainingData,
+    *,
+    width: int,
+    fields: Names = True,
+    user_id: bool = False,
+    id_width: int | None = None,
+    field_width: int | None = None,
+    pooling: Pooling = "mean",
+    layers: int = 2,
+    id_dropout: float = 0.0,
+    field_dropout: float = 0.0,
+    sparse: bool = False,
+) -> Tower | None:
+    """Users [...] -> [..., width] from their profile, and their own row where user_id says so; None without either.
+
+    id_width: of the user's own row, None or 0 = width. field_width: None = width.
+    """
+    trained = np.zeros(data.catalogue.num_users, bool)
+    trained[data.users] = True
+    parts: list[Part] = []
+    if user_id:
+        parts.append(Ids(trained, width=id_width or width, dropout=id_dropout, sparse=sparse, padded=False))
+    table = data.catalogue.user_features
+    if chosen := _chosen(table, fields, "user_features"):
+        parts.append(
+            FusedFields(
+                table,
+                chosen,
+                trained,
+                width=field_width or width,
+                pooling=pooling,
+                dropout=field_dropout,
+                sparse=sparse,
+            )
+        )
+    return Tower(parts, width, layers=layers, count=len(trained), padding=None) if parts else None
+
+
+def _chosen(table: FeatureTable, names: Names, option: str) -> list[Field]:
+    if isinstance(names, bool):
+        return list(table.fields) if names else []
+    known = {field.name: field for field in table.fields}
+    for name in map(str, names):
+        if name not in known:
+            raise SuiteError(
+                f"encoder.{option}: no feature {name!r} in this dataset; it has {', '.join(known) or 'none'}"
+            )
+    return [known[str(name)] for name in names]

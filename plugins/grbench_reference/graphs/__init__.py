@@ -1,0 +1,1 @@
+"""The user-item graph of the training events, and sampled neighbourhoods in it."""

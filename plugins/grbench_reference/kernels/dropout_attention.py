@@ -1,0 +1,79 @@
+"""Causal attention with dropout for the CPU: a few rows at a time, so that their weights stay in the cache between one
+operation and the next. 55 ms forward and backward where whole tensors take 78 (512 rows x 101 x 32, 2 cores).
+
+Shapes: G rows, H heads, L length, E width of a head; n rows at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from grbench_reference.kernels.embedding import kept_by_coin
+
+# mypy: disable-error-code="no-untyped-call"
+
+WEIGHTS_AT_ONCE = 1 << 19  # 2 MiB of float32
+
+
+def dropped_attention(query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
+    """softmax(q k' / sqrt(E)) v below the diagonal, [G, H, L, E] each; `share` of the weights dropped.
+
+    Queries and keys may be wider than values; E is the values' width.
+    """
+    rows, heads, length, width = value.shape
+    flat = (each.reshape(rows * heads, length, each.shape[3]) for each in (query, key, value))
+    mixed: Tensor = _DroppedAttention.apply(*flat, share)
+    return mixed.view(rows, heads, length, width)
+
+
+class _DroppedAttention(Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
+        rows, length, width = value.shape
+        kept, scale = kept_by_coin((rows, length, length), share)
+        ahead = torch.full((length, length), -torch.inf, dtype=query.dtype).triu(1)
+        query = query * width**-0.5
+        weights, dropped = query.new_empty(rows, length, length), query.new_empty(rows, length, length)
+        mixed = torch.empty_like(value)
+        for some, scores in _pieces(rows, length, query):
+            torch.bmm(query[some], key[some].transpose(1, 2), out=scores).add_(ahead)
+            torch.softmax(scores, -1, out=weights[some])
+            dropped[some].copy_(kept[some].view(torch.uint8)).mul_(weights[some])  # bytes convert faster than flags
+            torch.bmm(dropped[some], value[some], out=mixed[some])
+        mixed *= scale
+        ctx.save_for_backward(query, key, value, weights, dropped, mixed)
+        ctx.scale = scale
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights, dropped, mixed = ctx.saved_tensors
+        rows, length, width = value.shape
+        # sum over keys of weight x its gradient, which the softmax's gradient needs, without a pass over the weights.
+        along = (gradient * mixed).sum(-1, keepdim=True).neg_()
+        gradient = gradient * ctx.scale
+        to_query, to_key, to_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        for some, scores in _pieces(rows, length, query):
+            torch.bmm(dropped[some].transpose(1, 2), gradient[some], out=to_value[some])
+            torch.bmm(gradient[some], value[some].transpose(1, 2), out=scores)
+            scores.mul_(dropped[some]).addcmul_(weights[some], along[some])
+            torch.bmm(scores, key[some], out=to_query[some])
+            torch.bmm(scores.transpose(1, 2), query[some], out=to_key[some])
+        return to_query.mul_(width**-0.5), to_key, to_value, None
+
+
+def _pieces(rows: int, length: int, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows that are worked on together, and the same memory [n, L, L] for each of them."""
+    many = max(1, WEIGHTS_AT_ONCE // length**2)
+    memory = like.new_empty(min(many, rows), length, length)
+    bounds = [*range(0, rows, many), rows]
+    for first, last in itertools.pairwise(bounds):
+        yield slice(first, last), memory[: last - first]

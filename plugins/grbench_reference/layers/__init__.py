@@ -1,0 +1,1 @@
+"""Layers that encoders share: transformer blocks, cached decoding, token packing, mixture of experts."""

@@ -1,0 +1,120 @@
+"""How actions reach an encoder: those of the events that it reads, and the one that is asked for next.
+
+An action is a token: 0 = padding, a user's token or a code, 1 = missing, a + 2 = the dataset's action a. Token 0 never
+changes anything, and whatever scales starts neutral.
+
+Shapes: P tokens, D width, A actions, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grbench.errors import SuiteError
+from grbench.types import ACTION_MISSING, FIRST_ACTION
+from grbench_reference.features.parts import Table
+
+ActionConditioning = (
+    Literal["none", "additive", "gate", "film", "attention_bias"]
+    | list[Literal["additive", "gate", "film", "attention_bias"]]
+)
+"""How actions enter: not at all, in one way, or in several, one after another."""
+NextActions = bool | list[str]
+"""Which actions are told when they are asked for: true for all, false for none, or their names."""
+
+
+class TokenActions(nn.Module):
+    """tokens [..., D], each event's action [...] -> [..., D], in each of some ways, one after another.
+
+    additive: an embedding is added (paper, equation 2). gate: times 2 sigmoid(w), a w for each action. film: times
+    1 + scale, plus shift (arXiv 1709.07871), both for each action.
+    """
+
+    def __init__(self, ways: Sequence[Literal["additive", "gate", "film"]], actions: int, width: int) -> None:
+        super().__init__()
+        self.ways = tuple(ways)
+        tables = {way: Table(actions + FIRST_ACTION, 2 * width if way == "film" else width) for way in ways}
+        for way, table in tables.items():
+            if way != "additive":
+                nn.init.zeros_(table.weight)
+        self.tables = nn.ModuleList(tables.values())
+
+    def forward(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        for way, table in zip(self.ways, self.tables, strict=True):
+            rows: Tensor = table(actions)
+            if way == "additive":
+                tokens = tokens + rows
+            elif way == "gate":
+                tokens = tokens * (2 * torch.sigmoid(rows))
+            else:
+                scale, shift = rows.chunk(2, dim=-1)
+                tokens = tokens * (1 + scale) + shift
+        return tokens
+
+
+class NextAction(nn.Module):
+    """states [..., D], the action asked for [...] -> [..., D]: a state is told what is asked for, or stays as it is.
+
+    An MLP head that reads state and action, as PinRec's (arXiv 2504.10507, outcome-conditioned generation). Differs:
+    its output is added to the state and starts at zero, so that told and untold states are vectors of one space.
+    """
+
+    told: Tensor
+
+    def __init__(self, told: Tensor, width: int) -> None:
+        """told: [A + 2] bool, the action tokens that are told."""
+        super().__init__()
+        self.register_buffer("told", told, persistent=False)
+        self.table = Table(len(told), width)
+        self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, states: Tensor, wanted: Tensor) -> Tensor:
+        change: Tensor = self.down(functional.gelu(self.up(states) + self.table(wanted)))
+        return states + change * self.told[wanted].to(change.dtype).unsqueeze(-1)
+
+
+def token_actions(conditioning: ActionConditioning, actions: int, width: int) -> TokenActions | None:
+    """What changes tokens; None where actions are not read, or by attention alone."""
+    ways = [way for way in _ways(conditioning) if way != "attention_bias"]
+    return TokenActions(ways, actions, width) if ways else None
+
+
+def action_bias(conditioning: ActionConditioning, actions: int, heads: int) -> Table | None:
+    """[P] actions of keys -> [P, H], what each adds to the scores of its key, for one block; None where not wanted."""
+    if "attention_bias" not in _ways(conditioning):
+        return None
+    table = Table(actions + FIRST_ACTION, heads)
+    nn.init.zeros_(table.weight)
+    return table
+
+
+def _ways(conditioning: ActionConditioning) -> Sequence[Literal["additive", "gate", "film", "attention_bias"]]:
+    """Raises SuiteError for a way that is named twice."""
+    if isinstance(conditioning, str):
+        return () if conditioning == "none" else (conditioning,)
+    for place, way in enumerate(conditioning):
+        if way in conditioning[:place]:
+            raise SuiteError(f"encoder.action_conditioning: {way} is named twice; name each way once")
+    return conditioning
+
+
+def next_action_head(told: NextActions, actions: tuple[str, ...], width: int) -> NextAction | None:
+    """None where nothing is told. Raises SuiteError for a name that is none of the dataset's actions."""
+    mask = torch.zeros(len(actions) + FIRST_ACTION, dtype=torch.bool)
+    if isinstance(told, bool):
+        mask[ACTION_MISSING:] = told
+    else:
+        for name in told:
+            if name not in actions:
+                raise SuiteError(
+                    f"encoder.next_action: no action {name!r} in this dataset; it has {', '.join(actions) or 'none'}"
+                )
+            mask[actions.index(name) + FIRST_ACTION] = True
+    return NextAction(mask, width) if mask.any() else None

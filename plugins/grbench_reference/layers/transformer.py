@@ -1,0 +1,194 @@
+"""Pieces of Transformer blocks that encoders share.
+
+Shapes: P tokens, D width, G rows of a group padded to length L, H heads, E = D / H width of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grbench.errors import SuiteError
+from grbench_reference.kernels.dropout_attention import dropped_attention
+from grbench_reference.kernels.embedding import Dropout
+from grbench_reference.layers.token_packing import Layout
+
+Norm = Literal["layernorm", "rmsnorm"]
+Activation = Literal["relu", "gelu", "swiglu"]
+
+
+def normalisation(kind: Norm, width: int) -> nn.Module:
+    """A normalisation over the last dimension."""
+    return nn.LayerNorm(width) if kind == "layernorm" else nn.RMSNorm(width, eps=1e-6)
+
+
+def width_of_heads(width: int, heads: int, *, rotary: bool) -> int:
+    """Of each head. Raises SuiteError where heads cannot share the width; rotary positions turn pairs of numbers."""
+    if width % (2 * heads if rotary else heads):
+        why = f"{2 * heads}, since rotary positions need an even width a head" if rotary else f"{heads}"
+        raise SuiteError(
+            f"encoder.heads: {heads} heads cannot share a width of {width}; width must be a multiple of {why}"
+        )
+    return width // heads
+
+
+class FeedForward(nn.Module):
+    """tokens [P, D] -> [P, D]. `swiglu` is Shazeer's gated form (arXiv 2002.05202), with its three matrices."""
+
+    def __init__(self, width: int, hidden: int, *, activation: Activation, dropout: float, bias: bool = True) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = nn.Linear(width, 2 * hidden if activation == "swiglu" else hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden: Tensor = self.up(tokens)
+        if self.activation == "swiglu":
+            hidden, gate = hidden.chunk(2, dim=-1)
+            hidden = hidden * functional.silu(gate)
+        else:
+            hidden = functional.relu(hidden) if self.activation == "relu" else functional.gelu(hidden)
+        down: Tensor = self.down(self.dropout(hidden))
+        return down
+
+
+class Rotary(nn.Module):
+    """Rotary positions (arXiv 2104.09864): [G, H, L, E] -> the same, turned by place."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, head_width: int, length: int, *, base: float = 10_000.0) -> None:
+        super().__init__()
+        speed = base ** (-torch.arange(0, head_width, 2) / head_width)
+        angle = torch.arange(length)[:, None] * speed
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        cos, sin = self.cos[: values.shape[2]].to(values.dtype), self.sin[: values.shape[2]].to(values.dtype)
+        first, second = values.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class CausalAttention(nn.Module):
+    """Self-attention of every token over its row's tokens up to itself: tokens [P, D] -> [P, D].
+
+    qk_norm: queries and keys pass an RMSNorm over their head's width (arXiv 2302.05442).
+    key_bias: actions of keys [P] -> [P, H], added to the scores of each key.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        dropout: float,
+        rotary: Rotary | None,
+        qk_norm: bool = False,
+        bias: bool = True,
+        key_bias: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads, self.share = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+        self.rotary, self.key_bias = rotary, key_bias
+        self.query_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
+        self.key_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
+
+    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> Tensor:
+        """actions [P]: the tokens' own, read where keys have a bias."""
+        qkv = self.qkv(tokens)
+        bias = None if self.key_bias is None else self.key_bias(actions)
+        attended = [
+            group.tokens(self._attend(group.grid(qkv), None if bias is None else group.grid(bias)))
+            for group in layout.groups
+        ]
+        out: Tensor = self.out(torch.cat(attended))
+        return out
+
+    def _attend(self, qkv: Tensor, bias: Tensor | None) -> Tensor:
+        """[G, L, 3 D], [G, L, H] -> [G, L, D]"""
+        rows, length, width = qkv.shape
+        query, key, value = qkv.view(rows, length, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if self.rotary is not None:
+            query, key = self.rotary(query), self.rotary(key)
+        if bias is not None:
+            query, key = with_key_bias(query, key, bias.transpose(1, 2))
+        share = self.share if self.training else 0.0
+        mixed = causal_attention(query, key, value, share)
+        joined: Tensor = mixed.transpose(1, 2).reshape(rows, length, width // 3)
+        return joined
+
+
+def with_key_bias(query: Tensor, key: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """query, key [..., E], bias [...] -> both with columns more, so that q k' / sqrt(E) has each key's bias added.
+
+    A kernel then needs no mask of scores, and a cache of keys holds the bias.
+    """
+    more = 8 if query.is_cuda else 1  # the GPU's fused kernels want widths that 8 divides
+    column = (bias * query.shape[-1] ** 0.5).to(key.dtype).unsqueeze(-1)
+    key = torch.cat([functional.pad(key, (0, more - 1)), column], -1)
+    return functional.pad(functional.pad(query, (0, more - 1)), (0, 1), value=1.0), key
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
+    """softmax(q k' / sqrt(E)) v below the diagonal, [G, H, L, E] each; `share` of the weights dropped.
+
+    Queries and keys may be wider than values, by what `with_key_bias` added.
+    """
+    width = value.shape[3]
+    if query.is_cuda or share == 0:
+        if query.shape[3] > width:  # the fused kernels want one width
+            value = functional.pad(value, (0, query.shape[3] - width))
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=share, is_causal=True, scale=width**-0.5
+        )
+        return mixed[..., :width]
+    return dropped_attention(query, key, value, share)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with its residual; normalised before them (`pre`) or after (`post`)."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        hidden: int,
+        activation: Activation,
+        norm_kind: Norm,
+        placement: Literal["pre", "post"],
+        dropout: float,
+        attention_dropout: float,
+        rotary: Rotary | None,
+        qk_norm: bool,
+        bias: bool,
+        key_bias: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.placement = placement
+        self.attention = CausalAttention(
+            width, heads, dropout=attention_dropout, rotary=rotary, qk_norm=qk_norm, bias=bias, key_bias=key_bias
+        )
+        self.feed_forward = FeedForward(width, hidden, activation=activation, dropout=dropout, bias=bias)
+        self.norms = nn.ModuleList([normalisation(norm_kind, width), normalisation(norm_kind, width)])
+        self.dropout = Dropout(dropout)
+
+    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> Tensor:
+        first, second = self.norms
+        if self.placement == "pre":
+            tokens = tokens + self.dropout(self.attention(first(tokens), layout, actions))
+            tokens = tokens + self.dropout(self.feed_forward(second(tokens)))
+        else:
+            tokens = first(tokens + self.dropout(self.attention(tokens, layout, actions)))
+            tokens = second(tokens + self.dropout(self.feed_forward(tokens)))
+        return tokens

@@ -1,0 +1,111 @@
+"""The report behind `grbench data validate`: everything is read, whatever is wrong elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tencentgr_release as world
+from tencentgr_release import COLD, A, T, write_release
+
+from grbench.errors import DataError
+from grbench_reference.datasets.tencentgr.dataset import TencentGR
+from grbench_reference.datasets.tencentgr.validation import Finding
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    return write_release(tmp_path / "release")
+
+
+def findings(root: Path) -> dict[str, Finding]:
+    return {finding.part: finding for finding in TencentGR(path=str(root)).validate(lambda *_: None)}
+
+
+def test_a_sound_release(release: Path) -> None:
+    found = findings(release)
+
+    assert [part for part, finding in found.items() if finding.status == "problem"] == []
+    assert found["indexer.pkl"] == Finding("indexer.pkl", "ok", 5, "5 items, 640 users, value ids of 4 features")
+    assert found["seq"].rows == 3
+    assert "3 users, 7 events, at most 4 a user; 2025-04-24 to 2025-04-24" in found["seq"].detail
+    assert "exposure 4 (57.14 %), click 2 (28.57 %), no action 1 (14.29 %)" in found["seq"].detail
+    assert "describes 4 (80.00 %) of the indexer's items; 1 items of seq have no row" in found["item_feat"].detail
+    assert found["item_feat.115"] == Finding("item_feat.115", "ok", 2, "2 (50.00 %) have a value; largest 2")
+    assert found["item_feat.122"].status == "absent"
+    assert "1 users of seq have no row; 1 rows belong to no user of seq" in found["user_feat"].detail
+    assert found["user_feat.106"].detail == "2 (66.67 %) have a value; largest 4; up to 3 a row, 1 nulls"
+    assert "item_id and cold_start; 0 repeated ids; 1 are not in the indexer (cold)" in found["candidate"].detail
+    assert "unknown: 1 flagged, 1 no number, 1 beyond the vocabulary" in found["candidate.121"].detail
+    embedding = found["mm_emb/emb_81_3_parquet"]
+    assert (embedding.status, embedding.rows) == ("ok", 4)
+    assert "3-d; 1 null, 0 not finite; 1 not in the indexer; 2 (40.00 %) of the indexer's" in embedding.detail
+    assert [part for part in found if part.startswith("mm_emb/emb_8")][-5:] == [
+        f"mm_emb/emb_{number}" for number in (82, 83, 84, 85, 86)
+    ]
+
+
+def test_every_part_is_read_though_others_are_broken(release: Path) -> None:
+    (release / "indexer.pkl").write_bytes(b"no pickle")
+    world.write_events(release, {1: [(1, 7, T), (2, 0, None)], 2: [(3, 0, 1_745_456_042_000)]})
+    world.write_items(release, {-4: {"100": -5}, 1: {"100": 3}})
+    shutil.rmtree(release / "user_feat")
+    world.write_candidates(release, {A: {}, 0: {}, COLD: {}})
+    world.write_vectors(release, "emb_81_3_parquet", {A: [1.0, 2.0], COLD: [1.0], 5: [0.0, 0.0]})
+    world.write_vectors(release, "emb_82_2_parquet", {A: [1.0, 2.0]})
+    found = findings(release)
+
+    status = {part: finding.status for part, finding in found.items() if "." not in part or part == "indexer.pkl"}
+    assert status == {
+        "indexer.pkl": "problem",
+        "seq": "problem",
+        "item_feat": "problem",
+        "user_feat": "problem",
+        "candidate": "ok",
+        "mm_emb/emb_81_3_parquet": "problem",
+        "mm_emb/emb_82_2_parquet": "ok",
+        **{f"mm_emb/emb_{number}": "absent" for number in (83, 84, 85, 86)},
+    }
+    assert "damaged or cut short" in found["indexer.pkl"].detail
+    assert "no timestamp" in found["seq"].detail
+    assert "(and 2 more such messages)" in found["seq"].detail  # the action, and times in milliseconds
+    assert "row 0, column item_id: 1 id(s) from here on are none of" in found["item_feat"].detail
+    assert "user_feat: is missing" in found["user_feat"].detail
+    assert "vectors are 2-d, the folder's name says 3-d (and 1 more" in found["mm_emb/emb_81_3_parquet"].detail
+
+
+def test_milliseconds_and_repeated_users_are_problems(release: Path) -> None:
+    world.write_events(release, {7: [(1, 0, T * 1000)]})
+    assert "timestamps run from 1745456042000 to 1745456042000; they should be unix seconds" in (
+        findings(release)["seq"].detail
+    )
+    world.write_events(release, {7: [(1, 0, T)]}, "part-00001.parquet")
+    world.write_events(release, {7: [(1, 0, T)]})
+    assert "1 users have more than one row, such as 7" in findings(release)["seq"].detail
+
+
+def test_without_candidates(release: Path) -> None:
+    shutil.rmtree(release / "candidate")
+
+    assert findings(release)["candidate"].status == "absent"
+    assert "the whole catalogue has to be ranked" in findings(release)["candidate"].detail
+
+
+def test_progress_reaches_the_end_of_every_part(release: Path) -> None:
+    done: dict[str, tuple[int, int | None]] = {}
+    TencentGR(path=str(release)).validate(lambda what, rows, total: done.update({what: (rows, total)}))
+
+    assert done == {
+        "indexer.pkl": (1, 1),
+        "seq": (3, 3),
+        "item_feat": (4, 4),
+        "user_feat": (3, 3),
+        "candidate": (3, 3),
+        "mm_emb/emb_81_3_parquet": (4, 4),
+    }
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is empty"):
+        findings(tmp_path)

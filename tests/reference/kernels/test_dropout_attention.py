@@ -1,0 +1,41 @@
+"""Attention in pieces gives what attention in one piece gives, with the same coins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from grbench_reference.kernels import dropout_attention as attention_kernel
+from grbench_reference.kernels.dropout_attention import dropped_attention
+from grbench_reference.kernels.embedding import kept_by_coin
+
+
+@pytest.mark.parametrize("at_once", [1, 60, 1 << 19])
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_values_and_gradients_are_those_of_whole_tensors(monkeypatch, at_once: int, share: float) -> None:
+    monkeypatch.setattr(attention_kernel, "WEIGHTS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    inputs = [torch.randn(3, 2, 5, width, requires_grad=True) for width in (6, 6, 4)]  # keys may be wider
+    upstream = torch.randn(3, 2, 5, 4)
+    torch.manual_seed(1)
+    pieces = dropped_attention(*inputs, share)
+    found = torch.autograd.grad(pieces, inputs, upstream)
+
+    torch.manual_seed(1)
+    kept, scale = kept_by_coin((6, 5, 5), share)
+    query, key, value = inputs
+    ahead = torch.full((5, 5), -torch.inf).triu(1)
+    weights = (query @ key.transpose(2, 3) / 2 + ahead).softmax(-1)
+    whole = (weights * kept.view(3, 2, 5, 5) * scale) @ value
+    expected = torch.autograd.grad(whole, inputs, upstream)
+
+    torch.testing.assert_close(pieces, whole)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_share_of_weights_is_dropped() -> None:
+    torch.manual_seed(0)
+    kept, scale = kept_by_coin((200, 50, 50), 0.2)
+    assert kept.float().mean().item() == pytest.approx(0.8, abs=0.005)
+    assert scale == pytest.approx(1.25, abs=1e-4)

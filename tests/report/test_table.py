@@ -1,0 +1,249 @@
+"""Tables from hand-made records: who may stand beside whom, and every number worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from grbench.report.format import count, label_of, number, significant
+from grbench.report.render import as_csv, latex, markdown, print_tables, svg
+from grbench.report.table import mean_and_spread, rows_of, tables
+from grbench.results.record import Record
+
+METRICS = {
+    "hit_rate@10": {"label": "HR@10", "higher_is_better": True, "version": "v1"},
+    "mean_rank": {"higher_is_better": False, "version": "v1"},
+}
+MACHINE = {"cpu": "Test CPU", "cpu_threads": 2, "ram_bytes": 24 * 2**30, "device": "cpu"}
+
+
+def a_record(method: str, seed: int = 0, hit_rate: float | None = None, rank: float = 5.0, **values: Any) -> Record:
+    done = hit_rate is not None
+    made: dict[str, Any] = {
+        "digest": f"{method}-{seed}",
+        "suite": "tiny",
+        "identity": {"method": {"name": method}, "seed": seed},
+        "status": "ok" if done else "error",
+        "error": None if done else {"type": "ValueError", "message": "no such thing\nmore", "traceback": ""},
+        "dataset": {"name": "toy", "digest": "d1", "options": {"path": "data/toy"}},
+        "protocol": {"name": "last_positive", "positives": ["click"], "out_of_pool": "drop"},
+        "metrics": METRICS,
+        "pool": {"size": 660000, "digest": "p1"} if done else None,
+        "scores": {"hit_rate@10": hit_rate, "mean_rank": rank} if done else {},
+        "counts": {"evaluated": 78921, "dropped": {"no_positive": 1745, "out_of_pool": 19518}, "parameters": 1_400_000},
+        "cost": {
+            "train_seconds": 90.0,
+            "train_users_per_second": 1520.4,
+            "peak_process_bytes": 3 * 2**30,
+            "search_queries_per_second": 1800.0,
+            "search_p99_ms": 0.5,
+        },
+        "environment": MACHINE,
+    }
+    return Record(method=method, seed=seed, **(made | values))
+
+
+def texts(table: Any, row: int) -> dict[str, str]:
+    return {column.title: cell.text for column, cell in zip(table.columns, table.rows[row], strict=True)}
+
+
+def test_mean_and_interval_of_three_seeds() -> None:
+    # mean .2; deviations -.1, 0, .1: standard deviation .1, error .1/sqrt(3); t(.975, 2 degrees) = 4.302653
+    mean, spread = mean_and_spread([0.1, 0.2, 0.3])
+    assert mean == pytest.approx(0.2)
+    assert spread == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
+    assert mean_and_spread([0.5]) == (0.5, None)
+
+
+def test_one_row_with_every_column() -> None:
+    (table,) = tables([a_record("baseline", 0, 0.0637), a_record("baseline", 1, 0.0637)])
+    assert texts(table, 0) == {
+        "method": "baseline",
+        "HR@10 ↑": ".0637",
+        "Mean rank ↓".replace("Mean rank", label_of("mean_rank")): "5.0000",
+        "train min": "1.50",
+        "users/s": "1,520",
+        "RAM GiB": "3.00",
+        "search q/s": "1,800",
+        "p99 ms": "0.500",
+        "params": "1.40 M",
+        "seeds": "2",
+    }
+    assert table.rows[0][1].spread == ".0000"
+    footer = "\n".join(table.footer)
+    for said in (
+        "toy (digest d1); path=data/toy",
+        "last_positive; positives=[click], out_of_pool=drop",
+        "78,921 evaluated",
+        "1,745 no positive, 19,518 out of pool",
+        "660,000 candidates",
+        "Test CPU, 2 threads, 24 GiB RAM, no GPU used",
+        "Student t",
+    ):
+        assert said in footer
+
+
+def test_best_and_second_follow_the_metrics_direction() -> None:
+    (table,) = tables(
+        [a_record("a", 0, 0.1, rank=9.0), a_record("b", 0, 0.3, rank=7.0), a_record("c", 0, 0.2, rank=3.0)]
+    )
+    assert [row[1].mark for row in table.rows] == ["", "best", "second"]
+    assert [row[2].mark for row in table.rows] == ["", "second", "best"]
+
+
+def test_what_prints_alike_is_marked_alike() -> None:
+    (table,) = tables([a_record("a", 0, 0.30001), a_record("b", 0, 0.30002), a_record("c", 0, 0.1)])
+    assert [row[1].mark for row in table.rows] == ["best", "best", "second"]
+
+
+def test_failures_are_rows_with_their_reason() -> None:
+    (table,) = tables(
+        [a_record("floor", 0, 0.1), a_record("a", 0, 0.2), a_record("a", 1), a_record("a", 2), a_record("b", 0)]
+    )
+    assert [cell.text for cell in (row[-2] for row in table.rows)] == ["1", "1 of 3", "0 of 1"]
+    assert table.rows[1][-1].text == "error, seed 1, 2: no such thing"
+    assert texts(table, 2)["HR@10 ↑"] == "—"
+    assert table.columns[-1].title == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"dataset": {"name": "toy", "digest": "d2"}}, "dataset"),
+        ({"protocol": {"name": "last_positive", "positives": ["click"], "out_of_pool": "add"}}, "protocol.out_of_pool"),
+        ({"pool": {"size": 5, "digest": "p2"}}, "candidate pool"),
+        ({"metrics": METRICS | {"mean_rank": {"higher_is_better": False, "version": "v2"}}}, "metrics.mean_rank"),
+    ],
+)
+def test_what_cannot_be_compared_never_shares_a_table(changed: dict[str, Any], said: str) -> None:
+    found = tables([a_record("a", 0, 0.1), a_record("b", 0, 0.2, **changed), a_record("c", 0)])
+    assert len(found) == 2
+    for table in found:
+        assert "not comparable" in table.heading
+        assert table.heading.count(said) == 1
+    # a failed cell that never saw its pool stands with those that are otherwise like it
+    assert [row[0].text for row in found[0].rows] == ["a", "c"]
+
+
+def test_costs_of_two_machines_are_told_apart() -> None:
+    other = MACHINE | {"cpu": "Other CPU"}
+    (table,) = tables(
+        [
+            a_record("a", 0, 0.1),
+            a_record("b", 0, 0.2, environment=other),
+            a_record("c", 0, 0.3),
+            a_record("c", 1, 0.3, environment=other),
+        ]
+    )
+    assert [texts(table, row)["hardware"] for row in range(3)] == ["a", "b", "a, b"]
+    assert texts(table, 2)["users/s"] == "mixed"
+    assert "compare costs only within a letter" in "\n".join(table.footer)
+    assert "[b] Other CPU" in "\n".join(table.footer)
+
+
+def test_gpu_memory_where_a_gpu_was_used() -> None:
+    cost = {"peak_gpu_bytes": 9 * 2**30, "peak_process_bytes": 2**30}
+    (table,) = tables([a_record("a", 0, 0.1, cost=cost, environment=MACHINE | {"gpu": "H200", "device": "cuda"})])
+    assert texts(table, 0)["GPU GiB"] == "9.00"
+    assert "H200" in "\n".join(table.footer)
+
+
+def test_one_name_with_two_meanings_makes_two_rows() -> None:
+    old = a_record("a", 0, 0.1, digest="x", identity={"method": {"name": "a", "training": {"epochs": 1}}, "seed": 0})
+    new = a_record("a", 0, 0.2, digest="y", identity={"method": {"name": "a", "training": {"epochs": 2}}, "seed": 0})
+    assert [row.name for row in rows_of([old, new])] == ["a (epochs=1)", "a (epochs=2)"]
+
+
+def test_a_copied_record_counts_once() -> None:
+    (table,) = tables([a_record("a", 0, 0.1, finished="2026-01-01"), a_record("a", 0, 0.2, finished="2026-01-02")])
+    assert texts(table, 0)["seeds"] == "1"
+    assert texts(table, 0)["HR@10 ↑"] == ".2000"
+
+
+def test_names_and_numbers_as_papers_print_them() -> None:
+    labels = [label_of(name) for name in ("hit_rate@10", "ndcg@5", "weighted_ndcg@10", "mrr", "coverage@10", "score")]
+    assert labels == ["HR@10", "NDCG@5", "WNDCG@10", "MRR", "Coverage@10", "Score"]
+    assert [number(value) for value in (0.06374, -0.00121, 1.25, 0.99999, 0.0, None)] == [
+        ".0637",
+        "-.0012",
+        "1.2500",
+        "1.0000",
+        ".0000",
+        "—",
+    ]
+    assert [significant(value) for value in (0.042, 1.25, 81.34, 1520.4, 0.0, None)] == [
+        "0.0420",
+        "1.25",
+        "81.3",
+        "1,520",
+        "0",
+        "—",
+    ]
+    assert [count(value) for value in (640, 12_345, 1_400_000_000, None)] == ["640", "12.3 K", "1.40 B", "—"]
+
+
+def a_tricky_table() -> list[Any]:
+    return tables(
+        [a_record("a_b & 50 %", 0, 0.1), a_record("a_b & 50 %", 1, 0.2), a_record("x|y", 0, 0.3), a_record("f", 0)]
+    )
+
+
+def test_markdown_marks_escapes_and_aligns() -> None:
+    text = markdown(a_tricky_table())
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in rows}) == 1
+    assert "**.3000**" in text
+    assert "<u>.1500</u> ± .6353" in text
+    assert r"x\|y" in text
+
+
+def test_latex_is_escaped_and_uses_booktabs() -> None:
+    text = latex(a_tricky_table())
+    assert r"a\_b \& 50 \%" in text
+    assert r"\textbf{.3000}" in text
+    assert r"\underline{.1500} $\pm$ .6353" in text
+    assert r"HR@10 $\uparrow$" in text
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert text.count(rule) == 1
+    assert not set(text) & set("±↑↓—")
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:-1]
+    columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]
+    assert {line.replace(r"\&", "").count("&") + 1 for line in body} == {len(columns)}
+
+
+def test_csv_holds_unrounded_numbers() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(a_tricky_table()))))
+    assert [row["method"] for row in rows] == ["a_b & 50 %", "x|y", "f"]
+    assert float(rows[0]["hit_rate@10"]) == pytest.approx(0.15)
+    assert rows[2]["hit_rate@10"] == ""
+    assert (rows[2]["seeds"], rows[2]["seeds_planned"]) == ("0", "1")
+
+
+@pytest.mark.parametrize("width", [200, 80])
+def test_the_terminal_shows_every_number_whole(width: int) -> None:
+    out = io.StringIO()
+    print_tables(a_tricky_table(), Console(file=out, force_terminal=True, width=width, color_system="standard"))
+    shown = out.getvalue()
+    for entry in (".1500", ".6353", ".3000", "1,520", "1.40 M", "no such thing"):
+        assert entry in shown
+    assert "\x1b[1m.3000" in shown
+    assert "\x1b[4m.1500" in shown
+
+
+def test_a_picture_shows_what_the_terminal_does() -> None:
+    root = ElementTree.fromstring(svg(a_tricky_table()))
+    words = " ".join("".join(root.itertext()).replace("\xa0", " ").split())
+    assert "a_b & 50 %" in words
+    assert ".1500 ± .6353" in words
+
+
+def test_a_pipe_gets_no_control_characters() -> None:
+    out = io.StringIO()
+    print_tables(a_tricky_table(), Console(file=out, force_terminal=False))
+    assert "\x1b" not in out.getvalue()
+    assert out.getvalue() == markdown(a_tricky_table())

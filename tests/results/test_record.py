@@ -1,0 +1,165 @@
+"""What is kept of a cell, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from grbench.errors import RunError
+from grbench.results.record import (
+    SCHEMA_VERSION,
+    Record,
+    lists_table,
+    ranking_path,
+    read_record,
+    read_records,
+    record_path,
+    write_record,
+)
+from grbench.types import Ranking
+
+
+def a_record(digest: str = "abc", **values: object) -> Record:
+    defaults = {"suite": "tiny", "method": "baseline", "seed": 0, "status": "ok", "scores": {"hit_rate@2": 0.5}}
+    return Record(digest=digest, **(defaults | values))
+
+
+def two_lists() -> Ranking:
+    # Two queries, lists of two places, the second list ended early; targets: item 3 found first, item 1 not found.
+    return Ranking(
+        users=np.array([1, 0]),
+        items=np.array([[3, 1], [2, 0]]),
+        scores=np.array([[0.5, 0.25], [1.0, -np.inf]], np.float32),
+        targets=np.array([[3, 0], [1, 2]]),
+        target_actions=np.array([[3, 0], [2, 1]]),
+        ranks=np.array([[1, 0], [0, 1]]),
+        actions=("exposure", "click"),
+        pool=3,
+    )
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = a_record(counts={"evaluated": 7, "dropped": {"no_positive": 1}}, curve=[{"epoch": 1, "loss": 2.5}])
+    path = write_record(tmp_path / "new" / "folder", record)
+    assert read_record(path) == record
+    assert [file.name for file in path.parent.iterdir()] == ["abc.json"]
+
+
+def test_numbers_of_numpy_and_what_json_cannot_say(tmp_path: Path) -> None:
+    record = a_record(scores={"ndcg@2": np.float64(0.25)}, curve=[{"loss": float("nan"), "step": np.int64(3)}])
+    path = write_record(tmp_path, record)
+    text = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert text["scores"] == {"ndcg@2": 0.25}
+    assert text["curve"] == [{"loss": None, "step": 3}]
+
+
+def test_lists_speak_the_ids_of_the_source(tmp_path: Path) -> None:
+    lists = lists_table(two_lists(), np.array([70, 71]), np.array([0, 2**40, 2**40 + 1, 2**40 + 2]))
+    write_record(tmp_path, a_record(), lists)
+    read = pq.read_table(ranking_path(tmp_path, "abc"))
+    assert read.to_pylist() == [
+        {
+            "user": 71,
+            "items": [2**40 + 2, 2**40],
+            "scores": [0.5, 0.25],
+            "targets": [2**40 + 2],
+            "ranks": [1],
+            "target_actions": ["click"],
+        },
+        {
+            "user": 70,
+            "items": [2**40 + 1],
+            "scores": [1.0],
+            "targets": [2**40, 2**40 + 1],
+            "ranks": [0, 1],
+            "target_actions": ["exposure", None],
+        },
+    ]
+    assert json.loads(read.schema.metadata[b"grbench"]) == {"schema": 1, "pool": 3, "actions": ["exposure", "click"]}
+
+
+def test_string_ids_stay_strings() -> None:
+    lists = lists_table(two_lists(), np.array(["u0", "u1"]), np.array(["", "a", "b", "c"]))
+    assert lists["user"].to_pylist() == ["u1", "u0"]
+    assert lists["items"].to_pylist() == [["c", "a"], ["b"]]
+
+
+def test_a_failed_rerun_takes_the_old_lists_with_it(tmp_path: Path) -> None:
+    lists = lists_table(two_lists(), np.array([70, 71]), np.arange(4))
+    write_record(tmp_path, a_record(), lists)
+    write_record(tmp_path, a_record(status="oom", error={"type": "MemoryError", "message": "", "traceback": ""}))
+    assert not ranking_path(tmp_path, "abc").exists()
+    assert read_record(record_path(tmp_path, "abc")).status == "oom"
+
+
+def test_records_are_found_below_a_folder_in_the_suites_order(tmp_path: Path) -> None:
+    write_record(tmp_path / "s", a_record("b", method="second", order=1, seed=0))
+    write_record(tmp_path / "s", a_record("c", method="first", order=0, seed=1))
+    write_record(tmp_path / "s", a_record("a", method="first", order=0, seed=0))
+    (tmp_path / "s" / "a.d").mkdir()
+    (tmp_path / "s" / "a.d" / "tracker.json").write_text("{}")
+    assert [record.digest for record in read_records([tmp_path])] == ["a", "c", "b"]
+    assert [record.digest for record in read_records([tmp_path / "s" / "b.json", tmp_path])] == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (json.dumps({"schema": SCHEMA_VERSION + 1}), f"newer grbench .record schema {SCHEMA_VERSION + 1}"),
+        ("{", "not a record of grbench"),
+        ("[1]", "not a record of grbench"),
+        ('{"schema": 1, "digest": "x"}', "incomplete"),
+    ],
+)
+def test_what_is_no_record_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(RunError, match=said) as caught:
+        read_records([tmp_path])
+    assert str(tmp_path / "x.json") in str(caught.value)
+
+
+def test_a_missing_results_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such file or folder"):
+        read_records([tmp_path / "nothing"])
+
+
+def test_an_entry_that_a_later_schema_adds_is_passed_over() -> None:
+    record = a_record()
+    text = json.dumps(json.loads(record.to_json()) | {"remark": "from a plug-in"})
+    assert Record.from_json(text, "x.json") == record
+
+
+def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(tmp_path: Path) -> None:
+    write_record(tmp_path, a_record(seed=0))
+    # A limit on file size meets the write as a full disk does, and needs no second file system.
+    script = f"""
+import dataclasses, pathlib, resource, signal, sys
+from grbench.errors import RunError
+from grbench.results.record import Record, read_record, write_record
+folder = pathlib.Path({str(tmp_path)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+record = read_record(folder / "abc.json")
+try:
+    write_record(folder, dataclasses.replace(record, curve=[{{"loss": 1.0}}] * 1000))
+except RunError as error:
+    print(error)
+    sys.exit(2)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "no space left" in done.stdout
+    assert [file.name for file in tmp_path.iterdir()] == ["abc.json"]
+    assert read_record(tmp_path / "abc.json") == a_record(seed=0)
+
+
+def test_every_field_is_described() -> None:
+    described = Record.__doc__ or ""
+    assert [entry.name for entry in dataclasses.fields(Record) if entry.name not in described] == []

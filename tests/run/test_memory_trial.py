@@ -1,0 +1,224 @@
+"""Plans of small methods against what is known of them by hand, and against what a real step holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from grbench.data.batches import training_batches
+from grbench.data.histories import Histories
+from grbench.data.split import Split
+from grbench.data.training_data import TrainingData
+from grbench.registry.discovery import Registry
+from grbench.run.live_memory import LiveBytes
+from grbench.run.memory_trial import Mapped, _optimizer_bytes, _scaled, _Step, _watch_steps, plan_memory
+from grbench.suite.method import Component, Method
+from grbench.testing import tiny_store
+from grbench.training.options import TrainingOptions
+
+ITEMS, USERS, LENGTH, WIDTH = 3000, 200, 20, 16
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    items = np.random.default_rng(0).integers(1, ITEMS + 1, (USERS, LENGTH + 1))
+    histories = [[(int(item), 0, time) for time, item in enumerate(row)] for row in items]
+    features = {"color": [item % 7 for item in range(ITEMS)]}
+    return tiny_store(tmp_path_factory.mktemp("store"), histories, num_items=ITEMS, item_features=features)
+
+
+@pytest.fixture(scope="module")
+def split(store) -> Split:
+    rows = np.arange(USERS)
+    data = TrainingData(store.catalogue, Histories(store, rows, store.offsets[:-1], store.offsets[1:]))
+    return Split(data, None, None, np.arange(1, ITEMS + 1))
+
+
+def a_method(*, tokenizer: str = "ids", optimizer: str = "adam", loss=None, encoder=None, **training) -> Method:
+    options = {"width": WIDTH, "history_length": LENGTH, "item_features": False} | (encoder or {})
+    return Method(
+        name="m",
+        tokenizer=Component(tokenizer, {}),
+        encoder=Component("causal_transformer", options),
+        losses=((Component("bce", loss or {}), 1.0),),
+        retriever=Component("exact", {}),
+        optimizer=Component(optimizer, {}),
+        training={"batch_size": 16, "workers": 1} | training,
+        filters=(),
+        trackers=(),
+    )
+
+
+def planned(method, registry, split, store):
+    return plan_memory(method, registry, split, device="cpu", process=1 << 20, mapped=Mapped.of(store))
+
+
+def test_parameters_state_and_index_by_hand(registry, split, store) -> None:
+    plan = planned(a_method(), registry, split, store)
+    trained = int((split.training.item_counts() > 0).sum())
+    actions = 2 + len(store.catalogue.actions)
+    assert plan.device["tables"] == 4 * WIDTH * (trained + 2 + actions + LENGTH + 1)
+    parameters = plan.device["tables"] + plan.device["other parameters"]
+    # Two moments a number; one count of steps a tensor.
+    assert parameters * 2 <= plan.device["optimizer state"] <= parameters * 2 + 400
+    assert plan.device["gradients"] == pytest.approx(parameters, rel=0.01)
+    assert plan.device["index"] == ITEMS * (4 * WIDTH + 8)
+    assert plan.host["process"] == 1 << 20
+    assert plan.unknown == ""
+
+
+def test_sparse_gradients_grow_with_the_batch_and_not_with_the_table(registry, split, store) -> None:
+    dense = planned(a_method(), registry, split, store)
+    sparse = planned(a_method(encoder={"sparse": True}), registry, split, store)
+    assert sparse.device["gradients"] < dense.device["gradients"]
+    assert sparse.device["optimizer state"] == pytest.approx(dense.device["optimizer state"], rel=0.02)
+
+
+def test_tables_of_further_features_are_known(registry, split, store) -> None:
+    options = {"hashed_ids": [101, 103], "hashed_width": 4, "user_id": True, "id_width": WIDTH}
+    context = {"time_features": ["hour", "gap", "fourier"], "popularity_windows": [1, 30], "context_dropout": 0.5}
+    bare = planned(a_method(), registry, split, store)
+    featured = planned(a_method(encoder=options | context), registry, split, store)
+    hashed, users = 4 * (101 + 2 + 103 + 2), WIDTH * (USERS + 2)
+    most = int(split.training.item_counts().max())
+    buckets = WIDTH * ((1 + 24 + 1 + 28 + 1) + (1 + 2 * (most.bit_length() + 2)))
+    assert featured.device["tables"] - bare.device["tables"] == 4 * (hashed + users + buckets)
+    days = 4 * (ITEMS + 2) + 2 * (most + 1)
+    assert featured.device["catalogue"] - bare.device["catalogue"] > days
+    assert featured.unknown == ""
+
+
+def test_columns_of_the_store_are_no_memory_of_the_model(registry, split, store) -> None:
+    bare = planned(a_method(), registry, split, store)
+    featured = planned(a_method(encoder={"item_features": True}), registry, split, store)
+    # The codes stay mapped; only the fused table's small maps come on top.
+    assert featured.device["catalogue"] - bare.device["catalogue"] < 1000
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(0.01, [400, 512]), (1.0, [64, 256]), (5.0, [8, 16])])
+def test_steps_grow_until_their_users_show(seconds, tried, registry, split, monkeypatch) -> None:
+    """Every step takes 80 MiB for the catalogue; those of more than 80 users 1 MiB a user. Of slow ones, few."""
+
+    def watched(module, batch, options, device, limit):
+        users = len(batch.users)
+        return _Step(users, seconds, encoder=max(80, users) << 20, losses=0, gradients=users)
+
+    monkeypatch.setattr("grbench.run.memory_trial._watch", watched)
+    options = TrainingOptions(batch_size=512, workers=0)
+    encoder = nn.Linear(1, 1)
+    encoder.history_length = LENGTH
+    steps = _watch_steps(encoder, [], split, options, "cpu", limit=1 << 40)
+    assert [step.users for step in steps] == tried
+    if seconds < 5:
+        assert _scaled(steps, 512)["activations"] == pytest.approx(512 << 20, rel=0.05)
+
+
+def test_what_a_method_reads_of_the_store_is_shown_as_mapped(registry, tmp_path) -> None:
+    """An event is 13 bytes, a user's place 8; of features and embeddings only those that the encoder takes in."""
+    histories = [[(1 + item, 0, time) for time, item in enumerate(range(user, user + 4))] for user in range(5)]
+    store = tiny_store(
+        tmp_path,
+        histories,
+        item_features={"color": list(range(8))},
+        user_features={"place": list(range(5))},
+        embeddings={"81": np.ones((8, 16)), "82": np.ones((8, 900))},
+        candidates=[1, 2, 3],
+    )
+    data = TrainingData(store.catalogue, Histories(store, np.arange(5), store.offsets[:-1], store.offsets[1:]))
+    split = Split(data, None, None, np.arange(1, 9))
+
+    def mapped(**encoder) -> int:
+        options = {"item_features": False, "user_features": False, "embeddings": "none"} | encoder
+        return planned(a_method(encoder=options), registry, split, store).mapped
+
+    events = 13 * 20 + 8 * 6 + 8 * 3
+    assert mapped() == events
+    assert mapped(item_features=True) == events + 4 * 9
+    assert mapped(user_features=True, embeddings=["81"]) == events + 4 * 5 + 9 * (2 * 16 + 1)
+
+
+@pytest.mark.parametrize("share_of_the_batch", [1, 8])
+def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry, split, store, monkeypatch) -> None:
+    """Also where the largest step tried is an eighth of the batch asked for."""
+    users = 128
+    if share_of_the_batch > 1:
+        monkeypatch.setattr("grbench.run.memory_trial.TRIAL_SECONDS", 0.0)  # 8 users, then 16, and no more
+    plan = planned(a_method(batch_size=users), registry, split, store)
+
+    torch.manual_seed(0)
+    codes = registry.build("tokenizers", "ids", options={}, where="").fit(split.training)
+    method = a_method()
+    encoder = registry.build(
+        "encoders", "causal_transformer", split.training, codes, options=method.encoder.options, where=""
+    )
+    loss = registry.build("losses", "bce", split.training, codes, options={}, where="")
+    module = nn.ModuleList([encoder, loss])
+    (optimizer,) = registry.build("optimizers", "adam", module, options={}, where="")
+    batch = next(training_batches(split.training, history_length=LENGTH, batch_size=users, seed=3, epoch=1, workers=0))
+    with LiveBytes() as live:
+        sum(loss(encoder, batch).values()).backward()
+        optimizer.step()
+    real = sum(live.peak().values())
+    expected = sum(plan.device[part] for part in ("gradients", "optimizer state", "activations", "logits"))
+    assert 0.7 * real <= expected <= 1.4 * real
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("tables", ["adam", "rowwise_adagrad"])
+def test_every_optimizers_state(registry, name, tables) -> None:
+    """From a few rows the same number as from all of them."""
+    component = Component(name, {"tables": tables})
+
+    def module():
+        bags = {"table": nn.Embedding(6000, 16), "sparse": nn.Embedding(5000, 16, sparse=True)}
+        return nn.ModuleDict(
+            {**bags, "linear": nn.Linear(400, 300), "experts": nn.ParameterList([torch.zeros(3, 9, 8)])}
+        )
+
+    whole = module()
+    optimizers = registry.build("optimizers", name, whole, options=component.options, where="")
+    for parameter in whole.parameters():
+        gradient = torch.zeros_like(parameter)
+        parameter.grad = gradient.to_sparse(1) if parameter is whole["sparse"].weight else gradient
+    for optimizer in optimizers:
+        optimizer.step()
+    states = [state for optimizer in optimizers for state in optimizer.state.values()]
+    real = sum(each.nbytes for state in states for each in state.values() if isinstance(each, torch.Tensor))
+    assert _optimizer_bytes(registry, component, module()) == real
+    if tables == "rowwise_adagrad":
+        assert real < 4 * (6000 + 5000) + 2 * 4 * (401 * 300 + 3 * 9 * 8) + 100
+
+
+def test_what_grows_with_training_is_planned_grown(registry, split, store) -> None:
+    """A bank of 2,000 items is empty in the first step, and 2,000 negatives later on."""
+    plans = []
+    for negatives in ({"bank": 2000}, {"uniform": 2000}, {"uniform": 1}):
+        method = replace(a_method(), losses=((Component("infonce", {"negatives": negatives}), 1.0),))
+        plans.append(planned(method, registry, split, store).device)
+    bank, uniform, one = (plan["activations"] + plan["logits"] for plan in plans)
+    assert bank == pytest.approx(uniform, rel=0.3)
+    assert bank > 2 * one
+    assert plans[0]["catalogue"] - plans[1]["catalogue"] == 8 * 2000
+
+
+def test_a_tokenizer_that_cannot_stand_in_leaves_the_plan_open(registry, split, store, monkeypatch) -> None:
+    monkeypatch.setattr("grbench.run.memory_trial._build", lambda registry, kind, *arguments: object())
+    plan = planned(a_method(tokenizer="slow"), registry, split, store)
+    assert plan.parts == {}
+    assert "the tokenizer slow has to be fitted first" in plan.unknown
+
+
+def test_a_step_too_large_to_try_is_not_made(registry, split, store, monkeypatch) -> None:
+    monkeypatch.setattr("grbench.run.memory_trial._free_bytes", lambda device: 100_000)
+    plan = planned(a_method(), registry, split, store)
+    assert "too large to try" in plan.unknown
+    assert plan.device["optimizer state"] >= 2 * plan.device["tables"]

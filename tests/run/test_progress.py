@@ -1,0 +1,157 @@
+"""How far, how fast, how long still: worked out by hand on a clock of our own."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from grbench.report.format import duration
+from grbench.run.progress import LiveProgress, Pace, PlainProgress, progress_for
+
+TRAINING = {
+    "event": "train",
+    "epoch": 2,
+    "epochs": 4,
+    "step": 50,
+    "steps": 100,
+    "loss": 1.5,
+    "users_per_second": 1520.4,
+    "events_per_second": 138_000.0,
+}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_left_of_a_cell_follows_from_what_is_done() -> None:
+    pace = Pace([None, None])
+    pace.start(0, 0.0)
+    assert pace.cell_left(5.0) is None
+    assert pace.suite_left(5.0) is None
+    pace.listen({"event": "phase", "name": "train"}, 10.0)
+    pace.listen(TRAINING, 40.0)  # 150 of 400 steps in 30 seconds, so 50 more
+    assert pace.fraction == 0.375
+    assert pace.cell_left(40.0) == pytest.approx(50.0)
+    # the next cell should take as long as this one: 40 seconds so far and 50 more
+    assert pace.suite_left(40.0) == pytest.approx(50.0 + 90.0)
+
+
+def test_former_times_are_the_estimate_until_there_is_a_better_one() -> None:
+    pace = Pace([100.0, None, 60.0])
+    pace.start(0, 0.0)
+    assert pace.cell_left(30.0) == 70.0
+    assert pace.suite_left(30.0) == 70.0 + 80.0 + 60.0  # the unknown one: the mean of those known
+    assert pace.cell_left(130.0) == 0.0
+    pace.end(40.0)
+    pace.start(1, 40.0)
+    assert pace.cell_left(50.0) is None
+    assert pace.suite_left(50.0) == 40.0 + 60.0  # the mean of 40 and 60 less 10, then the third
+    pace.start(2, 80.0)
+    assert pace.suite_left(90.0) == 50.0
+
+
+def test_the_figures_of_a_phase_in_a_line() -> None:
+    pace = Pace([None])
+    pace.start(0, 0.0)
+    assert pace.text() == "starting"
+    pace.listen({"event": "phase", "name": "train"}, 0.0)
+    pace.listen(TRAINING, 1.0)
+    assert pace.text() == "train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s"
+    pace.listen({"event": "phase", "name": "search"}, 2.0)
+    assert pace.text() == "search"
+    pace.listen({"event": "search", "done": 512, "total": 2048, "queries_per_second": 900.0}, 3.0)
+    assert pace.text() == "search, 900 queries/s, 512 of 2,048 (25%)"
+    assert pace.cell_left(3.0) == pytest.approx(3.0)
+    pace.listen({"event": "prepare", "what": "reading seq", "done": 7, "total": None}, 4.0)
+    assert pace.text().startswith("reading seq")
+
+
+def test_a_log_is_never_silent_for_long() -> None:
+    out, clock = io.StringIO(), Clock()
+    progress = PlainProgress(out, every=20.0, clock=clock)
+    progress.plan([None])
+    progress.start("[1/1] baseline, seed 0", 0)
+    progress.listen({"event": "phase", "name": "train"})
+    for second in range(1, 61):
+        clock.now = float(second)
+        if second == 30:
+            progress.listen(TRAINING)
+        progress.tick()
+    progress.end("[1/1] baseline, seed 0: ok", 60.0)
+    assert out.getvalue().splitlines() == [
+        "[1/1] baseline, seed 0: train",
+        "[1/1] baseline, seed 0: train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
+        "about 1 min 07 s left for it, 1 min 07 s for the suite",
+        "[1/1] baseline, seed 0: train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
+        "about 1 min 40 s left for it, 1 min 40 s for the suite",
+        "[1/1] baseline, seed 0: ok",
+    ]
+
+
+def test_a_terminal_gets_bars_and_a_pipe_lines() -> None:
+    piped = progress_for(Console(file=io.StringIO(), force_terminal=False))
+    assert type(piped) is PlainProgress
+    out = io.StringIO()
+    live = progress_for(Console(file=out, force_terminal=True, width=160))
+    assert isinstance(live, LiveProgress)
+    live.plan([None, None])
+    live.start("[1/2] baseline, seed 0", 0)
+    live.listen({"event": "phase", "name": "train"})
+    live.listen(TRAINING)
+    live.tick()
+    live.end("[1/2] baseline, seed 0: ok", 60.0)
+    live.close()
+    shown = out.getvalue()
+    assert "loss 1.5000, 1,520 users/s, 138,000 events/s, ETA" in shown
+    assert "[1/2] baseline, seed 0: ok" in shown
+
+
+def test_a_validation_is_shown_where_training_stands() -> None:
+    pace = Pace([None])
+    pace.start(0, 0.0)
+    pace.listen({"event": "phase", "name": "train"}, 0.0)
+    pace.listen({"event": "validate", "epoch": 2, "epochs": 4, "ndcg@10": 0.5}, 1.0)
+    assert pace.text() == "train, epoch 2/4"
+    pace.listen({"event": "validate", "epoch": 2, "epochs": 4, "step": 100, "steps": 100, "ndcg@10": 0.5}, 1.0)
+    assert pace.text() == "train, epoch 2/4, step 100/100"
+    assert pace.fraction == 0.5
+
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers()))
+KEYS = ("name", "what", "epoch", "epochs", "step", "steps", "done", "total", "loss", "users_per_second", "ndcg@10")
+EVENTS = st.fixed_dictionaries(
+    {}, optional={"event": st.sampled_from(["phase", "train", "validate", "new"]), **dict.fromkeys(KEYS, VALUES)}
+)
+
+
+@given(events=st.lists(EVENTS, max_size=4), seconds=st.floats(0, 1e6))
+@settings(deadline=None)
+def test_no_event_breaks_the_display(events: list[dict[str, Any]], seconds: float) -> None:
+    clock = Clock()
+    progress = PlainProgress(io.StringIO(), every=0.0, clock=clock)
+    progress.plan([None, None])
+    progress.start("[1/2] baseline, seed 0", 0)
+    for event in events:
+        clock.now += seconds
+        progress.listen(event)
+        progress.tick()
+
+
+def test_durations() -> None:
+    assert [duration(seconds) for seconds in (None, 41.6, 59.7, 185, 7800)] == [
+        "?",
+        "42 s",
+        "1 min 00 s",
+        "3 min 05 s",
+        "2 h 10 min",
+    ]

@@ -1,0 +1,209 @@
+"""One cell from data to record, in this process, on a store of a few users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heard import Heard
+
+from grbench import hookimpl
+from grbench.data.store import Store
+from grbench.errors import PluginError, RunError, SuiteError
+from grbench.registry.discovery import Registry
+from grbench.results.record import Record
+from grbench.run.child_process import Events
+from grbench.run.run_cell import Reporter, failed, run_cell, status_of
+from grbench.suite.method import Component, Method
+from grbench.suite.suite import Cell
+from grbench.testing import tiny_store
+from grbench.types import Ranking
+
+BLANK = Record(digest="d", suite="tiny", method="m", seed=0, status="error")
+
+
+class MeanRank:
+    """The place of the target, k + 1 where it is not in the list."""
+
+    higher_is_better = False
+    worst = 10.0
+
+    def __init__(self, *, k: int) -> None:
+        self.name, self.k = "mean_rank", k
+
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        return np.where(ranking.ranks[:, 0] > 0, ranking.ranks[:, 0], self.k + 1).astype(np.float64)
+
+
+class OwnPlugins:
+    @hookimpl
+    def register_metrics(self, register: Any) -> None:
+        register("mean_rank", MeanRank)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only get into each other's way in so small a world."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    """The installed plug-ins and the metric above."""
+    registry = Registry.load()
+    registry.add("own", "own", "1", OwnPlugins)
+    return registry
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Twelve users who walk round a circle of six items, so that the next item is always known."""
+    walks = [[((user + step) % 6 + 1, 1, 100 + step) for step in range(5)] for user in range(12)]
+    return tiny_store(tmp_path_factory.mktemp("store"), walks)
+
+
+def a_cell(*, seed: int = 0, trained: bool = True, **training: Any) -> Cell:
+    learning = {"epochs": 2, "batch_size": 4, "workers": 0} | training
+    transformer = Component("causal_transformer", {"width": 8, "dropout": 0.0})
+    method = Method(
+        name="m",
+        tokenizer=Component("ids", {}),
+        encoder=transformer if trained else Component("most_popular", {}),
+        losses=((Component("full_softmax", {}), 1.0),) if trained else (),
+        retriever=Component("exact", {}),
+        optimizer=Component("adam", {"lr": 0.01}) if trained else None,
+        training=learning if trained else {},
+        filters=(),
+        trackers=(),
+    )
+    metrics = (Component("hit_rate", {"k": 2}), Component("mean_rank", {"k": 2}))
+    return Cell("tiny", Component("tiny", {}), Component("leave_last_out", {}), metrics, method, seed)
+
+
+def run(cell: Cell, store: Store, registry: Registry) -> tuple[Record, Any, Heard]:
+    heard = Heard()
+    report = Reporter(Events(heard), [heard])  # type: ignore[arg-type]
+    record, lists = run_cell(cell, BLANK, store, registry=registry, device="cpu", report=report)
+    return record, lists, heard
+
+
+def test_a_trained_cell_fills_its_record_in(store: Store, registry: Registry) -> None:
+    record, lists, heard = run(a_cell(), store, registry)
+    assert record.status == "ok"
+    assert set(record.scores) == {"hit_rate@2", "mean_rank"}
+    assert record.counts["evaluated"] == record.counts["training_users"] == lists.num_rows == 12
+    assert record.counts["training_events"] == 12 * 3
+    assert record.counts["parameters"] > 6 * 8
+    assert record.counts["epochs_run"] == 2
+    assert record.counts["steps_run"] == 2 * 3
+    assert [row["epoch"] for row in record.curve] == [1, 2]
+    assert list(record.cost["phases"]) == ["prepare", "fit_tokenizer", "train", "index", "search"]
+    assert record.cost["train_seconds"] == record.cost["phases"]["train"]["seconds"]
+    assert record.cost["peak_process_bytes"] > 2**20
+    assert record.pool is not None
+    assert record.pool["size"] == 6
+    # the two files agree with each other
+    assert record.scores["hit_rate@2"] == np.mean([row > 0 for (row,) in lists["ranks"].to_pylist()])
+    # and the record is JSON as it stands
+    assert Record.from_json(record.to_json(), "it").scores == record.scores
+    phases = [event["name"] for event in heard.events if event["event"] == "phase"]
+    assert phases == ["prepare", "fit tokenizer", "train", "search"]
+    # at least the end of each epoch is logged; what comes in between depends on the clock
+    logged = dict(heard.logged)
+    assert {3, 6} <= set(logged)
+    assert logged[3]["loss"] == pytest.approx(record.curve[0]["loss"])
+
+
+def test_items_that_share_their_code_are_counted(store: Store, registry: Registry, tmp_path: Path) -> None:
+    codes = {str(item): [place // 2, place % 4 // 3] for place, item in enumerate(store.catalogue.item_ids[1:])}
+    (tmp_path / "codes.json").write_text(json.dumps(codes))  # 00 00 10 11 20 20
+    given = Component("codes_file", {"path": str(tmp_path / "codes.json")})
+    cell = a_cell(trained=False)
+    record, _, _ = run(replace(cell, method=replace(cell.method, tokenizer=given)), store, registry)
+    assert record.counts["collisions"] == record.tokenizer["colliding_items"] == 4
+
+
+def test_the_seed_decides_the_numbers(store: Store, registry: Registry) -> None:
+    first, lists, _ = run(a_cell(seed=1), store, registry)
+    torch.manual_seed(99)
+    again, same, _ = run(a_cell(seed=1), store, registry)
+    other, _, _ = run(a_cell(seed=2), store, registry)
+    assert lists.equals(same)
+    assert [row["loss"] for row in first.curve] == [row["loss"] for row in again.curve]
+    assert [row["loss"] for row in first.curve] != [row["loss"] for row in other.curve]
+
+
+def test_it_learns_the_circle(store: Store, registry: Registry) -> None:
+    record, _, _ = run(a_cell(epochs=40), store, registry)
+    floor, _, _ = run(a_cell(trained=False), store, registry)
+    assert record.scores["hit_rate@2"] == 1.0
+    assert floor.scores["hit_rate@2"] < 1.0
+    assert floor.cost["train_seconds"] is None
+    assert floor.curve == []
+
+
+@pytest.mark.parametrize("select", ["hit_rate@2", "mean_rank"])
+def test_training_keeps_the_best_state_whichever_way_is_better(store: Store, registry: Registry, select: str) -> None:
+    record, _, heard = run(a_cell(epochs=4, validate_every=1, select=select), store, registry)
+    validated = [row[select] for row in record.curve]
+    best = np.argmin(validated) if select == "mean_rank" else np.argmax(validated)
+    assert record.counts["best_epoch"] == 1 + int(best)
+    if select == "mean_rank":
+        assert min(validated) >= 1  # as the metric gives it, whichever way is better
+    assert "validate" in record.cost["phases"]
+    assert record.counts["validation_users"] == 12
+    # trackers have one axis, the step: three an epoch
+    assert [step for step, values in heard.logged if select in values] == [3, 6, 9, 12]
+    steps = [step for step, _ in heard.logged]
+    assert steps == sorted(steps)
+
+
+def test_an_encoder_that_cannot_learn_is_told_from_one_that_can(store: Store, registry: Registry) -> None:
+    cell = a_cell()
+    popular = replace(cell.method, encoder=Component("most_popular", {}), losses=((Component("infonce", {}), 1.0),))
+    with pytest.raises(SuiteError, match="encoder most_popular has nothing to learn; leave out its loss"):
+        run(replace(cell, method=popular), store, registry)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError(), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (RuntimeError("shapes do not match"), "error"),
+        (ValueError("out of memory of what?"), "error"),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_failures(error: Exception, status: str) -> None:
+    assert status_of(error) == status
+    with pytest.raises(RunError) as wrapped:
+        raise RunError("the index could not be built") from error
+    assert status_of(wrapped.value) == status
+
+
+def test_a_failure_keeps_its_traceback(registry: Registry) -> None:
+    with pytest.raises(PluginError) as caught:
+        registry.get("encoders", "nothing")
+    record = failed(BLANK, caught.value, "cpu")
+    assert record.status == "error"
+    assert record.error is not None
+    assert record.error["type"] == "PluginError"
+    assert "unknown encoder 'nothing'" in record.error["message"]
+    assert "test_a_failure_keeps_its_traceback" in record.error["traceback"]
+
+
+def test_an_event_of_a_child_is_one_line() -> None:
+    heard = Heard()
+    Events(heard)("train", loss=np.float32(0.5), what="two\nlines")  # type: ignore[arg-type]
+    assert heard.lines == ['{"event": "train", "loss": 0.5, "what": "two\\nlines"}\n']

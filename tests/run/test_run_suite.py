@@ -1,0 +1,371 @@
+"""Suites run to their end whatever their cells do: every way to fail is one row, and nothing finished is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from grbench.errors import DataError, RunError, SuiteError
+from grbench.results.record import read_records
+from grbench.run import run_suite as runner
+from grbench.run.child_process import End, run_child
+from grbench.run.run_suite import Outcome, Request, run_suite
+
+# Its metadata lies beside it, as if pip had installed it.
+FAULTY = (Path(__file__).parents[1] / "support" / "faulty_encoders.py").read_text()
+
+SUITE = """
+suite: tiny
+dataset: {{name: interactions, path: {path}}}
+protocol: leave_last_out
+metrics: [hit_rate@2]
+seeds: {seeds}
+methods:
+{methods}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Six users over four items, the faulty package on the path of this process and its children, a store cache."""
+    place = tmp_path_factory.mktemp("place")
+    users = {f"u{user}": [f"i{(user + step) % 4}" for step in range(4)] for user in range(6)}
+    (place / "users.json").write_text(json.dumps(users))
+    packages = place / "packages"
+    metadata = packages / "faulty-0.0.1.dist-info"
+    metadata.mkdir(parents=True)
+    (packages / "faulty.py").write_text(FAULTY)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 0.0.1\n")
+    (metadata / "entry_points.txt").write_text("[grbench]\nfaulty = faulty\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(packages))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("GRBENCH_CACHE", str(place / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")  # threads only get into each other's way in so small a world
+        yield place
+
+
+@pytest.fixture
+def world(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with that dataset."""
+    shutil.copy(place / "users.json", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Path:
+    """The results of a suite of one cell that is fine and one that is not, run once."""
+    suite = suite_of(place, "fine: {encoder: fine}", "raises: {encoder: raises}")
+    run(suite, results=place / "results")
+    return place / "results"
+
+
+@pytest.fixture
+def finished_world(world: Path, finished: Path) -> Path:
+    """A working folder with those results."""
+    shutil.copytree(finished, world / "results")
+    return world
+
+
+def suite_of(world: Path, *methods: str, seeds: str = "[0]") -> Path:
+    path = world / "suite.yaml"
+    lines = "\n".join(f"  {method}" for method in methods)
+    path.write_text(SUITE.format(path=json.dumps(str(world / "users.json")), methods=lines, seeds=seeds))
+    return path
+
+
+def run(suite: Path, **options: Any) -> tuple[Outcome, str]:
+    out = io.StringIO()
+    outcome = run_suite(Request(suite=suite, device="cpu", **options), Console(file=out, width=200))
+    return outcome, out.getvalue()
+
+
+def test_each_failure_is_a_record_with_its_reason_and_the_rest_go_on(world: Path) -> None:
+    suite = suite_of(
+        world,
+        "raises: {encoder: raises}",
+        "too_large: {encoder: toolarge}",
+        "killed: {encoder: killed}",
+        "crashed: {encoder: {name: killed, by: 11}}",
+        "absent: {encoder: absent}",
+        "fine: {encoder: {name: fine, chatter: '{not json'}}",
+        "other_name: {encoder: {name: fine, chatter: '{not json'}}",
+    )
+    outcome, said = run(suite)
+    assert outcome.code == 1
+    found = {record.method: record for record in outcome.records}
+    assert {name: record.status for name, record in found.items()} == {
+        "raises": "error",
+        "too_large": "oom",
+        "killed": "oom",
+        "crashed": "error",
+        "absent": "error",
+        "fine": "ok",
+        "other_name": "ok",
+    }
+    errors = {name: record.error or {} for name, record in found.items()}
+    assert errors["raises"]["message"] == "ValueError: deliberate"
+    assert 'raise ValueError("deliberate")' in errors["raises"]["traceback"]
+    assert errors["killed"]["message"] == "killed by signal 9, most likely out of memory"
+    assert errors["crashed"]["message"] == "killed by signal 11 (SIGSEGV)"
+    assert "Segmentation fault" in errors["crashed"]["traceback"]
+    assert "a_module_that_is_not_there" in errors["absent"]["message"]
+    # what a plug-in prints is in the log, and did not get into what the child says to its parent
+    log = (world / "results" / "tiny" / f"{found['fine'].digest}.log").read_text()
+    assert "{not json" in log
+    assert "noise from below" in log
+    # each outcome is on disk; two names of one experiment are one outcome
+    assert read_records([world / "results"]) == outcome.records[:-1]
+    assert dataclasses.replace(found["fine"], method="other_name", order=6) == found["other_name"]
+    assert [line for line in said.splitlines() if line.startswith("[6/7] fine, seed 0: ok, HR@2 ")]
+    assert "other_name, seed 0: the same experiment as fine, seed 0; run once" in said
+    assert "\x1b" not in said
+    assert "\r" not in said
+
+
+def test_scores_counts_costs_and_lists_of_a_cell(finished: Path) -> None:
+    record, _ = read_records([finished])
+    # Training events are each user's first two: items 0, 1 | 1, 2 | 2, 3 | 3, 0 | 0, 1 | 1, 2, so 3 times 0, 4 times 1,
+    # 3 times 2, 2 times 3. Targets are each user's fourth: 3, 0, 1, 2, 3, 0. Lists of two: 1 leads, and 0 and 2 tie
+    # behind it, so a tie reaches across the end and only item 1 counts as found: one user of six.
+    assert record.scores == {"hit_rate@2": pytest.approx(1 / 6)}
+    assert record.counts["evaluated"] == 6
+    assert record.counts["dropped"] == {"too_few_events": 0, "out_of_pool": 0}
+    assert record.counts["parameters"] == 0
+    assert record.pool is not None
+    assert record.pool["size"] == 4
+    assert set(record.cost["phases"]) == {"prepare", "fit_tokenizer", "index", "search"}
+    assert record.cost["search_queries_per_second"] > 0
+    assert record.cost["train_seconds"] is None
+    assert sum(phase["seconds"] for phase in record.cost["phases"].values()) < record.cost["total_seconds"] < 600
+    assert record.environment["device"] == "cpu"
+    lists = pq.read_table(finished / "tiny" / f"{record.digest}.parquet").to_pylist()
+    assert [row["user"] for row in lists] == [f"u{user}" for user in range(6)]
+    assert [row["targets"] for row in lists] == [["i3"], ["i0"], ["i1"], ["i2"], ["i3"], ["i0"]]
+    assert [row["ranks"] for row in lists] == [[0], [0], [1], [0], [0], [0]]
+    assert all(row["items"][0] == "i1" for row in lists)
+
+
+def test_finished_cells_are_not_run_twice_failed_ones_are(finished_world: Path) -> None:
+    suite = suite_of(finished_world, "fine: {encoder: fine}", "raises: {encoder: raises}")
+    (before, _) = read_records([finished_world / "results"])
+    _, said = run(suite, dry_run=True)
+    assert "1 done, 1 to do" in said
+    assert "to do again (was error)" in said
+    kept, said = run(suite, only=["fine"])
+    assert "1 done, 0 to do" in said
+    assert kept == Outcome([before], 0)
+    forced, said = run(suite, force=True, only=["fine"])
+    assert "to do again (forced)" in said
+    assert "about" in said  # as long as it took before
+    assert forced.records[0].digest == before.digest
+    assert forced.records[0].scores == before.scores
+    assert forced.records[0].cost != before.cost
+
+
+def test_a_dry_run_only_plans(world: Path) -> None:
+    outcome, said = run(suite_of(world, "fine: {encoder: fine}", seeds="[3, 4]"), dry_run=True)
+    assert outcome == Outcome([], 0)
+    assert "1 method x 2 seeds = 2 cells: 0 done, 2 to do" in said
+    assert not (world / "results").exists()
+    assert not (world / "cache").exists()
+
+
+def test_two_runs_may_use_one_folder(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite, others = suite_of(world, "fine: {encoder: fine}", "raises: {encoder: raises}"), ["raises"]
+
+    def child(module: str, job: Any, **options: Any) -> End:
+        end = run_child(module, job, **options)
+        while others:  # once: another run from its beginning to its end
+            run(suite, only=[others.pop()])
+        return end
+
+    monkeypatch.setattr(runner, "run_child", child)
+    outcome, _ = run(suite, only=["fine"])
+    assert [record.status for record in outcome.records] == ["ok"]
+    assert sorted(record.status for record in read_records([world / "results"])) == ["error", "ok"]
+    assert not list((world / "results").rglob("preparation*"))
+
+
+def test_more_workers_than_cores_are_noted(world: Path) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    method = "{encoder: {name: causal_transformer, width: 8}, loss: bce, training: {workers: %d}}"
+    _, said = run(suite_of(world, "few: " + method % 1, "many: " + method % (cores + 1)), dry_run=True)
+    assert re.findall("note: .*", said) == [
+        f"note: methods.many.training.workers: {cores + 1} threads on {cores} cores only wait for each other; 1 or 2 "
+        "keep up with any training step"
+    ]
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_it_runs(world: Path) -> None:
+    large = "{encoder: {name: causal_transformer, width: 8, history_length: 50}, loss: bce, training: {batch_size: %d}}"
+    suite = suite_of(world, "large: " + large % 10**10)
+    with pytest.raises(RunError, match=r"large: needs about .* GiB of RAM.*largest part is .*batch_size .* would fit"):
+        run(suite)
+    assert list((world / "results" / "tiny").glob("*.json")) == []
+    outcome, said = run(suite, dry_run=True, oversize=True)
+    assert outcome == Outcome([], 0)
+    assert "Disk: the data is prepared" in said
+    assert re.search(r"large +[\d,.]+ GiB +.*activations [\d,.]+ GiB", said)
+
+
+def test_a_cell_that_takes_too_long_is_stopped(world: Path) -> None:
+    began = time.monotonic()
+    outcome, _ = run(suite_of(world, "sleeps: {encoder: {name: sleeps, seconds: 600}}"), timeout=8)
+    assert [record.status for record in outcome.records] == ["timeout"]
+    assert (outcome.records[0].error or {})["message"] == "stopped after 8 s (--timeout)"
+    assert time.monotonic() - began < 300
+
+
+def test_an_interrupted_suite_keeps_what_is_finished_and_goes_on(world: Path) -> None:
+    suite = suite_of(world, "fine: {encoder: fine}", "sleeps: {encoder: {name: sleeps, seconds: 600}}")
+    # A shell's background job ignores Ctrl-C; this process must not, whoever started the tests.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from grbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "run", str(suite), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = world / "results" / "tiny"
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("*.log"))) < 2 or not list(folder.glob("*.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Interrupted: 1 of 2 cells are finished and kept in" in said
+    assert "Traceback" not in said
+    assert {record.method: record.status for record in read_records([folder])} == {
+        "fine": "ok",
+        "sleeps": "interrupted",
+    }
+    command = [sys.executable, "-m", "grbench", "run", str(suite), "--dry-run"]
+    planned = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "1 done, 1 to do" in planned
+    assert "was interrupted" in planned
+
+
+def test_an_interrupted_forced_run_leaves_the_former_result(
+    finished_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = suite_of(finished_world, "fine: {encoder: fine}")
+    before = read_records([finished_world / "results"])
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    from grbench.run import run_suite as runner
+
+    prepared = runner.Ready({"store": "", "device": "cpu"}, [], {})
+    monkeypatch.setattr(runner, "_prepare", lambda *arguments: prepared)
+    monkeypatch.setattr(runner, "run_child", interrupted)
+    outcome, said = run(suite, force=True)
+    assert outcome.code == 130
+    assert "1 of 1 cells are finished" in said
+    assert read_records([finished_world / "results"]) == before
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
+    finished_world: Path, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    (finished,) = (record for record in read_records([finished_world / "results"]) if record.method == "fine")
+    (lists,) = (finished_world / "results").rglob("*.parquet")
+    path = lists.with_suffix(".json")
+    kept, rows = path.read_text(), lists.read_bytes()
+    path.unlink()  # as before its first run
+    lists.unlink()
+
+    def interrupted(*arguments: object, listen: Any, **options: object) -> None:
+        lists.write_bytes(rows)
+        path.write_text(kept)
+        if heard:
+            listen({"event": "recorded"})
+        raise KeyboardInterrupt
+
+    from grbench.run import run_suite as runner
+
+    monkeypatch.setattr(runner, "_prepare", lambda *arguments: runner.Ready({"store": "", "device": "cpu"}, [], {}))
+    monkeypatch.setattr(runner, "run_child", interrupted)
+    outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
+    assert outcome.code == 130
+    assert "1 of 1 cells are finished" in said
+    assert finished in read_records([finished_world / "results"])
+    assert lists.read_bytes() == rows
+
+
+def test_k_larger_than_the_pool_is_refused_before_anything_is_trained(world: Path) -> None:
+    suite = suite_of(world, "fine: {encoder: fine}")
+    with pytest.raises(SuiteError, match="k=5 is larger than the pool of 4 candidates"):
+        run(suite, overrides=["metrics=[hit_rate@5]"])
+    assert list((world / "results" / "tiny").glob("*.json")) == []
+
+
+def test_a_protocol_that_leaves_nobody_is_refused(world: Path) -> None:
+    with pytest.raises(DataError, match="leaves no user to evaluate"):
+        run(suite_of(world, "fine: {encoder: fine}"), overrides=["protocol.min_events=9"])
+
+
+def test_a_missing_dataset_is_refused(world: Path) -> None:
+    suite = suite_of(world, "fine: {encoder: fine}")
+    with pytest.raises(DataError, match="nowhere"):
+        run(suite, overrides=["dataset.path=nowhere.json"])
+    assert not (world / "results").exists()
+
+
+def test_what_a_tokenizer_refuses_before_the_plan_names_its_method(world: Path) -> None:
+    suite = suite_of(
+        world, "fine: {encoder: fine}", "lost: {encoder: fine, tokenizer: {name: codes_file, path: no.json}}"
+    )
+    with pytest.raises(DataError, match=r"suite\.yaml: methods\.lost\.tokenizer\.path: no\.json: cannot be read"):
+        run(suite)
+
+
+def test_results_of_a_newer_schema_are_refused(world: Path) -> None:
+    suite = suite_of(world, "fine: {encoder: fine}")
+    folder = world / "results" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "x.json").write_text('{"schema": 99}')
+    with pytest.raises(RunError, match="newer grbench"):
+        run(suite)
+    assert [path.name for path in folder.iterdir()] == ["x.json"]
+
+
+def test_results_that_cannot_be_written_are_found_out_first(world: Path) -> None:
+    (world / "results").write_text("a file, not a folder")
+    with pytest.raises(RunError, match="results cannot be written there"):
+        run(suite_of(world, "fine: {encoder: fine}"))
+
+
+def test_an_unknown_method_is_refused(world: Path) -> None:
+    with pytest.raises(SuiteError, match="fine"):
+        run(suite_of(world, "fine: {encoder: fine}"), only=["fin"])
+
+
+def test_a_record_of_another_name_is_shown_under_this_suites(finished_world: Path) -> None:
+    renamed, said = run(suite_of(finished_world, "new_name: {encoder: fine}"))
+    assert "1 done, 0 to do" in said
+    assert [record.method for record in renamed.records] == ["new_name"]
+    assert [record.method for record in read_records([finished_world / "results"])] == ["fine", "raises"]

@@ -1,0 +1,66 @@
+"""What a file must be before it is a suite."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_suite import demo_training
+
+from grbench.errors import SuiteError
+from grbench.suite.file import parse_yaml
+from grbench.suite.suite import load_suite
+
+__all__ = ["demo_training"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"# nothing but this\n", "is empty"),
+        (b"- 1\n", "should be a mapping of keys such as suite and methods, not a list"),
+        (b"just text", 'should be a mapping of keys such as suite and methods, not "just text"'),
+        (b"\x89PNG\r\n\x1a\n\xff", "is not a text file in UTF-8"),
+        (b"suite: a\x00", "is not a text file"),
+        (b"a: 1\nmethods:\n  x: {}\n  y: {}\n  x: {}\n", "5: 'x' stands here again, after line 3"),
+        (b"a: [1\nb: 2\n", "2: while parsing a flow sequence"),
+        (b"a: &a [*a]", "holds something else than text, numbers, lists and mappings"),
+        (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        (b"suit: x\n", "unknown key 'suit'; did you mean suite?"),
+    ],
+)
+def test_a_file_that_is_no_suite_gets_one_message(tmp_path, content, message):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SuiteError) as raised:
+        load_suite(path)
+    assert str(raised.value).startswith(f"{path}:")
+    assert message in str(raised.value)
+
+
+def test_a_file_that_is_not_there_or_a_folder(tmp_path):
+    with pytest.raises(SuiteError, match=r"x\.yaml: there is no such file"):
+        load_suite(tmp_path / "x.yaml")
+    with pytest.raises(SuiteError, match="cannot be read: Is a directory"):
+        load_suite(tmp_path)
+
+
+def test_yaml_is_read_as_version_1_2():
+    text = "[1e-3, -2.5E+3, .5, 1., 010, 0x1F, 0o17, no, on, 2025-05-31, 12:30, 1_000, '1e-3', ~, true, 1e, +7]"
+    assert parse_yaml(text, "x") == [
+        *(0.001, -2500.0, 0.5, 1.0, 10, 31, 15, "no", "on", "2025-05-31", "12:30", "1_000", "1e-3", None, True, "1e", 7)
+    ]
+
+
+def test_anchors_are_copies_and_merge_keys_may_repeat_a_key():
+    parsed = parse_yaml("a: {b: &b {<<: &c {p: 1}, p: 2}}\nd: {<<: *b, q: 3}\ne: *c\n", "x")
+    assert parsed == {"a": {"b": {"p": 2}}, "d": {"p": 2, "q": 3}, "e": {"p": 1}}
+    parsed["e"]["p"] = 5
+    assert parsed["a"]["b"]["p"] == 2
+
+
+@settings(deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_a_number_as_python_prints_it_is_that_number(number):
+    assert parse_yaml(f"- {number!r}", "x") == [number]

@@ -1,0 +1,357 @@
+"""A suite file becomes cells, or one message that says where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from demo_plugins import METHODS, SUITE, TrainingOptions, demo_registry, write_suite
+
+from grbench.errors import GRBenchError, PluginError, SuiteError
+from grbench.registry.discovery import Registry
+from grbench.suite import method
+from grbench.suite.json_schema import suite_schema
+from grbench.suite.suite import Cell, Component, load_suite
+
+SUITES = sorted((Path(__file__).parents[2] / "suites").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def demo_training(monkeypatch):
+    monkeypatch.setattr(method, "training_options", lambda: TrainingOptions)
+
+
+def cells(tmp_path, methods=METHODS, overrides=(), **chosen):
+    return load_suite(write_suite(tmp_path, methods=methods), overrides).cells(demo_registry(), **chosen)
+
+
+def failure(tmp_path, methods=METHODS, overrides=(), text=""):
+    """The message, without the file's name that it must start with."""
+    path = write_suite(tmp_path, text, methods)
+    with pytest.raises(GRBenchError) as raised:
+        load_suite(path, overrides).cells(demo_registry())
+    message = str(raised.value)
+    assert message.startswith((f"{path}:", "--set "))
+    assert "\n" not in message
+    return message.removeprefix(f"{path}:").strip()
+
+
+# --- cells
+
+
+def test_cells_are_methods_by_seeds_all_methods_first(tmp_path):
+    found = cells(tmp_path)
+    assert [(cell.method.name, cell.seed) for cell in found] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    a, b = found[0], found[1]
+    assert a.suite == "demo"
+    assert a.dataset == Component("table", {"path": "data/demo", "size": 10})
+    assert a.protocol.name == "leave_last_out"
+    assert a.protocol.options["min_events"] == 3
+    assert a.metrics == (Component("hits", {"k": 10, "alpha": 1.0}),)
+    assert a.method.tokenizer == Component("ids", {})
+    assert a.method.encoder == Component("dense", {"width": 32, "dropout": 0.0, "norm": "layer"})
+    assert a.method.losses == ((Component("contrastive", {"temperature": 0.05, "negatives": {"uniform": 128}}), 1.0),)
+    assert a.method.retriever == Component("exact", {})
+    assert a.method.optimizer == Component("adam", {"lr": 0.001})
+    assert a.method.training["epochs"] == 10
+    assert a.method.training["batch_size"] == 64
+    assert b.method.retriever == Component("beam", {"beams": 3})
+    assert all(cell.error is None for cell in found)
+
+
+def test_a_method_without_a_loss_is_not_trained(tmp_path):
+    (cell,) = cells(tmp_path, "{floor: {encoder: dense}}", seeds=1)
+    assert (cell.method.losses, cell.method.optimizer, cell.method.training) == ((), None, {})
+
+
+def test_several_losses_carry_weights(tmp_path):
+    text = "{a: {encoder: dense, loss: [contrastive, {name: contrastive, temperature: 1, weight: 0.02}]}}"
+    (cell,) = cells(tmp_path, text, seeds=1)
+    assert [(loss.options["temperature"], weight) for loss, weight in cell.method.losses] == [(0.05, 1.0), (1.0, 0.02)]
+
+
+def test_filters_and_trackers(tmp_path):
+    text = "{a: {encoder: dense, filters: [history, cold, history], trackers: [log, {name: log, every: 5}]}}"
+    (cell,) = cells(tmp_path, text, seeds=1)
+    assert cell.method.filters == ("cold", "history")
+    assert [tracker.options for tracker in cell.method.trackers] == [{"every": 1}, {"every": 5}]
+
+
+def test_a_metric_may_have_a_cutoff_in_its_name_and_further_options(tmp_path):
+    chosen = ["metrics=[hits@5, {name: hits, k: 10, alpha: 2.5}, {name: hits@10, alpha: 1}]"]
+    assert [metric.options for metric in cells(tmp_path, overrides=chosen)[0].metrics] == [
+        {"k": 5, "alpha": 1.0},
+        {"k": 10, "alpha": 2.5},
+        {"k": 10, "alpha": 1.0},
+    ]
+
+
+def test_only_and_seeds_choose(tmp_path):
+    methods = "{a: {encoder: dense}, w: {extends: a, grid: {encoder.width: [8, 16]}}}"
+    named = [(cell.method.name, cell.seed) for cell in cells(tmp_path, methods, only=["w"], seeds=1)]
+    assert named == [("w[width=8]", 0), ("w[width=16]", 0)]
+    assert [cell.method.name for cell in cells(tmp_path, methods, only=["w[width=16]", "a"], seeds=1)] == [
+        "a",
+        "w[width=16]",
+    ]
+    with pytest.raises(SuiteError, match=r"there is no method 'v'; did you mean|there are: a, w"):
+        cells(tmp_path, methods, only=["v"])
+    with pytest.raises(SuiteError, match="seeds: the suite names 2, so 3 of them cannot be run"):
+        cells(tmp_path, methods, seeds=3)
+
+
+def test_a_cell_goes_through_json_and_comes_back(tmp_path):
+    for cell in cells(tmp_path):
+        assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
+
+
+# --- broken and ill-fitting plug-ins
+
+
+def test_a_broken_plug_in_breaks_the_cells_that_name_it(tmp_path):
+    a, broken = cells(tmp_path, "{a: {encoder: dense}, b: {encoder: {name: lost, depth: 3}}}", seeds=1)
+    assert a.error is None
+    assert broken.error.startswith(f"{tmp_path / 'x.yaml'}: methods.b.encoder: encoder 'lost' of demo-plugins 1.2")
+    assert broken.method.encoder == Component("lost", {"depth": 3})
+    assert Cell.from_json(json.loads(json.dumps(broken.to_json()))) == broken
+
+
+def test_a_face_that_nobody_shows_is_reported_with_those_who_do(tmp_path):
+    assert failure(tmp_path, "{a: {encoder: dense, loss: next_code}}") == (
+        "methods.a: loss 'next_code' calls Decoder (code_logits, start, step), which encoder 'dense' does not show; "
+        "encoders that do: generative"
+    )
+    assert "retriever 'exact' calls Embedder (embed, embed_histories, embed_items)" in failure(
+        tmp_path, "{a: {encoder: generative, loss: next_code}}"
+    )
+
+
+def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypatch):
+    monkeypatch.delattr("demo_plugins.NextCode.needs")
+    assert failure(tmp_path).startswith("methods.b: loss 'next_code' does not say what it calls of an encoder")
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            "{a: {encoder: {name: dense, widht: 1}}}",
+            "methods.a.encoder.widht: unknown option; did you mean width?",
+        ),
+        ("{a: {encoder: dens}}", "methods.a.encoder: unknown encoder 'dens'; did you mean dense?"),
+        ("{a: {encodr: dense}}", "methods.a: unknown key 'encodr'; did you mean encoder?"),
+        ("{a: {loss: contrastive}}", "methods.a.encoder: is missing"),
+        ("{a: {encoder: {width: 3}}}", "methods.a.encoder.name: should be the name of a plug-in"),
+        ("{a: {encoder: [dense]}}", "methods.a.encoder: should be a name or a mapping with a name"),
+        ("{a: {encoder: {name: dense, width: 0}}}", "methods.a.encoder.width: should be greater than 0, got 0"),
+        (
+            '{a: {encoder: dense, loss: contrastive, optimizer: {lr: "1e-3"}}}',
+            'methods.a.optimizer.lr: should be a valid number, got "1e-3"',
+        ),
+        (
+            "{a: {encoder: dense, loss: {name: contrastive, weight: 0}}}",
+            "methods.a.loss.weight: should be greater than 0, got 0",
+        ),
+        (
+            "{a: {encoder: dense, loss: [contrastive, bcee]}}",
+            "methods.a.loss.1: unknown loss 'bcee'; there are: contrastive, next_code",
+        ),
+        ("{a: {encoder: dense, filters: history}}", 'methods.a.filters: should be a list, got "history"'),
+        (
+            "{a: {encoder: dense, filters: [histry]}}",
+            "methods.a.filters.0: should be 'history' or 'cold', got \"histry\"",
+        ),
+        (
+            "{a: {encoder: dense, training: {epoch: 3}}}",
+            "methods.a.training.epoch: unknown option; did you mean epochs?",
+        ),
+        (
+            "{a: {encoder: dense, training: 3}}",
+            "methods.a.training: should be a mapping of keys such as epochs and batch_size",
+        ),
+        ("{a: {encoder: dense, trackers: log}}", "methods.a.trackers: should be a list"),
+        (
+            "{a: {encoder: dense, grid: {encoder.width: 8}}}",
+            "methods.a.grid.encoder.width: should be a list of values, got 8",
+        ),
+        ("{a: {encoder: dense, grid: []}}", "methods.a.grid: should map keys such as encoder.width to lists of values"),
+        (
+            "{a: {encoder: dense, grid: {encoder.widht: [8]}}}",
+            "methods.a[widht=8].encoder.widht: unknown option; did you mean width?",
+        ),
+        (
+            "{a: {encoder: dense, grid: {encodr.width: [8]}}}",
+            "methods.a[width=8]: unknown key 'encodr'; did you mean encoder?",
+        ),
+        (
+            "{a: {encoder: dense, grid: {encoder.width: [8, 8]}}}",
+            "methods.a.grid: two cells are called a[width=8]; give each value once",
+        ),
+        (
+            "{a: {encoder: dense, grid: {encoder.width: [8, -1]}}}",
+            "methods.a[width=-1].encoder.width: should be greater than 0, got -1",
+        ),
+        (
+            "{a: {encoder: dense, filters: [cold], grid: {filters.x: [8]}}}",
+            "methods.a.grid.filters.x: there is no 'x' to set in a list of 1",
+        ),
+        ("{a: dense}", "methods.a: should be a mapping of keys such as encoder and loss"),
+        ("{a.b: {encoder: dense}}", "methods: 'a.b' is no name"),
+        ("{}", "methods: should be a mapping of names to methods"),
+        ("[a]", "methods: should be a mapping of names to methods"),
+        (
+            "{a: {encoder: dense, loss: contrastive, training: {validate_every: 1, select: hits@1}}}",
+            "methods.a.training.select: no metric of this suite is called 'hits@1'; did you mean hits@10?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_method_is_named_with_its_place(tmp_path, methods, message):
+    assert message in failure(tmp_path, methods)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("suite=a/b", "suite: should be a name"),
+        ("suite=null", "suite: is missing"),
+        ("title=3", "title: should be text"),
+        ("dataset=tabel", "dataset: unknown dataset 'tabel'; did you mean table?"),
+        ("dataset.sise=3", "dataset.sise: unknown option; did you mean size?"),
+        ("protocol=leave_one_out", "protocol: unknown protocol 'leave_one_out'; did you mean leave_last_out?"),
+        ("protocol.min_event=3", "protocol.min_event: unknown option; did you mean min_events?"),
+        ("metrics=[]", "metrics: should be a list such as"),
+        ("metrics=hits@10", "metrics: should be a list such as"),
+        ("metrics=[hit@10]", "metrics.0: unknown metric 'hit'; did you mean hits?"),
+        ("metrics=[hits]", "metrics.0.k: must be given (int)"),
+        ("metrics=[hits@ten]", "metrics.0: hits@ten: should be a metric and one length of list, such as ndcg@10"),
+        ("metrics=[hits@0]", "such as ndcg@10"),
+        ("metrics=[{name: hits, k: 0}]", "metrics.0: k: should be at least 1"),
+        ("metrics=[hits@10, {name: hits, k: 10}]", "metrics.1: hits@10 is there already, as metrics.0"),
+        ("seeds=3", "seeds: should be a list of whole numbers"),
+        ("seeds=[]", "seeds: should be a list of whole numbers"),
+        ("seeds=[0, true]", "seeds: should be a list of whole numbers"),
+        ("seeds=[0, -1]", "seeds: should be a list of whole numbers"),
+        ("seeds=[1, 2, 1]", "seeds: names a seed twice"),
+        ("baseline=c", "baseline: there is no method 'c'"),
+        ("defaults.training.epoch=3", "defaults.training.epoch: unknown option; did you mean epochs?"),
+        ("defaults.grid=3", "defaults: unknown key 'grid'"),
+        ("methods=null", "methods: is missing"),
+    ],
+)
+def test_a_mistake_in_the_suite_is_named_with_its_place(tmp_path, override, message):
+    assert message in failure(tmp_path, overrides=[override])
+
+
+def test_a_baseline_names_a_cell_of_a_grid(tmp_path):
+    text = SUITE.format(methods="{a: {encoder: dense, grid: {encoder.width: [8, 16]}}}")
+    assert load_suite(write_suite(tmp_path, text + "baseline: a[width=8]\n")).baseline == "a[width=8]"
+    assert "baseline: there is no method 'a'; there are: a[width=16], a[width=8]" in failure(
+        tmp_path, text=text + "baseline: a\n"
+    )
+
+
+# --- --set
+
+
+@pytest.mark.parametrize(
+    ("override", "found", "value"),
+    [
+        ("dataset.path=over/there", lambda cell: cell.dataset.options["path"], "over/there"),
+        ("dataset=table", lambda cell: cell.dataset.options["size"], 10),
+        ("methods.a.encoder.width=128", lambda cell: cell.method.encoder.options["width"], 128),
+        ("methods.a.encoder={name: dense, width: 7}", lambda cell: cell.method.encoder.options["width"], 7),
+        (
+            "methods.a.loss.negatives.uniform=3",
+            lambda cell: cell.method.losses[0][0].options["negatives"],
+            {"uniform": 3},
+        ),
+        ("defaults.training.epochs=1", lambda cell: cell.method.training["epochs"], 1),
+        ("defaults.optimizer.lr=1e-4", lambda cell: cell.method.optimizer.options["lr"], 1e-4),
+        ("seeds=[5]", lambda cell: cell.seed, 5),
+        ("metrics.0=hits@3", lambda cell: cell.metrics[0].options["k"], 3),
+        ("protocol.wanted=", lambda cell: cell.protocol.options["wanted"], None),
+        ("methods.a.encoder.norm=rms", lambda cell: cell.method.encoder.options["norm"], "rms"),
+        ("protocol.wanted=a=b", lambda cell: cell.protocol.options["wanted"], "a=b"),
+    ],
+)
+def test_set_changes_one_value(tmp_path, override, found, value):
+    assert found(cells(tmp_path, overrides=[override])[0]) == value
+
+
+def test_set_naming_another_plug_in_drops_the_options_of_the_one_before(tmp_path):
+    overrides = ["methods.b.retriever.name=exact", "methods.b.encoder.name=dense", "methods.b.loss=contrastive"]
+    assert cells(tmp_path, overrides=overrides)[1].method.retriever == Component("exact", {})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("datset.path=x", "--set datset.path=x: unknown key 'datset'; did you mean dataset?"),
+        ("methods.c.encoder.width=1", "--set methods.c.encoder.width=1: unknown method 'c'; there are: a, b"),
+        ("seeds", "--set seeds: should be key=value, such as dataset.path=DIR"),
+        ("=1", "--set =1: should be key=value"),
+        ("seeds=[1", "--set seeds=[1:1: while parsing a flow sequence"),
+        ("seeds.7=1", "--set seeds.7=1: there is no '7' to set in a list of 2, counted from 0"),
+        ("seeds.0.x=1", "--set seeds.0.x=1: there is no 'x' to set in 0"),
+        ("dataset..x=1", "--set dataset..x=1: there is no '' to set in a mapping"),
+    ],
+)
+def test_a_set_that_leads_nowhere_says_so(tmp_path, override, message):
+    assert message in failure(tmp_path, overrides=[override])
+
+
+# --- the schema and the suites that are shipped
+
+
+def references(schema):
+    if isinstance(schema, dict):
+        yield from ([schema["$ref"]] if "$ref" in schema else [])
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for value in schema:
+            yield from references(value)
+
+
+def test_the_schema_names_every_plug_in_with_its_options(monkeypatch):
+    monkeypatch.setattr("grbench.suite.json_schema.training_options", lambda: TrainingOptions)
+    schema = suite_schema(demo_registry())
+    assert json.loads(json.dumps(schema)) == schema
+    assert all(reference.removeprefix("#/$defs/") in schema["$defs"] for reference in references(schema))
+    names, dense, generative, inherited = schema["$defs"]["encoders"]["oneOf"]
+    assert names == {"enum": ["dense", "generative"]}
+    assert dense["properties"]["name"] == {"const": "dense"}
+    assert dense["properties"]["width"]["exclusiveMinimum"] == 0
+    assert dense["required"] == ["name"]
+    assert generative["properties"]["layers"]["default"] == 2
+    assert inherited == {"type": "object", "not": {"required": ["name"]}}
+    assert schema["$defs"]["metrics"]["oneOf"][-1]["pattern"] == "^(hits)@[1-9][0-9]*$"
+    assert schema["$defs"]["metrics"]["oneOf"][1]["properties"]["name"]["pattern"] == "^hits(@[1-9][0-9]*)?$"
+    assert set(schema["properties"]["methods"]["additionalProperties"]["properties"]) == set(method.METHOD_KEYS)
+    assert schema["properties"]["defaults"]["properties"]["training"]["properties"]["epochs"]["default"] == 10
+
+
+@pytest.fixture(scope="session")
+def installed() -> Registry:
+    return Registry.load()
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
+def test_the_shipped_suites_are_right(path, installed, monkeypatch):
+    from grbench.training.loop import TrainingOptions as Real
+
+    monkeypatch.setattr(method, "training_options", lambda: Real)
+    suite = load_suite(path)
+    found = suite.cells(installed)
+    assert suite.name == path.stem
+    assert [cell.error for cell in found] == [None] * len(found)
+    assert suite.baseline in suite.methods
+    assert "most_popular" in {cell.method.encoder.name for cell in found}, "every suite carries the floor"
+
+
+def test_an_unknown_name_refuses_the_suite_whatever_else_is_broken(tmp_path):
+    with pytest.raises(PluginError, match="unknown encoder 'nobody'"):
+        cells(tmp_path, "{a: {encoder: lost}, b: {encoder: nobody}}")

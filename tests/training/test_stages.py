@@ -1,0 +1,367 @@
+"""Stages: from a suite's key to one encoder that several trainings in a row have shaped."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from demo_plugins import TrainingOptions as DemoOptions
+from demo_plugins import demo_registry, write_suite
+from heard import Heard
+from torch import nn
+
+from grbench import hookimpl
+from grbench.data.histories import Histories
+from grbench.data.split import Split
+from grbench.data.training_data import TrainingData
+from grbench.errors import DataError, GRBenchError
+from grbench.registry.discovery import Registry
+from grbench.results.identity import cell_digest, cell_identity
+from grbench.results.record import Record
+from grbench.run.child_process import Events
+from grbench.run.memory_trial import Mapped, plan_memory
+from grbench.run.prepare import prepare
+from grbench.run.run_cell import Reporter, run_cell
+from grbench.suite import method
+from grbench.suite.json_schema import suite_schema
+from grbench.suite.method import Component, Method, Stage
+from grbench.suite.suite import Cell, load_suite
+from grbench.testing import tiny_store
+
+TWO = "[{name: seen, targets: [exposure], training: {epochs: 1}}, {name: wanted, optimizer: {lr: 0.01}}]"
+STAGED = "a: {encoder: dense, loss: contrastive, training: {epochs: 3}, stages: %s}"
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """Cells of the demonstration suite with these methods."""
+    monkeypatch.setattr(method, "training_options", lambda: DemoOptions)
+
+    def cells(methods, *overrides):
+        suite = load_suite(write_suite(tmp_path, methods=f"{{{methods}}}"), overrides)
+        return suite.cells(demo_registry(), seeds=1)
+
+    return cells
+
+
+# --- in a suite
+
+
+def test_a_stage_is_the_method_with_its_own_on_top(demo):
+    (cell,) = demo(STAGED % TWO)
+    seen, wanted = cell.method.course
+    assert (seen.name, seen.targets, seen.training["epochs"]) == ("seen", ("exposure",), 1)
+    assert (wanted.name, wanted.targets, wanted.training["epochs"]) == ("wanted", None, 3)
+    assert seen.training["batch_size"] == wanted.training["batch_size"] == 64  # of the suite's defaults
+    assert seen.optimizer == Component("adam", {"lr": 0.001})
+    assert wanted.optimizer == Component("adam", {"lr": 0.01})
+    assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
+
+
+def test_another_optimizer_has_none_of_the_methods_options(demo):
+    (cell,) = demo(STAGED % "[{name: one, optimizer: {name: sgd, lr: 1}}]", "defaults.optimizer.lr=0.5")
+    assert cell.method.stages[0].optimizer == Component("sgd", {"lr": 1.0, "momentum": 0.0})
+
+
+def test_a_method_without_stages_has_a_course_of_one(demo):
+    plain, floor = demo("a: {encoder: dense, loss: contrastive}, b: {encoder: dense}")
+    assert plain.method.course == (Stage("", None, plain.method.optimizer, plain.method.training),)
+    assert floor.method.course == ()
+
+
+def test_set_grid_and_extends_reach_stages(demo):
+    methods = STAGED % TWO + ", b: {extends: a, stages: [{name: only}]}, c: {extends: a, stages: null}"
+    methods += ", d: {extends: a, grid: {stages.0.training.epochs: [5, 6]}}"
+    found = {cell.method.name: cell.method for cell in demo(methods, "methods.a.stages.1.training.epochs=7")}
+    epochs = {name: [stage.training["epochs"] for stage in each.course] for name, each in found.items()}
+    assert epochs == {"a": [1, 7], "b": [3], "c": [3], "d[epochs=5]": [5, 7], "d[epochs=6]": [6, 7]}
+    assert [stage.name for stage in found["b"].course] == ["only"]
+    assert found["c"].stages == ()
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("[]", "methods.a.stages: should be a list of stages, such as [{name: clicks, targets: [click]}]"),
+        ("{name: one}", "methods.a.stages: should be a list of stages"),
+        ("[one]", "methods.a.stages.0: should be a mapping with a name, such as {name: clicks, targets: [click]}"),
+        ("[{targets: [click]}]", "methods.a.stages.0.name: must be given"),
+        ("[{name: one, target: [click]}]", "methods.a.stages.0.target: unknown option; did you mean targets?"),
+        ("[{name: one, targets: []}]", "methods.a.stages.0.targets: should have at least 1 item, got []"),
+        ("[{name: one, targets: click}]", 'methods.a.stages.0.targets: should be a list, got "click"'),
+        ("[{name: one}, {name: one}]", "methods.a.stages.1.name: there is a stage 'one' already"),
+        ("[{name: one, training: 3}]", "methods.a.stages.0.training: should be"),
+        (
+            "[{name: one, training: {epoch: 3}}]",
+            "methods.a.stages.0.training.epoch: unknown option; did you mean epochs",
+        ),
+        ("[{name: one, optimizer: {l: 3}}]", "methods.a.stages.0.optimizer.l: unknown option; did you mean lr?"),
+        ("[{name: one, optimizer: adm}]", "methods.a.stages.0.optimizer: unknown optimizer 'adm'; did you mean adam?"),
+        (
+            "[{name: one}, {name: two, training: {validate_every: 1, select: hits@1}}]",
+            "methods.a.stages.1.training.select: no metric of this suite is called 'hits@1'; did you mean hits@10?",
+        ),
+    ],
+)
+def test_a_mistake_in_stages_is_named_with_its_place(demo, tmp_path, stages, message):
+    with pytest.raises(GRBenchError) as raised:
+        demo(STAGED % stages)
+    assert str(raised.value).startswith(f"{tmp_path / 'x.yaml'}: ")
+    assert message in str(raised.value)
+
+
+def test_stages_need_a_loss_and_are_no_default(demo):
+    with pytest.raises(GRBenchError, match=r"methods.a.stages: this method has no loss, so it learns nothing"):
+        demo("a: {encoder: dense, stages: [{name: one}]}")
+    with pytest.raises(GRBenchError, match=r"defaults: unknown key 'stages'"):
+        demo(STAGED % TWO, "defaults.stages=[]")
+
+
+@pytest.mark.parametrize(
+    ("override", "another"),
+    [
+        ("stages.0.targets=[click]", True),
+        ("stages.1.targets=[click]", True),
+        ("stages.0.training.epochs=2", True),
+        ("stages.1.optimizer.lr=0.02", True),
+        ("stages=null", True),
+        ("stages.0.name=renamed", False),
+        ("stages.0.training.workers=7", False),
+        ("optimizer.lr=0.001", False),
+    ],
+)
+def test_the_digest_covers_what_changes_the_number(demo, override, another):
+    def digest(*overrides):
+        (cell,) = demo(STAGED % TWO, *overrides)
+        return cell_digest(cell_identity(cell, demo_registry(), "d"))
+
+    assert (digest(f"methods.a.{override}") != digest()) is another
+
+
+def test_what_every_stage_has_set_otherwise_is_no_part_of_the_digest(demo):
+    stages = "[{name: one, training: {epochs: 1}}]"
+    one, same = (demo(STAGED.replace("epochs: 3", f"epochs: {epochs}") % stages)[0] for epochs in (3, 4))
+    assert cell_identity(one, demo_registry(), "d") == cell_identity(same, demo_registry(), "d")
+
+
+def test_the_schema_knows_stages(monkeypatch):
+    monkeypatch.setattr("grbench.suite.json_schema.training_options", lambda: DemoOptions)
+    schema = suite_schema(demo_registry())
+    listed = schema["properties"]["methods"]["additionalProperties"]["properties"]["stages"]["oneOf"][0]
+    stage = listed["items"]
+    assert listed["minItems"] == 1
+    assert (stage["required"], stage["additionalProperties"]) == (["name"], False)
+    assert set(stage["properties"]) == {"name", "targets", "training", "optimizer"}
+    assert stage["properties"]["training"]["properties"]["epochs"]["default"] == 10
+    assert stage["properties"]["optimizer"] == {"$ref": "#/$defs/optimizers"}
+    assert "stages" not in schema["properties"]["defaults"]["properties"]
+
+
+# --- in a cell
+
+
+class Count(nn.Module):
+    """A loss whose gradient is one for each target of the step, with a number of its own to learn."""
+
+    needs = ()
+    made: ClassVar[list[Count]] = []
+
+    def __init__(self, data, codes):
+        super().__init__()
+        self.learnt = nn.Parameter(torch.zeros(()))
+        self.register_buffer("kept", torch.zeros(()))
+        self.data, self.found = data, None
+        Count.made.append(self)
+
+    def forward(self, encoder, batch):
+        if self.found is None:
+            self.found = self.learnt.item(), self.kept.item()
+        self.kept += 1
+        positions = (batch.targets > 0).sum()
+        return {"count": (encoder.value + self.learnt) * positions}
+
+
+class Number(nn.Module):
+    """An encoder of one number, which scores every item alike."""
+
+    history_length = 3
+
+    def __init__(self, data, codes):
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(()))
+
+
+class Nothing:
+    """Lists that stay empty."""
+
+    needs = ()
+
+    def index(self, encoder, candidates, codes):
+        Nothing.value = encoder.value.item()
+
+    def search(self, encoder, batch, k):
+        from grbench.types import TopK
+
+        shape = (len(batch.users), k)
+        return TopK(torch.zeros(shape, dtype=torch.int64), torch.full(shape, -torch.inf))
+
+
+def sgd(module, *, lr: float = 1.0, momentum: float = 0.0) -> list:
+    return [torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum)]
+
+
+class OwnPlugins:
+    @hookimpl
+    def register_encoders(self, register):
+        register("number", Number)
+
+    @hookimpl
+    def register_losses(self, register):
+        register("count", Count)
+
+    @hookimpl
+    def register_retrievers(self, register):
+        register("nothing", Nothing)
+
+    @hookimpl
+    def register_optimizers(self, register):
+        register("sgd", sgd)
+
+
+@pytest.fixture
+def registry():
+    found = Registry.load()
+    found.add("own", "own", "1", OwnPlugins)
+    Count.made.clear()
+    return found
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Four users of two exposures, a click and two exposures that are held out."""
+    walk = [(1, 0, 1), (2, 0, 2), (3, 1, 3), (4, 0, 4), (5, 0, 5)]
+    return tiny_store(tmp_path, [walk] * 4)
+
+
+def stage(name, targets=None, *, optimizer=None, **training):
+    options = {"epochs": 1, "batch_size": 4, "workers": 0} | training
+    return Stage(name, targets, Component("sgd", optimizer or {}), options)
+
+
+def staged(*stages, encoder="number", loss="count", retriever="nothing", seed=0):
+    first = stages[0]
+    parts = [Component("ids", {}), Component(encoder, {}), ((Component(loss, {}), 1.0),), Component(retriever, {})]
+    named = stages if first.name else ()
+    whole = Method("m", *parts, first.optimizer, first.training, (), (), named)
+    metrics = (Component("hit_rate", {"k": 2}),)
+    return Cell("tiny", Component("tiny", {}), Component("leave_last_out", {}), metrics, whole, seed)
+
+
+def run(cell, store, registry):
+    heard = Heard()
+    blank = Record(digest="d", suite="tiny", method="m", seed=0, status="error")
+    report = Reporter(Events(heard), [heard])
+    record, _ = run_cell(cell, blank, store, registry=registry, device="cpu", report=report)
+    return record, heard
+
+
+def test_stages_by_hand(store, registry):
+    """Of a user's three training events two are targets: an exposure and a click."""
+    seen, wanted = stage("seen", ("exposure",)), stage("wanted", ("click",), epochs=2, batch_size=2)
+    record, heard = run(staged(seen, wanted), store, registry)
+    # One step of four targets; then twice two steps of two.
+    assert Nothing.value == -(4 + 2 * 2 * 2)
+    assert [(row["stage"], row["epoch"]) for row in record.curve] == [("seen", 1), ("wanted", 2), ("wanted", 3)]
+    assert (record.counts["epochs_run"], record.counts["steps_run"]) == (3, 5)
+    # Both numbers go down alike: the losses 0, then (-8 * 2, -12 * 2) and (-16 * 2, -20 * 2) in the mean.
+    assert [row["loss"] for row in record.curve] == [0.0, -20.0, -36.0]
+    assert [step for step, _ in heard.logged if step] == [1, 3, 5]
+    assert {event.get("what") for event in heard.events if event["event"] == "train"} <= {"train seen", "train wanted"}
+
+
+def test_a_loss_counts_by_its_stage_and_keeps_what_it_learnt(store, registry):
+    run(staged(stage("seen", ("exposure",)), stage("wanted", ("click",)), stage("all")), store, registry)
+    assembled, seen, wanted, last = Count.made
+    assert assembled.found is None
+    assert (seen.found, wanted.found, last.found) == ((0.0, 0.0), (-4.0, 0.0), (-8.0, 0.0))
+    assert [loss.data.target_actions for loss in (seen, wanted, last)] == [(2,), (3,), None]
+
+
+def test_an_optimizer_starts_afresh_in_each_stage(store, registry):
+    """With momentum 1 the second of two updates goes twice as far; not so where it is a stage's first."""
+    run(staged(stage("all", epochs=2, optimizer={"momentum": 1.0})), store, registry)
+    assert Nothing.value == -(8 + 16)
+    run(staged(stage("one", optimizer={"momentum": 1.0}), stage("two", optimizer={"momentum": 1.0})), store, registry)
+    assert Nothing.value == -(8 + 8)
+
+
+def test_stages_without_a_difference_equal_one_training(store, registry):
+    """An optimizer without a memory, so that only the order of users and the draws of negatives could differ."""
+    parts = {"encoder": "causal_transformer", "loss": "infonce", "retriever": "exact"}
+    slow = {"optimizer": {"lr": 0.1}, "batch_size": 2}
+    whole, _ = run(staged(stage("", epochs=3, **slow), **parts), store, registry)
+    split, _ = run(staged(stage("one", epochs=1, **slow), stage("two", epochs=2, **slow), **parts), store, registry)
+    assert [row["loss"] for row in split.curve] == [row["loss"] for row in whole.curve]
+    assert split.scores == whole.scores
+    assert "stage" not in whole.curve[0]
+
+
+def test_each_stage_ends_in_its_best_state(store, registry, monkeypatch):
+    """Scores are made up: the best of the first stage is its first epoch, of the second its second."""
+    scores = iter([0.9, 0.1, 0.2, 0.3])
+    monkeypatch.setattr("grbench.training.stages.validation_score", lambda *args, **options: next(scores))
+    choosing = {"epochs": 2, "validate_every": 1, "select": "hit_rate@2"}
+    record, _ = run(staged(stage("one", **choosing), stage("two", **choosing)), store, registry)
+    assert Nothing.value == -8 * 3  # of four steps, the second was taken back
+    assert (record.counts["best_epoch"], record.counts["epochs_run"]) == (4, 4)
+    assert [row["hit_rate@2"] for row in record.curve] == [0.9, 0.1, 0.2, 0.3]
+
+
+def test_a_stage_whose_action_is_not_there_says_so(store, registry):
+    with pytest.raises(DataError, match=r"methods.m.stages.1.targets: no action 'clicks' in this dataset; it has exp"):
+        run(staged(stage("one"), stage("two", ("clicks",))), store, registry)
+
+
+# --- before it runs
+
+
+def test_it_is_said_before_anything_is_trained(store, registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(Registry, "load", lambda: registry)
+    monkeypatch.setattr("grbench.data.store_writer.build_store", lambda dataset, **options: store)
+    cell = Cell.from_json(
+        {**staged(stage("two", ("convers",))).to_json(), "dataset": {"name": "tencentgr_synthetic", "options": {}}}
+    )
+    job = {"cell": cell.to_json(), "cache": str(tmp_path), "device": "cpu", "filters": [[]], "validates": False}
+    job |= {"suite": "suites/x.yaml", "methods": [cell.to_json()]}
+    with pytest.raises(DataError, match=r"^suites/x.yaml: methods.m.stages.0.targets: no action 'convers' in this"):
+        prepare(job, Events(io.StringIO()))
+
+
+def test_the_largest_stage_is_planned_for(tmp_path):
+    registry = Registry.load()
+    walks = [[(1 + (user + step) % 40, step % 2, step) for step in range(20)] for user in range(64)]
+    store = tiny_store(tmp_path, walks)
+    rows = np.arange(64)
+    data = TrainingData(store.catalogue, Histories(store, rows, store.offsets[:-1], store.offsets[1:]))
+    split = Split(data, None, None, np.arange(1, 41))
+
+    def plan(*sizes):
+        stages = tuple(
+            Stage(str(place), ("click",) if place else None, Component("adam", {}), {"batch_size": size, "workers": 0})
+            for place, size in enumerate(sizes)
+        )
+        encoder = Component("causal_transformer", {"width": 16, "history_length": 20})
+        loss = ((Component("bce", {}), 1.0),)
+        parts = (Component("ids", {}), encoder, loss, Component("exact", {}), Component("adam", {}))
+        staged = Method("m", *parts, {}, (), (), stages)
+        return plan_memory(staged, registry, split, device="cpu", process=0, mapped=Mapped())
+
+    small, large, both = plan(2), plan(64), plan(2, 64)
+    assert both.batch_size == 64
+    assert small.ram_bytes < both.ram_bytes
+    assert both.ram_bytes == pytest.approx(large.ram_bytes, rel=0.2)
+    assert "; stages.1.training.batch_size" in both.refusal(int(0.9 * both.ram_bytes), None)
