@@ -99,10 +99,10 @@ def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options
 
     from grbench.report.render import print_tables
     from grbench.report.table import tables
-    from grbench.run.run_suite import Request, run_suite
+    from grbench.run.run_suite import RunRequest, run_suite
 
     console = Console()
-    outcome = run_suite(Request(suite=suite, only=only or None, **options), console)
+    outcome = run_suite(RunRequest(suite=suite, only=only or None, **options), console)
     print_tables(tables(outcome.records), console)
     failed = [record for record in outcome.records if record.status != "ok"]
     if failed:

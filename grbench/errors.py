@@ -10,7 +10,7 @@ class SuiteError(GRBenchError):
 
 
 class PluginError(GRBenchError):
-    """A plug-in is missing, broken, registered twice, or lacks a face that another one calls."""
+    """A plug-in is missing, broken, registered twice, or lacks an interface that another one calls."""
 
 
 class DataError(GRBenchError):

@@ -4,14 +4,15 @@ YAML options. Shapes: B users, T history length, N items, D width, L code levels
 Kind        factory(...)                                    gives
 datasets    (*, options)                                    Dataset
 tokenizers  (*, options)                                    Tokenizer
-encoders    (data: TrainingData, codes: Codes, *, options)  Encoder with the faces Embedder and / or Decoder
+encoders    (data: TrainingData, codes: Codes, *, options)  Encoder with the interfaces Embedder and / or Decoder
 losses      (data: TrainingData, codes: Codes, *, options)  Loss
 retrievers  (*, options)                                    Retriever
 metrics     (*, k: int, options)                            Metric
 optimizers  (module: nn.Module, *, options)                 list[torch.optim.Optimizer]
 trackers    (*, options)                                    Tracker
 
-A factory is a class, or a function whose return annotation is a class: the faces are read off it before any data is.
+A factory is a class, or a function whose return annotation is a class: its interfaces are read off it, before any
+data is.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class StoreSize(Protocol):
-    """The optional face of datasets that know how large their store gets."""
+    """The optional interface of datasets that know how large their store gets."""
 
     def store_bytes(self) -> int | None:
         """About how many bytes, without reading the source through; None where that cannot be told."""
@@ -61,7 +62,7 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class StandIn(Protocol):
-    """The optional face of tokenizers that are checked, and memory planned for them, before they are fitted."""
+    """The optional interface of tokenizers that are checked, and memory planned for them, before they are fitted."""
 
     def stand_in(self, data: TrainingData) -> Codes:
         """Codes of the shape that `fit` gives, at once; which item has which is of no matter. Raises what `fit` would
@@ -77,7 +78,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """The face of encoders that put histories and items into one space."""
+    """The interface of encoders that put histories and items into one space."""
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] one vector a position, [N, D]); one call, so that a graph propagates once a step."""
@@ -91,7 +92,7 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class SharedPass(Protocol):
-    """The optional face of encoders that read a batch once a step, however many losses ask."""
+    """The optional interface of encoders that read a batch once a step, however many losses ask."""
 
     def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
         """Inside, what a loss has had read of a batch is there for the next. When the losses are through, what is given
@@ -108,7 +109,7 @@ class DecoderState(Protocol):
 
 @runtime_checkable
 class Decoder(Protocol):
-    """The face of encoders that write the next item's code, level by level."""
+    """The interface of encoders that write the next item's code, level by level."""
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
         """Teacher-forced by batch.targets -> per level l: [P, K_l], P = positions with a target, in row-major order."""
@@ -132,7 +133,7 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Growing(Protocol):
-    """The optional face of losses that hold more as training goes on."""
+    """The optional interface of losses that hold more as training goes on."""
 
     def grow(self) -> None:
         """Makes what it holds as large as it ever gets, of whatever content: memory is planned for that."""
@@ -152,7 +153,7 @@ class Retriever(Protocol):
 
 @runtime_checkable
 class PoolCheck(Protocol):
-    """The optional face of retrievers that know, before anything is trained, what they will not be able to index."""
+    """The optional interface of retrievers that know, before training, what they will not be able to index."""
 
     def check(self, candidates: int, codes: Codes | None) -> None:
         """Raises SuiteError where so many candidates cannot be indexed. Of the codes only the sizes count; None where
@@ -161,7 +162,7 @@ class PoolCheck(Protocol):
 
 @runtime_checkable
 class IndexSizes(Protocol):
-    """The optional face of retrievers that know what their index takes; others over vectors are taken to hold them."""
+    """The optional interface of retrievers that know what their index takes; others are taken to hold the vectors."""
 
     def index_bytes(self, candidates: int, width: int) -> int:
         """Bytes, the candidates' vectors [candidates, width] included, on the encoder's device."""
@@ -192,7 +193,7 @@ class Tracker(Protocol):
 
 @runtime_checkable
 class Keeper(Protocol):
-    """The optional face of trackers that keep something of the encoder that training ended with."""
+    """The optional interface of trackers that keep something of the encoder that training ended with."""
 
     def keep(self, encoder: Any, num_items: int) -> None:
         """Called once, between training and search, in eval mode and without gradients. num_items: N of the store."""

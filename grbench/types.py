@@ -7,8 +7,15 @@ L code levels. Item 0 is padding; items 1..N are real; users are rows 0..U-1 of 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+
+Report = Callable[..., None]
+"""Hears what a cell is doing: an event's name, then what there is to say of it by keyword."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Hears how far something is: what, how much is done, how much there is (None where that is not known)."""
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +37,8 @@ class Batch:
     actions: [B, T] int64, action tokens
     times:   [B, T] int64, unix seconds (0 where the dataset has no times)
     targets: [B, T] int64, the item that follows each position; all 0 in a test batch
-    wanted:  [B, T] int64, action token of the item that follows; in a test batch the last one is the suite's choice
+    next_actions: [B, T] int64, action token of the item that follows; in a test batch the last one is the
+             protocol's choice
     """
 
     users: Tensor
@@ -38,7 +46,7 @@ class Batch:
     actions: Tensor
     times: Tensor
     targets: Tensor
-    wanted: Tensor
+    next_actions: Tensor
 
     def to(self, device: device | str, *, non_blocking: bool = False) -> Self:
         """The same batch on another device."""

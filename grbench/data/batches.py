@@ -18,7 +18,7 @@ from grbench.data.training_data import TrainingData
 from grbench.types import Batch
 
 Piece = TypeVar("Piece")
-Read = TypeVar("Read")
+Loaded = TypeVar("Loaded")
 
 
 def num_training_batches(data: TrainingData, batch_size: int) -> int:
@@ -56,12 +56,12 @@ def query_batches(
 ) -> Iterator[tuple[slice, Batch]]:
     """Every query once, in order, each batch with the rows it holds. Built from histories alone: no target is read."""
     pieces = [slice(first, min(first + batch_size, len(queries))) for first in range(0, len(queries), batch_size)]
-    histories, wanted = queries.histories, queries.wanted
+    histories, next_action = queries.histories, queries.next_action
 
     def read(where: slice) -> tuple[slice, Batch]:
         rows = np.arange(where.start, where.stop)
         items, actions, times = histories.newest(rows, history_length)
-        following = np.concatenate([actions[:, 1:], np.full((len(rows), 1), wanted)], axis=1)
+        following = np.concatenate([actions[:, 1:], np.full((len(rows), 1), next_action)], axis=1)
         return where, _to_batch(histories.users[rows], items, actions, times, np.zeros_like(items), following)
 
     return _read_ahead(read, pieces, workers)
@@ -69,15 +69,21 @@ def query_batches(
 
 def _training_batch(data: TrainingData, rows: np.ndarray, length: int, batch_size: int) -> Batch:
     items, actions, times = data.newest(rows, length + 1)
-    targets, wanted = items[:, 1:], actions[:, 1:]
+    targets, next_actions = items[:, 1:], actions[:, 1:]
     learnt = items[:, :-1] > 0
     if data.target_actions is not None:
-        learnt &= np.isin(wanted, data.target_actions)
+        learnt &= np.isin(next_actions, data.target_actions)
     if data.no_target_after is not None:
         action, until = data.no_target_after
-        learnt &= (wanted != action) | (times[:, 1:] <= until)
+        learnt &= (next_actions != action) | (times[:, 1:] <= until)
     history = items[:, :-1]
-    columns = [history, actions[:, :-1], times[:, :-1], np.where(learnt, targets, 0), np.where(history > 0, wanted, 0)]
+    columns = [
+        history,
+        actions[:, :-1],
+        times[:, :-1],
+        np.where(learnt, targets, 0),
+        np.where(history > 0, next_actions, 0),
+    ]
     missing = batch_size - len(rows)
     if missing:
         columns = [np.pad(column, ((0, missing), (0, 0))) for column in columns]
@@ -89,13 +95,13 @@ def _to_batch(users: np.ndarray, *columns: np.ndarray) -> Batch:
     return Batch(*tensors)
 
 
-def _read_ahead(read: Callable[[Piece], Read], pieces: Sequence[Piece], workers: int) -> Iterator[Read]:
+def _read_ahead(read: Callable[[Piece], Loaded], pieces: Sequence[Piece], workers: int) -> Iterator[Loaded]:
     """read(piece) for every piece, in order, `workers` threads working ahead of whoever consumes."""
     if workers == 0:
         yield from map(read, pieces)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
-        waiting: deque[Future[Read]] = deque()
+        waiting: deque[Future[Loaded]] = deque()
         try:
             for piece in pieces:
                 waiting.append(pool.submit(read, piece))

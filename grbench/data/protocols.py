@@ -12,9 +12,9 @@ from grbench.data.split import Queries, Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
 from grbench.errors import DataError
+from grbench.registry.option_types import Share
 from grbench.types import FIRST_ACTION
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 Pool = Literal["candidates", "catalogue"]
 
 
@@ -34,7 +34,7 @@ class LastPositive:
         targets: train on every next event, or on next events of the positive actions only
         train_on_evaluation_history: learn from evaluation users' events before their target too
         exposures_until: unix seconds; later events of the action `exposure` are no training targets
-        wanted: action asked for at test; the first of `positives` where not given
+        next_action: action that states are conditioned on at test; the first of `positives` where not given
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class LastPositive:
         targets: Literal["every", "positives"] = "every",
         train_on_evaluation_history: bool = False,
         exposures_until: int | None = None,
-        wanted: str | None = None,
+        next_action: str | None = None,
     ) -> None:
-        self.positives, self.wanted = positives, wanted
+        self.positives, self.next_action = positives, next_action
         self.evaluation_share, self.validation_share, self.seed = evaluation_share, validation_share, seed
         self.pool, self.out_of_pool = pool, out_of_pool
         self.targets, self.exposures_until = targets, exposures_until
@@ -60,7 +60,7 @@ class LastPositive:
     def split(self, store: Store) -> Split:
         """Raises DataError where an action is unknown, the pool is missing, or no user is left."""
         tokens = action_tokens(self.positives, store.catalogue, "protocol.positives")
-        wanted = action_tokens([self.wanted or self.positives[0]], store.catalogue, "protocol.wanted")[0]
+        next_action = action_tokens([self.next_action or self.positives[0]], store.catalogue, "protocol.next_action")[0]
         late = None
         if self.exposures_until is not None:
             late = (action_tokens(["exposure"], store.catalogue, "protocol.exposures_until")[0], self.exposures_until)
@@ -74,7 +74,7 @@ class LastPositive:
         counts["dropped_no_positive"] = int((~asked).sum())
         if self.out_of_pool == "add":
             pool = np.union1d(pool, store.items[test_at[asked]]).astype(np.int64)
-        queries = self._ask(store, test[asked], test_at[asked], wanted, pool)
+        queries = self._ask(store, test[asked], test_at[asked], next_action, pool)
         counts["dropped_out_of_pool"] = int(asked.sum()) - len(queries)
         counts["evaluated"] = len(queries)
         counts["evaluated_without_history"] = int((queries.histories.lengths == 0).sum())
@@ -85,7 +85,7 @@ class LastPositive:
                 f"{counts['dropped_out_of_pool']} a target outside the pool"
             )
         validated = validation_at >= 0
-        selection = self._ask(store, validation[validated], validation_at[validated], wanted, pool)
+        selection = self._ask(store, validation[validated], validation_at[validated], next_action, pool)
         return Split(
             training=TrainingData(
                 store.catalogue,
@@ -114,12 +114,12 @@ class LastPositive:
         test, validation = order[num_users - evaluated :], order[training : num_users - evaluated]
         return np.sort(order[:training]), np.sort(validation), np.sort(test)
 
-    def _ask(self, store: Store, users: np.ndarray, at: np.ndarray, wanted: int, pool: np.ndarray) -> Queries:
+    def _ask(self, store: Store, users: np.ndarray, at: np.ndarray, next_action: int, pool: np.ndarray) -> Queries:
         inside = np.zeros(store.catalogue.num_items + 1, bool)
         inside[pool] = True
         kept = inside[store.items[at]]
         users, at = users[kept], at[kept]
-        return ask(store, users, at, wanted)
+        return ask(store, users, at, next_action)
 
     def _seen(self, store: Store, training: np.ndarray, test: np.ndarray, test_at: np.ndarray) -> Histories:
         starts, stops = store.offsets[training], store.offsets[training + 1]
@@ -139,7 +139,7 @@ class LeaveLastOut:
     Args:
         min_events: users with fewer events are trained on whole and not evaluated
         pool: rank every item of the catalogue, or the dataset's official candidates
-        wanted: action asked for at test; the dataset's first where not given
+        next_action: action that states are conditioned on at test; the dataset's first where not given
     """
 
     def __init__(
@@ -147,14 +147,14 @@ class LeaveLastOut:
         *,
         min_events: Annotated[int, Field(ge=3)] = 3,
         pool: Pool = "catalogue",
-        wanted: str | None = None,
+        next_action: str | None = None,
     ) -> None:
-        self.min_events, self.pool, self.wanted = min_events, pool, wanted
+        self.min_events, self.pool, self.next_action = min_events, pool, next_action
 
     def split(self, store: Store) -> Split:
         """Raises DataError where the pool is missing or no user is left."""
         names = store.catalogue.actions
-        wanted = action_tokens([self.wanted or names[0]], store.catalogue, "protocol.wanted")[0]
+        next_action = action_tokens([self.next_action or names[0]], store.catalogue, "protocol.next_action")[0]
         starts, ends = np.asarray(store.offsets[:-1]), np.asarray(store.offsets[1:])
         users = np.arange(len(starts))
         evaluated = ends - starts >= self.min_events
@@ -181,8 +181,8 @@ class LeaveLastOut:
             training=TrainingData(
                 store.catalogue, Histories(store, users, starts, np.where(evaluated, ends - 2, ends))
             ),
-            validation=ask(store, users[validated], ends[validated] - 2, wanted) if validated.any() else None,
-            test=ask(store, users[asked], ends[asked] - 1, wanted),
+            validation=ask(store, users[validated], ends[validated] - 2, next_action) if validated.any() else None,
+            test=ask(store, users[asked], ends[asked] - 1, next_action),
             candidates=pool,
             counts=counts,
         )
@@ -206,13 +206,13 @@ def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
     return np.asarray(store.candidates)
 
 
-def ask(store: Store, users: np.ndarray, at: np.ndarray, wanted: int) -> Queries:
+def ask(store: Store, users: np.ndarray, at: np.ndarray, next_action: int) -> Queries:
     """One question a user: what is the event at position `at` [Q], given those before it?"""
     return Queries(
         histories=Histories(store, users, np.asarray(store.offsets[users]), at),
         targets=np.asarray(store.items[at], np.int64)[:, None],
         target_actions=np.asarray(store.actions[at], np.int64)[:, None],
-        wanted=wanted,
+        next_action=next_action,
     )
 
 

@@ -16,13 +16,13 @@ class Queries:
     """Questions and, apart from them, their answers.
 
     histories: one row a query, ends before the target; targets, target_actions: [Q, G] int64, 0-padded;
-    wanted: the action token that the suite asks for.
+    next_action: the action token that the suite asks for.
     """
 
     histories: Histories
     targets: np.ndarray
     target_actions: np.ndarray
-    wanted: int
+    next_action: int
 
     def __len__(self) -> int:
         return len(self.targets)

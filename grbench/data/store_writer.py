@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,12 +20,10 @@ from grbench.data.store import STORE_FILE, STORE_FORMAT, Field, Store
 from grbench.errors import DataError
 from grbench.interfaces import Dataset
 from grbench.registry.source_hash import source_hash
+from grbench.types import Progress
 
 CHECKED_BYTES = 1 << 26
 """Of an embedding that are looked at together."""
-
-Report = Callable[[str, int, int | None], None]
-"""Told what is being done, how much of it is done, and how much there is (None where that is not known)."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
@@ -45,7 +43,7 @@ def store_folder(cache: Path, name: str, digest: str) -> Path:
     return Path(cache) / f"{name}-{digest}"
 
 
-def build_store(dataset: Dataset, *, name: str, cache: Path, report: Report = silent) -> Store:
+def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = silent) -> Store:
     """The store of `dataset` under `cache`: the one already there if its digest fits, else a new one.
 
     Raises DataError where the source is at fault or the disk is full; nothing half-built stays behind.
@@ -120,7 +118,7 @@ class ColumnWriter:
 class StoreWriter:
     """What a dataset pours itself into. Set `actions` and `has_times`; fill `notes` with what the reader met."""
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    def __init__(self, folder: Path, report: Progress) -> None:
         self.folder, self.report = folder, report
         self.actions: tuple[str, ...] = ("interaction",)
         self.has_times = True

@@ -7,7 +7,7 @@ visible history, P candidates, N items.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +21,7 @@ from grbench.data.batches import query_batches
 from grbench.data.split import Queries, Split
 from grbench.errors import DataError, RunError, SuiteError
 from grbench.interfaces import Retriever
-from grbench.types import Batch, Codes, Ranking
-
-Report = Callable[..., None]
+from grbench.types import Batch, Codes, Ranking, Report
 
 FILTERS = ("history", "cold")
 """history: no item of a query's visible history is shown. cold: no item without a training event is a candidate."""

@@ -181,7 +181,7 @@ class Registry:
         return self._imported[key]
 
 
-def faces_of(factory: Factory) -> type:
+def interface_class(factory: Factory) -> type:
     """The class whose methods the factory's product shows: itself, or a function's return annotation."""
     if isinstance(factory, type):
         return factory
@@ -192,18 +192,19 @@ def faces_of(factory: Factory) -> type:
     return shown
 
 
-def missing_faces(needs: Iterable[type], factory: Factory) -> dict[type, tuple[str, ...]]:
-    """{face: those of its methods that the factory's product lacks}, for each face of `needs` that it does not show."""
-    shown = faces_of(factory)
+def missing_interfaces(needs: Iterable[type], factory: Factory) -> dict[type, tuple[str, ...]]:
+    """{interface of `needs` that the factory's product does not show: those of its methods that it lacks}."""
+    shown = interface_class(factory)
     lacking = {
-        face: tuple(name for name in face_methods(face) if not callable(getattr(shown, name, None))) for face in needs
+        interface: tuple(name for name in interface_methods(interface) if not callable(getattr(shown, name, None)))
+        for interface in needs
     }
-    return {face: methods for face, methods in lacking.items() if methods}
+    return {interface: methods for interface, methods in lacking.items() if methods}
 
 
-def face_methods(face: type) -> tuple[str, ...]:
+def interface_methods(interface: type) -> tuple[str, ...]:
     """The public methods that a protocol asks for, its bases' included, in the order they are written."""
-    bases = [base for base in reversed(face.__mro__) if base.__module__ not in ("builtins", "typing")]
+    bases = [base for base in reversed(interface.__mro__) if base.__module__ not in ("builtins", "typing")]
     members = {name: value for base in bases for name, value in vars(base).items()}
     return tuple(name for name, value in members.items() if callable(value) and not name.startswith("_"))
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from grbench.report.table import Cell, Table
+from grbench.report.table import ResultTable, TableEntry
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -42,7 +42,7 @@ LATEX = {
 }
 
 
-def print_tables(tables: Sequence[Table], console: Console) -> None:
+def print_tables(tables: Sequence[ResultTable], console: Console) -> None:
     """Styled on a terminal; Markdown where the output goes to a file or a pipe, which reads well in both."""
     if not console.is_terminal:
         console.file.write(markdown(tables))
@@ -55,16 +55,16 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
             console.print(line, style="dim", markup=False, highlight=False)
 
 
-def render(tables: Sequence[Table], form: str) -> str:
+def render(tables: Sequence[ResultTable], form: str) -> str:
     """The tables in one of the formats; `terminal` comes without styles where it is asked for as text."""
     return {"terminal": markdown, "md": markdown, "latex": latex, "csv": as_csv, "svg": svg}[form](tables)
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def markdown(tables: Sequence[ResultTable]) -> str:
     """One pipe table each, aligned so that it can be read as it is; best in **bold**, second <u>underlined</u>."""
     from tabulate import tabulate
 
-    def mark(cell: Cell) -> str:
+    def mark(cell: TableEntry) -> str:
         text = _markdown_escaped(cell.text)
         text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]
         return f"{text} ± {cell.spread}" if cell.spread else text
@@ -83,7 +83,7 @@ def markdown(tables: Sequence[Table]) -> str:
     return "\n".join(parts)
 
 
-def svg(tables: Sequence[Table]) -> str:
+def svg(tables: Sequence[ResultTable]) -> str:
     """A picture of what a terminal shows, for a README or a slide."""
     from rich.console import Console
     from rich.terminal_theme import DEFAULT_TERMINAL_THEME
@@ -94,7 +94,7 @@ def svg(tables: Sequence[Table]) -> str:
     return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # a web font would not load offline
 
 
-def latex(tables: Sequence[Table]) -> str:
+def latex(tables: Sequence[ResultTable]) -> str:
     r"""A `table` environment each, to be \input; needs \usepackage{booktabs}."""
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
@@ -122,7 +122,7 @@ def latex(tables: Sequence[Table]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_csv(tables: Sequence[Table]) -> str:
+def as_csv(tables: Sequence[ResultTable]) -> str:
     """Unrounded numbers, one line a row; `table` tells apart what cannot be compared, the footer stands in `notes`."""
     names = dict.fromkeys(name for table in tables for row in table.values for name in row)
     text = io.StringIO()
@@ -134,7 +134,7 @@ def as_csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-def _fitting(table: Table, width: int) -> list[list[int]]:
+def _fitting(table: ResultTable, width: int) -> list[list[int]]:
     """Which columns go into which block, so that no number is cut off; every block begins with the method."""
 
     def needed(at: int) -> int:
@@ -142,7 +142,7 @@ def _fitting(table: Table, width: int) -> list[list[int]]:
         longest = max(map(len, cells))
         return GAP + (longest if table.columns[at].numeric else min(longest, WRAPPED_WIDTH))
 
-    def column(at: int) -> list[Cell]:
+    def column(at: int) -> list[TableEntry]:
         return [row[at] for row in table.rows]
 
     blocks, free = [[0]], width - needed(0)
@@ -155,7 +155,7 @@ def _fitting(table: Table, width: int) -> list[list[int]]:
     return blocks
 
 
-def _grid(table: Table, chosen: Sequence[int]) -> RenderableType:
+def _grid(table: ResultTable, chosen: Sequence[int]) -> RenderableType:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -184,7 +184,7 @@ def _grid(table: Table, chosen: Sequence[int]) -> RenderableType:
     return grid
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableEntry) -> str:
     text = _latex_escaped(cell.text)
     text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark]
     return rf"{text} $\pm$ {_latex_escaped(cell.spread)}" if cell.spread else text

@@ -1,6 +1,6 @@
 """Tables from records alone: which records may stand side by side, one row a method, and what a reader must know.
 
-Nothing here prints: `render.py` turns a `Table` into text of one format.
+Nothing here prints: `render.py` turns a `ResultTable` into text of one format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CSV_COSTS = ("train_tflops_per_second", "train_share_of_peak")
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableEntry:
     """One entry: the text, the interval's half width beside it, whether it is the column's best or second best."""
 
     text: str
@@ -39,12 +39,12 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """Rows that can be compared. `values` holds each row's unrounded numbers by plain name, for CSV."""
 
     heading: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableEntry, ...], ...]
     footer: tuple[str, ...]
     values: tuple[dict[str, Any], ...] = field(default_factory=tuple)
 
@@ -67,7 +67,7 @@ class Row:
         return [record for record in self.records if record.status != "ok"]
 
 
-def tables(records: Sequence[Record]) -> list[Table]:
+def tables(records: Sequence[Record]) -> list[ResultTable]:
     """One table for each set of records that can be compared; the heading says what sets them apart."""
     groups = comparable(latest(records))
     apart = _differences([_comparability(group[0]) for group in groups])
@@ -143,7 +143,7 @@ def hardware(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _table(records: list[Record], apart: list[str], position: int, total: int) -> Table:
+def _table(records: list[Record], apart: list[str], position: int, total: int) -> ResultTable:
     rows = rows_of(records)
     first = next((record for record in records if record.status == "ok"), records[0])
     machines = list(dict.fromkeys(hardware(record) for record in records if record.status == "ok"))
@@ -164,27 +164,27 @@ def _table(records: list[Record], apart: list[str], position: int, total: int) -
     for index, row in enumerate(rows):
         used = list(dict.fromkeys(hardware(record) for record in row.done))
         numbers = {"method": row.name, "seeds": len(row.done), "seeds_planned": len(row.records)}
-        entries = [Cell(row.name)]
+        entries = [TableEntry(row.name)]
         for name in metrics:
             mean, spread = _score(row, name)
-            entries.append(Cell(number(mean), "" if spread is None else number(spread), marks[name][index]))
+            entries.append(TableEntry(number(mean), "" if spread is None else number(spread), marks[name][index]))
             numbers |= {name: mean, f"{name} ±": spread}
         for _, name, show, combine in costs:
             cost = combine([record.cost.get(name, record.counts.get(name)) for record in row.done])
             # A mean over two machines would be a number that no machine has.
-            entries.append(Cell("mixed" if len(used) > 1 else show(cost)))
+            entries.append(TableEntry("mixed" if len(used) > 1 else show(cost)))
             numbers[name] = None if len(used) > 1 else cost
         for name in CSV_COSTS:
             numbers[name] = None if len(used) > 1 else _mean([record.cost.get(name) for record in row.done])
-        entries.append(Cell(_seeds(row)))
+        entries.append(TableEntry(_seeds(row)))
         if len(machines) > 1:
-            entries.append(Cell(", ".join(letters[machine] for machine in used) or "—"))
+            entries.append(TableEntry(", ".join(letters[machine] for machine in used) or "—"))
         if failing:
-            entries.append(Cell(_reasons(row)))
+            entries.append(TableEntry(_reasons(row)))
         numbers |= {"hardware": "; ".join(used), "failed": _reasons(row)}
         body.append(tuple(entries))
         values.append(numbers)
-    return Table(
+    return ResultTable(
         heading=_title(first, apart, position, total),
         columns=tuple(columns),
         rows=tuple(body),

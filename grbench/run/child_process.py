@@ -26,7 +26,7 @@ from typing import IO, Any
 STOP_SECONDS = 5.0
 """How long a child may tidy up after it was asked to stop."""
 
-Event = dict[str, Any]
+ChildMessage = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class End:
     log: str
 
 
-class Events:
+class ChildMessages:
     """The child's end of the pipe: `events("train", loss=1.5)` writes one JSON line."""
 
     def __init__(self, file: IO[str]) -> None:
@@ -49,14 +49,14 @@ class Events:
         self._file.flush()
 
 
-def begin_child() -> Events:
+def begin_child() -> ChildMessages:
     """Makes this process a child as said above; call it first. Prints of plug-ins go to the log from here on."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
     private = os.dup(1)
     os.dup2(2, 1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    return Events(os.fdopen(private, "w", encoding="utf-8"))
+    return ChildMessages(os.fdopen(private, "w", encoding="utf-8"))
 
 
 def _leave_with_parent() -> None:
@@ -94,7 +94,7 @@ def run_child(
     job: Mapping[str, Any],
     *,
     log: Path,
-    listen: Callable[[Event], None],
+    listen: Callable[[ChildMessage], None],
     tick: Callable[[], None],
     timeout: float | None = None,
 ) -> End:
@@ -123,7 +123,7 @@ def run_child(
 
 def _listen(
     process: subprocess.Popen[bytes],
-    listen: Callable[[Event], None],
+    listen: Callable[[ChildMessage], None],
     tick: Callable[[], None],
     timeout: float | None,
 ) -> bool:

@@ -2,7 +2,7 @@
 training step is made and watched, and what grows with the batch is scaled to the batch asked for.
 
 Nothing is known of a method here but its kinds: encoders, losses and optimizers as torch's modules and optimizers;
-retrievers and tokenizers by the optional faces `IndexSizes` and `StandIn`.
+retrievers and tokenizers by the optional interfaces `IndexSizes` and `StandIn`.
 """
 
 from __future__ import annotations
@@ -230,10 +230,10 @@ def _shows_users(before: _Step, last: _Step) -> bool:
 def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: str, limit: int) -> _Step:
     encoder = module.encoder
     kind, known = type(encoder), set(dir(nn.Module))
-    faces = [name for name in dir(kind) if name[0] != "_" and name not in known and isfunction(getattr(kind, name))]
+    methods = [name for name in dir(kind) if name[0] != "_" and name not in known and isfunction(getattr(kind, name))]
     began = time.perf_counter()
     with LiveBytes(limit) as live:
-        for name in faces:  # what the encoder makes is told from what the losses make of it
+        for name in methods:  # what the encoder makes is told from what the losses make of it
             setattr(encoder, name, _under(live, getattr(encoder, name)))
         try:
             with torch.autocast(torch.device(device).type, **autocast_of(options)), live.named("losses"):
@@ -241,7 +241,7 @@ def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: st
             with live.named("backward"):
                 loss.backward()  # type: ignore[no-untyped-call]
         finally:
-            for name in faces:
+            for name in methods:
                 delattr(encoder, name)
     seconds = time.perf_counter() - began
     gradients = [each.grad for each in module.parameters() if each.grad is not None]

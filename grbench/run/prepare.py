@@ -22,7 +22,7 @@ import psutil
 
 from grbench import errors
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
-from grbench.run.child_process import Events, begin_child
+from grbench.run.child_process import ChildMessages, begin_child
 from grbench.suite.method import METHOD_KEYS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Prepared:
         }
 
 
-def prepare(job: Mapping[str, Any], events: Events) -> Prepared:
+def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
     validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
     Raises GRBenchError where the request cannot be met.
@@ -158,7 +158,7 @@ def placed(where: str) -> Iterator[None]:
         raise type(error)(f"{where}{'.' if key else ': '}{error}") from error
 
 
-def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: Events) -> None:
+def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: ChildMessages) -> None:
     """Says what memory each trained method of the job will take. It runs their plug-ins, so it must not keep anybody
     waiting or cost more than the plan: it ends with its process, `PLANNING_SECONDS` from now.
 

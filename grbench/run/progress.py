@@ -18,7 +18,7 @@ LARGEST = 1e15
 """Nothing that is counted here comes near; an estimate made of more would be none."""
 
 
-class Pace:
+class RemainingTime:
     """How far the suite is and how long the rest will take. All times are seconds of one monotonic clock."""
 
     def __init__(self, estimates: Sequence[float | None]) -> None:
@@ -113,7 +113,7 @@ class PlainProgress:
         self, out: IO[str], *, every: float = PLAIN_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._out, self._every, self._clock = out, every, clock
-        self._pace = Pace([])
+        self._pace = RemainingTime([])
         self._name = ""
         self._said = clock()
 
@@ -125,7 +125,7 @@ class PlainProgress:
 
     def plan(self, estimates: Sequence[float | None]) -> None:
         """The cells to do, with the seconds each is expected to take."""
-        self._pace = Pace(estimates)
+        self._pace = RemainingTime(estimates)
 
     def start(self, name: str, position: int) -> None:
         """Cell `position` (0 = first) begins."""

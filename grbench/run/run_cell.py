@@ -30,7 +30,7 @@ from grbench.evaluation.scoring import score
 from grbench.interfaces import Keeper
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record, Status, lists_table, write_record
-from grbench.run.child_process import Events, begin_child
+from grbench.run.child_process import ChildMessages, begin_child
 from grbench.run.prepare import split_store
 from grbench.suite.suite import Cell
 from grbench.training.loop import TrainingResult
@@ -54,7 +54,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
 class Reporter:
     """Tells the parent and the trackers how the cell is doing."""
 
-    def __init__(self, events: Events, trackers: list[Any]) -> None:
+    def __init__(self, events: ChildMessages, trackers: list[Any]) -> None:
         self._events, self._trackers, self._last = events, trackers, 0.0
         self._steps: dict[int, int] = {}  # of each epoch: those of a later stage may have more or fewer
 

@@ -17,7 +17,7 @@ from grbench.errors import RunError
 from grbench.registry.discovery import Registry
 from grbench.report.format import duration, label_of, number
 from grbench.results.record import Record, Status, read_record, record_path, write_record
-from grbench.run.child_process import End, Event, run_child, terminated_is_interrupted
+from grbench.run.child_process import ChildMessage, End, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import MemoryPlan, disk_text, memory_text, size_text
 from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
 from grbench.run.prepare import refusal, store_cache
@@ -32,7 +32,7 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What `grbench run` was asked for. timeout: seconds a cell may take; oversize: run what is expected not to fit."""
 
     suite: Path
@@ -56,7 +56,7 @@ class Outcome:
     code: int
 
 
-def run_suite(request: Request, console: Console) -> Outcome:
+def run_suite(request: RunRequest, console: Console) -> Outcome:
     """Runs what is to do. Exit status: 0 = all cells are fine, 1 = some failed, 130 = interrupted.
 
     Raises GRBenchError, before any cell runs, where the request cannot be met.
@@ -87,7 +87,7 @@ def run_suite(request: Request, console: Console) -> Outcome:
     return Outcome(records, 1 if any(record.status != "ok" for record in records) else 0)
 
 
-def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
+def _run(plan: Plan, request: RunRequest, progress: PlainProgress) -> list[Record]:
     """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
     ready: dict[str, Any] = {}
     if any(planned.cell.error is None for planned in plan.to_do):
@@ -111,7 +111,7 @@ def _run(plan: Plan, request: Request, progress: PlainProgress) -> list[Record]:
     return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
 
 
-def _dry_run(plan: Plan, request: Request, registry: Registry, console: Console) -> None:
+def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Console) -> None:
     """Says what disk and memory the cells will take; raises GRBenchError where one cannot run or cannot fit."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     if not able:
@@ -145,7 +145,7 @@ class Ready:
     limits: dict[str, Any]
 
 
-def _refuse_too_large(ready: Ready, request: Request) -> None:
+def _refuse_too_large(ready: Ready, request: RunRequest) -> None:
     """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
     if request.oversize or not ready.limits:
         return
@@ -154,7 +154,7 @@ def _refuse_too_large(ready: Ready, request: Request) -> None:
         raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
 
 
-def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -> Ready:
+def _prepare(plan: Plan, request: RunRequest, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     methods = {cell.method.name: cell for cell in able}
@@ -168,10 +168,10 @@ def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -
         "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.course),
         "methods": [cell.to_json() for cell in methods.values()],
     }
-    found: dict[str, Event] = {}
+    found: dict[str, ChildMessage] = {}
     plans: dict[str, MemoryPlan] = {}
 
-    def listen(event: Event) -> None:
+    def listen(event: ChildMessage) -> None:
         found[event["event"]] = event
         if event["event"] == "planned":
             plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
@@ -194,7 +194,7 @@ def _prepare(plan: Plan, request: Request, progress: PlainProgress, log: Path) -
 
 
 def _run_cell(
-    plan: Plan, planned: PlannedCell, ready: Mapping[str, Any], request: Request, progress: PlainProgress
+    plan: Plan, planned: PlannedCell, ready: Mapping[str, Any], request: RunRequest, progress: PlainProgress
 ) -> Record:
     """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
     position = plan.to_do.index(planned)
@@ -215,9 +215,9 @@ def _run_cell(
             "folder": str(plan.folder),
             "began": began,  # one clock for all processes of a machine
         }
-        told: dict[str, Event] = {}
+        told: dict[str, ChildMessage] = {}
 
-        def listen(event: Event) -> None:
+        def listen(event: ChildMessage) -> None:
             told[event["event"]] = event
             progress.listen(event)
 
@@ -252,7 +252,7 @@ def _keeper(folder: Path, blank: Record) -> Keep:
     return keep
 
 
-def _outcome(end: End, told: Mapping[str, Event], path: Path, timeout: float | None, keep: Keep) -> Record:
+def _outcome(end: End, told: Mapping[str, ChildMessage], path: Path, timeout: float | None, keep: Keep) -> Record:
     """The record that the child wrote, or one of how it ended without; raises RunError where results cannot be kept."""
     if "unkept" in told:
         raise refusal(told["unkept"])

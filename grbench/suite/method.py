@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from grbench.errors import PluginError, SuiteError
-from grbench.registry.discovery import BrokenPluginError, Registry, face_methods, faces_of, missing_faces, singular
+from grbench.registry.discovery import (
+    BrokenPluginError,
+    Registry,
+    interface_class,
+    interface_methods,
+    missing_interfaces,
+    singular,
+)
 from grbench.registry.options import Factory, bind
 from grbench.suite.grid import PARTS, as_mapping, merge
 
@@ -209,23 +216,26 @@ def _weight(*, weight: Annotated[float, pydantic.Field(gt=0)] = 1.0) -> None:
 
 
 def _check_faces(registry: Registry, method: Method, where: str) -> None:
-    """Raises PluginError where a loss, the retriever or a tracker calls a face that the encoder does not show."""
+    """Raises PluginError where a loss, the retriever or a tracker calls an interface that the encoder does not show."""
     encoder = registry.get("encoders", method.encoder.name).factory
     callers = [("losses", loss) for loss, _ in method.losses] + [("retrievers", method.retriever)]
     callers += [("trackers", tracker) for tracker in method.trackers]
     for kind, caller in callers:
-        shown = faces_of(registry.get(kind, caller.name).factory)
+        shown = interface_class(registry.get(kind, caller.name).factory)
         needs = getattr(shown, "needs", () if kind == "trackers" else None)  # few trackers look at the encoder
         if needs is None:
             raise PluginError(
                 f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "
                 "needs = (Embedder,) or (Decoder,), or () for neither"
             )
-        for face in missing_faces(needs, encoder):
-            able = [
-                plugin.name for plugin in registry.plugins("encoders") if not missing_faces((face,), plugin.factory)
+        for interface in missing_interfaces(needs, encoder):
+            fitting = [
+                plugin.name
+                for plugin in registry.plugins("encoders")
+                if not missing_interfaces((interface,), plugin.factory)
             ]
+            methods = ", ".join(interface_methods(interface))
             raise PluginError(
-                f"{where}: {singular(kind)} {caller.name!r} calls {face.__name__} ({', '.join(face_methods(face))}), "
-                f"which encoder {method.encoder.name!r} does not show; encoders that do: {', '.join(able) or 'none'}"
+                f"{where}: {singular(kind)} {caller.name!r} calls {interface.__name__} ({methods}), "
+                f"which encoder {method.encoder.name!r} does not show; encoders that do: {', '.join(fitting) or 'none'}"
             )

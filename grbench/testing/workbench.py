@@ -25,7 +25,7 @@ from grbench.data.split import Split
 from grbench.data.store_writer import build_store
 from grbench.errors import PluginError
 from grbench.interfaces import Embedder
-from grbench.registry.discovery import Plugin, Registry, faces_of, missing_faces, singular
+from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces, singular
 from grbench.registry.options import options_model
 from grbench.suite.method import DEFAULT_PARTS, read_component
 from grbench.testing.paired_timing import Work
@@ -34,11 +34,11 @@ from grbench.training.options import TrainingOptions
 from grbench.training.update import Updates
 from grbench.types import FIRST_ACTION, Batch, Codes, Ranking
 
-Component = str | Mapping[str, Any]
+PluginChoice = str | Mapping[str, Any]
 """A plug-in as a suite names it: its name, or {"name": ..., option: ...}."""
 
 PARTNERS = {**DEFAULT_PARTS, "encoder": "causal_transformer", "loss": "bce"}
-"""What a plug-in is put together with where the test does not say, and where the faces fit."""
+"""What a plug-in is put together with where the test does not say, and where the interfaces fit."""
 
 ACTIONS = ("exposure", "click", "conversion")
 LIST_LENGTH = 10
@@ -83,12 +83,14 @@ class Workbench:
         """The world's training data, queries and candidates."""
         return self._split()
 
-    def works(self, kind: str, *components: Component, batch_size: int | None = None, **parts: Component) -> list[Work]:
+    def works(
+        self, kind: str, *components: PluginChoice, batch_size: int | None = None, **parts: PluginChoice
+    ) -> list[Work]:
         """One piece of work for each plug-in of the kind, all with the same partners, on the same data.
 
         batch_size: users of a training step. parts: the partners, by a method's keys (tokenizer, encoder, loss,
-        optimizer); what is not named is the reference's, or else the first plug-in whose faces fit. Raises PluginError
-        where none fits, or the kind does no work that can be timed.
+        optimizer); what is not named is the reference's, or else the first plug-in whose interfaces fit. Raises
+        PluginError where none fits, or the kind does no work that can be timed.
         """
         unknown = parts.keys() - PARTNERS.keys()
         if unknown:
@@ -105,17 +107,17 @@ class Workbench:
             return [self._ingest(component) for component in components]
         raise PluginError(f"{kind}: no work of theirs is timed; there are datasets, tokenizers, encoders, losses, ...")
 
-    def index(self, retriever: Component, **parts: Component) -> Work:
+    def index(self, retriever: PluginChoice, **parts: PluginChoice) -> Work:
         """Indexing the candidates."""
         encoder, candidates, codes, _ = self._pool([retriever], parts)
         return self._waiting(lambda: self.build("retrievers", retriever).index(encoder, candidates, codes))
 
-    def build(self, kind: str, component: Component, *runtime_objects: object) -> Any:
+    def build(self, kind: str, component: PluginChoice, *runtime_objects: object) -> Any:
         """A plug-in with its options."""
         name, options = self._read(kind, component)
         return self.registry.build(kind, name, *runtime_objects, options=options, where=f"{kind} {name}")
 
-    def model(self, encoder: Component, tokenizer: Component = PARTNERS["tokenizer"]) -> tuple[nn.Module, Codes]:
+    def model(self, encoder: PluginChoice, tokenizer: PluginChoice = PARTNERS["tokenizer"]) -> tuple[nn.Module, Codes]:
         """An encoder on the device, fresh from a fixed seed, and the codes that it reads."""
         data = self.split.training
         codes: Codes = self.build("tokenizers", tokenizer).fit(data)
@@ -124,12 +126,12 @@ class Workbench:
         return made, codes
 
     def _training_steps(
-        self, kind: str, components: Iterable[Component], batch_size: int, parts: Mapping[str, Component]
+        self, kind: str, components: Iterable[PluginChoice], batch_size: int, parts: Mapping[str, PluginChoice]
     ) -> list[Work]:
         parts = self._partners(kind, components, parts)
         return [self._training_step({**parts, singular(kind): component}, batch_size) for component in components]
 
-    def _training_step(self, parts: Mapping[str, Component], batch_size: int) -> Work:
+    def _training_step(self, parts: Mapping[str, PluginChoice], batch_size: int) -> Work:
         data = self.split.training
         encoder, codes = self.model(parts["encoder"], parts["tokenizer"])
         if not any(parameter.requires_grad for parameter in encoder.parameters()):
@@ -157,7 +159,7 @@ class Workbench:
 
         return self._waiting(work)
 
-    def _searches(self, components: Iterable[Component], parts: Mapping[str, Component]) -> list[Work]:
+    def _searches(self, components: Iterable[PluginChoice], parts: Mapping[str, PluginChoice]) -> list[Work]:
         encoder, candidates, codes, batch = self._pool(components, parts)
         works = []
         for component in components:
@@ -169,7 +171,7 @@ class Workbench:
         return works
 
     def _pool(
-        self, components: Iterable[Component], parts: Mapping[str, Component]
+        self, components: Iterable[PluginChoice], parts: Mapping[str, PluginChoice]
     ) -> tuple[nn.Module, Tensor, Codes, Batch]:
         """Encoder, candidates [P], codes and a batch of queries.
 
@@ -189,17 +191,17 @@ class Workbench:
         _, batch = next(query_batches(split.test, history_length=length, batch_size=self.size.queries, workers=0))
         return encoder, torch.from_numpy(np.array(split.candidates)).to(self.device), codes, batch.to(self.device)
 
-    def _scores(self, components: Iterable[Component]) -> list[Work]:
+    def _scores(self, components: Iterable[PluginChoice]) -> list[Work]:
         metrics = [self.build("metrics", component) for component in components]
         longest = max(getattr(metric, "k", LIST_LENGTH) for metric in metrics)
         ranking = made_up_ranking(self.size.rankings, longest, self.size.candidates)
         return [_bind(metric, ranking) for metric in metrics]
 
-    def _fit(self, component: Component) -> Work:
+    def _fit(self, component: PluginChoice) -> Work:
         data = self.split.training
         return self._waiting(lambda: self.build("tokenizers", component).fit(data))
 
-    def _ingest(self, component: Component) -> Work:
+    def _ingest(self, component: PluginChoice) -> Work:
         def work() -> None:
             cache = Path(tempfile.mkdtemp(prefix="grbench-benchmark-"))
             try:
@@ -216,31 +218,33 @@ class Workbench:
 
         return timed
 
-    def _read(self, kind: str, component: Component) -> tuple[str, dict[str, Any]]:
+    def _read(self, kind: str, component: PluginChoice) -> tuple[str, dict[str, Any]]:
         read = read_component(component, kind)
         options = dict(read.options)
         if kind == "metrics" and "k" in options_model(self.registry.get(kind, read.name).factory).model_fields:
             options.setdefault("k", LIST_LENGTH)
         return read.name, options
 
-    def _needs(self, kind: str, components: Iterable[Component]) -> set[type]:
-        """The faces that these losses or retrievers call."""
+    def _needs(self, kind: str, components: Iterable[PluginChoice]) -> set[type]:
+        """The interfaces that these losses or retrievers call."""
         return {need for plugin in self._plugins(kind, components) for need in _needs(plugin)}
 
-    def _plugins(self, kind: str, components: Iterable[Component]) -> list[Plugin]:
+    def _plugins(self, kind: str, components: Iterable[PluginChoice]) -> list[Plugin]:
         return [self.registry.get(kind, read_component(component, kind).name) for component in components]
 
     def _partners(
-        self, kind: str, components: Iterable[Component], parts: Mapping[str, Component]
-    ) -> dict[str, Component]:
+        self, kind: str, components: Iterable[PluginChoice], parts: Mapping[str, PluginChoice]
+    ) -> dict[str, PluginChoice]:
         """Every part of a method: those named, an encoder that shows what calls it, a loss that fits all encoders."""
-        chosen: dict[str, Component] = dict(parts)
+        chosen: dict[str, PluginChoice] = dict(parts)
         if kind != "encoders" and "encoder" not in chosen:
             callers = (
                 (kind, components) if kind != "optimizers" else ("losses", [parts["loss"]] if "loss" in parts else [])
             )
             needs = self._needs(*callers)
-            chosen["encoder"] = self._first("encoder", "encoders", lambda each: not missing_faces(needs, each.factory))
+            chosen["encoder"] = self._first(
+                "encoder", "encoders", lambda each: not missing_interfaces(needs, each.factory)
+            )
         if kind in ("encoders", "optimizers") and "loss" not in chosen:
             encoders = self._plugins("encoders", components if kind == "encoders" else [chosen["encoder"]])
             chosen["loss"] = self._first("loss", "losses", lambda loss: all(_fit(loss, each) for each in encoders))
@@ -313,11 +317,11 @@ def made_up_ranking(queries: int, length: int, pool: int) -> Ranking:
 
 
 def _needs(plugin: Plugin) -> tuple[type, ...]:
-    return tuple(getattr(faces_of(plugin.factory), "needs", ()))
+    return tuple(getattr(interface_class(plugin.factory), "needs", ()))
 
 
 def _fit(loss: Plugin, encoder: Plugin) -> bool:
-    return not missing_faces(_needs(loss), encoder.factory)
+    return not missing_interfaces(_needs(loss), encoder.factory)
 
 
 def _search(retriever: Any, encoder: nn.Module, batch: Batch) -> Work:

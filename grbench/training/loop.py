@@ -1,4 +1,4 @@
-"""The one training loop. It knows encoders, losses and optimizers by their faces only.
+"""The one training loop. It knows encoders, losses and optimizers by their interfaces only.
 
 Shapes: B users a batch, T history length.
 """
@@ -22,10 +22,10 @@ from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
 from grbench.interfaces import SharedPass
-from grbench.training.monitor import WARM_UP_STEPS, Pace, Report, Watched, silent
+from grbench.training.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, silent
 from grbench.training.options import TrainingOptions
 from grbench.training.update import Updates
-from grbench.types import Batch
+from grbench.types import Batch, Report
 
 STEPS_UNTIL_LET_GO = 16
 """The host's heap breaks up, as no two steps take blocks of the same sizes: left alone it grows by some MB a step."""
@@ -102,12 +102,12 @@ def train(
     validate: Validate | None = None,
     higher_is_better: bool = True,
     place: Place = Place(),
-    pace: Pace | None = None,
+    throughput: Throughput | None = None,
 ) -> TrainingResult:
     """Trains `encoder` in place; with validation it ends in its best state. The same seed gives the same numbers.
 
     encoder, losses and the optimizers' parameters are on `device` already; `higher_is_better` says which way the metric
-    that chooses the best state goes. A stage of several is told its `place`, and the `pace` that all share. Raises
+    that chooses the best state goes. A stage of several is told its `place`, and the `throughput` all share. Raises
     DataError where there is nothing to learn from, RunError (epoch and step named) when the loss is no longer a number.
     """
     device = torch.device(device)
@@ -130,8 +130,8 @@ def train(
     updates = Updates(step_module, optimizers, options, steps, device)
     best = _Best(options, higher_is_better)
     warm_up = min(WARM_UP_STEPS, steps * options.epochs // 10)
-    pace = pace or Pace(device)
-    pace.warm_up(warm_up)
+    throughput = throughput or Throughput(device)
+    throughput.warm_up(warm_up)
     curve: list[dict[str, Any]] = []
     named = {"stage": place.stage} if place.stage else {}
     # A counted step is slow and never compiled, so it has to be a warm-up step; compilation then needs the next.
@@ -142,9 +142,9 @@ def train(
 
     for epoch in range(first, last + 1):
         step_module.train()
-        watched = Watched(epoch, epochs, steps, pace=pace, report=report)
+        watched = EpochMonitor(epoch, epochs, steps, throughput=throughput, report=report)
         with meter.phase("train") as phase:
-            pace.resume()
+            throughput.resume()
             for step, batch in enumerate(batches_of(seed=seed, epoch=epoch), start=1):
                 counting = counted if (epoch, step) == (first, 1) else None
                 with counting or nullcontext():
@@ -157,8 +157,8 @@ def train(
                     let_go()
                 watched.step(step, batch, loss, terms)
             curve.append({**named, "epoch": epoch, **watched.finish()})
-            pace.pause()
-            phase.note(**pace.figures())
+            throughput.pause()
+            phase.note(**throughput.figures())
         if validate is not None and options.validate_every and len(curve) % options.validate_every == 0:
             step_module.eval()
             with meter.phase("validate"), torch.no_grad():
@@ -179,12 +179,12 @@ def train(
         best_score=best.score,
         stopped_early=len(curve) < options.epochs,
         flops_per_step=counted.flops if counted else None,
-        **pace.figures(),
+        **throughput.figures(),
     )
 
 
 def joined(stages: Sequence[TrainingResult]) -> TrainingResult:
-    """One result of all stages: the state is the last one's choice, and so is the throughput of the pace they share."""
+    """One result of all stages: the state is the last one's choice; they share a throughput."""
     steps = sum(stage.steps_run for stage in stages)
     counted = [(stage.flops_per_step, stage.steps_run) for stage in stages]
     known = [flops * run for flops, run in counted if flops is not None]

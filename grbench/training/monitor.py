@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,22 +11,19 @@ from torch import Tensor
 
 from grbench.cost.meter import synchronize
 from grbench.errors import RunError
-from grbench.types import Batch
+from grbench.types import Batch, Report
 
 REPORT_SECONDS = 0.5
 """Between two looks at the loss: each makes the host wait for the device."""
 WARM_UP_STEPS = 10
 """Not counted in users/s: compilation, memory pools and caches settle. A tenth of all steps where there are few."""
 
-Report = Callable[..., None]
-"""report(event, **values)."""
-
 
 def silent(event: str, **values: Any) -> None:
     """The report of those who do not want one."""
 
 
-class Pace:
+class Throughput:
     """Users and events a second, warm-up left out: the clock starts once the device has done the last warm-up step."""
 
     def __init__(self, device: torch.device) -> None:
@@ -75,19 +72,19 @@ class Pace:
         return self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
 
-class Watched:
+class EpochMonitor:
     """One epoch's losses. They stay on the device, and are looked at every half second."""
 
-    def __init__(self, epoch: int, epochs: int, steps: int, *, pace: Pace, report: Report) -> None:
-        self.epoch, self.epochs, self.steps, self.pace, self.report = epoch, epochs, steps, pace, report
+    def __init__(self, epoch: int, epochs: int, steps: int, *, throughput: Throughput, report: Report) -> None:
+        self.epoch, self.epochs, self.steps, self.throughput, self.report = epoch, epochs, steps, throughput, report
         self.names: list[str] = []
-        self.totals = torch.zeros(1, device=pace.device)
-        self.broken = torch.zeros((), dtype=torch.int64, device=pace.device)
+        self.totals = torch.zeros(1, device=throughput.device)
+        self.broken = torch.zeros((), dtype=torch.int64, device=throughput.device)
         self.done, self.looked = 0, time.perf_counter()
 
     def step(self, step: int, batch: Batch, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
         """Counts one step; raises RunError when a look finds that a loss was no number."""
-        self.pace.count(batch)
+        self.throughput.count(batch)
         self.names, self.done = list(terms), step
         values = torch.stack([loss.detach(), *(term.detach().float() for term in terms.values())])
         self.totals = self.totals + values
@@ -107,7 +104,7 @@ class Watched:
                 "lower learning rate, clip_norm, or precision fp32 may help"
             )
         loss, *terms = (self.totals / self.done).tolist()
-        figures = self.pace.figures()
+        figures = self.throughput.figures()
         values = {
             "loss": loss,
             **dict(zip(self.names, terms, strict=True)),

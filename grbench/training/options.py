@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+from grbench.registry.option_types import Count, Natural
 
 
 @dataclass(frozen=True, kw_only=True)

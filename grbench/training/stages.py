@@ -14,8 +14,9 @@ from grbench.errors import SuiteError
 from grbench.evaluation.scoring import validation_score
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Place, TrainingResult, Validate, joined, train
-from grbench.training.monitor import Pace, Report
+from grbench.training.monitor import Throughput
 from grbench.training.options import TrainingOptions
+from grbench.types import Report
 
 if TYPE_CHECKING:
     from grbench.data.split import Split
@@ -72,7 +73,7 @@ def learn(
     if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
         raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
     report("phase", name="train")
-    pace, losses = Pace(torch.device(device)), method.losses
+    throughput, losses = Throughput(torch.device(device)), method.losses
     results: list[TrainingResult] = []
     for number, stage in enumerate(course):
         data = targets_of(stage, split.training, f"methods.{cell.method.name}.stages.{number}.targets")
@@ -97,7 +98,7 @@ def learn(
                 epochs_before=sum(result.epochs_run for result in results),
                 epochs_after=sum(TrainingOptions(**later.training).epochs for later in course[number + 1 :]),
             ),
-            pace=pace,
+            throughput=throughput,
         )
         results.append(trained)
     return joined(results)

@@ -44,7 +44,7 @@ def test_training_batches_equal_a_loop(tmp_path_factory, world, length, batch_si
             assert batch.actions[row].tolist() == pad + [token(action) for _, action, _ in newest[:-1]]
             assert batch.times[row].tolist() == pad + [time for _, _, time in newest[:-1]]
             assert batch.targets[row].tolist() == pad + [item for item, _, _ in newest[1:]]
-            assert batch.wanted[row].tolist() == pad + [token(action) for _, action, _ in newest[1:]]
+            assert batch.next_actions[row].tolist() == pad + [token(action) for _, action, _ in newest[1:]]
     assert sorted(seen) == [user for user, history in enumerate(world) if len(history) >= 2]
     counts = np.bincount([item for history in world for item, _, _ in history], minlength=10)
     assert np.array_equal(data.item_counts(), counts)
@@ -69,11 +69,11 @@ def test_order_depends_on_seed_and_epoch_alone(tmp_path):
 
 def test_query_batches_ask_for_the_wanted_action_last(tmp_path):
     store = tiny_store(tmp_path, [[(1, 0, 1), (2, 1, 2), (3, 0, 3), (4, 1, 4)], [(5, 1, 1), (6, 0, 2), (7, 0, 3)]])
-    queries = LeaveLastOut(wanted="click").split(store).test
+    queries = LeaveLastOut(next_action="click").split(store).test
     ((where, batch),) = query_batches(queries, history_length=3, batch_size=8)
     assert where == slice(0, 2)
     assert batch.items.tolist() == [[1, 2, 3], [0, 5, 6]]
-    assert batch.wanted.tolist() == [[3, 2, 3], [3, 2, 3]]
+    assert batch.next_actions.tolist() == [[3, 2, 3], [3, 2, 3]]
     assert not batch.targets.any()
 
 

@@ -43,7 +43,7 @@ def split(tmp_path: Path) -> Split:
         Histories(store, users, starts, stops - 1),
         np.array([[4], [1], [6]]),
         np.array([[3], [3], [3]]),
-        wanted=3,
+        next_action=3,
     )
     first_two = dataclasses.replace(
         queries, histories=queries.histories.select(users[:2]), targets=np.array([[4], [1]])

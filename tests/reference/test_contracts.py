@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from worlds import batch_of
 
 from grbench.interfaces import Decoder, Embedder, StandIn
-from grbench.registry.discovery import Registry, faces_of, missing_faces
+from grbench.registry.discovery import Registry, interface_class, missing_interfaces
 from grbench.registry.options import describe
 from grbench.types import Batch, Ranking
 
@@ -32,10 +32,10 @@ OPTIONS = {
 OLDER, NEWER = [4, 2, 3], [4, 2, 3, 8]
 
 
-def names(kind, face=None):
-    """The reference plug-ins of a kind; of encoders, those that show a face."""
+def names(kind, interface=None):
+    """The reference plug-ins of a kind; of encoders, those that show an interface."""
     ours = [plugin for plugin in REGISTRY.plugins(kind) if plugin.distribution == "grbench"]
-    return [plugin.name for plugin in ours if face is None or not missing_faces((face,), plugin.factory)]
+    return [plugin.name for plugin in ours if interface is None or not missing_interfaces((interface,), plugin.factory)]
 
 
 def made(kind, name, *runtime_objects, **options):
@@ -45,16 +45,16 @@ def made(kind, name, *runtime_objects, **options):
 
 
 def able(needs):
-    """An encoder that shows all these faces."""
+    """An encoder that shows all these interfaces."""
     return next(
         plugin.name
         for plugin in REGISTRY.plugins("encoders")
-        if plugin.name != "most_popular" and not missing_faces(needs, plugin.factory)
+        if plugin.name != "most_popular" and not missing_interfaces(needs, plugin.factory)
     )
 
 
 def needs_of(kind, name):
-    return faces_of(REGISTRY.get(kind, name).factory).needs
+    return interface_class(REGISTRY.get(kind, name).factory).needs
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_states_follow_from_what_came_before_and_nothing_else(data, name):
     def same(other, rows=slice(None), places=slice(None)):
         torch.testing.assert_close(encoder.embed(other, ITEMS)[0][rows, places], states[rows, places])
 
-    # One call and the two faces agree.
+    # One call and the two interfaces agree.
     torch.testing.assert_close(encoder.embed_histories(batch), states[:, -1])
     torch.testing.assert_close(encoder.embed_items(ITEMS), vectors)
     # Not the items to come, nor what is to be found.

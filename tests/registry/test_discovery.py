@@ -1,4 +1,4 @@
-"""What is found, what is broken and says so, and whose faces fit."""
+"""What is found, what is broken and says so, and whose interfaces fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from demo_plugins import Contrastive, DemoPlugins, Dense, Exact, Generative, dem
 from grbench.errors import PluginError, SuiteError
 from grbench.hookspecs import hookimpl
 from grbench.interfaces import Decoder, Embedder
-from grbench.registry.discovery import BrokenPluginError, Registry, faces_of, missing_faces
+from grbench.registry.discovery import BrokenPluginError, Registry, interface_class, missing_interfaces
 from grbench.registry.options import describe
 
 
@@ -145,13 +145,13 @@ def test_build_binds_options_after_the_run_time_objects():
 
 
 def test_faces_are_read_off_the_class_or_the_return_annotation():
-    assert faces_of(Dense) is Dense
-    assert faces_of(generative) is Generative
+    assert interface_class(Dense) is Dense
+    assert interface_class(generative) is Generative
     with pytest.raises(PluginError, match="annotate the class that it returns"):
-        faces_of(lambda: None)
-    assert missing_faces(Exact.needs, Dense) == {}
-    assert missing_faces(Contrastive.needs, generative) == {Embedder: ("embed", "embed_histories", "embed_items")}
-    assert missing_faces(Reranker.needs, Dense) == {Decoder: ("code_logits", "start", "step")}
+        interface_class(lambda: None)
+    assert missing_interfaces(Exact.needs, Dense) == {}
+    assert missing_interfaces(Contrastive.needs, generative) == {Embedder: ("embed", "embed_histories", "embed_items")}
+    assert missing_interfaces(Reranker.needs, Dense) == {Decoder: ("code_logits", "start", "step")}
 
 
 def test_a_face_half_shown_is_missing_what_is_not():
@@ -160,7 +160,7 @@ def test_a_face_half_shown_is_missing_what_is_not():
 
         embed_items = None
 
-    assert missing_faces((Embedder,), Half) == {Embedder: ("embed_histories", "embed_items")}
+    assert missing_interfaces((Embedder,), Half) == {Embedder: ("embed_histories", "embed_items")}
 
 
 def test_commands_are_added_and_a_broken_one_costs_only_itself():

@@ -14,7 +14,7 @@ import pytest
 from grbench import hookimpl
 from grbench.errors import DataError, GRBenchError, SuiteError
 from grbench.registry.discovery import Registry
-from grbench.run.child_process import Events
+from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import plan_methods, prepare
 from grbench.suite.method import Component, Method
 from grbench.suite.suite import Cell
@@ -62,7 +62,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_lists_longer_than_the_pool_are_refused_also_where_no_metric_has_a_k(job: dict[str, Any]) -> None:
     with pytest.raises(SuiteError, match="k=10 is larger than the pool of 4 candidates"):
-        prepare(job, Events(io.StringIO()))
+        prepare(job, ChildMessages(io.StringIO()))
 
 
 def test_lists_are_as_long_as_the_largest_k(job: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def with_method(job: dict[str, Any], **parts: Any) -> dict[str, Any]:
 
 
 def complaint(job: dict[str, Any]) -> GRBenchError:
-    events = Events(io.StringIO())
+    events = ChildMessages(io.StringIO())
     with pytest.raises((SuiteError, DataError)) as raised:
         plan_methods(job, prepare(job, events), events)
     return raised.value
@@ -100,7 +100,7 @@ def complaint(job: dict[str, Any]) -> GRBenchError:
 def test_a_method_that_fits_is_planned(job: dict[str, Any]) -> None:
     said = io.StringIO()
     right = with_method(job, retriever={"name": "beam", "options": {"width": 4}})
-    plan_methods(right, prepare(right, Events(said)), Events(said))
+    plan_methods(right, prepare(right, ChildMessages(said)), ChildMessages(said))
     plan = next(event["plan"] for event in map(json.loads, said.getvalue().splitlines()) if event["event"] == "planned")
     assert plan["unknown"] == "the index of beam is not in it"
 
@@ -180,7 +180,7 @@ def test_what_an_encoder_or_a_loss_refuses_is_said_by_the_plan(job: dict[str, An
 
 def test_a_plug_in_that_breaks_is_left_to_its_cell(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("grbench_reference.retrievers.beam.Beam.check", lambda *_: 1 / 0)
-    prepare(with_method(job), Events(io.StringIO()))
+    prepare(with_method(job), ChildMessages(io.StringIO()))
 
 
 def test_a_vector_that_is_not_finite_is_refused_with_its_item(tmp_path: Path) -> None:

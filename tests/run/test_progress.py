@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from grbench.report.format import duration
-from grbench.run.progress import LiveProgress, Pace, PlainProgress, progress_for
+from grbench.run.progress import LiveProgress, PlainProgress, RemainingTime, progress_for
 
 TRAINING = {
     "event": "train",
@@ -34,46 +34,46 @@ class Clock:
 
 
 def test_what_is_left_of_a_cell_follows_from_what_is_done() -> None:
-    pace = Pace([None, None])
-    pace.start(0, 0.0)
-    assert pace.cell_left(5.0) is None
-    assert pace.suite_left(5.0) is None
-    pace.listen({"event": "phase", "name": "train"}, 10.0)
-    pace.listen(TRAINING, 40.0)  # 150 of 400 steps in 30 seconds, so 50 more
-    assert pace.fraction == 0.375
-    assert pace.cell_left(40.0) == pytest.approx(50.0)
+    left = RemainingTime([None, None])
+    left.start(0, 0.0)
+    assert left.cell_left(5.0) is None
+    assert left.suite_left(5.0) is None
+    left.listen({"event": "phase", "name": "train"}, 10.0)
+    left.listen(TRAINING, 40.0)  # 150 of 400 steps in 30 seconds, so 50 more
+    assert left.fraction == 0.375
+    assert left.cell_left(40.0) == pytest.approx(50.0)
     # the next cell should take as long as this one: 40 seconds so far and 50 more
-    assert pace.suite_left(40.0) == pytest.approx(50.0 + 90.0)
+    assert left.suite_left(40.0) == pytest.approx(50.0 + 90.0)
 
 
 def test_former_times_are_the_estimate_until_there_is_a_better_one() -> None:
-    pace = Pace([100.0, None, 60.0])
-    pace.start(0, 0.0)
-    assert pace.cell_left(30.0) == 70.0
-    assert pace.suite_left(30.0) == 70.0 + 80.0 + 60.0  # the unknown one: the mean of those known
-    assert pace.cell_left(130.0) == 0.0
-    pace.end(40.0)
-    pace.start(1, 40.0)
-    assert pace.cell_left(50.0) is None
-    assert pace.suite_left(50.0) == 40.0 + 60.0  # the mean of 40 and 60 less 10, then the third
-    pace.start(2, 80.0)
-    assert pace.suite_left(90.0) == 50.0
+    left = RemainingTime([100.0, None, 60.0])
+    left.start(0, 0.0)
+    assert left.cell_left(30.0) == 70.0
+    assert left.suite_left(30.0) == 70.0 + 80.0 + 60.0  # the unknown one: the mean of those known
+    assert left.cell_left(130.0) == 0.0
+    left.end(40.0)
+    left.start(1, 40.0)
+    assert left.cell_left(50.0) is None
+    assert left.suite_left(50.0) == 40.0 + 60.0  # the mean of 40 and 60 less 10, then the third
+    left.start(2, 80.0)
+    assert left.suite_left(90.0) == 50.0
 
 
 def test_the_figures_of_a_phase_in_a_line() -> None:
-    pace = Pace([None])
-    pace.start(0, 0.0)
-    assert pace.text() == "starting"
-    pace.listen({"event": "phase", "name": "train"}, 0.0)
-    pace.listen(TRAINING, 1.0)
-    assert pace.text() == "train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s"
-    pace.listen({"event": "phase", "name": "search"}, 2.0)
-    assert pace.text() == "search"
-    pace.listen({"event": "search", "done": 512, "total": 2048, "queries_per_second": 900.0}, 3.0)
-    assert pace.text() == "search, 900 queries/s, 512 of 2,048 (25%)"
-    assert pace.cell_left(3.0) == pytest.approx(3.0)
-    pace.listen({"event": "prepare", "what": "reading seq", "done": 7, "total": None}, 4.0)
-    assert pace.text().startswith("reading seq")
+    left = RemainingTime([None])
+    left.start(0, 0.0)
+    assert left.text() == "starting"
+    left.listen({"event": "phase", "name": "train"}, 0.0)
+    left.listen(TRAINING, 1.0)
+    assert left.text() == "train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s"
+    left.listen({"event": "phase", "name": "search"}, 2.0)
+    assert left.text() == "search"
+    left.listen({"event": "search", "done": 512, "total": 2048, "queries_per_second": 900.0}, 3.0)
+    assert left.text() == "search, 900 queries/s, 512 of 2,048 (25%)"
+    assert left.cell_left(3.0) == pytest.approx(3.0)
+    left.listen({"event": "prepare", "what": "reading seq", "done": 7, "total": None}, 4.0)
+    assert left.text().startswith("reading seq")
 
 
 def test_a_log_is_never_silent_for_long() -> None:
@@ -117,14 +117,14 @@ def test_a_terminal_gets_bars_and_a_pipe_lines() -> None:
 
 
 def test_a_validation_is_shown_where_training_stands() -> None:
-    pace = Pace([None])
-    pace.start(0, 0.0)
-    pace.listen({"event": "phase", "name": "train"}, 0.0)
-    pace.listen({"event": "validate", "epoch": 2, "epochs": 4, "ndcg@10": 0.5}, 1.0)
-    assert pace.text() == "train, epoch 2/4"
-    pace.listen({"event": "validate", "epoch": 2, "epochs": 4, "step": 100, "steps": 100, "ndcg@10": 0.5}, 1.0)
-    assert pace.text() == "train, epoch 2/4, step 100/100"
-    assert pace.fraction == 0.5
+    left = RemainingTime([None])
+    left.start(0, 0.0)
+    left.listen({"event": "phase", "name": "train"}, 0.0)
+    left.listen({"event": "validate", "epoch": 2, "epochs": 4, "ndcg@10": 0.5}, 1.0)
+    assert left.text() == "train, epoch 2/4"
+    left.listen({"event": "validate", "epoch": 2, "epochs": 4, "step": 100, "steps": 100, "ndcg@10": 0.5}, 1.0)
+    assert left.text() == "train, epoch 2/4, step 100/100"
+    assert left.fraction == 0.5
 
 
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers()))

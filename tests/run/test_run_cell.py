@@ -18,7 +18,7 @@ from grbench.data.store import Store
 from grbench.errors import PluginError, RunError, SuiteError
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
-from grbench.run.child_process import Events
+from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import Reporter, failed, run_cell, status_of
 from grbench.suite.method import Component, Method
 from grbench.suite.suite import Cell
@@ -91,7 +91,7 @@ def a_cell(*, seed: int = 0, trained: bool = True, **training: Any) -> Cell:
 
 def run(cell: Cell, store: Store, registry: Registry) -> tuple[Record, Any, Heard]:
     heard = Heard()
-    report = Reporter(Events(heard), [heard])  # type: ignore[arg-type]
+    report = Reporter(ChildMessages(heard), [heard])  # type: ignore[arg-type]
     record, lists = run_cell(cell, BLANK, store, registry=registry, device="cpu", report=report)
     return record, lists, heard
 
@@ -205,5 +205,5 @@ def test_a_failure_keeps_its_traceback(registry: Registry) -> None:
 
 def test_an_event_of_a_child_is_one_line() -> None:
     heard = Heard()
-    Events(heard)("train", loss=np.float32(0.5), what="two\nlines")  # type: ignore[arg-type]
+    ChildMessages(heard)("train", loss=np.float32(0.5), what="two\nlines")  # type: ignore[arg-type]
     assert heard.lines == ['{"event": "train", "loss": 0.5, "what": "two\\nlines"}\n']

@@ -24,7 +24,7 @@ from grbench.errors import DataError, RunError, SuiteError
 from grbench.results.record import read_records
 from grbench.run import run_suite as runner
 from grbench.run.child_process import End, run_child
-from grbench.run.run_suite import Outcome, Request, run_suite
+from grbench.run.run_suite import Outcome, RunRequest, run_suite
 
 # Its metadata lies beside it, as if pip had installed it.
 FAULTY = (Path(__file__).parents[1] / "support" / "faulty_encoders.py").read_text()
@@ -92,7 +92,7 @@ def suite_of(world: Path, *methods: str, seeds: str = "[0]") -> Path:
 
 def run(suite: Path, **options: Any) -> tuple[Outcome, str]:
     out = io.StringIO()
-    outcome = run_suite(Request(suite=suite, device="cpu", **options), Console(file=out, width=200))
+    outcome = run_suite(RunRequest(suite=suite, device="cpu", **options), Console(file=out, width=200))
     return outcome, out.getvalue()
 
 

@@ -273,9 +273,9 @@ def test_a_baseline_names_a_cell_of_a_grid(tmp_path):
         ("defaults.optimizer.lr=1e-4", lambda cell: cell.method.optimizer.options["lr"], 1e-4),
         ("seeds=[5]", lambda cell: cell.seed, 5),
         ("metrics.0=hits@3", lambda cell: cell.metrics[0].options["k"], 3),
-        ("protocol.wanted=", lambda cell: cell.protocol.options["wanted"], None),
+        ("protocol.next_action=", lambda cell: cell.protocol.options["next_action"], None),
         ("methods.a.encoder.norm=rms", lambda cell: cell.method.encoder.options["norm"], "rms"),
-        ("protocol.wanted=a=b", lambda cell: cell.protocol.options["wanted"], "a=b"),
+        ("protocol.next_action=a=b", lambda cell: cell.protocol.options["next_action"], "a=b"),
     ],
 )
 def test_set_changes_one_value(tmp_path, override, found, value):

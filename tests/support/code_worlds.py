@@ -64,7 +64,7 @@ def newest_target_only(batch):
     """The batch with a target at its last position only, one for everybody: what `start` and `step` write."""
     targets = torch.zeros_like(batch.targets)
     targets[:, -1] = batch.targets[:, -1]
-    return type(batch)(batch.users, batch.items, batch.actions, batch.times, targets, batch.wanted)
+    return type(batch)(batch.users, batch.items, batch.actions, batch.times, targets, batch.next_actions)
 
 
 def log_probabilities(encoder, batch, codes, items):
@@ -73,7 +73,7 @@ def log_probabilities(encoder, batch, codes, items):
     for item in items.tolist():
         targets = torch.zeros_like(batch.targets)
         targets[:, -1] = item
-        asked = type(batch)(batch.users, batch.items, batch.actions, batch.times, targets, batch.wanted)
+        asked = type(batch)(batch.users, batch.items, batch.actions, batch.times, targets, batch.next_actions)
         levels = encoder.code_logits(asked)
         columns.append(sum(logits.log_softmax(1)[:, codes.table[item, level]] for level, logits in enumerate(levels)))
     return torch.stack(columns, 1)

@@ -12,7 +12,7 @@ from grbench.data.histories import Histories
 from grbench.data.training_data import TrainingData
 from grbench.testing import tiny_store
 from grbench.types import Batch
-from grbench_reference.features.parts import Table
+from grbench_reference.features.parts import EmbeddingTable
 
 NAN = float("nan")
 
@@ -68,7 +68,7 @@ def away_from_the_start(encoder):
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)
     for module in encoder.modules():
-        if isinstance(module, Table):
+        if isinstance(module, EmbeddingTable):
             module.weight.data[0] = 0
     return encoder.eval()
 

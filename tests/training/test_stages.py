@@ -22,7 +22,7 @@ from grbench.errors import DataError, GRBenchError
 from grbench.registry.discovery import Registry
 from grbench.results.identity import cell_digest, cell_identity
 from grbench.results.record import Record
-from grbench.run.child_process import Events
+from grbench.run.child_process import ChildMessages
 from grbench.run.memory_trial import Mapped, plan_memory
 from grbench.run.prepare import prepare
 from grbench.run.run_cell import Reporter, run_cell
@@ -264,7 +264,7 @@ def staged(*stages, encoder="number", loss="count", retriever="nothing", seed=0)
 def run(cell, store, registry):
     heard = Heard()
     blank = Record(digest="d", suite="tiny", method="m", seed=0, status="error")
-    report = Reporter(Events(heard), [heard])
+    report = Reporter(ChildMessages(heard), [heard])
     record, _ = run_cell(cell, blank, store, registry=registry, device="cpu", report=report)
     return record, heard
 
@@ -338,7 +338,7 @@ def test_it_is_said_before_anything_is_trained(store, registry, tmp_path, monkey
     job = {"cell": cell.to_json(), "cache": str(tmp_path), "device": "cpu", "filters": [[]], "validates": False}
     job |= {"suite": "suites/x.yaml", "methods": [cell.to_json()]}
     with pytest.raises(DataError, match=r"^suites/x.yaml: methods.m.stages.0.targets: no action 'convers' in this"):
-        prepare(job, Events(io.StringIO()))
+        prepare(job, ChildMessages(io.StringIO()))
 
 
 def test_the_largest_stage_is_planned_for(tmp_path):

@@ -23,7 +23,7 @@ SVD_SAMPLE = 1 << 18
 EmbeddingNames = Literal["all"] | list[str | int]
 
 
-class ItemVectors(Protocol):
+class VectorSource(Protocol):
     """name: where the vectors come from; present: [N+1] bool, items that have one; width: D."""
 
     name: str
@@ -76,7 +76,7 @@ class ArrayVectors:
 class ProjectedVectors:
     """Vectors of another source in fewer dimensions. basis: [D of the source, D]."""
 
-    def __init__(self, source: ItemVectors, basis: np.ndarray) -> None:
+    def __init__(self, source: VectorSource, basis: np.ndarray) -> None:
         self.name = f"{source.name}, SVD {basis.shape[1]}"
         self.present, self.width = source.present, basis.shape[1]
         self._source, self._basis = source, basis
@@ -90,7 +90,7 @@ class ProjectedVectors:
 class FilledVectors:
     """Vectors of another source, and some given here for items it lacks. items: [F] ascending; values: [F, D]."""
 
-    def __init__(self, source: ItemVectors, items: np.ndarray, values: np.ndarray) -> None:
+    def __init__(self, source: VectorSource, items: np.ndarray, values: np.ndarray) -> None:
         self.name, self.width = source.name, source.width
         self.present = source.present.copy()
         self.present[items] = True
@@ -137,7 +137,7 @@ def read_vectors_file(path: str, num_items: int) -> ArrayVectors:
     return ArrayVectors(values, f"file {Path(path).name}")
 
 
-def check_and_measure(vectors: ItemVectors, catalogue: Catalogue) -> float:
+def check_and_measure(vectors: VectorSource, catalogue: Catalogue) -> float:
     """The sum of the vectors' squared distances from their mean, in one pass over all of them.
 
     Raises DataError where one holds NaN or an infinite value.
@@ -159,13 +159,13 @@ def check_and_measure(vectors: ItemVectors, catalogue: Catalogue) -> float:
     return squares - float(total @ total) / max(len(items), 1)
 
 
-def check_width(vectors: ItemVectors, width: int | None) -> None:
+def check_width(vectors: VectorSource, width: int | None) -> None:
     """Raises SuiteError where the vectors are not as wide as what they shall be reduced to; None = they are not."""
     if width is not None and width > vectors.width:
         raise SuiteError(f"tokenizer.svd: {width} is more than the {vectors.width} dimensions of {vectors.name}")
 
 
-def reduce_width(vectors: ItemVectors, width: int, seed: int) -> ProjectedVectors:
+def reduce_width(vectors: VectorSource, width: int, seed: int) -> ProjectedVectors:
     """The vectors on their first `width` right singular vectors (not centred), those of at most SVD_SAMPLE items.
 
     Raises SuiteError where the vectors are not that wide.
@@ -190,7 +190,7 @@ def sample_items(present: np.ndarray, most: int | None, seed: int) -> np.ndarray
     return np.sort(np.random.default_rng(seed).choice(items, most, replace=False))
 
 
-def read_rows(vectors: ItemVectors, items: np.ndarray) -> np.ndarray:
+def read_rows(vectors: VectorSource, items: np.ndarray) -> np.ndarray:
     """[n, D] float32, filled block by block, so that nothing wider than the result is ever whole in memory."""
     rows = np.empty((len(items), vectors.width), np.float32)
     for block in in_blocks(len(items), vectors.width):

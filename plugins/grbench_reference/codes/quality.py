@@ -13,7 +13,7 @@ import numpy as np
 
 from grbench.data.training_data import TrainingData
 from grbench.types import Codes
-from grbench_reference.codes.item_vectors import EmbeddingVectors, ItemVectors, in_blocks, sample_items
+from grbench_reference.codes.item_vectors import EmbeddingVectors, VectorSource, in_blocks, sample_items
 
 HEAD, MIDDLE = 0.01, 0.20
 """The most popular 1 % of the items that training has seen are its head; with the middle they are the first 20 %."""
@@ -26,7 +26,7 @@ def inspect(
     codes: Codes,
     data: TrainingData,
     *,
-    vectors: ItemVectors | None = None,
+    vectors: VectorSource | None = None,
     queries: int = 2_000,
     base: int = 100_000,
     users: int = 20_000,
@@ -102,7 +102,7 @@ def _fan_out(prefixes: list[np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _embedding_agreement(
-    table: np.ndarray, vectors: ItemVectors, queries: int, base: int, random: np.random.Generator
+    table: np.ndarray, vectors: VectorSource, queries: int, base: int, random: np.random.Generator
 ) -> dict[str, Any] | None:
     """How many of an item's nearest neighbours by cosine share its prefix, beside how many of any items do."""
     base = min(base, INDEX_BYTES // (4 * vectors.width))
@@ -122,7 +122,7 @@ def _embedding_agreement(
     }
 
 
-def _nearest(vectors: ItemVectors, items: np.ndarray, asked: np.ndarray, count: int) -> np.ndarray:
+def _nearest(vectors: VectorSource, items: np.ndarray, asked: np.ndarray, count: int) -> np.ndarray:
     """[asked, count] positions in `items` of each one's nearest others by cosine, best first."""
     faiss: Any = import_module("faiss")
     index = faiss.IndexFlatIP(vectors.width)

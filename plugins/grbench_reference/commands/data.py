@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grbench.errors import DataError, PluginError
+from grbench.types import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 PROBLEM_FOUND = 2
 _COLOURS = {"ok": "green", "absent": "yellow", "problem": "bold red"}
 
-Report = Callable[[str, int, int | None], None]
 
 _SET = click.option(
     "--set",
@@ -334,27 +334,22 @@ def _plain(text: str) -> str:
 
 
 @contextmanager
-def _progress(console: Console, *, sizes: bool = False) -> Iterator[Report]:
+def _progress(console: Console, *, sizes: bool = False) -> Iterator[Progress]:
     """Bars with the time left on a terminal; elsewhere one line for each thing that is finished."""
     if not console.is_terminal:
         yield _lines(console)
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress
 
-    amounts = (DownloadColumn(), TransferSpeedColumn()) if sizes else (MofNCompleteColumn(),)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn(), console=console
+    amounts = (progress.DownloadColumn(), progress.TransferSpeedColumn()) if sizes else (progress.MofNCompleteColumn(),)
+    with progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        *amounts,
+        progress.TimeRemainingColumn(),
+        console=console,
     ) as bars:
-        tasks: dict[str, TaskID] = {}
+        tasks: dict[str, progress.TaskID] = {}
 
         def report(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
@@ -364,7 +359,7 @@ def _progress(console: Console, *, sizes: bool = False) -> Iterator[Report]:
         yield report
 
 
-def _lines(console: Console) -> Report:
+def _lines(console: Console) -> Progress:
     finished: set[str] = set()
 
     def report(what: str, done: int, total: int | None) -> None:

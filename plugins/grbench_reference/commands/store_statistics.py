@@ -18,7 +18,7 @@ BLOCK = 1 << 22  # events, or cells of a feature table, looked at once
 
 
 @dataclass(frozen=True)
-class Table:
+class StatisticsTable:
     """A titled table of a report; every row has one text a column."""
 
     title: str
@@ -26,7 +26,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def statistics(store: Store) -> list[Table]:
+def statistics(store: Store) -> list[StatisticsTable]:
     """Overview, actions, popularity, candidates, features and embeddings, as far as the store has them."""
     events = np.zeros(store.catalogue.num_items + 1, np.int64)
     tokens = np.zeros(FIRST_ACTION + len(store.catalogue.actions), np.int64)
@@ -53,7 +53,7 @@ def _blocks(size: int, step: int = BLOCK) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
-def _overview(store: Store, events: np.ndarray) -> Table:
+def _overview(store: Store, events: np.ndarray) -> StatisticsTable:
     catalogue, lengths = store.catalogue, np.diff(store.offsets)
     new = catalogue.num_items - catalogue.num_indexed
     rows = [
@@ -70,10 +70,10 @@ def _overview(store: Store, events: np.ndarray) -> Table:
         spans = [store.times[block] for block in _blocks(len(store.times))]
         first, last = min(int(span.min()) for span in spans), max(int(span.max()) for span in spans)
         rows.append(("time", f"{_moment(first)} to {_moment(last)} (UTC), {(last - first) / 86_400:.1f} days"))
-    return Table("Overview", ("", ""), tuple(rows))
+    return StatisticsTable("Overview", ("", ""), tuple(rows))
 
 
-def _actions(store: Store, tokens: np.ndarray) -> Table:
+def _actions(store: Store, tokens: np.ndarray) -> StatisticsTable:
     known = int(tokens[FIRST_ACTION:].sum())
     rows = [
         (name, f"{int(count):,}", _percent(int(count), known))
@@ -81,10 +81,10 @@ def _actions(store: Store, tokens: np.ndarray) -> Table:
     ]
     missing = int(tokens[ACTION_MISSING])
     rows.append(("(no action)", f"{missing:,}", f"{_percent(missing, known + missing)} of all events"))
-    return Table("Actions", ("action", "events", "share"), tuple(rows))
+    return StatisticsTable("Actions", ("action", "events", "share"), tuple(rows))
 
 
-def _popularity(events: np.ndarray) -> Table:
+def _popularity(events: np.ndarray) -> StatisticsTable:
     total, ranked = int(events.sum()), np.sort(events)[::-1]
     rows = [
         (f"events of the top {name}", _percent(int(ranked[:count].sum()), total))
@@ -94,10 +94,10 @@ def _popularity(events: np.ndarray) -> Table:
         (f"items with {words}", _share(int(within.sum()), len(events)))
         for words, within in (("no event", events == 0), ("at most 5 events", events <= 5), ("over 100", events > 100))
     ]
-    return Table("Popularity", ("", ""), tuple(rows))
+    return StatisticsTable("Popularity", ("", ""), tuple(rows))
 
 
-def _candidates(store: Store, events: np.ndarray) -> Table:
+def _candidates(store: Store, events: np.ndarray) -> StatisticsTable:
     assert store.candidates is not None
     pool = np.asarray(store.candidates)
     never = events[pool] == 0
@@ -108,10 +108,10 @@ def _candidates(store: Store, events: np.ndarray) -> Table:
         ("not in the indexer", _share(int(new.sum()), len(pool))),
         ("share of all events on candidates", _percent(int(events[pool].sum()), int(events.sum()))),
     )
-    return Table("Candidates", ("", ""), rows)
+    return StatisticsTable("Candidates", ("", ""), rows)
 
 
-def _features(kind: str, table: FeatureTable, rows: slice) -> Table:
+def _features(kind: str, table: FeatureTable, rows: slice) -> StatisticsTable:
     values = table.values[rows]
     described = []
     for field in table.fields:
@@ -131,10 +131,10 @@ def _features(kind: str, table: FeatureTable, rows: slice) -> Table:
                 f"{count / present:.2f} of at most {field.width}" if field.width > 1 and present else "1",
             )
         )
-    return Table(kind, ("feature", "coverage", "values", "unknown", "values each"), tuple(described))
+    return StatisticsTable(kind, ("feature", "coverage", "values", "unknown", "values each"), tuple(described))
 
 
-def _embeddings(store: Store) -> Table:
+def _embeddings(store: Store) -> StatisticsTable:
     catalogue, rows = store.catalogue, []
     for name, embedding in catalogue.embeddings.items():
         indexed = np.asarray(embedding.present[1 : catalogue.num_indexed + 1])
@@ -144,7 +144,7 @@ def _embeddings(store: Store) -> Table:
             else _percent(int(np.asarray(embedding.present)[store.candidates].sum()), len(store.candidates))
         )
         rows.append((name, f"{embedding.values.shape[1]:,}", _percent(int(indexed.sum()), len(indexed)), pool))
-    return Table("Embeddings", ("embedding", "width", "coverage of items", "of candidates"), tuple(rows))
+    return StatisticsTable("Embeddings", ("embedding", "width", "coverage of items", "of candidates"), tuple(rows))
 
 
 def _percent(part: int, whole: int) -> str:

@@ -21,12 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from grbench.errors import DataError
+from grbench.types import Progress
 
 Complain = Callable[[DataError], None]
 """Told of each fault in the data. Ingest raises it; validation keeps it, and the reader goes on without those rows."""
 
-Report = Callable[[str, int, int | None], None]
-"""Told what is being read, how many rows of it are, and how many there are."""
 
 # Column chunks are read through a buffer of this many bytes; unbuffered, arrow would load each one whole.
 _READ_BUFFER = 1 << 20
@@ -48,7 +47,7 @@ class ColumnType:
 
 
 @dataclass(frozen=True)
-class Part:
+class ParquetPart:
     """One parquet file, as its footer describes it."""
 
     path: Path
@@ -99,7 +98,7 @@ class PartFolder:
     """A table of the release: the parquet parts of one folder, in the order of their numbers."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[ParquetPart, ...]
 
     @property
     def rows(self) -> int:
@@ -140,7 +139,7 @@ class PartFolder:
                 if not expected.fits(found):
                     raise DataError(f"{part.path}: column {column} is {found}; it should be {expected.words}")
 
-    def stream(self, columns: Sequence[str], *, batch_rows: int, report: Report) -> Iterator[PartBatch]:
+    def stream(self, columns: Sequence[str], *, batch_rows: int, report: Progress) -> Iterator[PartBatch]:
         """Every row of every part, in order, a batch at a time; the next batches are decoded meanwhile."""
         done = 0
         report(self.name, 0, self.rows)
@@ -211,9 +210,9 @@ def readable(path: Path, kind: str = "parquet") -> Iterator[None]:
         ) from error
 
 
-def _open_part(path: Path) -> Part:
+def _open_part(path: Path) -> ParquetPart:
     with readable(path), pq.ParquetFile(path) as file:
-        return Part(path, file.metadata.num_rows, file.schema_arrow)
+        return ParquetPart(path, file.metadata.num_rows, file.schema_arrow)
 
 
 def _first_line(error: BaseException) -> str:

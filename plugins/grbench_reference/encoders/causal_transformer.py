@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.history_encoder import Count, HistoryEncoder, Positions, Share
+from grbench_reference.encoders.history_encoder import HistoryEncoder, PositionEncoding
 from grbench_reference.encoders.shared_options import shares_options
 from grbench_reference.layers.token_packing import Layout
-from grbench_reference.layers.transformer import Activation, Block, Norm, Rotary, width_of_heads
+from grbench_reference.layers.transformer import Activation, Norm, Rotary, TransformerBlock, width_of_heads
 
 
 @shares_options(HistoryEncoder)
@@ -62,7 +63,7 @@ class CausalTransformer(HistoryEncoder):
         activation: Activation = "relu",
         norm: Norm = "layernorm",
         norm_placement: Literal["pre", "post"] = "post",
-        positions: Positions = "learned",
+        positions: PositionEncoding = "learned",
         qk_norm: bool = False,
         bias: bool = True,
         **shared: Any,
@@ -80,7 +81,7 @@ class CausalTransformer(HistoryEncoder):
         )
         rotary = Rotary(head_width, self.length) if positions == "rotary" else None
         self.blocks = nn.ModuleList(
-            Block(
+            TransformerBlock(
                 width,
                 heads,
                 hidden=max(1, round(feed_forward * width)),

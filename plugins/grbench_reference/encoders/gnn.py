@@ -13,9 +13,9 @@ from torch import Tensor
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.causal_transformer import CausalTransformer
-from grbench_reference.encoders.history_encoder import Count, Share
 from grbench_reference.encoders.shared_options import shares_options
 from grbench_reference.features.fusion import Tower
 from grbench_reference.graphs.neighbourhoods import Neighbourhoods

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.one_pass import OnePass
 from grbench_reference.features.event_context import event_context
 from grbench_reference.features.fusion import Names, Pooling, item_tower, user_tower
-from grbench_reference.features.parts import TABLE_SPREAD, Table
+from grbench_reference.features.parts import TABLE_SPREAD, EmbeddingTable
 from grbench_reference.features.time_features import TimeFeature
 from grbench_reference.kernels.embedding import Dropout, unit
 from grbench_reference.layers.action_conditioning import (
@@ -34,10 +35,8 @@ from grbench_reference.layers.action_conditioning import (
 from grbench_reference.layers.token_packing import Layout, lay_out
 from grbench_reference.layers.transformer import Norm, normalisation
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Embeddings = Literal["all", "none"] | list[str | int]
-Positions = Literal["learned", "learned_from_end", "rotary", "none"]
+PositionEncoding = Literal["learned", "learned_from_end", "rotary", "none"]
 Similarity = Literal["dot", "cosine"]
 
 
@@ -55,8 +54,8 @@ class HistoryEncoder(nn.Module, ABC):
             equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
             action and neutral at first; attention_bias = it shifts the scores of its event, by head; none; or a list of
             ways, one after another (first place: gate, film and attention_bias).
-        next_action: tell each state which action is asked for next (PinRec, arXiv 2504.10507), in training the
-            target's own: true, or only the actions named here, so that exposures, say, are learnt from untold.
+        next_action: condition each state on the next action (PinRec, arXiv 2504.10507), in training the target's own:
+            true, or only on the actions named here, so that exposures, say, are learnt unconditioned.
         time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
             event), gap (since the event before), request (events of one time), session (half an hour without an event
             ends it), cross_day (days since the last active one), fourier (periods from an hour to a year).
@@ -94,7 +93,7 @@ class HistoryEncoder(nn.Module, ABC):
         history_length: int,
         dropout: float,
         norm: Norm,
-        positions: Positions,
+        positions: PositionEncoding,
         user_token: bool = True,
         action_conditioning: ActionConditioning = "additive",
         next_action: NextActions = False,
@@ -164,7 +163,7 @@ class HistoryEncoder(nn.Module, ABC):
             popularity_windows=popularity_windows,
             context_dropout=context_dropout,
         )
-        self.asked = next_action_head(next_action, data.catalogue.actions, width)
+        self.next_action = next_action_head(next_action, data.catalogue.actions, width)
         self.from_end = positions == "learned_from_end"
         self.places = nn.Embedding(self.length, width) if positions == "learned" or self.from_end else None
         if self.places is not None:
@@ -186,7 +185,7 @@ class HistoryEncoder(nn.Module, ABC):
             return known, self._normalise(vectors)
         layout = lay_out(batch, user_token=self.user_token)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
-        states = self._ask(self._states(batch, layout, events), layout.take(batch.wanted))
+        states = self._condition(self._states(batch, layout, events), layout.take(batch.next_actions))
         return self._pass.keep(batch, layout.give_back(self._normalise(states))), self._normalise(vectors)
 
     @contextmanager
@@ -200,7 +199,7 @@ class HistoryEncoder(nn.Module, ABC):
         layout = lay_out(batch, user_token=self.user_token)
         (events,) = self.items.each_once(layout.take(batch.items))
         newest = layout.newest(self._states(batch, layout, events))
-        return self._normalise(self._ask(newest, batch.wanted[:, -1]))
+        return self._normalise(self._condition(newest, batch.next_actions[:, -1]))
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D]."""
@@ -210,7 +209,7 @@ class HistoryEncoder(nn.Module, ABC):
     def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:
         """tokens [P, D] -> [P, D], each having read its row's tokens up to itself: the subclass's blocks."""
 
-    def key_bias(self, heads: int) -> Table | None:
+    def key_bias(self, heads: int) -> EmbeddingTable | None:
         """For one block: [P] actions of keys -> [P, H], added to the scores of each key; None where not wanted."""
         return action_bias(self.action_conditioning, self.num_actions, heads)
 
@@ -239,9 +238,9 @@ class HistoryEncoder(nn.Module, ABC):
         users = self.anyone.expand(len(batch.users), -1)
         return users if self.users is None else users + self.users(batch.users)
 
-    def _ask(self, states: Tensor, wanted: Tensor) -> Tensor:
-        """states [..., D], wanted [...] -> [..., D], told which action is asked for."""
-        return states if self.asked is None else self.asked(states, wanted)
+    def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:
+        """states [..., D], next_actions [...] -> [..., D], conditioned on the next action."""
+        return states if self.next_action is None else self.next_action(states, next_actions)
 
     def _normalise(self, vectors: Tensor) -> Tensor:
         return unit(vectors) if self.cosine else vectors

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
+from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.history_encoder import Count, HistoryEncoder, Positions, Share
+from grbench_reference.encoders.history_encoder import HistoryEncoder, PositionEncoding
 from grbench_reference.encoders.shared_options import shares_options
 from grbench_reference.features.parts import TABLE_SPREAD
 from grbench_reference.kernels.embedding import Dropout
@@ -148,7 +149,7 @@ class HSTU(HistoryEncoder):
         embedding_dropout: Share | None = None,
         history_length: Count = 100,
         norm: Norm = "layernorm",
-        positions: Positions = "learned",
+        positions: PositionEncoding = "learned",
         position_bias: bool = True,
         time_bias: bool = True,
         time_buckets: Annotated[int, Field(ge=1, le=255)] = 64,

@@ -1,4 +1,4 @@
-"""What reference encoders show beside the faces of the core: for losses that know a shorter way, or ask another thing.
+"""Interfaces of reference encoders beside those of the core, for losses that know a shorter way, or need more.
 
 Shapes: B users, T history length, P positions with a target, D width, n codes that items have at a level, A actions.
 """
@@ -30,14 +30,14 @@ class LevelStates:
 class CodeScorer(Protocol):
     """A Decoder whose logits are products, so that a loss need not hold all of them at once."""
 
-    def code_states(self, batch: Batch, asked: Tensor | None = None) -> Sequence[LevelStates]:
-        """Teacher-forced like Decoder.code_logits -> one a level. asked: [P, L] bool, the positions whose states are
+    def code_states(self, batch: Batch, needed: Tensor | None = None) -> Sequence[LevelStates]:
+        """Teacher-forced like Decoder.code_logits -> one a level. needed: [P, L] bool, the positions whose states are
         wanted at each level, in their order; None = all."""
 
 
 @runtime_checkable
 class ActionPredictor(Protocol):
-    """The face of encoders that say what the user will do next."""
+    """The interface of encoders that say what the user will do next."""
 
     def action_logits(self, batch: Batch) -> Tensor:
-        """-> [B, T, A], of the dataset's actions, for the event after each position; blind to `batch.wanted`."""
+        """-> [B, T, A], of the dataset's actions, for the event after each position; blind to `batch.next_actions`."""

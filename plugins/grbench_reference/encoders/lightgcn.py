@@ -13,11 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.registry.option_types import Count
 from grbench.types import FIRST_ACTION, Batch, Codes
 from grbench_reference.graphs.user_item_graph import user_item_graph
 from grbench_reference.kernels.embedding import unit
-
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)

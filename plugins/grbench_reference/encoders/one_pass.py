@@ -1,4 +1,4 @@
-"""A batch read once a step, however many losses ask: what encoders with the face `SharedPass` keep."""
+"""A batch read once a step, however many losses ask: what encoders with the interface `SharedPass` keep."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 
 from grbench.types import Batch
 
-Read = TypeVar("Read")
+Shared = TypeVar("Shared")
 
 
-class OnePass(Generic[Read]):
+class OnePass(Generic[Shared]):
     """What was read of a batch, kept while a pass is open; outside of one nothing is kept.
 
     A batch is known by identity: a loss that makes another batch of it has that one read anew.
@@ -19,7 +19,7 @@ class OnePass(Generic[Read]):
 
     def __init__(self) -> None:
         self.is_open = False
-        self._kept: tuple[Batch, Read] | None = None
+        self._kept: tuple[Batch, Shared] | None = None
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -30,17 +30,17 @@ class OnePass(Generic[Read]):
         finally:
             self.is_open, self._kept = False, None
 
-    def of(self, batch: Batch) -> Read | None:
+    def of(self, batch: Batch) -> Shared | None:
         """What was read of this very batch."""
         return self._kept[1] if self._kept is not None and self._kept[0] is batch else None
 
-    def keep(self, batch: Batch, read: Read) -> Read:
+    def keep(self, batch: Batch, read: Shared) -> Shared:
         """Keeps the newest read, and gives it back."""
         if self.is_open:
             self._kept = (batch, read)
         return read
 
     @property
-    def newest(self) -> Read | None:
+    def newest(self) -> Shared | None:
         """What was read last."""
         return None if self._kept is None else self._kept[1]

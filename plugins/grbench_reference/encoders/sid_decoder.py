@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.history_encoder import Count, Embeddings, HistoryEncoder, Share, Similarity
+from grbench_reference.encoders.history_encoder import Embeddings, HistoryEncoder, Similarity
 from grbench_reference.encoders.interfaces import LevelStates
 from grbench_reference.encoders.shared_options import shares_options
 from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
-from grbench_reference.features.code_table import CodeTable, ItemVectors, WritableCodes
+from grbench_reference.features.code_table import CodeTable, SummedCodes, WritableCodes
 from grbench_reference.features.event_context import event_context
 from grbench_reference.features.fusion import Names, Pooling, Tower, item_tower, user_tower
 from grbench_reference.features.parts import TABLE_SPREAD
@@ -43,15 +44,15 @@ from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_h
 
 @dataclass(frozen=True)
 class WritingState:
-    """read: where the reader stands; wanted: [R] the action asked for; level: the next."""
+    """read: where the reader stands; next_actions: [R] the next action; level: the next."""
 
     read: Sums | Cache
-    wanted: Tensor
+    next_actions: Tensor
     level: int
 
     def select(self, rows: Tensor) -> WritingState:
         """Repeats, keeps or reorders rows: rows [R] indexes the current ones."""
-        return WritingState(self.read.select(rows), self.wanted[rows], self.level)
+        return WritingState(self.read.select(rows), self.next_actions[rows], self.level)
 
 
 class CodeWriter(nn.Module):
@@ -70,12 +71,12 @@ class CodeWriter(nn.Module):
         """inputs [P, l, D] of levels first .. first + l - 1 -> [P, l, D]."""
         return self._write(inputs + self.level[first : first + inputs.shape[1]])
 
-    def some(self, inputs: Tensor, asked: Tensor) -> tuple[Tensor, ...]:
-        """inputs [P, L, D], asked [P, L] bool -> a level's [p, D] of the positions that are asked; no others cost."""
-        by_level = asked.T.flatten().nonzero().squeeze(1)
+    def some(self, inputs: Tensor, needed: Tensor) -> tuple[Tensor, ...]:
+        """inputs [P, L, D], needed [P, L] bool -> a level's [p, D] of the positions that are needed; no others cost."""
+        by_level = needed.T.flatten().nonzero().squeeze(1)
         chosen = distinct_rows(inputs.transpose(0, 1).flatten(0, 1), by_level)
         states = self._write(chosen + gather_rows(self.level, by_level // len(inputs)))
-        return torch.split(states, asked.sum(0).tolist())
+        return torch.split(states, needed.sum(0).tolist())
 
     def _write(self, states: Tensor) -> Tensor:
         """[..., D] -> [..., D]"""
@@ -224,12 +225,12 @@ class SIDDecoder(nn.Module):
             context_dropout=context_dropout,
         )
         self.reader: ItemReader | CodeReader = reader(
-            ItemVectors(table, width, features),
+            SummedCodes(table, width, features),
             token_actions(action_conditioning, len(names), width),
             context,
             Backbone([block() for _ in range(blocks)], width, users=users, dropout=dropout),
         )
-        self.asked = next_action_head(next_action, names, width)
+        self.next_action = next_action_head(next_action, names, width)
         self.writer = CodeWriter(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
         self.written = nn.ModuleList(
             WritableCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes)
@@ -244,11 +245,11 @@ class SIDDecoder(nn.Module):
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
         read, vectors = self.reader.embed(batch, items)
-        return self._normalise(self._ask(read.tokens, batch.wanted)), self._normalise(vectors)
+        return self._normalise(self._condition(read.tokens, batch.next_actions)), self._normalise(vectors)
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event; after the start where there is none."""
-        return self._normalise(self._ask(self.reader.newest(batch), batch.wanted[:, -1]))
+        return self._normalise(self._condition(self.reader.newest(batch), batch.next_actions[:, -1]))
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D]."""
@@ -265,12 +266,12 @@ class SIDDecoder(nn.Module):
         with self.reader.one_pass.open():
             yield self._own_terms
 
-    def code_states(self, batch: Batch, asked: Tensor | None = None) -> Sequence[LevelStates]:
-        """Teacher-forced by batch.targets -> one a level, of all P positions or those of asked [P, L] bool."""
+    def code_states(self, batch: Batch, needed: Tensor | None = None) -> Sequence[LevelStates]:
+        """Teacher-forced by batch.targets -> one a level, of all P positions or those of needed [P, L] bool."""
         places = batch.targets.reshape(-1).nonzero().squeeze(1)
         read = self.reader.teach(batch, places)
-        inputs = self._ask(read.tokens, batch.wanted.reshape(-1)[places].unsqueeze(1))
-        states = self.writer(inputs).unbind(1) if asked is None else self.writer.some(inputs, asked)
+        inputs = self._condition(read.tokens, batch.next_actions.reshape(-1)[places].unsqueeze(1))
+        states = self.writer(inputs).unbind(1) if needed is None else self.writer.some(inputs, needed)
         return [
             LevelStates(self._normalise(each) / self.temperature, self._vectors(level), self._written(level).codes)
             for level, each in enumerate(states)
@@ -284,18 +285,20 @@ class SIDDecoder(nn.Module):
     def start(self, batch: Batch) -> tuple[Tensor, WritingState]:
         """-> (logits of level 0 [B, K_0], state)."""
         inputs, read = self.reader.start(batch)
-        wanted = batch.wanted[:, -1]
-        return self._logits(inputs, wanted, 0), WritingState(read, wanted, 1)
+        next_actions = batch.next_actions[:, -1]
+        return self._logits(inputs, next_actions, 0), WritingState(read, next_actions, 1)
 
     def step(self, codes: Tensor, state: WritingState) -> tuple[Tensor, WritingState]:
         """codes [R], one a row of the state -> (logits of the next level [R, K_l], state)."""
         inputs, read = self.reader.step(state.level - 1, codes, state.read)  # type: ignore[arg-type]
-        return self._logits(inputs, state.wanted, state.level), WritingState(read, state.wanted, state.level + 1)
+        return self._logits(inputs, state.next_actions, state.level), WritingState(
+            read, state.next_actions, state.level + 1
+        )
 
-    def _logits(self, inputs: Tensor, wanted: Tensor, level: int) -> Tensor:
-        """inputs [R, D], wanted [R] -> [R, K_l]."""
-        asked = self._ask(inputs, wanted).unsqueeze(1)
-        states = self._normalise(self.writer(asked, level)[:, 0]) / self.temperature
+    def _logits(self, inputs: Tensor, next_actions: Tensor, level: int) -> Tensor:
+        """inputs [R, D], next_actions [R] -> [R, K_l]."""
+        needed = self._condition(inputs, next_actions).unsqueeze(1)
+        states = self._normalise(self.writer(needed, level)[:, 0]) / self.temperature
         return self._written(level).fill(states @ self._vectors(level).T)
 
     def _own_terms(self) -> Mapping[str, Tensor]:
@@ -312,9 +315,9 @@ class SIDDecoder(nn.Module):
         every = self.reader.codes.of_level(level) if self.codes_out is None else self.codes_out[level]
         return self._normalise(self._written(level).choose(every))
 
-    def _ask(self, states: Tensor, wanted: Tensor) -> Tensor:
-        """states [..., D], wanted [...] -> [..., D], told which action is asked for."""
-        return states if self.asked is None else self.asked(states, wanted)
+    def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:
+        """states [..., D], next_actions [...] -> [..., D], conditioned on the next action."""
+        return states if self.next_action is None else self.next_action(states, next_actions)
 
     def _normalise(self, vectors: Tensor) -> Tensor:
         return unit(vectors) if self.cosine else vectors

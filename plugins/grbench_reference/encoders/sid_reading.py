@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from grbench.errors import RunError
 from grbench.types import Batch
 from grbench_reference.encoders.one_pass import OnePass
-from grbench_reference.features.code_table import CodeTable, ItemVectors
+from grbench_reference.features.code_table import CodeTable, SummedCodes
 from grbench_reference.features.event_context import EventContext
 from grbench_reference.features.fusion import Tower
 from grbench_reference.features.parts import TABLE_SPREAD
@@ -29,7 +29,7 @@ from grbench_reference.layers.cached_decoding import Cache, KeyValues, WritingBl
 from grbench_reference.layers.token_packing import Layout, lay_out
 
 
-class Read(NamedTuple):
+class EncodedBatch(NamedTuple):
     """tokens: of the layout [P, D], or in the places of a batch's tokens [B, S, D], events [B, T, D] or codes to write
     [P, L, D]; kept: each block's keys and values of the last group; balance: the experts' mean balance loss, None where
     there are none."""
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         self.blocks, self.dropout = nn.ModuleList(blocks), Dropout(dropout)
         self.last_norm = RMSNorm(width)
 
-    def forward(self, tokens: Tensor, actions: Tensor, batch: Batch, layout: Layout) -> Read:
+    def forward(self, tokens: Tensor, actions: Tensor, batch: Batch, layout: Layout) -> EncodedBatch:
         """tokens [P, D], those of the start being replaced, and their actions [P] -> each token's state."""
         start = self.anyone.expand(len(batch.users), -1)
         if self.users is not None:
@@ -63,7 +63,7 @@ class Backbone(nn.Module):
             kept.append(output.kept[-1])
             if output.balance is not None:
                 balances.append(output.balance)
-        return Read(self.last_norm(tokens), kept, torch.stack(balances).mean() if balances else None)
+        return EncodedBatch(self.last_norm(tokens), kept, torch.stack(balances).mean() if balances else None)
 
     def extend(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """tokens [R, D], one more a row -> ([R, D], the cache with it)."""
@@ -91,18 +91,18 @@ class ItemReader(nn.Module):
     that a position costs one token, whatever L."""
 
     def __init__(
-        self, items: ItemVectors, actions: TokenActions | None, context: EventContext | None, backbone: Backbone
+        self, items: SummedCodes, actions: TokenActions | None, context: EventContext | None, backbone: Backbone
     ) -> None:
         super().__init__()
         self.items, self.actions, self.context, self.backbone = items, actions, context, backbone
-        self.one_pass: OnePass[Read] = OnePass()
+        self.one_pass: OnePass[EncodedBatch] = OnePass()
 
     @property
     def codes(self) -> CodeTable:
         """The embeddings of codes."""
         return self.items.codes
 
-    def embed(self, batch: Batch, items: Tensor) -> tuple[Read, Tensor]:
+    def embed(self, batch: Batch, items: Tensor) -> tuple[EncodedBatch, Tensor]:
         """items [N] -> (states [B, T, D], vectors [N, D])."""
         known = self.one_pass.of(batch)
         if known is not None:
@@ -112,7 +112,7 @@ class ItemReader(nn.Module):
         read = self._read(events, batch, layout)
         return self.one_pass.keep(batch, read._replace(tokens=layout.give_back(read.tokens))), vectors
 
-    def states(self, batch: Batch) -> Read:
+    def states(self, batch: Batch) -> EncodedBatch:
         """[B, T, D] the state after each event."""
         return self.embed(batch, batch.items.new_empty(0))[0]
 
@@ -122,7 +122,7 @@ class ItemReader(nn.Module):
         (events,) = self.items.each_once(layout.take(batch.items))
         return layout.newest(self._read(events, batch, layout).tokens)
 
-    def teach(self, batch: Batch, places: Tensor) -> Read:
+    def teach(self, batch: Batch, places: Tensor) -> EncodedBatch:
         """places [P] in the flattened [B T] grid -> [P, L, D], what each code of the target is written from."""
         read = self.states(batch)
         states = distinct_rows(read.tokens.flatten(0, 1), places)
@@ -142,13 +142,13 @@ class ItemReader(nn.Module):
         sums = state.sums + self.codes.embed(level, codes)
         return sums, Sums(sums)
 
-    def _read(self, events: Tensor, batch: Batch, layout: Layout) -> Read:
+    def _read(self, events: Tensor, batch: Batch, layout: Layout) -> EncodedBatch:
         actions = layout.take(batch.actions)
         if self.context is not None:
             events = events + self.context(batch, layout.events)
         if self.actions is not None:
             events = self.actions(events, actions)
-        read: Read = self.backbone(events, actions, batch, layout)
+        read: EncodedBatch = self.backbone(events, actions, batch, layout)
         return read
 
 
@@ -157,11 +157,11 @@ class CodeReader(nn.Module):
     are not known while the codes before it are written."""
 
     def __init__(
-        self, items: ItemVectors, actions: TokenActions | None, context: EventContext | None, backbone: Backbone
+        self, items: SummedCodes, actions: TokenActions | None, context: EventContext | None, backbone: Backbone
     ) -> None:
         super().__init__()
         self.items, self.actions, self.context, self.backbone = items, actions, context, backbone
-        self.one_pass: OnePass[Read] = OnePass()
+        self.one_pass: OnePass[EncodedBatch] = OnePass()
         self.level = nn.Parameter(torch.empty(items.codes.levels, backbone.anyone.shape[0]).normal_(std=TABLE_SPREAD))
 
     @property
@@ -169,13 +169,13 @@ class CodeReader(nn.Module):
         """The embeddings of codes."""
         return self.items.codes
 
-    def embed(self, batch: Batch, items: Tensor) -> tuple[Read, Tensor]:
+    def embed(self, batch: Batch, items: Tensor) -> tuple[EncodedBatch, Tensor]:
         """items [N] -> (states [B, T, D] after the last code of each event, vectors [N, D])."""
         read = self._grid(batch, taught=False)
         (vectors,) = self.items.each_once(items)
         return read._replace(tokens=read.tokens[:, self.codes.levels - 1 :: self.codes.levels]), vectors
 
-    def states(self, batch: Batch) -> Read:
+    def states(self, batch: Batch) -> EncodedBatch:
         """[B, T, D] the state after the last code of each event."""
         return self.embed(batch, batch.items.new_empty(0))[0]
 
@@ -184,7 +184,7 @@ class CodeReader(nn.Module):
         read, layout = self._read(batch, taught=False)
         return layout.newest(read.tokens)
 
-    def teach(self, batch: Batch, places: Tensor) -> Read:
+    def teach(self, batch: Batch, places: Tensor) -> EncodedBatch:
         """places [P] in the flattened [B T] grid -> [P, L, D], the state before each code of the target.
 
         The codes before it are those of the next event in the history, so a target must be that event's item.
@@ -210,7 +210,9 @@ class CodeReader(nn.Module):
         met = (batch.items != 0).any(0)
         met[-1] = True
         first = int(met.int().argmax())
-        columns = {name: getattr(batch, name)[:, first:] for name in ("items", "actions", "times", "targets", "wanted")}
+        columns = {
+            name: getattr(batch, name)[:, first:] for name in ("items", "actions", "times", "targets", "next_actions")
+        }
         read, layout = self._read(replace(batch, **columns), taught=False, packed=False)
         return layout.newest(read.tokens), Cache.of(read.kept, layout.last - layout.first + 1)
 
@@ -218,7 +220,7 @@ class CodeReader(nn.Module):
         """codes [R] of a level -> ([R, D] the state after them, the cache with them)."""
         return self.backbone.extend(self.codes.embed(level, codes) + self.level[level], state)
 
-    def _grid(self, batch: Batch, *, taught: bool) -> Read:
+    def _grid(self, batch: Batch, *, taught: bool) -> EncodedBatch:
         """[B, S, D]. In a pass that losses share all is read that any may ask for: no token sees those after it."""
         known = self.one_pass.of(batch)
         if known is not None:
@@ -226,7 +228,7 @@ class CodeReader(nn.Module):
         read, layout = self._read(batch, taught=taught or self.one_pass.is_open)
         return self.one_pass.keep(batch, read._replace(tokens=layout.give_back(read.tokens)))
 
-    def _read(self, batch: Batch, *, taught: bool, packed: bool | None = None) -> tuple[Read, Layout]:
+    def _read(self, batch: Batch, *, taught: bool, packed: bool | None = None) -> tuple[EncodedBatch, Layout]:
         """taught: the last target's codes but its last are read too. -> states and their layout of [B, S]."""
         levels = self.codes.levels
         rows, items, ends = self.codes.read(batch.items), batch.items, (0, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grbench_reference.features.parts import Table, on_device
+from grbench_reference.features.parts import EmbeddingTable, on_device
 from grbench_reference.kernels.embedding import sum_rows
 
 
@@ -29,7 +29,7 @@ class BucketTable(nn.Module):
         self.dropout = dropout
         hidden = np.cumsum([1, *(size + 1 for size in sizes)])  # row 0 is of no event
         on_device(self, "hidden", hidden[:-1])
-        self.table = Table(int(hidden[-1]), width)
+        self.table = EmbeddingTable(int(hidden[-1]), width)
         with torch.no_grad():
             self.table.weight[self.hidden] = 0
 

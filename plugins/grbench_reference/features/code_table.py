@@ -79,7 +79,7 @@ class CodeTable(nn.Module):
         return self.weight[self.first[level] : self.first[level] + self.sizes[level]]
 
 
-class ItemVectors(nn.Module):
+class SummedCodes(nn.Module):
     """An item is the sum of its codes through an MLP, and what is known of it by `features`; item 0 is zero."""
 
     def __init__(self, codes: CodeTable, width: int, features: Tower | None) -> None:

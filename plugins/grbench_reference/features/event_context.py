@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.types import Batch
-from grbench_reference.features.popularity import Popularity
+from grbench_reference.features.popularity import PopularityFeature
 from grbench_reference.features.time_features import TimeFeature, TimeFeatures
 
 
 class EventContext(nn.Module):
     """The sum of its parts."""
 
-    def __init__(self, parts: Sequence[TimeFeatures | Popularity]) -> None:
+    def __init__(self, parts: Sequence[TimeFeatures | PopularityFeature]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
@@ -37,9 +37,9 @@ def event_context(
     context_dropout: float,
 ) -> EventContext | None:
     """None where nothing is asked for. Raises SuiteError where the dataset has no times."""
-    parts: list[TimeFeatures | Popularity] = []
+    parts: list[TimeFeatures | PopularityFeature] = []
     if time_features:
         parts.append(TimeFeatures(data, time_features, width, dropout=context_dropout))
     if popularity_windows:
-        parts.append(Popularity(data, popularity_windows, width, dropout=context_dropout))
+        parts.append(PopularityFeature(data, popularity_windows, width, dropout=context_dropout))
     return EventContext(parts) if parts else None

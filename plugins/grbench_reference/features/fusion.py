@@ -17,7 +17,7 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import Codes
 from grbench_reference.features.hashed_ids import HashedIds
-from grbench_reference.features.parts import FusedFields, Ids, Part, Vectors
+from grbench_reference.features.parts import ContentEmbedding, FeaturePart, FusedFields, IdEmbedding
 from grbench_reference.features.semantic_ids import SemanticIds
 from grbench_reference.kernels.embedding import distinct, gather_rows
 
@@ -36,11 +36,13 @@ class Tower(nn.Module):
     the id table. `count` entities exist; entity `padding` is zero.
     """
 
-    def __init__(self, parts: Sequence[Part], width: int, *, layers: int, count: int, padding: int | None) -> None:
+    def __init__(
+        self, parts: Sequence[FeaturePart], width: int, *, layers: int, count: int, padding: int | None
+    ) -> None:
         super().__init__()
         self.parts, self.width, self.count, self.padding = nn.ModuleList(parts), width, count, padding
         self.widths = [part.output_width for part in parts]
-        self.is_table = len(parts) == 1 and isinstance(parts[0], Ids) and self.widths == [width]
+        self.is_table = len(parts) == 1 and isinstance(parts[0], IdEmbedding) and self.widths == [width]
         if not self.is_table:
             self.first = nn.Linear(sum(self.widths), width)
             self.rest = nn.Sequential(
@@ -102,7 +104,7 @@ def item_tower(
     """
     catalogue = data.catalogue
     trained = data.item_counts() > 0
-    parts: list[Part] = []
+    parts: list[FeaturePart] = []
     id_width = width if id_width is None else id_width
     if hashed_ids:
         hashed_width = hashed_width or width
@@ -110,7 +112,7 @@ def item_tower(
             HashedIds(trained, hashed_ids, width=hashed_width, id_width=id_width, dropout=id_dropout, sparse=sparse)
         )
     elif id_width:
-        parts.append(Ids(trained, width=id_width, dropout=id_dropout, sparse=sparse))
+        parts.append(IdEmbedding(trained, width=id_width, dropout=id_dropout, sparse=sparse))
     if semantic_ids is not None:
         parts.append(
             SemanticIds(semantic_ids, trained, width=field_width or width, dropout=field_dropout, sparse=sparse)
@@ -135,7 +137,7 @@ def item_tower(
                 f"encoder.embeddings: no embedding {name!r} in this dataset; it has "
                 f"{', '.join(catalogue.embeddings) or 'none'} (the dataset's own options choose what is read)"
             )
-        parts.append(Vectors(catalogue.embeddings[name]))
+        parts.append(ContentEmbedding(catalogue.embeddings[name]))
     if not parts:
         raise SuiteError(
             "encoder: an item needs at least one of id_width above 0, hashed_ids, semantic_ids, item_features and "
@@ -164,9 +166,9 @@ def user_tower(
     """
     trained = np.zeros(data.catalogue.num_users, bool)
     trained[data.users] = True
-    parts: list[Part] = []
+    parts: list[FeaturePart] = []
     if user_id:
-        parts.append(Ids(trained, width=id_width or width, dropout=id_dropout, sparse=sparse, padded=False))
+        parts.append(IdEmbedding(trained, width=id_width or width, dropout=id_dropout, sparse=sparse, padded=False))
     table = data.catalogue.user_features
     if chosen := _chosen(table, fields, "user_features"):
         parts.append(

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.errors import SuiteError
-from grbench_reference.features.parts import Identity, Table
+from grbench_reference.features.parts import EmbeddingTable, IdentityPart
 
 
-class HashedIds(Identity):
+class HashedIds(IdentityPart):
     """items [M] -> [M, id_width + tables * W]: a row of the item's own where id_width > 0, and one of each table.
 
     Rows 0 and 1 of every table stand for padding and for all items without a training event. An id that `dropout` hides
@@ -49,8 +49,8 @@ class HashedIds(Identity):
                 )
         super().__init__(trained, dropout=dropout)
         self.moduli = tuple(rows)
-        self.own = Table(self.num_rows, id_width, sparse=sparse, unknown=True) if id_width else None
-        self.tables = nn.ModuleList(Table(count + 2, width, sparse=sparse, unknown=True) for count in rows)
+        self.own = EmbeddingTable(self.num_rows, id_width, sparse=sparse, unknown=True) if id_width else None
+        self.tables = nn.ModuleList(EmbeddingTable(count + 2, width, sparse=sparse, unknown=True) for count in rows)
         self.output_width = id_width + len(rows) * width
 
     def forward(self, items: Tensor) -> Tensor:
@@ -69,6 +69,6 @@ class HashedIds(Identity):
         rows = self.rows(items)
         vectors = [] if self.own is None else [self.own.look_up(rows)]
         for table, modulus in zip(self.tables, self.moduli, strict=True):
-            assert isinstance(table, Table)
+            assert isinstance(table, EmbeddingTable)
             vectors.append(table.look_up(torch.where(rows > 1, items % modulus + 2, rows)))
         return vectors

@@ -35,7 +35,7 @@ def on_device(module: nn.Module, name: str, array: np.ndarray) -> None:
         module.register_buffer(name, torch.from_numpy(np.asarray(array)), persistent=False)
 
 
-class Table(nn.Embedding):
+class EmbeddingTable(nn.Embedding):
     """Rows of fixed spread; row 0 is padding, always zero. `sparse` gradients cost what a batch touches, not R.
 
     unknown: row 1 starts at zero too, so that it says nothing until training has taught it something.
@@ -60,7 +60,7 @@ class Table(nn.Embedding):
         return gather_rows(self.weight, rows.long(), padding=0)
 
 
-class Part(nn.Module):
+class FeaturePart(nn.Module):
     """Something known of an entity: entities [M] -> [M, output_width]."""
 
     output_width: int
@@ -70,7 +70,7 @@ class Part(nn.Module):
         return functional.linear(self(entities), weight)
 
 
-class Identity(Part):
+class IdentityPart(FeaturePart):
     """Which entity it is. Those without a training event share row 1, `unknown`; the others count from row 2.
 
     That row starts at zero, and is learnt by `dropout`, the share of entities hidden while training, and by losses that
@@ -97,7 +97,7 @@ class Identity(Part):
         return rows
 
 
-class Ids(Identity):
+class IdEmbedding(IdentityPart):
     """The id of an item or a user as a field: one row of a table each."""
 
     def __init__(
@@ -105,13 +105,13 @@ class Ids(Identity):
     ) -> None:
         super().__init__(trained, dropout=dropout, padded=padded)
         self.output_width = width
-        self.table = Table(self.num_rows, width, sparse=sparse, unknown=True)
+        self.table = EmbeddingTable(self.num_rows, width, sparse=sparse, unknown=True)
 
     def forward(self, entities: Tensor) -> Tensor:
         return self.table.look_up(self.rows(entities))
 
 
-class Vectors(Part):
+class ContentEmbedding(FeaturePart):
     """One content embedding: items [M] -> [M, d], a learned vector where the item has none."""
 
     values: Tensor
@@ -129,7 +129,7 @@ class Vectors(Part):
         return torch.where(self.present[items].unsqueeze(-1), values, self.missing)
 
 
-class FusedFields(Part):
+class FusedFields(FeaturePart):
     """Categorical fields of items or users: entities [M] -> [M, F * W].
 
     table: the codes, [rows, C]; fields: which of its fields.
@@ -172,7 +172,7 @@ class FusedFields(Part):
         on_device(self, "unknown", row_of[starts[field_of] + UNKNOWN])
         on_device(self, "field_of", field_of)
         on_device(self, "first_rows", row_of[starts + MISSING].astype(np.int64))  # a field's rows start with this one
-        self.table = Table(int(row_of.max()) + 1, width, sparse=sparse)
+        self.table = EmbeddingTable(int(row_of.max()) + 1, width, sparse=sparse)
         with torch.no_grad():  # an unknown value says nothing until training has taught it something
             self.table.weight[torch.from_numpy(row_of[starts + UNKNOWN]).long()] = 0
 

@@ -114,7 +114,7 @@ def _days(keys: np.ndarray) -> np.ndarray:
     return (keys & ((1 << DAY_BITS) - 1)).astype(np.int16)
 
 
-class Popularity(nn.Module):
+class PopularityFeature(nn.Module):
     """Training events of each event's item in the windows before its day, a bucket a doubling, embedded and added up.
 
     windows: whole days each. dropout: share of buckets hidden while training, with a learnt row in their place.

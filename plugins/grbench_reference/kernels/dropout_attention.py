@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from grbench_reference.kernels.embedding import kept_by_coin
+from grbench_reference.kernels.embedding import dropout_mask
 
 # mypy: disable-error-code="no-untyped-call"
 
@@ -37,7 +37,7 @@ class _DroppedAttention(Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
         rows, length, width = value.shape
-        kept, scale = kept_by_coin((rows, length, length), share)
+        kept, scale = dropout_mask((rows, length, length), share)
         ahead = torch.full((length, length), -torch.inf, dtype=query.dtype).triu(1)
         query = query * width**-0.5
         weights, dropped = query.new_empty(rows, length, length), query.new_empty(rows, length, length)

@@ -135,7 +135,7 @@ def unit(vectors: Tensor) -> Tensor:
     return units
 
 
-def kept_by_coin(shape: tuple[int, ...], share: float) -> tuple[Tensor, float]:
+def dropout_mask(shape: tuple[int, ...], share: float) -> tuple[Tensor, float]:
     """(flags [shape] on the CPU, true but for `share` of them; what the kept values are multiplied by).
 
     The coin is 16 random bits an element, so `share` is met to 1 / 65,536: 16 ms for 5 million elements, where torch's
@@ -153,7 +153,7 @@ def dropout(values: Tensor, share: float, *, training: bool) -> Tensor:
         return values
     if values.is_cuda:
         return functional.dropout(values, share)
-    kept, scale = kept_by_coin(tuple(values.shape), share)
+    kept, scale = dropout_mask(tuple(values.shape), share)
     return values * kept.view(torch.uint8).to(values.dtype).mul_(scale)  # bytes convert twice as fast as flags
 
 

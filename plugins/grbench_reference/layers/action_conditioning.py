@@ -1,4 +1,4 @@
-"""How actions reach an encoder: those of the events that it reads, and the one that is asked for next.
+"""How actions reach an encoder: those of the events that it reads, and the next action that a state is conditioned on.
 
 An action is a token: 0 = padding, a user's token or a code, 1 = missing, a + 2 = the dataset's action a. Token 0 never
 changes anything, and whatever scales starts neutral.
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from grbench.errors import SuiteError
 from grbench.types import ACTION_MISSING, FIRST_ACTION
-from grbench_reference.features.parts import Table
+from grbench_reference.features.parts import EmbeddingTable
 
 ActionConditioning = (
     Literal["none", "additive", "gate", "film", "attention_bias"]
@@ -25,7 +25,7 @@ ActionConditioning = (
 )
 """How actions enter: not at all, in one way, or in several, one after another."""
 NextActions = bool | list[str]
-"""Which actions are told when they are asked for: true for all, false for none, or their names."""
+"""Which next actions a state is conditioned on: true for all, false for none, or their names."""
 
 
 class TokenActions(nn.Module):
@@ -38,7 +38,7 @@ class TokenActions(nn.Module):
     def __init__(self, ways: Sequence[Literal["additive", "gate", "film"]], actions: int, width: int) -> None:
         super().__init__()
         self.ways = tuple(ways)
-        tables = {way: Table(actions + FIRST_ACTION, 2 * width if way == "film" else width) for way in ways}
+        tables = {way: EmbeddingTable(actions + FIRST_ACTION, 2 * width if way == "film" else width) for way in ways}
         for way, table in tables.items():
             if way != "additive":
                 nn.init.zeros_(table.weight)
@@ -57,27 +57,27 @@ class TokenActions(nn.Module):
         return tokens
 
 
-class NextAction(nn.Module):
-    """states [..., D], the action asked for [...] -> [..., D]: a state is told what is asked for, or stays as it is.
+class NextActionEmbedding(nn.Module):
+    """states [..., D], next actions [...] -> [..., D]: a state conditioned on the next action, or as it was.
 
     An MLP head that reads state and action, as PinRec's (arXiv 2504.10507, outcome-conditioned generation). Differs:
-    its output is added to the state and starts at zero, so that told and untold states are vectors of one space.
+    its output is added to the state and starts at zero, so that conditioned and unconditioned states share a space.
     """
 
-    told: Tensor
+    conditioned: Tensor
 
-    def __init__(self, told: Tensor, width: int) -> None:
-        """told: [A + 2] bool, the action tokens that are told."""
+    def __init__(self, conditioned: Tensor, width: int) -> None:
+        """conditioned: [A + 2] bool, the action tokens that states are conditioned on."""
         super().__init__()
-        self.register_buffer("told", told, persistent=False)
-        self.table = Table(len(told), width)
+        self.register_buffer("conditioned", conditioned, persistent=False)
+        self.table = EmbeddingTable(len(conditioned), width)
         self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
-    def forward(self, states: Tensor, wanted: Tensor) -> Tensor:
-        change: Tensor = self.down(functional.gelu(self.up(states) + self.table(wanted)))
-        return states + change * self.told[wanted].to(change.dtype).unsqueeze(-1)
+    def forward(self, states: Tensor, next_actions: Tensor) -> Tensor:
+        change: Tensor = self.down(functional.gelu(self.up(states) + self.table(next_actions)))
+        return states + change * self.conditioned[next_actions].to(change.dtype).unsqueeze(-1)
 
 
 def token_actions(conditioning: ActionConditioning, actions: int, width: int) -> TokenActions | None:
@@ -86,11 +86,11 @@ def token_actions(conditioning: ActionConditioning, actions: int, width: int) ->
     return TokenActions(ways, actions, width) if ways else None
 
 
-def action_bias(conditioning: ActionConditioning, actions: int, heads: int) -> Table | None:
+def action_bias(conditioning: ActionConditioning, actions: int, heads: int) -> EmbeddingTable | None:
     """[P] actions of keys -> [P, H], what each adds to the scores of its key, for one block; None where not wanted."""
     if "attention_bias" not in _ways(conditioning):
         return None
-    table = Table(actions + FIRST_ACTION, heads)
+    table = EmbeddingTable(actions + FIRST_ACTION, heads)
     nn.init.zeros_(table.weight)
     return table
 
@@ -105,16 +105,16 @@ def _ways(conditioning: ActionConditioning) -> Sequence[Literal["additive", "gat
     return conditioning
 
 
-def next_action_head(told: NextActions, actions: tuple[str, ...], width: int) -> NextAction | None:
-    """None where nothing is told. Raises SuiteError for a name that is none of the dataset's actions."""
+def next_action_head(next_action: NextActions, actions: tuple[str, ...], width: int) -> NextActionEmbedding | None:
+    """None where states are conditioned on none. Raises SuiteError for a name that is none of the dataset's actions."""
     mask = torch.zeros(len(actions) + FIRST_ACTION, dtype=torch.bool)
-    if isinstance(told, bool):
-        mask[ACTION_MISSING:] = told
+    if isinstance(next_action, bool):
+        mask[ACTION_MISSING:] = next_action
     else:
-        for name in told:
+        for name in next_action:
             if name not in actions:
                 raise SuiteError(
                     f"encoder.next_action: no action {name!r} in this dataset; it has {', '.join(actions) or 'none'}"
                 )
             mask[actions.index(name) + FIRST_ACTION] = True
-    return NextAction(mask, width) if mask.any() else None
+    return NextActionEmbedding(mask, width) if mask.any() else None

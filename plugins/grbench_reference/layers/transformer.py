@@ -155,7 +155,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float) ->
     return dropped_attention(query, key, value, share)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and feed-forward, each with its residual; normalised before them (`pre`) or after (`post`)."""
 
     def __init__(

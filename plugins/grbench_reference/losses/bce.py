@@ -14,7 +14,7 @@ from grbench.data.training_data import TrainingData
 from grbench.interfaces import Embedder
 from grbench.types import Batch, Codes
 from grbench_reference.kernels.embedding import distinct_rows
-from grbench_reference.losses.negatives import ActionWeights, Popularity, draw_uniform, uniform_pool
+from grbench_reference.losses.negatives import ActionWeights, PopularityNegatives, draw_uniform, uniform_pool
 
 
 class BCE(nn.Module):
@@ -50,7 +50,7 @@ class BCE(nn.Module):
         super().__init__()
         self.negatives, self.temperature = negatives, temperature
         self.positions = ActionWeights(data, action_weights or {}, "loss")
-        self.popular = Popularity(data, popularity_power) if sampling == "popularity" else None
+        self.popular = PopularityNegatives(data, popularity_power) if sampling == "popularity" else None
         self.register_buffer("pool", uniform_pool(data, pool), persistent=False)
 
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:

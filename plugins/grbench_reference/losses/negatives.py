@@ -18,7 +18,7 @@ from grbench.types import FIRST_ACTION, Batch
 
 
 @dataclass(frozen=True)
-class Positions:
+class TargetPositions:
     """places: [P] in the flattened [B * T] grid, ascending; targets: [P] items; weights: [P] float32."""
 
     places: Tensor
@@ -45,12 +45,12 @@ class ActionWeights(nn.Module):
         by_token = [1.0] * FIRST_ACTION + [weights.get(name, 1.0) for name in actions]
         self.register_buffer("by_token", torch.tensor(by_token), persistent=False)
 
-    def forward(self, batch: Batch) -> Positions:
+    def forward(self, batch: Batch) -> TargetPositions:
         """The positions with a target, so that no logit is computed for any other."""
         targets = batch.targets.reshape(-1)
         places = targets.nonzero().squeeze(1)
-        weights = self.by_token[batch.wanted.reshape(-1)[places]]
-        return Positions(places, targets[places], weights)
+        weights = self.by_token[batch.next_actions.reshape(-1)[places]]
+        return TargetPositions(places, targets[places], weights)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def target_shares(data: TrainingData) -> Tensor:
     return (counts.clamp(min=1) / counts.sum().clamp(min=1)).clamp(max=1 - 1e-6).float()
 
 
-class Popularity(nn.Module):
+class PopularityNegatives(nn.Module):
     """Draws items with a chance in proportion to (training events) ** power, with replacement.
 
     A draw is a binary search in the running sum of chances: 0.8 us on one core at 4.8 million items. The constant time
@@ -161,7 +161,7 @@ class Sampler(nn.Module):
         super().__init__()
         self.uniform, self.popularity, self.in_batch, self.logq = uniform, popularity, in_batch, logq
         self.each_once = not (uniform or popularity or bank)
-        self.popular = Popularity(data, popularity_power) if popularity else None
+        self.popular = PopularityNegatives(data, popularity_power) if popularity else None
         self.register_buffer("pool", uniform_pool(data, pool), persistent=False)
         counted = logq and (in_batch or bank > 0)
         self.register_buffer("shares", target_shares(data) if counted else None, persistent=False)

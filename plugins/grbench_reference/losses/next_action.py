@@ -49,9 +49,9 @@ class NextAction(nn.Module):
 
     def forward(self, encoder: ActionPredictor, batch: Batch) -> Mapping[str, Tensor]:
         logits = encoder.action_logits(batch)
-        follows = (batch.wanted >= FIRST_ACTION) & (batch.items > 0)
+        follows = (batch.next_actions >= FIRST_ACTION) & (batch.items > 0)
         places = follows.reshape(-1).nonzero().squeeze(1)
-        actions = batch.wanted.reshape(-1)[places] - FIRST_ACTION
+        actions = batch.next_actions.reshape(-1)[places] - FIRST_ACTION
         chosen = distinct_rows(logits.reshape(-1, logits.shape[-1]), places).float()
         weights = self.weights[actions]
         each = functional.cross_entropy(chosen, actions, reduction="none")

@@ -18,7 +18,7 @@ from grbench_reference.codes.prefix_trie import prefixes
 from grbench_reference.encoders.interfaces import CodeScorer, LevelStates
 from grbench_reference.kernels.cross_entropy import cross_entropy
 from grbench_reference.kernels.embedding import gather_rows
-from grbench_reference.losses.negatives import ActionWeights, Positions
+from grbench_reference.losses.negatives import ActionWeights, TargetPositions
 
 
 class CodeTree(nn.Module):
@@ -93,10 +93,10 @@ class NextCode(nn.Module):
 
     def forward(self, encoder: Decoder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.positions(batch)
-        asked = self._asked(positions.targets)
+        needed = self._needed(positions.targets)
         if isinstance(encoder, CodeScorer):
-            levels = encoder.code_states(batch, asked)
-            totals = [self._from_states(number, level, positions, asked) for number, level in enumerate(levels)]
+            levels = encoder.code_states(batch, needed)
+            totals = [self._from_states(number, level, positions, needed) for number, level in enumerate(levels)]
         else:
             logits = encoder.code_logits(batch)
             totals = [self._from_logits(number, each, positions) for number, each in enumerate(logits)]
@@ -106,21 +106,23 @@ class NextCode(nn.Module):
             for number, (total, weight) in enumerate(zip(totals, self.level_weights, strict=True), start=1)
         }
 
-    def _asked(self, items: Tensor) -> Tensor | None:
+    def _needed(self, items: Tensor) -> Tensor | None:
         """items [P] -> [P, L] bool, which of their codes have a rival: the others are certain. None = all."""
         tree = self.tree
         if tree is None:
             return None
         return torch.stack([tree.choices(level, items)[1] > 1 for level in range(len(self.level_weights))], 1)
 
-    def _from_states(self, number: int, level: LevelStates, positions: Positions, asked: Tensor | None) -> Tensor:
-        """The level's states are those of the positions that are asked."""
+    def _from_states(
+        self, number: int, level: LevelStates, positions: TargetPositions, needed: Tensor | None
+    ) -> Tensor:
+        """The level's states are those of the positions that are needed."""
         tree, hidden = self.tree, None
         items, weights = positions.targets, positions.weights
-        if asked is not None:
-            items, weights = items[asked[:, number]], weights[asked[:, number]]
+        if needed is not None:
+            items, weights = items[needed[:, number]], weights[needed[:, number]]
         if tree is not None and number:  # the first level's codes are all behind the root
-            hidden = lambda some: tree.hidden(number, items[some])  # noqa: E731 - asked chunk by chunk
+            hidden = lambda some: tree.hidden(number, items[some])  # noqa: E731 - needed chunk by chunk
         places = torch.searchsorted(level.codes, self.codes[items, number].long())
         return cross_entropy(
             level.states,
@@ -133,7 +135,7 @@ class NextCode(nn.Module):
             chunk=self.chunk,
         )
 
-    def _from_logits(self, number: int, logits: Tensor, positions: Positions) -> Tensor:
+    def _from_logits(self, number: int, logits: Tensor, positions: TargetPositions) -> Tensor:
         """logits: [P, K_l]."""
         targets = self.codes[positions.targets, number].long()
         if self.tree is not None:

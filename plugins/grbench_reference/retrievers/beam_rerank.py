@@ -15,11 +15,11 @@ from grbench.interfaces import Decoder, Embedder
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width, check_width
 from grbench_reference.retrievers.inner_product import full_precision, rank_positions
-from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.vectors import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
 
 
 class Hybrid(Decoder, Embedder, Protocol):
-    """Both faces on one encoder."""
+    """Both interfaces on one encoder."""
 
 
 class BeamRerank:
@@ -51,14 +51,14 @@ class BeamRerank:
         items: PositiveInt = 384,
         code_weight: Annotated[float, Field(ge=0)] = 0.0,
         softmax: Softmax = "level",
-        similarity: Similarity = "dot",
+        similarity: IndexSimilarity = "dot",
         users_at_once: PositiveInt | None = None,
         encode_block: PositiveInt = 16_384,
     ) -> None:
         self.width, self.items, self.users_at_once = width, items, users_at_once
         self.code_weight = code_weight
         self.softmax: Softmax = softmax
-        self.similarity: Similarity = similarity
+        self.similarity: IndexSimilarity = similarity
         self.encode_block = encode_block
         self._beams: BeamSearch | None = None
         self._candidates = torch.empty(0, dtype=torch.int64)

@@ -11,7 +11,7 @@ from torch import Tensor
 from grbench.interfaces import Embedder
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.inner_product import ExactSearch
-from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.vectors import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
 
 
 class Exact:
@@ -31,11 +31,11 @@ class Exact:
     def __init__(
         self,
         *,
-        similarity: Similarity = "dot",
+        similarity: IndexSimilarity = "dot",
         block: PositiveInt | None = None,
         encode_block: PositiveInt = 16_384,
     ) -> None:
-        self.similarity: Similarity = similarity
+        self.similarity: IndexSimilarity = similarity
         self.block, self.encode_block = block, encode_block
         self._exact: ExactSearch | None = None
         self._candidates = torch.empty(0, dtype=torch.int64)

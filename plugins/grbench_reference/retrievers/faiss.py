@@ -16,7 +16,7 @@ from grbench.types import Batch, Codes, TopK
 from grbench_reference.kernels.faiss_library import load_faiss
 from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
 from grbench_reference.retrievers.saved_index import index_path, read_index, write_index
-from grbench_reference.retrievers.vectors import Similarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.vectors import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
 
 faiss = load_faiss("the faiss retriever")
 
@@ -54,7 +54,7 @@ class FaissIndex:
         index: str = "Flat",
         build: dict[str, PositiveInt] | None = None,
         search: dict[str, PositiveInt] | None = None,
-        similarity: Similarity = "dot",
+        similarity: IndexSimilarity = "dot",
         training_sample: PositiveInt | None = None,
         use_gpu: bool = True,
         recall_sample: NonNegativeInt = 1_000,

@@ -14,10 +14,10 @@ from grbench.errors import RunError
 from grbench.interfaces import Embedder
 from grbench.types import Batch
 
-Similarity = Literal["dot", "cosine", "euclidean"]
+IndexSimilarity = Literal["dot", "cosine", "euclidean"]
 
 
-def candidate_vectors(encoder: Embedder, candidates: Tensor, similarity: Similarity, encode_block: int) -> Tensor:
+def candidate_vectors(encoder: Embedder, candidates: Tensor, similarity: IndexSimilarity, encode_block: int) -> Tensor:
     """candidates [P] -> [P, D] float32 on their device, encoded in a stream of `encode_block` at a time.
 
     Raises RunError naming a candidate whose vector is not finite.
@@ -38,7 +38,7 @@ def candidate_vectors(encoder: Embedder, candidates: Tensor, similarity: Similar
     return vectors
 
 
-def history_vectors(encoder: Embedder, batch: Batch, similarity: Similarity, longest: float) -> Tensor:
+def history_vectors(encoder: Embedder, batch: Batch, similarity: IndexSimilarity, longest: float) -> Tensor:
     """-> [B, D] float32. longest: the largest norm of a candidate's vector.
 
     Raises RunError naming a user whose scores would not be finite: |q . v| <= |q| |v|, so one look at the norms
@@ -57,7 +57,7 @@ def largest_norm(vectors: Tensor) -> float:
     return float(vectors.norm(dim=1).max())
 
 
-def _for_products(vectors: Tensor, similarity: Similarity, side: Literal["item", "history"]) -> Tensor:
+def _for_products(vectors: Tensor, similarity: IndexSimilarity, side: Literal["item", "history"]) -> Tensor:
     """Changes vectors so that their inner product orders as the similarity does.
 
     euclidean: [2v, -|v|^2] . [q, 1] = |q|^2 - |q - v|^2, which orders the items of one query by distance.

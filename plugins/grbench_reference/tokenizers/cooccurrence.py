@@ -13,7 +13,7 @@ from scipy.sparse.linalg import svds
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench_reference.codes.item_vectors import ArrayVectors, ItemVectors, in_blocks
+from grbench_reference.codes.item_vectors import ArrayVectors, VectorSource, in_blocks
 
 CONTEXT_SMOOTHING = 0.75
 """Power that contexts' counts are raised to, which keeps rare contexts from dominating (Levy et al. 2015, 3.2)."""
@@ -81,7 +81,7 @@ def neighbouring_items(data: TrainingData, window: int) -> Iterator[tuple[np.nda
             yield items[:-distance][beside], items[distance:][beside]
 
 
-def neighbour_means(data: TrainingData, vectors: ItemVectors) -> tuple[np.ndarray, np.ndarray]:
+def neighbour_means(data: TrainingData, vectors: VectorSource) -> tuple[np.ndarray, np.ndarray]:
     """Vectors for items that lack one: the mean of the vectors next to them in training histories.
 
     Returns (items [F] ascending, values [F, D] float32); items that never stand next to one with a vector are left out.

@@ -24,7 +24,7 @@ from grbench_reference.codes.item_vectors import (
     EmbeddingNames,
     EmbeddingVectors,
     FilledVectors,
-    ItemVectors,
+    VectorSource,
     check_and_measure,
     check_width,
     content_digest,
@@ -169,7 +169,7 @@ class RQKMeans:
         table[0] = 0
         return Codes(table, sizes)
 
-    def _vectors(self, data: TrainingData) -> ItemVectors:
+    def _vectors(self, data: TrainingData) -> VectorSource:
         if self.source == "embeddings":
             return EmbeddingVectors(data.catalogue, self.embeddings)
         if self.source == "cooccurrence":
@@ -190,7 +190,7 @@ class RQKMeans:
                 "vector; make levels larger or add one, or number those that share a code with collision: extra_level"
             )
 
-    def _train(self, vectors: ItemVectors) -> list[Any]:
+    def _train(self, vectors: VectorSource) -> list[Any]:
         """The k-means of each level, learnt from what the levels before leave of a sample."""
         limit = self.max_points_per_centroid
         items = sample_items(vectors.present, limit and limit * max(self.sizes), self.seed)
@@ -216,7 +216,7 @@ class RQKMeans:
         return levels
 
     def _assign(
-        self, levels: list[Any], vectors: ItemVectors, items: np.ndarray, variance: float
+        self, levels: list[Any], vectors: VectorSource, items: np.ndarray, variance: float
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """[n, L] codes, level by level over all items in blocks, and what the report says of them."""
         codes = np.zeros((len(items), len(levels)), np.int64)
@@ -246,7 +246,7 @@ class RQKMeans:
         }
 
     def _nearest(
-        self, levels: list[Any], level: int, codes: np.ndarray, vectors: ItemVectors, items: np.ndarray
+        self, levels: list[Any], level: int, codes: np.ndarray, vectors: VectorSource, items: np.ndarray
     ) -> Placement:
         codes_of, distances_of = np.empty(len(items), np.int64), np.empty(len(items), np.float32)
         for block in in_blocks(len(items), vectors.width):
@@ -256,7 +256,7 @@ class RQKMeans:
         return Placement(codes_of, distances_of, moved=np.zeros(len(items), bool))
 
     def _residuals(
-        self, levels: list[Any], level: int, codes: np.ndarray, vectors: ItemVectors, items: np.ndarray
+        self, levels: list[Any], level: int, codes: np.ndarray, vectors: VectorSource, items: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """What is left of the vectors before `level` [n, D], and by how much it was shortened to unit length [n]."""
         left = vectors.rows(items)
@@ -268,7 +268,7 @@ class RQKMeans:
         return left, scales
 
     def _scales(
-        self, levels: list[Any], codes: np.ndarray, vectors: ItemVectors, items: np.ndarray
+        self, levels: list[Any], codes: np.ndarray, vectors: VectorSource, items: np.ndarray
     ) -> np.ndarray | float:
         """What squared distances at the last level are multiplied by to be those of the vectors themselves."""
         if not self.normalise_residuals:

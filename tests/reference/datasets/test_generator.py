@@ -20,7 +20,7 @@ from grbench.data.store_writer import build_store
 from grbench.errors import DataError
 from grbench_reference.datasets.synthetic import generator
 from grbench_reference.datasets.synthetic import users as generator_users
-from grbench_reference.datasets.synthetic.ads import Catalogue, hashed_uniform
+from grbench_reference.datasets.synthetic.ads import AdCatalogue, hashed_uniform
 from grbench_reference.datasets.synthetic.dataset import TencentGRSynthetic
 from grbench_reference.datasets.synthetic.generator import estimated_bytes, generate, last_positives
 from grbench_reference.datasets.synthetic.schema import (
@@ -31,7 +31,7 @@ from grbench_reference.datasets.synthetic.schema import (
     pool_size,
 )
 from grbench_reference.datasets.synthetic.tables import Parts
-from grbench_reference.datasets.synthetic.users import Block, Population
+from grbench_reference.datasets.synthetic.users import Population, UserBlock
 from grbench_reference.datasets.tencentgr.dataset import TencentGR
 
 USERS, ITEMS = 1500, 2000
@@ -236,7 +236,7 @@ def test_workers_do_not_change_the_data(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_more_users_leave_the_first_ones_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator_users, "BLOCK", 500)
-    catalogue = Catalogue(200, 10, RELEASES[2], 0)
+    catalogue = AdCatalogue(200, 10, RELEASES[2], 0)
     few, many = (Population(catalogue, size, RELEASES[2], 0) for size in (500, 3 * 10**7))
     np.testing.assert_array_equal(few.block(0).ads, many.block(0).ads)
 
@@ -244,7 +244,7 @@ def test_more_users_leave_the_first_ones_as_they_were(monkeypatch: pytest.Monkey
 @given(st.integers(50, 3000), st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
 def test_draws_equal_a_binary_search(num_ads: int, shares: list[float], seed: int) -> None:
-    catalogue = Catalogue(num_ads, 5, RELEASES[2], seed)
+    catalogue = AdCatalogue(num_ads, 5, RELEASES[2], seed)
     at = np.array(shares) * catalogue.running[-1]
     expected = (np.searchsorted(catalogue.running, at, side="right") - 1).clip(0, num_ads - 1)
     # Where the guide's own rounding puts a draw on the other side of a boundary, it is off by one at the most.
@@ -267,7 +267,7 @@ def test_last_positives_by_hand() -> None:
     #        user 0: click on 11 is the last | user 1: none      | user 2: conversion on 16 | user 3: null only
     ads = [10, 11, 12, 13, 14, 15, 16, 17]
     actions = [1, 1, 0, 0, 0, 1, 2, -1]
-    block = Block(
+    block = UserBlock(
         first=0,
         lengths=np.array([3, 2, 2, 1]),
         ads=np.array(ads, np.int32),

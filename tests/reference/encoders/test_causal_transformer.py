@@ -173,25 +173,25 @@ def test_a_list_of_one_way_is_that_way(data, way):
     assert torch.equal(one.embed_histories(batch), other.embed_histories(batch))
 
 
-def test_each_state_is_told_the_action_that_follows_it(data):
+def test_each_state_is_conditioned_on_the_action_that_follows_it(data):
     """The second event's state changes with what is asked for there, and no other state does."""
     encoder = build(data, next_action=True)
     batch = batch_of([1, 2, 3])
-    shown, clicked = (dataclasses.replace(batch, wanted=torch.tensor([[2, second, 2]])) for second in (2, 3))
+    shown, clicked = (dataclasses.replace(batch, next_actions=torch.tensor([[2, second, 2]])) for second in (2, 3))
     one, other = (encoder.embed(asked, torch.tensor([1]))[0][0] for asked in (shown, clicked))
     assert (one != other).any(1).tolist() == [False, True, False]
 
 
-def test_only_the_named_actions_are_told(data):
+def test_states_are_conditioned_on_the_named_actions_only(data):
     encoder = build(data, next_action=["click"])
     batch = batch_of([1, 2, 3])
-    asked = {action: dataclasses.replace(batch, wanted=torch.full((1, 3), action)) for action in (1, 2, 3)}
+    asked = {action: dataclasses.replace(batch, next_actions=torch.full((1, 3), action)) for action in (1, 2, 3)}
     states = {action: encoder.embed_histories(each) for action, each in asked.items()}
     torch.testing.assert_close(states[1], states[2], rtol=0, atol=0)
     assert not torch.allclose(states[2], states[3])
     with pytest.raises(SuiteError, match=r"encoder\.next_action: no action 'clik'.*; it has exposure, click"):
         build(data, next_action=["clik"])
-    assert build(data, next_action=[]).asked is None
+    assert build(data, next_action=[]).next_action is None
 
 
 def test_attention_of_normalised_queries_and_keys_is_blind_to_their_length(data):

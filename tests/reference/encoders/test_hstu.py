@@ -87,7 +87,7 @@ def test_equals_a_loop_over_rows_and_pairs(data, options):
         for block in encoder.blocks:
             mixed = naive_block(block, mixed, [None] * first + times, actions)
         expected = encoder.last_norm(mixed)[first:]
-        expected = encoder._normalise(encoder._ask(expected, BATCH.wanted[row, 4 - len(times) :]))
+        expected = encoder._normalise(encoder._condition(expected, BATCH.next_actions[row, 4 - len(times) :]))
         torch.testing.assert_close(states[row, 4 - len(times) :], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -111,7 +111,9 @@ def test_padding_and_neighbours_change_nothing(data, options):
     encoder = build(data, **options)
     together = encoder.embed_histories(BATCH)
     alone = dataclasses.replace(
-        batch_of([3, 3], actions=[[2, 3]], users=[3]), times=torch.tensor([TIMES[3]]), wanted=BATCH.wanted[3:, 2:]
+        batch_of([3, 3], actions=[[2, 3]], users=[3]),
+        times=torch.tensor([TIMES[3]]),
+        next_actions=BATCH.next_actions[3:, 2:],
     )
     torch.testing.assert_close(encoder.embed_histories(alone)[0], together[3])
 
@@ -131,7 +133,9 @@ def test_no_state_sees_the_future(data, options):
 @every_way
 def test_gradients_are_finite_and_reach_everything(data, options):
     encoder = build(data, **options).train()
-    states, vectors = encoder.embed(dataclasses.replace(BATCH, wanted=BATCH.wanted * 3 // 2), torch.tensor([1, 6]))
+    states, vectors = encoder.embed(
+        dataclasses.replace(BATCH, next_actions=BATCH.next_actions * 3 // 2), torch.tensor([1, 6])
+    )
     (states[..., 0].sum() + vectors[..., 0].sum() + encoder.embed_histories(BATCH)[:, 1].sum()).backward()
     gradients = {name: parameter.grad for name, parameter in encoder.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []

@@ -105,7 +105,9 @@ def test_what_has_no_edge_is_zero(data):
 def test_neither_actions_nor_targets_are_read(data):
     encoder = build(data)
     batch = batch_of([1, 2], [3], users=[0, 2])
-    other = dataclasses.replace(batch, actions=batch.actions * 0, targets=batch.targets * 0 + 4, wanted=batch.wanted)
+    other = dataclasses.replace(
+        batch, actions=batch.actions * 0, targets=batch.targets * 0 + 4, next_actions=batch.next_actions
+    )
     assert torch.equal(encoder.embed(batch, batch.items[0])[0], encoder.embed(other, batch.items[0])[0])
 
 

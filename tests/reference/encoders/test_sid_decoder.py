@@ -47,7 +47,7 @@ def unmasked(logits):
 def test_shapes_and_faces(data, options, tokenizer):
     codes = codes_of(data, tokenizer)
     encoder = decoder(data, codes, **options)
-    assert all(isinstance(encoder, face) for face in (Decoder, Embedder, CodeScorer, ActionPredictor))
+    assert all(isinstance(encoder, interface) for interface in (Decoder, Embedder, CodeScorer, ActionPredictor))
     logits = encoder.code_logits(BATCH)
     assert [tuple(level.shape) for level in logits] == [(9, size) for size in codes.sizes]
     assert encoder.action_logits(BATCH).shape == (4, 4, 2)
@@ -179,7 +179,7 @@ def test_an_items_action_is_not_known_while_it_is_written(data):
 
 
 def test_the_action_asked_for(data):
-    asked = dataclasses.replace(BATCH, wanted=torch.where(BATCH.items > 0, 3, 0))
+    asked = dataclasses.replace(BATCH, next_actions=torch.where(BATCH.items > 0, 3, 0))
     for history in ("items", "codes"):
         told = decoder(data, codes_of(data), history=history, next_action=True)
         assert not torch.allclose(told.start(BATCH)[0], told.start(asked)[0])

@@ -14,7 +14,7 @@ from grbench.registry.discovery import Registry
 from grbench.testing import tiny_store
 from grbench.types import Codes
 from grbench_reference.features.event_context import event_context
-from grbench_reference.features.parts import Table
+from grbench_reference.features.parts import EmbeddingTable
 from grbench_reference.tokenizers.ids import Ids
 
 DAY = 86_400
@@ -91,7 +91,7 @@ def test_no_state_is_told_when_a_later_event_happens(name, registry, split):
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)
     for module in encoder.modules():
-        if isinstance(module, Table):
+        if isinstance(module, EmbeddingTable):
             module.weight.data[0] = 0
     encoder.eval()
     _, batch = next(query_batches(split.test, history_length=5, batch_size=7))

@@ -8,7 +8,7 @@ from worlds import NAN, everything, featured, training_data
 from grbench.errors import SuiteError
 from grbench.testing import tiny_store
 from grbench_reference.features.fusion import item_tower, user_tower
-from grbench_reference.features.parts import FusedFields, Ids, Vectors
+from grbench_reference.features.parts import ContentEmbedding, FusedFields, IdEmbedding
 
 
 def fused(data, names=None, **options):
@@ -67,7 +67,7 @@ def test_projecting_rows_equals_projecting_entities(tmp_path, names, pooling, sp
 
 
 def test_items_without_training_event_share_the_unknown_id(tmp_path):
-    part = Ids(featured(tmp_path).item_counts() > 0, width=2)
+    part = IdEmbedding(featured(tmp_path).item_counts() > 0, width=2)
     vectors = part(torch.arange(7))
     assert torch.equal(vectors[5], vectors[6])
     assert torch.equal(vectors[0], torch.zeros(2))
@@ -75,7 +75,7 @@ def test_items_without_training_event_share_the_unknown_id(tmp_path):
 
 
 def test_id_dropout_teaches_the_unknown_row_in_training_only(tmp_path):
-    part = Ids(featured(tmp_path).item_counts() > 0, width=2, dropout=0.5)
+    part = IdEmbedding(featured(tmp_path).item_counts() > 0, width=2, dropout=0.5)
     torch.manual_seed(0)
     part(torch.arange(1, 5).repeat(20)).sum().backward()
     assert part.table.weight.grad[1, 0] > 10
@@ -96,7 +96,7 @@ def test_field_dropout_hides_values_but_neither_padding_nor_missing(tmp_path):
 
 
 def test_missing_vectors_are_learnt(tmp_path):
-    part = Vectors(featured(tmp_path).catalogue.embeddings["81"])
+    part = ContentEmbedding(featured(tmp_path).catalogue.embeddings["81"])
     vectors = part(torch.tensor([1, 3, 4, 6]))
     assert vectors[0].tolist() == [1, 0]
     assert vectors[2].tolist() == [0.5, 0.5]
@@ -107,7 +107,7 @@ def test_missing_vectors_are_learnt(tmp_path):
 
 def test_tables_have_a_fixed_spread():
     for rows in (1_000, 50_000):
-        part = Ids(np.ones(rows, bool), width=16)
+        part = IdEmbedding(np.ones(rows, bool), width=16)
         assert part.table.weight[2:].std().item() == pytest.approx(0.02, rel=0.05)
 
 
@@ -193,6 +193,6 @@ def test_no_user_features_no_user_tower(tmp_path):
 
 def test_catalogue_is_not_copied(tmp_path):
     store = tiny_store(tmp_path, [[(1, 0, 1), (2, 0, 2)]], embeddings={"81": np.array([[1.0], [NAN]])})
-    part = Vectors(store.catalogue.embeddings["81"])
+    part = ContentEmbedding(store.catalogue.embeddings["81"])
     assert part.values.data_ptr() == everything(store).catalogue.embeddings["81"].values.ctypes.data
     assert "values" not in part.state_dict()

@@ -8,7 +8,7 @@ from worlds import featured
 from grbench.errors import SuiteError
 from grbench_reference.features.fusion import item_tower
 from grbench_reference.features.hashed_ids import HashedIds
-from grbench_reference.features.parts import Ids
+from grbench_reference.features.parts import IdEmbedding
 
 TRAINED = np.array([False, True, True, True, True, True, True, False])  # items 1 .. 6 of 7
 
@@ -73,4 +73,4 @@ def test_towers_have_them_beside_the_id_or_in_its_place(tmp_path):
     instead = item_tower(data, width=4, fields=False, embeddings="none", id_width=0, hashed_ids=[2, 3])
     assert instead.widths == [2 * 4]
     assert instead(torch.arange(7)).shape == (7, 4)
-    assert not any(isinstance(part, Ids) for part in beside.parts)
+    assert not any(isinstance(part, IdEmbedding) for part in beside.parts)

@@ -16,7 +16,7 @@ from grbench.errors import SuiteError
 from grbench.testing import tiny_store
 from grbench.types import Batch
 from grbench_reference.features import popularity
-from grbench_reference.features.popularity import Popularity, event_days
+from grbench_reference.features.popularity import PopularityFeature, event_days
 
 DAY = 86_400
 START = 20_000 * DAY
@@ -29,7 +29,7 @@ def at(day, second=0):
 def counts(data, windows, *asked):
     """asked: (item, time) each."""
     items, times = (torch.tensor([column]) for column in zip(*asked, strict=True))
-    return Popularity(data, windows, 4).counts(times, items)[0].tolist()
+    return PopularityFeature(data, windows, 4).counts(times, items)[0].tolist()
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ def test_whole_days_before_the_events_own(data):
 
 def test_buckets_are_doublings(tmp_path):
     many = [(1, 0, at(0))] * 9 + [(2, 0, at(0))] * 4 + [(3, 0, at(0))] * 3 + [(4, 0, at(0))]
-    part = Popularity(training_data(tmp_path, [many], num_items=5), [7], 4)
+    part = PopularityFeature(training_data(tmp_path, [many], num_items=5), [7], 4)
     items = torch.arange(1, 6).unsqueeze(0)
     assert part.bucketed(torch.full_like(items, at(1)), items)[0, :, 0].tolist() == [4, 3, 2, 1, 0]
 
 
 def test_a_vector_is_the_sum_of_its_windows_rows(data):
-    part = Popularity(data, [1, 3], 4)
+    part = PopularityFeature(data, [1, 3], 4)
     table = part.buckets.table.weight
     batch = one_row((0, 0), (1, at(2)))
     buckets = part.bucketed(batch.times, batch.items)[0, 1].tolist()
@@ -77,7 +77,7 @@ def test_a_vector_is_the_sum_of_its_windows_rows(data):
 
 
 def test_hidden_buckets_have_a_learnt_row(data):
-    part = Popularity(data, [1, 3], 4, dropout=0.9999999).train()
+    part = PopularityFeature(data, [1, 3], 4, dropout=0.9999999).train()
     part(one_row((1, at(2))), torch.tensor([0])).sum().backward()
     assert part.buckets.table.weight.grad.abs().sum(1).nonzero().flatten().tolist() == part.buckets.hidden.tolist()
 
@@ -92,7 +92,7 @@ def test_events_of_other_splits_are_not_counted(tmp_path):
 def test_a_dataset_without_times_says_so(tmp_path):
     data = training_data(tmp_path, [[(1, 0, 0), (2, 0, 0)]], has_times=False)
     with pytest.raises(SuiteError, match=r"encoder.popularity_windows: this dataset has no times"):
-        Popularity(data, [1], 4)
+        PopularityFeature(data, [1], 4)
 
 
 def test_no_event_at_all(tmp_path):
@@ -139,7 +139,7 @@ def test_later_events_never_change_what_was_said(seen, asked, later):
     items, times = (torch.tensor([column]) for column in zip(*asked, strict=True))
     with TemporaryDirectory() as folder:
         said = [
-            Popularity(world(Path(folder) / name, history), [1, 7], 4).bucketed(times + START, items)
+            PopularityFeature(world(Path(folder) / name, history), [1, 7], 4).bucketed(times + START, items)
             for name, history in (("before", seen), ("after", more))
         ]
     assert torch.equal(*said)

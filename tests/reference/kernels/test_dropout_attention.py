@@ -7,7 +7,7 @@ import torch
 
 from grbench_reference.kernels import dropout_attention as attention_kernel
 from grbench_reference.kernels.dropout_attention import dropped_attention
-from grbench_reference.kernels.embedding import kept_by_coin
+from grbench_reference.kernels.embedding import dropout_mask
 
 
 @pytest.mark.parametrize("at_once", [1, 60, 1 << 19])
@@ -22,7 +22,7 @@ def test_values_and_gradients_are_those_of_whole_tensors(monkeypatch, at_once: i
     found = torch.autograd.grad(pieces, inputs, upstream)
 
     torch.manual_seed(1)
-    kept, scale = kept_by_coin((6, 5, 5), share)
+    kept, scale = dropout_mask((6, 5, 5), share)
     query, key, value = inputs
     ahead = torch.full((5, 5), -torch.inf).triu(1)
     weights = (query @ key.transpose(2, 3) / 2 + ahead).softmax(-1)
@@ -36,6 +36,6 @@ def test_values_and_gradients_are_those_of_whole_tensors(monkeypatch, at_once: i
 
 def test_share_of_weights_is_dropped() -> None:
     torch.manual_seed(0)
-    kept, scale = kept_by_coin((200, 50, 50), 0.2)
+    kept, scale = dropout_mask((200, 50, 50), 0.2)
     assert kept.float().mean().item() == pytest.approx(0.8, abs=0.005)
     assert scale == pytest.approx(1.25, abs=1e-4)

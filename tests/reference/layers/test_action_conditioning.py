@@ -100,7 +100,7 @@ def test_a_bias_of_keys_is_added_to_their_scores(share):
     torch.testing.assert_close(causal_attention(*with_key_bias(query, key, bias), value, share), expected)
 
 
-def test_a_state_is_told_or_stays_as_it_is():
+def test_a_state_is_conditioned_or_stays_as_it_is():
     torch.manual_seed(0)
     head = next_action_head(["click"], ("exposure", "click"), 2)
     assert torch.equal(head(TOKENS, torch.tensor([3, 3])), TOKENS)  # neutral at first
@@ -108,9 +108,9 @@ def test_a_state_is_told_or_stays_as_it_is():
     states = head(TOKENS.expand(4, 2, 2), torch.arange(4).unsqueeze(1).expand(4, 2))
     assert [torch.equal(state, TOKENS) for state in states] == [True, True, True, False]
     every = next_action_head(True, ("exposure", "click"), 2)
-    assert every.told.tolist() == [False, True, True, True]
+    assert every.conditioned.tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize("none", [False, []])
-def test_nothing_is_told(none):
+def test_conditioned_on_nothing(none):
     assert next_action_head(none, ("click",), 2) is None

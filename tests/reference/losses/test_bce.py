@@ -59,7 +59,7 @@ def test_action_weights(tmp_path):
     torch.manual_seed(0)
     encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3).eval()
     batch = batch_of([1, 2], targets=[[2, 3]])
-    batch.wanted[0, 1] = 3
+    batch.next_actions[0, 1] = 3
     states, vectors = encoder.embed(batch, torch.arange(7))
     losses = [-logsigmoid(vectors[2] @ states[0, 0]), -logsigmoid(vectors[3] @ states[0, 1])]
     found = BCE(data, Ids().fit(data), action_weights={"click": 3.0})(encoder, batch)["positive"]

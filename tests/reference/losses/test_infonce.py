@@ -33,8 +33,8 @@ def plain(encoder, batch, drawn, temperature, weights):
         scores = vectors @ states[user, place] / temperature
         others = sum(scores[item].exp() for item in drawn if item != target)
         loss = -(scores[target].exp() / (scores[target].exp() + others)).log()
-        total = total + weights[int(batch.wanted[user, place])] * loss
-    norm = sum(weights[int(batch.wanted[user, place])] for user, place in batch.targets.nonzero().tolist())
+        total = total + weights[int(batch.next_actions[user, place])] * loss
+    norm = sum(weights[int(batch.next_actions[user, place])] for user, place in batch.targets.nonzero().tolist())
     return total / norm
 
 
@@ -107,7 +107,7 @@ def test_hard_by_hand(data, chunk):
 def test_action_weights(data):
     encoder = encoder_of(data)
     batch = batch_of([1, 2, 3], [4, 2], targets=[[2, 3, 1], [2, 0]])
-    batch.wanted[0, 1] = 3
+    batch.next_actions[0, 1] = 3
     loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True}, action_weights={"click": 2.5, "exposure": 0.5})
     torch.testing.assert_close(loss(encoder, batch)["infonce"], plain(encoder, batch, [1, 2, 3], 1.0, {2: 0.5, 3: 2.5}))
 

@@ -11,7 +11,7 @@ from worlds import batch_of, featured, training_data
 from grbench.errors import SuiteError
 from grbench_reference.losses.negatives import (
     ActionWeights,
-    Popularity,
+    PopularityNegatives,
     Sampler,
     copies_of_positive,
     draw_uniform,
@@ -23,7 +23,7 @@ from grbench_reference.losses.negatives import (
 def test_only_positions_with_a_target(tmp_path):
     weigh = ActionWeights(featured(tmp_path), {"click": 2.5}, "loss")
     batch = batch_of([1, 2], [3], targets=[[2, 0], [4]], length=3)
-    batch.wanted[0, 1], batch.wanted[1, 2] = 3, 1
+    batch.next_actions[0, 1], batch.next_actions[1, 2] = 3, 1
     positions = weigh(batch)
     assert positions.places.tolist() == [1, 5]
     assert positions.targets.tolist() == [2, 4]
@@ -88,7 +88,7 @@ def test_logq_by_hand(tmp_path):
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
 def test_popular_items_are_drawn_as_often_as_said(tmp_path, power):
     """Items 1..4 have 2, 3, 3, 2 of the training events, 5 and 6 none: they are never drawn."""
-    popular = Popularity(featured(tmp_path), power)
+    popular = PopularityNegatives(featured(tmp_path), power)
     chances = torch.tensor([0.0, 2, 3, 3, 2, 0, 0]).pow(power) * torch.tensor([0.0, 1, 1, 1, 1, 0, 0])
     chances = chances / chances.sum()
     torch.testing.assert_close(popular.shares, chances)
@@ -100,7 +100,7 @@ def test_popular_items_are_drawn_as_often_as_said(tmp_path, power):
 
 
 def test_the_ends_of_the_running_sum_are_items(tmp_path, monkeypatch):
-    popular = Popularity(featured(tmp_path), 1.0)
+    popular = PopularityNegatives(featured(tmp_path), 1.0)
     ends = torch.tensor([0.0, 0.2 - 1e-12, 0.2 + 1e-12, 1 - 2**-53], dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", lambda *size, **options: ends)
     assert popular.draw((4,)).tolist() == [1, 1, 2, 4]

@@ -28,7 +28,9 @@ class Fixed(nn.Module):
 
 def test_by_hand(data):
     batch = batch_of([1, 2, 3], [4], targets=[[2, 0, 0], [0]])
-    batch.wanted[:] = torch.tensor([[2, 3, 1], [0, 0, 3]])  # an event without an action, and one that nothing follows
+    batch.next_actions[:] = torch.tensor(
+        [[2, 3, 1], [0, 0, 3]]
+    )  # an event without an action, and one that nothing follows
     batch.items[1, 2] = 0
     plain = NextAction(data, codes_of(data))(Fixed(), batch)
     torch.testing.assert_close(plain["next_action"], torch.tensor(-(math.log(1 / 4) + math.log(3 / 4)) / 2))
@@ -40,7 +42,7 @@ def test_by_hand(data):
 def test_gradients_equal_torch(data, history):
     encoder = decoder(data, codes_of(data), history=history)
     batch = batch_of([1, 2, 3], [4, 2])
-    batch.wanted[:] = torch.tensor([[2, 3, 3], [0, 3, 2]])
+    batch.next_actions[:] = torch.tensor([[2, 3, 3], [0, 3, 2]])
     found = NextAction(data, codes_of(data))(encoder, batch)["next_action"]
     logits = encoder.action_logits(batch)[batch.items > 0]
     expected = functional.cross_entropy(logits, torch.tensor([0, 1, 1, 1, 0]))
@@ -58,7 +60,7 @@ def test_it_can_be_learnt(data):
     encoder = decoder(data, codes_of(data), dropout=0.0).train()
     optimizer = torch.optim.Adam(encoder.parameters(), lr=0.01)
     batch = batch_of([1], [4])
-    batch.wanted[:] = torch.tensor([[3], [2]])
+    batch.next_actions[:] = torch.tensor([[3], [2]])
     loss = NextAction(data, codes_of(data))
     for _ in range(60):
         optimizer.zero_grad()

@@ -32,7 +32,7 @@ def assert_same(one, other, encoder):
 def plain(encoder, batch, codes, by_action, level_weights):
     """The same with torch's cross entropy, position by position weighted."""
     places = batch.targets.reshape(-1).nonzero().squeeze(1)
-    weights = torch.tensor([by_action.get(token, 1.0) for token in batch.wanted.reshape(-1)[places].tolist()])
+    weights = torch.tensor([by_action.get(token, 1.0) for token in batch.next_actions.reshape(-1)[places].tolist()])
     targets = codes.table[batch.targets.reshape(-1)[places]]
     total = 0.0
     for level, (logits, factor) in enumerate(zip(encoder.code_logits(batch), level_weights, strict=True)):
@@ -48,7 +48,7 @@ def test_equals_torch(data, tokenizer, history, chunk):
     codes = codes_of(data, tokenizer)
     encoder = decoder(data, codes, history=history)
     batch = batch_of([1, 2, 3], [4, 2], targets=[[2, 3, 1], [2, 0]])
-    batch.wanted[0, 1] = 3
+    batch.next_actions[0, 1] = 3
     factors = [1.0, 0.5, 2.0][: len(codes.sizes)]
     loss = NextCode(data, codes, action_weights={"click": 2.5, "exposure": 0.5}, level_weights=factors, chunk=chunk)
     terms = loss(encoder, batch)
@@ -83,7 +83,7 @@ def test_in_the_tree_a_code_without_rival_costs_nothing(data):
 
 
 class LogitsOnly(nn.Module):
-    """The face Decoder alone: what a stranger's encoder may show."""
+    """The interface Decoder alone: what a stranger's encoder may show."""
 
     def __init__(self, encoder):
         super().__init__()

@@ -5,7 +5,7 @@ import torch
 from code_worlds import codes_of, decoder, world
 from torch import nn
 
-from grbench_reference.features.parts import Table
+from grbench_reference.features.parts import EmbeddingTable
 from grbench_reference.optimizers.muon import muon
 from grbench_reference.optimizers.row_adam import RowAdam
 from grbench_reference.optimizers.rowwise_adagrad import RowwiseAdagrad
@@ -59,7 +59,7 @@ def test_every_parameter_of_a_decoder_has_one_owner(tmp_path):
     assert len(owner) == sum(len(group["params"]) for each in muon(model) for group in each.param_groups)
     assert set(owner) == {id(parameter) for parameter in model.parameters()}
     for module in model.modules():
-        if isinstance(module, Table):
+        if isinstance(module, EmbeddingTable):
             assert owner[id(module.weight)][0] is torch.optim.AdamW
 
 

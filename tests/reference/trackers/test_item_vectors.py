@@ -10,7 +10,7 @@ from code_worlds import ITEMS, codes_of, decoder, world
 from grbench.errors import PluginError, RunError
 from grbench.interfaces import Keeper, Tracker
 from grbench.registry.discovery import Registry
-from grbench.run.child_process import Events
+from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import Reporter
 from grbench.suite.method import bind_method
 from grbench_reference.tokenizers.rq_kmeans import RQKMeans
@@ -26,7 +26,7 @@ def test_codes_of_a_trained_cells_vectors(tmp_path, block):
     assert isinstance(tracker, Keeper)
     tracker.start(tmp_path, {})
     tracker.log(1, {})
-    Reporter(Events(None), [tracker]).keep(encoder, 9)
+    Reporter(ChildMessages(None), [tracker]).keep(encoder, 9)
     tracker.finish({})
     vectors = np.load(tmp_path / "vectors.npy")
     assert (vectors.dtype, vectors.shape) == (np.float32, (10, 8))
@@ -42,7 +42,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     tracker = ItemVectors()
     tracker.start(tmp_path / "absent", {})
     with pytest.raises(RunError, match=r"vectors\.npy: the tracker item_vectors cannot write here"):
-        Reporter(Events(None), [tracker]).keep(decoder(data, codes_of(data)), 9)
+        Reporter(ChildMessages(None), [tracker]).keep(decoder(data, codes_of(data)), 9)
 
 
 def test_an_encoder_without_item_vectors_is_refused_before_anything_is_read(monkeypatch):

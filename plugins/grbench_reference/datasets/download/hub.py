@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from grbench.errors import DataError, GRBenchError, RunError
-
-Report = Callable[[str, int, int], None]
+from grbench.types import Progress
 
 _NETWORK_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "socket", "ssl"}
 
@@ -84,7 +83,7 @@ def list_repository(request: Request) -> tuple[str, list[RemoteFile]]:
     return commit, [RemoteFile(file.path, file.size, file.lfs.sha256 if file.lfs else None) for file in found]
 
 
-def transfer(listing: Listing, missing: Sequence[RemoteFile], *, workers: int, report: Report) -> None:
+def transfer(listing: Listing, missing: Sequence[RemoteFile], *, workers: int, report: Progress) -> None:
     """Brings `missing` files of the listing to its folder; raises DataError or RunError and keeps what arrived."""
     hub: Any = import_module("huggingface_hub.utils")
     hidden = hub.are_progress_bars_disabled()
@@ -115,7 +114,7 @@ class _Stopped(Exception):
 class _Progress:
     """Counts bytes a part over all threads."""
 
-    def __init__(self, listing: Listing, missing: Sequence[RemoteFile], report: Report) -> None:
+    def __init__(self, listing: Listing, missing: Sequence[RemoteFile], report: Progress) -> None:
         self.totals = {part: size for part, (_, size) in listing.sizes().items()}
         self.done = dict(self.totals)
         for file in missing:

@@ -12,15 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from grbench.errors import DataError
-from grbench_reference.datasets.download.hub import (
-    Listing,
-    RemoteFile,
-    Report,
-    Request,
-    list_repository,
-    size_of,
-    transfer,
-)
+from grbench.types import Progress
+from grbench_reference.datasets.download.hub import Listing, RemoteFile, Request, list_repository, size_of, transfer
 
 REPOSITORIES = {"1M": "TAAC2025/TencentGR-1M", "10M": "TAAC2025/TencentGR-10M"}
 CORE = ("README.md", "indexer.pkl", "seq", "item_feat", "user_feat", "candidate")
@@ -94,7 +87,7 @@ def list_files(
     return Listing(request, commit, tuple(_chosen(files, embeddings, f"{repository} at {commit[:12]}")))
 
 
-def fetch(listing: Listing, *, workers: int = 4, report: Report | None = None) -> None:
+def fetch(listing: Listing, *, workers: int = 4, report: Progress | None = None) -> None:
     """Brings the files of a listing to its folder; what is there stays, what is half there goes on.
 
     Every file is checked against the hub's checksum before it gets its name. `report` is told (part, bytes, of bytes).
@@ -154,7 +147,7 @@ def readable(size: float) -> str:
     return f"{size / 1e3:.1f} kB"
 
 
-def _unreported(part: str, done: int, total: int) -> None:
+def _unreported(part: str, done: int, total: int | None) -> None:
     """Reports to nobody."""
 
 

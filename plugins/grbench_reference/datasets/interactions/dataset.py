@@ -18,7 +18,7 @@ from pydantic import Field
 
 from grbench.data.store import store_size
 from grbench.errors import DataError
-from grbench.types import ACTION_MISSING, FIRST_ACTION
+from grbench.types import ACTION_MISSING, FIRST_ACTION, Progress
 from grbench_reference.datasets.interactions.files import (
     SUFFIXES,
     Columns,
@@ -28,7 +28,7 @@ from grbench_reference.datasets.interactions.files import (
     read_json,
     read_table,
 )
-from grbench_reference.datasets.parquet_parts import Report, whole_numbers
+from grbench_reference.datasets.parquet_parts import whole_numbers
 from grbench_reference.datasets.tencentgr.validation import Finding
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Interactions:
         }
         writer.report(source.name, len(items), len(items))
 
-    def validate(self, progress: Report) -> list[Finding]:
+    def validate(self, progress: Progress) -> list[Finding]:
         """Reads the whole log and says what it holds, or what is wrong with it."""
         source = self._source()
         progress(source.name, 0, None)

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from grbench_reference.datasets.synthetic.schema import AD_FEATURES, EMBEDDING_WIDTH, Feature, Release, num_values
+from grbench_reference.datasets.synthetic.schema import (
+    AD_FEATURES,
+    EMBEDDING_WIDTH,
+    Feature,
+    SyntheticRelease,
+    num_values,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,10 +63,10 @@ class Ads:
     material: NDArray[np.int32]
 
 
-class Catalogue:
+class AdCatalogue:
     """Every ad that the release's index knows, and the cold ones that only its candidate table does."""
 
-    def __init__(self, num_ads: int, num_cold: int, release: Release, seed: int) -> None:
+    def __init__(self, num_ads: int, num_cold: int, release: SyntheticRelease, seed: int) -> None:
         self.num_ads, self.num_cold, self.seed = num_ads, num_cold, seed
         self.num_clusters = max(2, round(0.4 * num_ads**0.5))
         self.num_supers = max(2, round(self.num_clusters**0.5))

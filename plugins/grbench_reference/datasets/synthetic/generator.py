@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,20 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grbench.errors import DataError
+from grbench.types import Progress
 from grbench_reference.datasets.synthetic import tables
-from grbench_reference.datasets.synthetic.ads import Catalogue
-from grbench_reference.datasets.synthetic.schema import EMBEDDING, EMBEDDING_WIDTH, RELEASES, Release, pool_size
-from grbench_reference.datasets.synthetic.users import Block, Population
+from grbench_reference.datasets.synthetic.ads import AdCatalogue
+from grbench_reference.datasets.synthetic.schema import (
+    EMBEDDING,
+    EMBEDDING_WIDTH,
+    RELEASES,
+    SyntheticRelease,
+    pool_size,
+)
+from grbench_reference.datasets.synthetic.users import Population, UserBlock
 
 # Raised whenever the same options give other data; stores made from the older data are then not reused.
 VERSION = 1
 FEWEST_USERS, FEWEST_ITEMS = 10, 50
 ROWS = 65_536  # ads written at once
 
-Report = Callable[[str, int, int], None]
 
-
-def _silent(what: str, done: int, total: int) -> None:
+def _silent(what: str, done: int, total: int | None) -> None:
     """Reports to nobody."""
 
 
@@ -43,7 +48,7 @@ def generate(
     actions: int = 2,
     seed: int = 0,
     workers: int | None = None,
-    report: Report = _silent,
+    report: Progress = _silent,
 ) -> None:
     """Writes a release of `users` users and `items` indexed ads to `folder`, which must not exist or be empty.
 
@@ -69,7 +74,7 @@ def generate(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         report("planting ads", 0, 1)
-        catalogue = Catalogue(items, round(pool_size(items, release) * release.cold_share), release, seed)
+        catalogue = AdCatalogue(items, round(pool_size(items, release) * release.cold_share), release, seed)
         population = Population(catalogue, users, release, seed)
         report("planting ads", 1, 1)
         _write(partial, population, workers or _cores(), report)
@@ -82,7 +87,7 @@ def generate(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_size(users: int, items: int, actions: int, seed: int) -> Release:
+def check_size(users: int, items: int, actions: int, seed: int) -> SyntheticRelease:
     """The release that the numbers ask for; raises DataError where there can be none."""
     if actions not in RELEASES:
         raise DataError(f"actions: {actions}; a synthetic release has 2 (exposure, click) or 3 (and conversion)")
@@ -102,7 +107,7 @@ def _check_place(folder: Path, needed: int) -> None:
         )
 
 
-def estimated_bytes(users: int, items: int, release: Release) -> int:
+def estimated_bytes(users: int, items: int, release: SyntheticRelease) -> int:
     """About how much disk a release takes, rounded up a little."""
     return int(users * (release.lengths * 7 + 40) + items * 220 + pool_size(items, release) * 220)
 
@@ -111,7 +116,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _write(folder: Path, population: Population, workers: int, report: Report) -> None:
+def _write(folder: Path, population: Population, workers: int, report: Progress) -> None:
     catalogue, items = population.catalogue, population.catalogue.num_ads
     events, targets = _write_users(folder, population, workers, report)
     pool = tables.choose_candidates(population, events, targets)
@@ -136,7 +141,7 @@ def _write(folder: Path, population: Population, workers: int, report: Report) -
 
 
 def _write_users(
-    folder: Path, population: Population, workers: int, report: Report
+    folder: Path, population: Population, workers: int, report: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Writes seq/ and user_feat/ -> [N] events of each ad, [N] users whose last positive event each ad is."""
     num_ads = population.catalogue.num_ads
@@ -154,10 +159,10 @@ def _write_users(
     return events, targets
 
 
-def _simulated(population: Population, workers: int) -> Iterator[Block]:
+def _simulated(population: Population, workers: int) -> Iterator[UserBlock]:
     """The blocks in order, a few of them ahead in threads, which is all that memory has to hold."""
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Block]] = deque()
+        ahead: deque[Future[UserBlock]] = deque()
         for number in range(population.num_blocks):
             ahead.append(pool.submit(population.block, number))
             if len(ahead) > workers:
@@ -166,7 +171,7 @@ def _simulated(population: Population, workers: int) -> Iterator[Block]:
             yield ahead.popleft().result()
 
 
-def last_positives(block: Block) -> NDArray[np.int32]:
+def last_positives(block: UserBlock) -> NDArray[np.int32]:
     """The ad of each user's last positive event, for the users that have one."""
     positive = np.flatnonzero(block.actions > 0)
     user = np.repeat(np.arange(len(block.lengths)), block.lengths)[positive]
@@ -175,7 +180,7 @@ def last_positives(block: Block) -> NDArray[np.int32]:
     return ads
 
 
-def _blocks(rows: int, what: str, report: Report) -> Iterator[int]:
+def _blocks(rows: int, what: str, report: Progress) -> Iterator[int]:
     for start in range(0, rows, ROWS):
         yield start
         report(what, min(start + ROWS, rows), rows)

@@ -64,7 +64,7 @@ USER_FEATURES = (
 
 
 @dataclass(frozen=True)
-class Release:
+class SyntheticRelease:
     """Table 1, and the facts about each release that the paper leaves to its data.
 
     lengths:          mean events a user, of at most 100
@@ -85,8 +85,8 @@ class Release:
 
 
 RELEASES = {
-    2: Release(0, 4_783_154, 660_000, 91.06, (0.9019, 0.0981), None),
-    3: Release(1, 17_487_676, 3_637_720, 97.29, (0.9463, 0.0285, 0.0252), 1_748_620_800),
+    2: SyntheticRelease(0, 4_783_154, 660_000, 91.06, (0.9019, 0.0981), None),
+    3: SyntheticRelease(1, 17_487_676, 3_637_720, 97.29, (0.9463, 0.0285, 0.0252), 1_748_620_800),
 }
 
 MAX_LENGTH = 100
@@ -96,7 +96,7 @@ EMBEDDING_COVERAGE, EMBEDDING_NULLS = 0.9916, 0.0009
 NULL_ACTIONS = 0.001
 
 
-def num_values(feature: Feature, ads: int, release: Release) -> int:
+def num_values(feature: Feature, ads: int, release: SyntheticRelease) -> int:
     """How many values a feature of Table 2 takes in a release of this many ads (users' features keep theirs)."""
     full = feature.values[release.number]
     shrunk = full if ads >= release.ads else round(full * math.pow(ads / release.ads, feature.growth))
@@ -104,7 +104,7 @@ def num_values(feature: Feature, ads: int, release: Release) -> int:
     return max(2, min(shrunk, round(0.84 * ads) if feature.level == "material" else ads))
 
 
-def pool_size(ads: int, release: Release) -> int:
+def pool_size(ads: int, release: SyntheticRelease) -> int:
     """Candidates of a release of this many ads.
 
     The full releases rank 14 % (1M) and 21 % (10M) of their ads. Small ones get a larger share, down to half of a

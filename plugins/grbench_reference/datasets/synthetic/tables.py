@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from grbench_reference.datasets.synthetic.ads import Catalogue, hashed_uniform, stream
+from grbench_reference.datasets.synthetic.ads import AdCatalogue, hashed_uniform, stream
 from grbench_reference.datasets.synthetic.schema import (
     AD_FEATURES,
     EMBEDDING_COVERAGE,
@@ -25,7 +25,7 @@ from grbench_reference.datasets.synthetic.schema import (
     USER_FEATURES,
     pool_size,
 )
-from grbench_reference.datasets.synthetic.users import Block, Population
+from grbench_reference.datasets.synthetic.users import Population, UserBlock
 
 EVENT = pa.struct([("item_id", pa.int64()), ("action_type", pa.int64()), ("timestamp", pa.int64())])
 SEQUENCES = pa.schema([("user_id", pa.int64()), ("seq", pa.list_(EVENT))])
@@ -82,7 +82,7 @@ def _offsets(lengths: NDArray[np.integer]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
 
-def sequences(block: Block, catalogue: Catalogue) -> pa.Table:
+def sequences(block: UserBlock, catalogue: AdCatalogue) -> pa.Table:
     """[B] rows of seq/."""
     events = pa.StructArray.from_arrays(
         [
@@ -96,7 +96,7 @@ def sequences(block: Block, catalogue: Catalogue) -> pa.Table:
     return pa.Table.from_arrays([users, pa.ListArray.from_arrays(_offsets(block.lengths), events)], schema=SEQUENCES)
 
 
-def users(block: Block, population: Population) -> pa.Table:
+def users(block: UserBlock, population: Population) -> pa.Table:
     """[B] rows of user_feat/: values that follow the interests, as far as the feature's noise lets them."""
     numbers = block.first + np.arange(len(block.lengths))
     release, seed, clusters = population.release, population.seed, population.catalogue.num_clusters
@@ -122,7 +122,7 @@ def users(block: Block, population: Population) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=USERS)
 
 
-def ads(numbers: NDArray[np.integer], catalogue: Catalogue) -> pa.Table:
+def ads(numbers: NDArray[np.integer], catalogue: AdCatalogue) -> pa.Table:
     """[n] rows of item_feat/."""
     found = catalogue.ads(numbers)
     columns = [pa.array(catalogue.item_ids[numbers].astype(np.int64))]
@@ -132,7 +132,7 @@ def ads(numbers: NDArray[np.integer], catalogue: Catalogue) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=ADS)
 
 
-def embeddings(numbers: NDArray[np.integer], catalogue: Catalogue) -> pa.Table:
+def embeddings(numbers: NDArray[np.integer], catalogue: AdCatalogue) -> pa.Table:
     """Rows of mm_emb/emb_81_32_parquet/ for those of `numbers` [n] that have one; a few of them hold a null."""
     numbers = numbers[hashed_uniform(numbers, catalogue.seed, 21) < EMBEDDING_COVERAGE]
     null = hashed_uniform(numbers, catalogue.seed, 22) < EMBEDDING_NULLS
@@ -148,7 +148,7 @@ def raw_values(feature: str, values: NDArray[np.integer]) -> NDArray[np.int64]:
     return int(feature) * 10_000_000 + values.astype(np.int64)
 
 
-def candidates(numbers: NDArray[np.integer], first: int, catalogue: Catalogue) -> pa.Table:
+def candidates(numbers: NDArray[np.integer], first: int, catalogue: AdCatalogue) -> pa.Table:
     """[n] rows of candidate/; `first` = the retrieval id of the first one."""
     found = catalogue.ads(numbers)
     columns = [pa.array(catalogue.creative_ids[numbers]), pa.array(first + np.arange(len(numbers)))]
@@ -162,7 +162,7 @@ def candidates(numbers: NDArray[np.integer], first: int, catalogue: Catalogue) -
     return pa.Table.from_arrays(columns, schema=CANDIDATES)
 
 
-def write_indexer(path: Path, catalogue: Catalogue, population: Population) -> None:
+def write_indexer(path: Path, catalogue: AdCatalogue, population: Population) -> None:
     """indexer.pkl: dictionaries from the log's ids to the release's, the one part that cannot be streamed."""
     in_order = np.argsort(catalogue.item_ids)
     ids = catalogue.creative_ids[: catalogue.num_ads][in_order]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from grbench_reference.datasets.synthetic.ads import DAYS, NUM_SUCCESSORS, SLOT, Catalogue, stream
-from grbench_reference.datasets.synthetic.schema import MAX_LENGTH, NULL_ACTIONS, Release
+from grbench_reference.datasets.synthetic.ads import DAYS, NUM_SUCCESSORS, SLOT, AdCatalogue, stream
+from grbench_reference.datasets.synthetic.schema import MAX_LENGTH, NULL_ACTIONS, SyntheticRelease
 
 BLOCK = 8192  # users simulated at once; one random stream each, so that threads never change the outcome
 END = 1_748_880_000  # unix seconds at which every release ends, three days after the first quiet day of 10M
@@ -35,7 +35,7 @@ PILOT = 2048  # users simulated to find the base rate that gives Table 1's share
 
 
 @dataclass(frozen=True)
-class Block:
+class UserBlock:
     """What B users did, events user after user. E = their events together.
 
     first:     number of the block's first user, from 0
@@ -57,12 +57,12 @@ class Block:
 class Population:
     """Users of a catalogue; `block(n)` gives the n-th block of them, always the same."""
 
-    def __init__(self, catalogue: Catalogue, num_users: int, release: Release, seed: int) -> None:
+    def __init__(self, catalogue: AdCatalogue, num_users: int, release: SyntheticRelease, seed: int) -> None:
         self.catalogue, self.num_users, self.release, self.seed = catalogue, num_users, release, seed
         self.num_blocks = -(-num_users // BLOCK)
         self.rate = self._base_rate()
 
-    def block(self, number: int) -> Block:
+    def block(self, number: int) -> UserBlock:
         """Simulates block `number`."""
         first = number * BLOCK
         random = stream(self.seed, 4, number)
@@ -70,7 +70,7 @@ class Population:
         actions = self._act(behaviour, random)
         # Time-major while it was simulated, user-major from here on.
         kept = (np.arange(MAX_LENGTH)[:, None] < behaviour.lengths).T
-        return Block(
+        return UserBlock(
             first,
             behaviour.lengths,
             behaviour.ads.T[kept],

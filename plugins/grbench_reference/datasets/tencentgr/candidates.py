@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from grbench.data.store import Field
-from grbench.types import FIRST_VALUE, MISSING, UNKNOWN
-from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, Report, whole_numbers
+from grbench.types import FIRST_VALUE, MISSING, UNKNOWN, Progress
+from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, whole_numbers
 from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
 from grbench_reference.datasets.tencentgr.layout import candidate_spelling
 
@@ -35,7 +35,7 @@ class CandidateCounts:
     beyond_vocabulary: int = 0
 
 
-def read_candidate_ids(folder: PartFolder, *, complain: Complain, report: Report) -> np.ndarray:
+def read_candidate_ids(folder: PartFolder, *, complain: Complain, report: Progress) -> np.ndarray:
     """OIDs [rows] int64 in file order; complains of a missing one."""
     column = candidate_spelling(folder).item
     found = [
@@ -69,7 +69,7 @@ def candidate_features(
     *,
     counts: CandidateCounts,
     complain: Complain,
-    report: Report,
+    report: Progress,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows [n] of the catalogue, codes [n, C]) batch by batch, for the candidates whose OID `lookup` finds."""
     spelling = candidate_spelling(folder)

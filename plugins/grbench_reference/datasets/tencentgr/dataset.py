@@ -17,8 +17,9 @@ import numpy as np
 
 from grbench.data.store import store_size
 from grbench.errors import DataError
+from grbench.types import Progress
 from grbench_reference.datasets.download.release import describe_missing
-from grbench_reference.datasets.parquet_parts import PartBatch, PartFolder, Report, raise_it
+from grbench_reference.datasets.parquet_parts import PartBatch, PartFolder, raise_it
 from grbench_reference.datasets.tencentgr.candidates import CandidateCounts, candidate_features, read_candidate_ids
 from grbench_reference.datasets.tencentgr.embeddings import embedding_width, fill_embedding
 from grbench_reference.datasets.tencentgr.events import ACTIONS, EventCounts, read_events
@@ -100,7 +101,7 @@ class TencentGR:
             embeddings=[embedding_width(folder) for folder in release.embeddings.values()],
         )
 
-    def validate(self, progress: Report) -> list[Finding]:
+    def validate(self, progress: Progress) -> list[Finding]:
         """Reads every column of every part, all embeddings included, and says what is there, absent and wrong."""
         return validate_release(self._root, progress)
 
@@ -286,7 +287,7 @@ class _Ingest:
         }
 
 
-def _list_lengths(report: Report) -> Report:
+def _list_lengths(report: Progress) -> Progress:
     return lambda what, done, total: report(f"{what} (lengths of lists)", done, total)
 
 

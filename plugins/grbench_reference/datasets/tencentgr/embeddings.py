@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from grbench.errors import DataError
-from grbench_reference.datasets.parquet_parts import Complain, PartFolder, Report
+from grbench.types import Progress
+from grbench_reference.datasets.parquet_parts import Complain, PartFolder
 from grbench_reference.datasets.tencentgr.candidates import raw_ids
 from grbench_reference.datasets.tencentgr.features import release_pages
 from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
@@ -43,7 +44,7 @@ def embedding_width(folder: PartFolder) -> int:
 
 
 def read_embedding(
-    folder: PartFolder, width: int, *, complain: Complain, counts: EmbeddingCounts, report: Report
+    folder: PartFolder, width: int, *, complain: Complain, counts: EmbeddingCounts, report: Progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(OIDs [n] int64, vectors [n, d] float16), batch by batch; complains of vectors of another width."""
     batch_rows = max(256, min(65_536, _BATCH_BYTES // (4 * width)))
@@ -75,7 +76,7 @@ def fill_embedding(
     present: np.ndarray,
     *,
     complain: Complain,
-    report: Report,
+    report: Progress,
 ) -> EmbeddingCounts:
     """Scatters every vector to its item's row of `values` [N+1, d], and says in `present` [N+1] which rows have one."""
     counts = EmbeddingCounts()

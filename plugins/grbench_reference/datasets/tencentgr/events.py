@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from grbench.types import ACTION_MISSING, FIRST_ACTION
-from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, Report, whole_numbers
+from grbench.types import ACTION_MISSING, FIRST_ACTION, Progress
+from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, whole_numbers
 
 ACTIONS = ("exposure", "click", "conversion")  # action_type 0, 1, 2
 
@@ -54,7 +54,7 @@ class EventCounts:
 
 
 def read_events(
-    folder: PartFolder, *, num_items: int, complain: Complain, counts: EventCounts, report: Report
+    folder: PartFolder, *, num_items: int, complain: Complain, counts: EventCounts, report: Progress
 ) -> Iterator[EventBlock]:
     """Every user of `folder`, in file order; within a user by time, equal times in file order.
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from grbench.data.store import Field
-from grbench.types import FIRST_VALUE, MISSING
-from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, Report, whole_numbers
+from grbench.types import FIRST_VALUE, MISSING, Progress
+from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, whole_numbers
 from grbench_reference.datasets.tencentgr.layout import LIST_FEATURES
 
 LARGEST_VALUE = 2**31 - 1 - FIRST_VALUE  # a code is an int32
@@ -76,7 +76,7 @@ class FeatureProfile:
             self.width = max(self.width, int(cells.lengths.max(initial=1)))
 
 
-def longest_lists(folder: PartFolder, features: Sequence[str], *, report: Report) -> dict[str, int]:
+def longest_lists(folder: PartFolder, features: Sequence[str], *, report: Progress) -> dict[str, int]:
     """How many values the longest list of each of these has, at least 1: what the columns of a table depend on."""
     longest = dict.fromkeys(features, 1)
     for batch in folder.stream(features, batch_rows=_BATCH_ROWS, report=report):
@@ -123,7 +123,7 @@ def feature_rows(
     *,
     profiles: Mapping[str, FeatureProfile],
     complain: Complain,
-    report: Report,
+    report: Progress,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows [n], codes [n, C]) batch by batch, for the ids that `rows_of` gives a row (not -1). Of `fields` only the
     columns count; `profiles` take in every cell, also of rows that are not given."""

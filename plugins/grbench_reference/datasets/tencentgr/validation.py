@@ -13,8 +13,7 @@ from typing import Literal
 import numpy as np
 
 from grbench.errors import DataError
-from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE
-from grbench_reference.datasets.parquet_parts import Report
+from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, Progress
 from grbench_reference.datasets.tencentgr.candidates import CandidateCounts, candidate_codes, raw_ids
 from grbench_reference.datasets.tencentgr.embeddings import EmbeddingCounts, embedding_width, read_embedding
 from grbench_reference.datasets.tencentgr.events import ACTIONS, EventCounts, read_events
@@ -32,7 +31,7 @@ from grbench_reference.datasets.tencentgr.layout import (
     require_root,
 )
 
-Status = Literal["ok", "absent", "problem"]
+FindingStatus = Literal["ok", "absent", "problem"]
 
 _EMBEDDINGS = ("81", "82", "83", "84", "85", "86")  # all that the release has
 _BATCH_ROWS = 65_536
@@ -45,7 +44,7 @@ class Finding:
     """One line of the report: a part of the release, or one of its features, and what was read there."""
 
     part: str
-    status: Status
+    status: FindingStatus
     rows: int | None
     detail: str
 
@@ -68,14 +67,14 @@ class _Faults:
         return Finding(part, "problem", rows, f"{self.first}{more}. {detail}".removesuffix(" "))
 
 
-def validate_release(root: Path, progress: Report) -> list[Finding]:
+def validate_release(root: Path, progress: Progress) -> list[Finding]:
     """Reads everything under `root`; raises DataError only where there is no release at all."""
     require_root(root)
     return list(_Validation(root, progress).findings())
 
 
 class _Validation:
-    def __init__(self, root: Path, progress: Report) -> None:
+    def __init__(self, root: Path, progress: Progress) -> None:
         self.root, self.progress = root, progress
         self.indexer: Indexer | None = None
         self.items: IdLookup | None = None
