@@ -1,6 +1,22 @@
 """grbench: a plug-in benchmark harness for generative recommendation."""
 
-from grbench.hookspecs import hookimpl
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grbench.hookspecs import hookimpl
 
 __all__ = ["__version__", "hookimpl"]
 __version__ = "0.1.0"
+
+_HOMES = {"hookimpl": "grbench.hookspecs"}
+"""{public name: its module}, imported when it is first used: `python -m grbench` runs this file before its own, which
+must come before any other import."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -70,6 +70,24 @@ def test_every_command_shows_an_example(command: list[str], capsys: pytest.Captu
     assert f"  grbench {' '.join(command)}" in capsys.readouterr().out
 
 
+COMMANDS = {
+    "module": [sys.executable, "-m", "grbench"],
+    "script": [str(Path(sys.executable).with_name("grbench"))],
+}
+
+
+@pytest.mark.skipif(sys.flags.safe_path, reason="this Python never imports from the caller's folder")
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_nothing_is_imported_from_the_folder_of_a_suite(world: Path, command: list[str]) -> None:
+    for name in ("csv", "random", "json", "torch", "grbench_reference"):
+        (world / f"{name}.py").write_text(f"raise SystemExit('{name}.py beside the suite was imported')\n")
+    done = subprocess.run(
+        [*command, "run", "suite.yaml", "--device", "cpu"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "floor, seed 0: ok" in done.stdout
+
+
 def test_version_and_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "grbench", "--version"], capture_output=True, text=True, check=True

@@ -1,6 +1,6 @@
 """Work in a process of its own: a crash or an out-of-memory kill there costs that work alone, and its memory goes back.
 
-The child runs `python -m MODULE JOB.json` and says what happens as JSON lines. The parent listens, keeps the child's
+The child runs `python -P -m MODULE JOB.json` and says what happens as JSON lines. The parent listens, keeps the child's
 stderr (and whatever a plug-in prints) in a log, and stops it with everything it started. The child leaves when the
 parent is gone: it holds the reading end of a pipe that only the parent keeps open.
 """
@@ -98,7 +98,7 @@ def run_child(
     tick: Callable[[], None],
     timeout: float | None = None,
 ) -> End:
-    """Runs `python -m module JOB.json` to its end; `listen` gets every event, `tick` is called about twice a second.
+    """Runs `python -P -m module JOB.json` to its end; `listen` gets every event, `tick` is called about twice a second.
 
     KeyboardInterrupt stops the child first and then goes on to the caller.
     """
@@ -107,7 +107,7 @@ def run_child(
         path = Path(folder) / "job.json"
         path.write_text(json.dumps(job))
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(path)],
+            [sys.executable, "-P", "-m", module, str(path)],  # -P: nothing is imported from the caller's folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -115,7 +115,7 @@ def run_child(
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
         )
         try:
-            timed_out = _listen(process, listen, tick, timeout)
+            timed_out = _listen(process, listen, tick, timeout, errors)
         finally:
             _stop(process)
     return End(process.returncode, timed_out, last_lines(log))
@@ -126,8 +126,12 @@ def _listen(
     listen: Callable[[ChildMessage], None],
     tick: Callable[[], None],
     timeout: float | None,
+    log: IO[bytes],
 ) -> bool:
-    """Hands on events until the child is gone; true where it had to be stopped for the time it took."""
+    """Hands on events until the child is gone; true where it had to be stopped for the time it took.
+
+    What something else writes into the child's pipe is a message like any other print: it goes to the log.
+    """
     assert process.stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
@@ -143,11 +147,23 @@ def _listen(
             if line is None:
                 process.wait()
                 return False
-            if line.endswith(b"\n"):  # else the child was killed while it wrote
-                listen(json.loads(line))
+            if (event := _event(line)) is not None:
+                listen(event)
+            else:
+                log.write(line)
+                log.flush()
         tick()
         if deadline is not None and time.monotonic() > deadline:
             return True
+
+
+def _event(line: bytes) -> ChildMessage | None:
+    """The event that a line says; None where it is something else, or half of one."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and "event" in said else None
 
 
 def _read(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:

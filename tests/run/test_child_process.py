@@ -34,6 +34,10 @@ if job["does"] == "ignore":
             time.sleep(600)
         except KeyboardInterrupt:
             pass
+if job["does"] == "chatter":
+    for line in ("{not json", '["a list"]', '{"no": "event"}'):
+        events._file.write(line + "\\n")
+    events("done")
 if job["does"] == "die":
     events._file.write('{"event": "half of a l')
     events._file.flush()
@@ -63,6 +67,15 @@ def test_events_come_through_and_prints_go_to_the_log(tmp_path: Path) -> None:
     assert [event["event"] for event in heard] == ["began"]
     assert (end.code, end.timed_out) == (3, False)
     assert end.log.splitlines() == ["printed", "complained"]
+
+
+def test_a_line_that_is_no_event_goes_to_the_log(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    end = run_child("a_child", {"does": "chatter"}, log=tmp_path / "log", listen=heard.append, tick=lambda: None)
+    assert [event["event"] for event in heard] == ["began", "done"]
+    assert sorted(end.log.splitlines()) == sorted(
+        ["printed", "complained", "{not json", '["a list"]', '{"no": "event"}']
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
