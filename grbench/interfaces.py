@@ -71,7 +71,11 @@ class StandIn(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """An nn.Module. `history_length` = how many events of a history it reads."""
+    """An nn.Module. `history_length` = how many events of a history it reads.
+
+    One that learns its tokenizer has a method `codes() -> Codes | None` too: the items' codes as they stand now. It is
+    called before every indexing, so at each validation and before the search; None = the fitted ones.
+    """
 
     history_length: int
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, device
 
+    from grbench.data.training_data import TrainingData
+
 # Feature codes, item and user alike: three cases that existing code confuses, kept apart, then the values themselves.
 PADDING, MISSING, UNKNOWN, FIRST_VALUE = 0, 1, 2, 3
 
@@ -101,6 +103,8 @@ class Ranking:
                     of the last item of its score.
     actions:        the dataset's action names; token t stands for actions[t - 2]
     pool:           how many candidates there were
+    history_lengths: [Q] int64, events of each query's whole visible history
+    training:       the training data: `item_counts()` [N+1], and the `catalogue` with the items' features
     """
 
     users: np.ndarray
@@ -111,3 +115,14 @@ class Ranking:
     ranks: np.ndarray
     actions: tuple[str, ...]
     pool: int
+    history_lengths: np.ndarray
+    training: TrainingData
+
+    def cut(self, k: int) -> Ranking:
+        """The same queries with lists of the first k: what a search for k gives where ties keep their order.
+
+        Ranks need no scores for this: a tie counts by its last item, so a rank up to k is the same in any longer list,
+        and a target whose rank lies beyond k is not in the list.
+        """
+        ranks = self.ranks * (self.ranks <= k)
+        return dataclasses.replace(self, items=self.items[:, :k], scores=self.scores[:, :k], ranks=ranks)

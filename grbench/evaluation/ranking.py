@@ -20,6 +20,7 @@ from grbench.cost.meter import Meter, Phase, synchronize
 from grbench.data.batches import query_batches
 from grbench.data.split import Queries, Split
 from grbench.errors import DataError, RunError, SuiteError
+from grbench.evaluation.codes import current_codes
 from grbench.interfaces import Retriever
 from grbench.types import Batch, Codes, Ranking, Report
 
@@ -43,47 +44,99 @@ def rank(
     meter: Meter | None = None,
     report: Report | None = None,
 ) -> Ranking:
-    """Indexes the candidates and ranks them for every query, in float32 and with the encoder in eval mode.
+    """Indexes the candidates and ranks them for every query: `Ranker` in one call, and it says what is raised."""
+    ranker = Ranker(
+        retriever,
+        encoder,
+        split,
+        codes,
+        k=k,
+        filters=filters,
+        batch_size=batch_size,
+        device=device,
+        meter=meter,
+        report=report,
+    )
+    return ranker.rank(queries)
 
-    One more item than k is searched for, and with the history filter as many more as the batch's histories can take
-    away, so that each list is full and a tie across its end is seen. Phases `index` and `search` go to the meter;
-    `report("search", done=, total=, queries_per_second=)` is called after each batch. Memory is that of the result
-    and of one batch.
+
+class Ranker:
+    """A retriever with the candidates indexed, which ranks them in float32 and with the encoder in eval mode.
+
+    Phases `index`, `search` and `keep` go to the meter; `report("search", done=, total=, queries_per_second=)` is
+    called after each batch. Memory is that of the result and of one batch. `codes` are those that were indexed: the
+    encoder's own where it learns them, else the tokenizer's.
 
     Raises SuiteError where k is larger than the pool (before anything is encoded) or a filter is unknown, DataError
-    where the pool is empty, RunError where the retriever returns what is no ranking of the pool.
+    where the pool is empty, RunError where the encoder's codes are none of the items.
     """
-    pool = shown_candidates(split, k, filters)
-    history = _HistoryFilter(queries, split, pool) if "history" in filters else None
-    lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
-    in_pool = np.zeros(_num_items(split) + 1, bool)
-    in_pool[pool] = True
-    watch = _Watch(len(queries), batch_size, report)
-    # no_grad and not inference_mode: a cache that an encoder fills here must stay usable when training goes on.
-    with _evaluating(encoder), torch.no_grad():
-        with _phase(meter, "index"):
-            _tell(report, "index", candidates=len(pool))
-            retriever.index(encoder, torch.from_numpy(pool).to(device), codes)
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        encoder: Any,
+        split: Split,
+        codes: Codes,
+        *,
+        k: int,
+        filters: Sequence[str] = (),
+        batch_size: int = 512,
+        device: torch.device | str = "cpu",
+        meter: Meter | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.k, self.codes = k, codes
+        self._retriever, self._encoder, self._split, self._filters = retriever, encoder, split, filters
+        self._batch_size, self._device, self._meter, self._report = batch_size, device, meter, report
+        self._pool = shown_candidates(split, k, filters)
+        # no_grad and not inference_mode: a cache that an encoder fills here must stay usable when training goes on.
+        with _evaluating(encoder), torch.no_grad(), _phase(meter, "index"):
+            _tell(report, "index", candidates=len(self._pool))
+            self.codes = current_codes(encoder, codes, _num_items(split))
+            retriever.index(encoder, torch.from_numpy(self._pool).to(device), self.codes)
             synchronize(device)
-        with _phase(meter, "search") as phase:
-            for where, batch in query_batches(queries, history_length=encoder.history_length, batch_size=batch_size):
-                wanted = min(k + 1 + (history.most_taken(where) if history else 0), len(pool))
-                items, scores = watch.search(retriever, encoder, batch, wanted, device)
+
+    def rank(self, queries: Queries) -> Ranking:
+        """Lists of k, searched for and timed: what is scored. Raises RunError where the retriever returns what is no
+        ranking of the pool."""
+        return self._search(queries, self.k, "search")
+
+    def keep(self, queries: Queries, length: int) -> Ranking:
+        """Lists of `length`, or of the whole pool where that is smaller, by a search of its own: what may be scored
+        later. Its time is the phase `keep`, and no part of the cost of searching. Raises as `rank` does."""
+        return self._search(queries, min(length, len(self._pool)), "keep")
+
+    def _search(self, queries: Queries, k: int, name: str) -> Ranking:
+        """One more item than k is searched for, and with the history filter as many more as the batch's histories can
+        take away, so that each list is full and a tie across its end is seen."""
+        encoder, split, pool = self._encoder, self._split, self._pool
+        history = _HistoryFilter(queries, split, pool) if "history" in self._filters else None
+        lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
+        in_pool = np.zeros(_num_items(split) + 1, bool)
+        in_pool[pool] = True
+        watch = _Watch(len(queries), self._batch_size, self._report)
+        batches = query_batches(queries, history_length=encoder.history_length, batch_size=self._batch_size)
+        with _evaluating(encoder), torch.no_grad(), _phase(self._meter, name) as phase:
+            for where, batch in batches:
+                length = min(k + 1 + (history.most_taken(where) if history else 0), len(pool))
+                items, scores = watch.search(self._retriever, encoder, batch, length, self._device)
                 _check(items, scores, in_pool, queries.users[where])
                 if history:
                     items, scores = history.without(where, items, scores)
                 lists.fill(where, items, scores, queries.targets[where])
             phase.note(**watch.figures())
-    return Ranking(
-        users=queries.users,
-        items=lists.items,
-        scores=lists.scores,
-        targets=queries.targets,
-        target_actions=queries.target_actions,
-        ranks=lists.ranks,
-        actions=split.training.catalogue.actions,
-        pool=len(split.candidates),
-    )
+        return Ranking(
+            users=queries.users,
+            items=lists.items,
+            scores=lists.scores,
+            targets=queries.targets,
+            target_actions=queries.target_actions,
+            ranks=lists.ranks,
+            actions=split.training.catalogue.actions,
+            pool=len(split.candidates),
+            history_lengths=queries.histories.lengths,
+            training=split.training,
+        )
 
 
 def shown_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:

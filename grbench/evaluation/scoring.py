@@ -39,13 +39,20 @@ def score(metrics: Sequence[Metric], ranking: Ranking) -> dict[str, np.ndarray]:
 def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
     """Tries the metrics on a ranking of no query, so that one that does not fit the dataset is heard of before
     training and not after it."""
-    nobody, nothing = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)
-    lists = np.zeros((0, k), np.int64)
-    actions = split.training.catalogue.actions
-    score(
-        metrics,
-        Ranking(nobody, lists, lists.astype(np.float32), nothing, nothing, nothing, actions, len(split.candidates)),
+    nobody, nothing, lists = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, k), np.int64)
+    ranking = Ranking(
+        users=nobody,
+        items=lists,
+        scores=lists.astype(np.float32),
+        targets=nothing,
+        target_actions=nothing,
+        ranks=nothing,
+        actions=split.training.catalogue.actions,
+        pool=len(split.candidates),
+        history_lengths=nobody,
+        training=split.training,
     )
+    score(metrics, ranking)
 
 
 def validation_score(

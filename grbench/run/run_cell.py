@@ -25,7 +25,8 @@ from grbench.cost.flops import utilisation
 from grbench.cost.meter import Meter, count_parameters, environment
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
-from grbench.evaluation.ranking import rank
+from grbench.evaluation.codes import checked_codes
+from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Keeper
 from grbench.registry.discovery import Registry
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from grbench.data.split import Split
     from grbench.suite.method import Stage
+    from grbench.types import Codes
 
 REPORT_SECONDS = 0.5
 """How often the parent hears how far a phase is; more would only cost time."""
@@ -91,14 +93,14 @@ def run_cell(
     with meter.phase("fit_tokenizer"):
         report("phase", name="fit tokenizer")
         codes = build(registry, "tokenizers", cell.method.tokenizer).fit(split.training)
+    codes = checked_codes(codes, store.catalogue.num_items, f"tokenizer {cell.method.tokenizer.name}")
     method = assemble(cell, registry, split, codes, device)
     trained = learn(cell, registry, method, split, device=device, report=report, meter=meter)
     report.keep(method.encoder, store.catalogue.num_items)
     report("phase", name="search")
-    ranking = rank(
+    ranker = Ranker(
         method.retriever,
         method.encoder,
-        split.test,
         split,
         codes,
         k=cell.list_length,
@@ -107,27 +109,28 @@ def run_cell(
         meter=meter,
         report=report,
     )
+    ranking = ranker.rank(split.test)
     values = score(method.metrics, ranking)
     record = replace(
         blank,
         status="ok",
         scores={name: float(each.mean()) for name, each in values.items()},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
-        counts=counts(split, method, trained),
+        counts=counts(split, method, trained, ranker.codes),
         cost=costs(meter, method, trained, cell.method.course),
         environment=environment(device),
-        tokenizer=dict(codes.report),
+        tokenizer=dict(ranker.codes.report),
         curve=trained.curve,
         finished=now(),
     )
     return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids)
 
 
-def counts(split: Split, method: Assembled, trained: TrainingResult) -> dict[str, Any]:
-    """How many of what; `dropped` maps each reason to the users that it cost."""
+def counts(split: Split, method: Assembled, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
+    """How many of what; `dropped` maps each reason to the users that it cost. codes: those that were searched."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
-    collisions = method.codes.report.get("colliding_items")
+    collisions = codes.report.get("colliding_items")
     return {
         **whole,
         "dropped": dropped,

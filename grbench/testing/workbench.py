@@ -23,6 +23,7 @@ from grbench.cost.meter import synchronize
 from grbench.data.batches import num_training_batches, query_batches, training_batches
 from grbench.data.split import Split
 from grbench.data.store_writer import build_store
+from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError
 from grbench.interfaces import Embedder
 from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces, singular
@@ -74,7 +75,7 @@ class Workbench:
     def __init__(
         self, registry: Registry, split: Callable[[], Split], *, size: Size = TIMED, device: torch.device | str = "cpu"
     ) -> None:
-        """split: called when a piece of work first needs data; searches of vectors and metrics need none."""
+        """split: called when a piece of work first needs data; searches of vectors need none."""
         self.registry, self.size, self.device = registry, size, torch.device(device)
         self._split = split
 
@@ -194,7 +195,7 @@ class Workbench:
     def _scores(self, components: Iterable[PluginChoice]) -> list[Work]:
         metrics = [self.build("metrics", component) for component in components]
         longest = max(getattr(metric, "k", LIST_LENGTH) for metric in metrics)
-        ranking = made_up_ranking(self.size.rankings, longest, self.size.candidates)
+        ranking = made_up_ranking(self.size.rankings, longest, self.split.training)
         return [_bind(metric, ranking) for metric in metrics]
 
     def _fit(self, component: PluginChoice) -> Work:
@@ -298,9 +299,9 @@ class TableOfVectors(nn.Module):
         return self.items[items]
 
 
-def made_up_ranking(queries: int, length: int, pool: int) -> Ranking:
-    """Q lists of `length` items, one target each, which a third of the lists holds."""
-    random = np.random.default_rng(0)
+def made_up_ranking(queries: int, length: int, training: TrainingData) -> Ranking:
+    """Q lists of `length` items of the catalogue, one target each, which a third of the lists holds."""
+    random, pool = np.random.default_rng(0), training.catalogue.num_items
     items = 1 + (random.integers(pool, size=(queries, 1)) + 7 * np.arange(length)) % pool
     ranks = random.integers(-2 * length, length + 1, size=(queries, 1)).clip(min=0)
     targets = np.where(ranks > 0, np.take_along_axis(items, (ranks - 1).clip(min=0), axis=1), pool)
@@ -313,6 +314,8 @@ def made_up_ranking(queries: int, length: int, pool: int) -> Ranking:
         ranks=ranks,
         actions=ACTIONS,
         pool=pool,
+        history_lengths=random.integers(1, 100, size=queries),
+        training=training,
     )
 
 

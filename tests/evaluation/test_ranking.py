@@ -19,7 +19,7 @@ from grbench.data.histories import Histories
 from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.evaluation.ranking import rank, target_ranks
+from grbench.evaluation.ranking import Ranker, rank, target_ranks
 from grbench.evaluation.scoring import check_metrics, score, validation_score
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, Ranking, TopK
@@ -105,6 +105,23 @@ def test_lists_scores_and_ranks(split: Split) -> None:
     assert ranking.users.tolist() == [0, 1, 2]
     assert ranking.target_actions.tolist() == [[3]] * 3
     assert (ranking.items.dtype, ranking.scores.dtype, ranking.ranks.dtype) == (np.int64, np.float32, np.int64)
+
+
+def test_a_ranking_knows_the_history_lengths_and_the_training_data(split: Split) -> None:
+    ranking = ranked(split, [1, 2, 3, 4, 5, 6, 7], 4)
+    assert ranking.history_lengths.tolist() == [4, 1, 2]  # what is visible, and not only what is encoded
+    assert ranking.training.item_counts().tolist() == [0, 2, 2, 2, 1, 0, 3, 0]
+
+
+def test_longer_lists_are_kept_in_a_phase_of_their_own(split: Split) -> None:
+    meter = Meter()
+    ranker = Ranker(Sorting(), Scores([1, 2, 3, 4, 5, 6, 7]), split, NO_CODES, k=2, meter=meter)
+    assert ranker.rank(split.test).items.tolist() == [[6, 5]] * 3
+    kept = ranker.keep(split.test, 4)
+    assert (kept.items.tolist(), kept.ranks.tolist()) == ([[6, 5, 4, 3]] * 3, [[3], [0], [1]])
+    assert ranker.keep(split.test, 100).items.shape == (3, 6)  # the whole pool
+    assert list(meter.costs()) == ["index", "search", "keep"]
+    assert meter.costs()["search"]["runs"] == 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
@@ -291,3 +308,25 @@ def test_ranks_equal_those_of_the_worst_order_of_the_whole_pool(seed: int, pool:
     for target, found in zip(targets, ranks, strict=True):
         worst = int((scores >= scores[items == target][0]).sum()) if target in items else 0
         assert found == (worst if worst <= k else 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), pool=st.integers(2, 12), levels=st.integers(1, 6), history=st.booleans())
+def test_a_list_that_is_cut_is_the_one_that_a_shorter_search_gives(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, pool: int, levels: int, history: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    histories = [[(int(item), 0, 1) for item in rng.integers(1, pool + 1, size=rng.integers(1, 4))] for _ in range(4)]
+    store = tiny_store(tmp_path_factory.mktemp("cut"), histories, num_items=pool)
+    visible = Histories(store, np.arange(4), np.asarray(store.offsets[:-1]), np.asarray(store.offsets[1:]))
+    targets = np.stack([rng.choice(pool, size=2, replace=False) + 1 for _ in range(4)])
+    queries = Queries(visible, targets, targets * 0 + 2, next_action=2)
+    split = Split(TrainingData(store.catalogue, visible), None, queries, candidates=np.arange(1, pool + 1))
+    scores = rng.integers(levels, size=pool).astype(float).tolist()
+    length = int(rng.integers(2, pool + 1))
+    filters = ["history"] if history else []
+    longer = ranked(split, scores, length, filters=filters)
+    for k in range(1, length + 1):
+        shorter, cut = ranked(split, scores, k, filters=filters), longer.cut(k)
+        for name in ("items", "scores", "ranks"):
+            np.testing.assert_array_equal(getattr(cut, name), getattr(shorter, name))

@@ -236,14 +236,16 @@ def test_every_parameter_has_one_optimizer_and_moves(data, name, sparse):
 
 
 @pytest.mark.parametrize("name", names("metrics"))
-def test_a_metric_gives_each_query_a_value_from_the_worst_up(name):
+def test_a_metric_gives_each_query_a_value_from_the_worst_up(data, name):
     metric = made("metrics", name, k=2)
     first, second, none = [1, 2], [2, 1], [2, 3]
     targets = np.array([[1]] * 3)
     ranks = np.array([[1], [2], [0]])
     lists = np.array([first, second, none])
     scores = np.array([[2.0, 1.0]] * 3, np.float32)
-    ranking = Ranking(np.arange(3), lists, scores, targets, targets * 0 + 3, ranks, ("exposure", "click"), 5)
+    users, lengths = np.arange(3), np.array([1, 2, 3])
+    actions = ("exposure", "click")
+    ranking = Ranking(users, lists, scores, targets, targets * 0 + 3, ranks, actions, 5, lengths, data)
     values = metric(ranking)
     assert values.shape == (3,)
     assert np.isfinite(values).all()

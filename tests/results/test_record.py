@@ -42,6 +42,8 @@ def two_lists() -> Ranking:
         ranks=np.array([[1, 0], [0, 1]]),
         actions=("exposure", "click"),
         pool=3,
+        history_lengths=np.array([2, 1]),
+        training=None,  # type: ignore[arg-type] # files of lists hold nothing of it
     )
 
 

@@ -6,15 +6,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from heard import Heard
+from torch import Tensor, nn
 
 from grbench import hookimpl
 from grbench.data.store import Store
+from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError, RunError, SuiteError
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
@@ -23,7 +25,7 @@ from grbench.run.run_cell import Reporter, failed, run_cell, status_of
 from grbench.suite.method import Component, Method
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
-from grbench.types import Ranking
+from grbench.types import Batch, Codes, Ranking, TopK
 
 BLANK = Record(digest="d", suite="tiny", method="m", seed=0, status="error")
 
@@ -41,10 +43,68 @@ class MeanRank:
         return np.where(ranking.ranks[:, 0] > 0, ranking.ranks[:, 0], self.k + 1).astype(np.float64)
 
 
+class Counting(nn.Module):
+    """Learns codes: after n training steps, item i has code i + n, round a circle of the items."""
+
+    history_length = 2
+    steps: Tensor
+
+    def __init__(self, data: TrainingData, codes: Codes) -> None:
+        super().__init__()
+        self.items = data.catalogue.num_items
+        self.vectors = nn.Parameter(torch.zeros(self.items + 1, 2))
+        self.register_buffer("steps", torch.tensor(0))
+
+    def codes(self) -> Codes:
+        assert not self.training
+        shifted = (torch.arange(self.items + 1) + self.steps) % self.items
+        shifted[0] = 0
+        return Codes(shifted.unsqueeze(1), (self.items,), {"steps": int(self.steps)})
+
+
+class OneStep(nn.Module):
+    needs: ClassVar[tuple[type, ...]] = ()
+
+    def __init__(self, data: TrainingData, codes: Codes) -> None:
+        super().__init__()
+
+    def forward(self, encoder: Counting, batch: Batch) -> dict[str, Tensor]:
+        encoder.steps += 1
+        return {"nothing": encoder.vectors.sum()}
+
+
+class ByCode:
+    """Ranks by code, the highest first; `indexed` holds the codes of item 1 that it was given, one an indexing."""
+
+    needs: ClassVar[tuple[type, ...]] = ()
+    indexed: ClassVar[list[int]] = []
+
+    def index(self, encoder: nn.Module, candidates: Tensor, codes: Codes) -> None:
+        self.indexed.append(int(codes.table[1, 0]))
+        self.order = candidates[codes.table[candidates, 0].argsort(descending=True)]
+        self.scores = codes.table[self.order, 0].float()
+
+    def search(self, encoder: nn.Module, batch: Batch, k: int) -> TopK:
+        users = len(batch.users)
+        return TopK(self.order[:k].expand(users, -1), self.scores[:k].expand(users, -1))
+
+
 class OwnPlugins:
     @hookimpl
     def register_metrics(self, register: Any) -> None:
         register("mean_rank", MeanRank)
+
+    @hookimpl
+    def register_encoders(self, register: Any) -> None:
+        register("counting", Counting)
+
+    @hookimpl
+    def register_losses(self, register: Any) -> None:
+        register("one_step", OneStep)
+
+    @hookimpl
+    def register_retrievers(self, register: Any) -> None:
+        register("by_code", ByCode)
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +190,27 @@ def test_items_that_share_their_code_are_counted(store: Store, registry: Registr
     cell = a_cell(trained=False)
     record, _, _ = run(replace(cell, method=replace(cell.method, tokenizer=given)), store, registry)
     assert record.counts["collisions"] == record.tokenizer["colliding_items"] == 4
+
+
+def test_codes_that_are_learnt_are_those_of_each_validation_and_of_the_state_that_is_kept(
+    store: Store, registry: Registry
+) -> None:
+    cell = a_cell(epochs=3, validate_every=1, select="hit_rate@2")
+    learns = replace(
+        cell.method,
+        encoder=Component("counting", {}),
+        losses=((Component("one_step", {}), 1.0),),
+        retriever=Component("by_code", {}),
+    )
+    ByCode.indexed.clear()
+    record, lists, _ = run(replace(cell, method=learns), store, registry)
+    # Three steps an epoch, six items: item 1 has code (1 + 3) % 6 after the first epoch, then (1 + 6) % 6, (1 + 9) % 6.
+    # Every item is as often a target as any other, so the epochs tie, and the first of them is kept.
+    assert record.counts["best_epoch"] == 1
+    assert ByCode.indexed == [4, 1, 4, 4]
+    assert record.tokenizer == {"steps": 3}
+    best = [store.catalogue.item_ids[item] for item in (2, 1)]  # codes 5 and 4
+    assert lists["items"].to_pylist() == [best] * 12
 
 
 def test_the_seed_decides_the_numbers(store: Store, registry: Registry) -> None:

@@ -116,12 +116,15 @@ def test_options_are_bound_as_a_suites_are(workbench):
         workbench.works("encoders", {"name": "causal_transformer", "widht": 3})
 
 
-def test_search_and_metrics_need_no_data():
+def test_searches_of_vectors_need_no_data():
     bench = Workbench(Registry.load(), unasked, size=SMOKE)
     for work in bench.works("retrievers", "exact", {"name": "faiss", "index": "Flat"}):
         work()
     bench.index("exact")()
-    for work in bench.works("metrics", "ndcg", {"name": "hit_rate", "k": 30}, "weighted_ndcg"):
+
+
+def test_metrics_of_different_k_score_one_ranking(workbench):
+    for work in workbench.works("metrics", "ndcg", {"name": "hit_rate", "k": 30}, "weighted_ndcg"):
         work()
 
 
@@ -131,8 +134,9 @@ def test_each_works_on_the_same_vectors():
     assert torch.equal(one.embed_histories(one.queries()), other.histories)
 
 
-def test_the_made_up_ranking_is_one():
-    ranking = made_up_ranking(200, 5, 1000)
+def test_the_made_up_ranking_is_one(tmp_path):
+    store = tiny_store(tmp_path, [[(1, 0, 1), (2, 0, 2), (1000, 0, 3)]])
+    ranking = made_up_ranking(200, 5, LeaveLastOut().split(store).training)
     assert all(len(set(row)) == 5 for row in ranking.items)
     found = np.where(ranking.targets[:, :1] < 1000, ranking.targets, -1)
     ranks = target_ranks(ranking.items, ranking.scores, np.abs(found), 5)
