@@ -231,10 +231,10 @@ def show_plugin(kind: str, name: str) -> None:
 def _kind(kind: str) -> str:
     """The kind, also from its singular; raises PluginError with the kinds that there are."""
     from grbench.errors import PluginError
-    from grbench.registry.discovery import KINDS, singular
+    from grbench.hookspecs import KINDS
     from grbench.registry.options import suggestion
 
-    kinds = {singular(name): name for name in KINDS} | {name: name for name in KINDS}
+    kinds = {kind.singular: name for name, kind in KINDS.items()} | {name: name for name in KINDS}
     if kind not in kinds:
         raise PluginError(f"unknown kind {kind!r}; {suggestion(kind, KINDS)}")
     return kinds[kind]

@@ -1,4 +1,5 @@
-"""The whole plug-in surface. Implement any of these in a module or object named by an entry point of group `grbench`:
+"""The whole plug-in surface: the table of kinds, and a hook for each. Implement any of the hooks in a module or object
+named by an entry point of group `grbench`:
 
     from grbench import hookimpl
 
@@ -12,7 +13,8 @@ The factory is named as `module:attribute`, and imported when a suite asks for i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
@@ -29,46 +31,77 @@ hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
 
-@hookspec
-def register_datasets(register: Register) -> None:
-    """A layout on disk that a store can be made from."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plug-in. Hooks, suite keys, JSON schema, listing and timings follow from the table below.
+
+    name:      the hook is register_<name>
+    singular:  as messages say it
+    place:     whether a suite names it for all its methods or for each, and each method one or a list of them
+    arguments: run-time objects that its factories take before their options
+    gives:     the class of `grbench/interfaces.py` that the factory's product is
+    default:   the plug-in of a method that names none
+    purpose:   what it is for
+    """
+
+    name: str
+    singular: str
+    place: Literal["suite", "suite list", "method", "method list"]
+    arguments: str
+    gives: str
+    purpose: str
+    default: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its key in a suite or a method."""
+        return self.name if self.place.endswith("list") else self.singular
 
 
-@hookspec
-def register_tokenizers(register: Register) -> None:
-    """How items become codes."""
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("datasets", "dataset", "suite", "", "Dataset", "A source on disk that a store is made from."),
+        Kind("protocols", "protocol", "suite", "", "EvaluationProtocol", "Who is evaluated, and what may be learnt."),
+        Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "How items become codes.", "ids"),
+        Kind("encoders", "encoder", "method", "data, codes", "Encoder", "The model of histories."),
+        Kind("losses", "loss", "method", "data, codes", "Loss", "What training minimises."),
+        Kind("trainers", "trainer", "method", "", "Trainer", "How a batch becomes updates of the model."),
+        Kind("retrievers", "retriever", "method", "", "Retriever", "How the best candidates are found.", "exact"),
+        Kind("metrics", "metric", "suite list", "", "Metric", "What a ranking is worth, one value a query."),
+        Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "How parameters are updated.", "adam"),
+        Kind("trackers", "tracker", "method list", "", "Tracker", "Who hears what happens while a cell runs."),
+    )
+}
+"""Every kind of plug-in, in the order in which listings show them."""
+
+PARTS = tuple(kind.key for kind in KINDS.values() if kind.place == "method")
+"""The keys of a method that name one plug-in each; `loss` may be a list of several."""
+
+DEFAULT_PARTS = {kind.key: kind.default for kind in KINDS.values() if kind.place == "method" and kind.default}
 
 
-@hookspec
-def register_encoders(register: Register) -> None:
-    """The model: histories in, vectors or code logits out."""
+def _register_hook(kind: Kind) -> Callable[[Register], None]:
+    def hook(register: Register) -> None: ...
+
+    hook.__name__ = f"register_{kind.name}"
+    hook.__doc__ = kind.purpose
+    return hookspec(hook)
 
 
-@hookspec
-def register_losses(register: Register) -> None:
-    """What training minimises."""
+class HookSpecs:
+    """What pluggy checks hooks against: `register_<kind>(register)` for each kind, and commands."""
+
+    @staticmethod
+    @hookspec
+    def register_commands(cli: click.Group) -> None:
+        """Adds commands to the command line."""
 
 
-@hookspec
-def register_retrievers(register: Register) -> None:
-    """How the top k of the candidates are found."""
+for _kind in KINDS.values():
+    setattr(HookSpecs, f"register_{_kind.name}", staticmethod(_register_hook(_kind)))
 
 
-@hookspec
-def register_metrics(register: Register) -> None:
-    """What a ranking is worth, one value a query."""
-
-
-@hookspec
-def register_optimizers(register: Register) -> None:
-    """How parameters are updated."""
-
-
-@hookspec
-def register_trackers(register: Register) -> None:
-    """Who is told while a cell runs."""
-
-
-@hookspec
-def register_commands(cli: click.Group) -> None:
-    """Further commands of the command line."""
+def singular(kind: str) -> str:
+    """`losses` -> `loss`, as messages say it."""
+    return KINDS[kind].singular

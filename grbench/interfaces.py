@@ -1,83 +1,104 @@
-"""What a plug-in is. A factory takes run-time objects first; its keyword-only, annotated, defaulted arguments are its
-YAML options. Shapes: B users, T history length, N items, D width, L code levels, K_l codes of level l.
+"""What a plug-in of each kind is. `grbench/hookspecs.py` lists the kinds and what their factories are called with.
 
-Kind        factory(...)                                    gives
-datasets    (*, options)                                    Dataset
-tokenizers  (*, options)                                    Tokenizer
-encoders    (data: TrainingData, codes: Codes, *, options)  Encoder with the interfaces Embedder and / or Decoder
-losses      (data: TrainingData, codes: Codes, *, options)  Loss
-retrievers  (*, options)                                    Retriever
-metrics     (*, k: int, options)                            Metric
-optimizers  (module: nn.Module, *, options)                 list[torch.optim.Optimizer]
-trackers    (*, options)                                    Tracker
+A factory takes run-time objects first; its keyword-only, annotated, defaulted arguments are its YAML options. It is a
+class, or a function whose return annotation is a class.
 
-A factory is a class, or a function whose return annotation is a class: its interfaces are read off it, before any
-data is.
+Abstract methods must be there. The others are optional: a plug-in that inherits from the class has them, and a plain
+class may leave them out; the core calls them through `optional`, and reads no attribute that is not named here.
+
+Shapes: B users, T history length, N items, D width, L code levels, K_l codes of level l, P candidates, Q queries.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from grbench.data.split import Split
+    from grbench.data.store import Store
     from grbench.data.store_writer import StoreWriter
     from grbench.data.training_data import TrainingData
-    from grbench.types import Batch, Codes, Ranking, TopK
+    from grbench.types import Batch, Codes, Finding, Progress, Ranking, TopK
+
+Result = TypeVar("Result")
 
 
-@runtime_checkable
-class Dataset(Protocol):
-    """A layout on disk. It says what it is made of, and pours it into a store."""
+def optional(plugin: object, default: Callable[..., Result]) -> Callable[..., Result]:
+    """A plug-in's optional method, or the default where its class leaves it out.
 
+    default: the method of one of the classes below: `optional(dataset, Dataset.store_bytes)()`.
+    """
+    own = getattr(plugin, default.__name__, None)
+    return own if callable(own) else partial(default, plugin)
+
+
+class Dataset(ABC):
+    """A dataset as it lies on disk. It names its content, and writes it into a store."""
+
+    @abstractmethod
     def digest(self) -> str:
         """Names the source's content; raises DataError where the source is missing or incomplete."""
 
+    @abstractmethod
     def write(self, writer: StoreWriter) -> None:
         """Streams every table into `writer`; raises DataError naming file, column and row."""
 
-
-@runtime_checkable
-class StoreSize(Protocol):
-    """The optional interface of datasets that know how large their store gets."""
-
     def store_bytes(self) -> int | None:
-        """About how many bytes, without reading the source through; None where that cannot be told."""
+        """About how many bytes its store takes, without reading the source through; None where that is not known."""
+        return None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:  # noqa: ARG003 - the path is for those that look
+        """Whether the folder or file at `path` is laid out as this dataset reads it."""
+        return False
+
+    def validate(self, progress: Progress) -> list[Finding] | None:  # noqa: ARG002
+        """Reads the whole source and says, part by part, what is there; None where it cannot say more than `write`."""
+        return None
 
 
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Gives each item its code. Sees training events only.
+class EvaluationProtocol(ABC):
+    """Decides who is evaluated, what of them is visible, what may be learnt from, and which candidates are ranked."""
 
-    One that reads files has a `digest() -> str` of their content too, which becomes part of the cell's identity.
-    """
+    @abstractmethod
+    def split(self, store: Store) -> Split:
+        """Raises DataError where an option does not fit the data or no user is left to evaluate."""
 
+
+class Tokenizer(ABC):
+    """Gives each item its code. Sees training events only."""
+
+    @abstractmethod
     def fit(self, data: TrainingData) -> Codes: ...
 
-
-@runtime_checkable
-class StandIn(Protocol):
-    """The optional interface of tokenizers that are checked, and memory planned for them, before they are fitted."""
-
-    def stand_in(self, data: TrainingData) -> Codes:
-        """Codes of the shape that `fit` gives, at once; which item has which is of no matter. Raises what `fit` would
-        raise, as far as that is known without learning anything."""
+    def stand_in(self, data: TrainingData) -> Codes | None:  # noqa: ARG002
+        """Codes of the shape that `fit` gives, without learning anything, so that a method is checked and its memory
+        forecast before it is fitted. Raises what `fit` would raise, as far as that is known. None = not known."""
+        return None
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """An nn.Module. `history_length` = how many events of a history it reads.
-
-    One that learns its tokenizer has a method `codes() -> Codes | None` too: the items' codes as they stand now. It is
-    called before every indexing, so at each validation and before the search; None = the fitted ones.
-    """
+class Encoder(ABC):
+    """An nn.Module that shows Embedder, Decoder or both. `history_length` = how many events of a history it reads."""
 
     history_length: int
+
+    def codes(self) -> Codes | None:
+        """The items' codes as they stand now, of an encoder that learns its tokenizer; they are used for validation and
+        search in place of the fitted ones. None = the fitted ones."""
+        return None
+
+    def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
+        """Inside the context several losses may share one forward pass of a batch. The callable that it gives returns,
+        once the losses are computed, the encoder's own terms to minimise by name."""
+        return nullcontext(dict)
 
 
 @runtime_checkable
@@ -95,17 +116,8 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class SharedPass(Protocol):
-    """The optional interface of encoders that read a batch once a step, however many losses ask."""
-
-    def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
-        """Inside, what a loss has had read of a batch is there for the next. When the losses are through, what is given
-        says the encoder's own terms to minimise, by name; none but these come from it."""
-
-
-@runtime_checkable
 class DecoderState(Protocol):
-    """What a decoder keeps between steps, its key-value cache included."""
+    """What a decoder keeps between steps, its KV cache included."""
 
     def select(self, rows: Tensor) -> DecoderState:
         """Repeats, keeps or reorders rows: rows [R] indexes the current ones."""
@@ -113,10 +125,10 @@ class DecoderState(Protocol):
 
 @runtime_checkable
 class Decoder(Protocol):
-    """The interface of encoders that write the next item's code, level by level."""
+    """The interface of encoders that generate the next item's code, level by level."""
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
-        """Teacher-forced by batch.targets -> per level l: [P, K_l], P = positions with a target, in row-major order."""
+        """By teacher forcing on batch.targets -> per level l: [P, K_l], P = positions with a target, row by row."""
 
     def start(self, batch: Batch) -> tuple[Tensor, DecoderState]:
         """-> (logits of level 0 [B, K_0], state)."""
@@ -125,79 +137,76 @@ class Decoder(Protocol):
         """codes [R], one a row of the state -> (logits of the next level [R, K_l], state)."""
 
 
-@runtime_checkable
-class Loss(Protocol):
+class Loss(ABC):
     """An nn.Module. It picks, masks and chunks its own negatives."""
 
     needs: ClassVar[tuple[type, ...]]
+    """The interfaces of the encoder that it calls: (Embedder,), (Decoder,), both, or ()."""
 
+    @abstractmethod
     def forward(self, encoder: Any, batch: Batch) -> Mapping[str, Tensor]:
         """-> named scalar terms, each a mean over positions; training minimises their sum."""
 
-
-@runtime_checkable
-class Growing(Protocol):
-    """The optional interface of losses that hold more as training goes on."""
-
     def grow(self) -> None:
-        """Makes what it holds as large as it ever gets, of whatever content: memory is planned for that."""
+        """Makes what the loss holds (a memory bank, say) as large as it ever gets, of whatever content: memory is
+        forecast for that."""
 
 
-@runtime_checkable
-class Retriever(Protocol):
+class Retriever(ABC):
     """Finds the best candidates for a history."""
 
     needs: ClassVar[tuple[type, ...]]
+    """The interfaces of the encoder that it calls."""
 
+    @abstractmethod
     def index(self, encoder: Any, candidates: Tensor, codes: Codes) -> None:
         """candidates [P] int64, ascending."""
 
+    @abstractmethod
     def search(self, encoder: Any, batch: Batch, k: int) -> TopK: ...
 
-
-@runtime_checkable
-class PoolCheck(Protocol):
-    """The optional interface of retrievers that know, before training, what they will not be able to index."""
-
     def check(self, candidates: int, codes: Codes | None) -> None:
-        """Raises SuiteError where so many candidates cannot be indexed. Of the codes only the sizes count; None where
-        they are not known yet."""
+        """Called before training. Raises SuiteError where so many candidates cannot be indexed. Of the codes only the
+        sizes count; None where they are not known yet."""
+
+    def index_bytes(self, candidates: int, width: int) -> int | None:  # noqa: ARG002
+        """Bytes of the index on the encoder's device, the candidates' vectors [candidates, width] included. None = the
+        vectors alone."""
+        return None
+
+    def report(self) -> Mapping[str, Any] | None:
+        """What the record keeps of the index, JSON-ready."""
+        return None
 
 
-@runtime_checkable
-class IndexSizes(Protocol):
-    """The optional interface of retrievers that know what their index takes; others are taken to hold the vectors."""
-
-    def index_bytes(self, candidates: int, width: int) -> int:
-        """Bytes, the candidates' vectors [candidates, width] included, on the encoder's device."""
-
-
-@runtime_checkable
-class Metric(Protocol):
+class Metric(ABC):
     """Scores a ranking. `name` carries k (`ndcg@10`); `higher_is_better` gives the table its arrow."""
 
     name: str
     higher_is_better: bool
-    worst: float
+    label: ClassVar[str | None] = None
+    """How tables call it, where that does not follow from its name."""
 
+    @abstractmethod
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64, one value a query, never a mean."""
 
 
-@runtime_checkable
-class Tracker(Protocol):
-    """Told what happens while a cell runs."""
+class Tracker(ABC):
+    """Hears what happens while a cell runs."""
 
+    needs: ClassVar[tuple[type, ...]] = ()
+    """The interfaces of the encoder that `keep` calls."""
+
+    @abstractmethod
     def start(self, folder: Path, cell: Mapping[str, Any]) -> None: ...
 
+    @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
+    @abstractmethod
     def finish(self, record: Mapping[str, Any]) -> None: ...
 
-
-@runtime_checkable
-class Keeper(Protocol):
-    """The optional interface of trackers that keep something of the encoder that training ended with."""
-
     def keep(self, encoder: Any, num_items: int) -> None:
-        """Called once, between training and search, in eval mode and without gradients. num_items: N of the store."""
+        """Called once, between training and search, with the trained encoder in eval mode and without gradients.
+        num_items: N of the store."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 Report = Callable[..., None]
 """Hears what a cell is doing: an event's name, then what there is to say of it by keyword."""
@@ -126,3 +126,16 @@ class Ranking:
         """
         ranks = self.ranks * (self.ranks <= k)
         return dataclasses.replace(self, items=self.items[:, :k], scores=self.scores[:, :k], ranks=ranks)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a dataset's validation: a part of it, or one of its features, and what was read there.
+
+    rows: None where the part has none; detail: in a sentence, what is there or what is wrong.
+    """
+
+    part: str
+    status: Literal["ok", "absent", "problem"]
+    rows: int | None
+    detail: str

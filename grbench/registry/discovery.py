@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
-from grbench import hookspecs
 from grbench.errors import PluginError
-from grbench.hookspecs import GROUP
+from grbench.hookspecs import GROUP, KINDS, HookSpecs, singular
 from grbench.registry.options import Factory, bound_values, options_model, resolve, suggestion
 
 if TYPE_CHECKING:
     import click
-
-KINDS = ("datasets", "tokenizers", "encoders", "losses", "retrievers", "metrics", "optimizers", "trackers")
 
 
 class BrokenPluginError(PluginError):
@@ -86,7 +83,7 @@ class Registry:
         registered and it is listed as broken. Raises PluginError where a plug-in's name is taken."""
         # One manager an entry point, because pluggy does not tell `register` whose hook is calling.
         manager = pluggy.PluginManager(GROUP)
-        manager.add_hookspecs(hookspecs)
+        manager.add_hookspecs(HookSpecs)
         found: list[tuple[tuple[str, str], _Registration]] = []
 
         def collect(kind: str, name: str, factory: Factory | str) -> None:
@@ -156,9 +153,8 @@ class Registry:
                 )
 
     def _keys(self, kind: str | None) -> list[tuple[str, str]]:
-        return sorted(
-            (key for key in self._registered if kind in (None, key[0])), key=lambda key: (KINDS.index(key[0]), key[1])
-        )
+        kinds = KINDS if kind is None else (kind,)
+        return [(each, name) for each in kinds for name in self.names(each)]
 
     def _check_known(self, kind: str, name: str) -> None:
         if (kind, name) in self._registered:
@@ -207,11 +203,6 @@ def interface_methods(interface: type) -> tuple[str, ...]:
     bases = [base for base in reversed(interface.__mro__) if base.__module__ not in ("builtins", "typing")]
     members = {name: value for base in bases for name, value in vars(base).items()}
     return tuple(name for name, value in members.items() if callable(value) and not name.startswith("_"))
-
-
-def singular(kind: str) -> str:
-    """`losses` -> `loss`, as messages say it."""
-    return "loss" if kind == "losses" else kind.removesuffix("s")
 
 
 def _check_registration(kind: str, name: str, factory: Factory | str) -> None:

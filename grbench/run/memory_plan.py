@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from grbench.errors import RunError
-from grbench.interfaces import StoreSize
+from grbench.interfaces import Dataset, optional
 from grbench.report.format import GIB
 
 TRAINING, SEARCHING = ("gradients", "optimizer state", "activations", "logits"), ("index",)
@@ -128,8 +128,8 @@ def memory_text(plans: Sequence[MemoryPlan]) -> str:
 
 def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
     """What the store of a dataset that is not prepared yet will take; raises RunError where the disk is too small."""
-    how = "memory is known once the data is prepared: grbench data prepare SUITE\n"
-    if not isinstance(dataset, StoreSize) or (needed := dataset.store_bytes()) is None:
+    how = "memory is known once the data is prepared: grbench run SUITE prepares it\n"
+    if (needed := optional(dataset, Dataset.store_bytes)()) is None:
         return f"Disk: the data is not prepared, and its dataset does not say how large it gets; {how}"
     existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.exists())
     free = shutil.disk_usage(existing).free

@@ -2,7 +2,7 @@
 training step is made and watched, and what grows with the batch is scaled to the batch asked for.
 
 Nothing is known of a method here but its kinds: encoders, losses and optimizers as torch's modules and optimizers;
-retrievers and tokenizers by the optional interfaces `IndexSizes` and `StandIn`.
+retrievers and tokenizers by their optional methods `index_bytes` and `stand_in`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
-from grbench.interfaces import Embedder, Growing, IndexSizes, StandIn
+from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, optional
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled
 from grbench.run.memory_plan import MemoryPlan
@@ -125,16 +125,15 @@ def _plan_stage(
     options, data = TrainingOptions(**stage.training), split.training
     on_gpu = torch.device(device).type == "cuda"
     tokenizer = _build(registry, "tokenizers", method.tokenizer)
-    if not isinstance(tokenizer, StandIn):
-        why = f"the tokenizer {method.tokenizer.name} has to be fitted first (it shows no `stand_in`)"
+    codes = optional(tokenizer, Tokenizer.stand_in)(data)
+    if codes is None:
+        why = f"the tokenizer {method.tokenizer.name} has to be fitted first (its `stand_in` gives nothing)"
         return MemoryPlan(method.name, options.batch_size, on_gpu, unknown=why)
-    codes = tokenizer.stand_in(data)
     with Unfilled():
         encoder = _build(registry, "encoders", method.encoder, data, codes)
         losses = [(_build(registry, "losses", loss, data, codes), weight) for loss, weight in method.losses]
     for loss, _ in losses:
-        if isinstance(loss, Growing):
-            loss.grow()
+        optional(loss, Loss.grow)()
     module = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
     parameters, tables = _bytes_of(module.parameters()), _bytes_of(_tables(module))
     known = {"tables": tables, "other parameters": parameters - tables}
@@ -311,11 +310,11 @@ def _index_bytes(registry: Registry, method: Method, encoder: Any, split: Split,
         return 0, f"the index of {method.retriever.name} is not in it"
     encoder.eval()  # type: ignore[attr-defined]
     width = encoder.embed_items(torch.from_numpy(split.candidates[:FIRST_TRIAL]).to(device)).shape[1]
-    sizes = retriever if isinstance(retriever, IndexSizes) else None
-    if sizes is None and Embedder not in type(retriever).needs:
-        return 0, f"the index of {method.retriever.name} is not in it"
     pool = len(split.candidates)
-    return pool * 8 + (sizes.index_bytes(pool, width) if sizes else pool * width * 4), ""
+    known = optional(retriever, Retriever.index_bytes)(pool, width)
+    if known is None and Embedder not in type(retriever).needs:
+        return 0, f"the index of {method.retriever.name} is not in it"
+    return pool * 8 + (pool * width * 4 if known is None else known), ""
 
 
 def _loader_bytes(encoder: Any, options: TrainingOptions, data: TrainingData) -> int:

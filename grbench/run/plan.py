@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from grbench.interfaces import Metric
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.report.format import GIB, counted, duration, significant
 from grbench.results.identity import cell_digest, cell_identity
@@ -198,6 +199,6 @@ def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]
         except BrokenPluginError:
             return {}
         facts[metric.name] = {"higher_is_better": bool(metric.higher_is_better)}
-        if label := getattr(metric, "label", None):
+        if label := getattr(metric, "label", Metric.label):
             facts[metric.name]["label"] = str(label)
     return facts

@@ -44,11 +44,10 @@ def store_cache(folder: Path | None = None) -> Path:
     return folder or Path(os.environ.get("GRBENCH_CACHE") or Path.home() / ".cache" / "grbench")
 
 
-def split_store(store: Store, protocol: Component) -> Split:
+def split_store(store: Store, protocol: Component, registry: Registry) -> Split:
     """What the protocol makes of the store; raises DataError where it leaves nobody to train on or to evaluate."""
-    from grbench.data.protocols import PROTOCOLS
-
-    return PROTOCOLS[protocol.name](**protocol.options).split(store)
+    split: Split = registry.build("protocols", protocol.name, options=protocol.options, where="protocol").split(store)
+    return split
 
 
 def resolve_device(device: str) -> str:
@@ -107,7 +106,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     )
     events("phase", name="splitting users")
     _, before = _resident()
-    split = split_store(store, cell.protocol)
+    split = split_store(store, cell.protocol, registry)
     if trains:
         split.training.item_counts()  # kept by the split, and asked for by whatever learns
     for filters in job["filters"]:
@@ -131,7 +130,7 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
     Raises SuiteError or DataError where they do not. What else a plug-in raises, its own cell will say.
     """
     from grbench.evaluation.ranking import shown_candidates
-    from grbench.interfaces import PoolCheck, StandIn
+    from grbench.interfaces import Retriever, Tokenizer, optional
 
     for place, stage in enumerate(method.stages):
         if stage.targets is not None:
@@ -139,9 +138,8 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
     try:
         tokenizer = registry.build("tokenizers", method.tokenizer.name, options=method.tokenizer.options, where="")
         retriever = registry.build("retrievers", method.retriever.name, options=method.retriever.options, where="")
-        codes = tokenizer.stand_in(split.training) if isinstance(tokenizer, StandIn) else None
-        if isinstance(retriever, PoolCheck):
-            retriever.check(len(shown_candidates(split, k, method.filters)), codes)
+        codes = optional(tokenizer, Tokenizer.stand_in)(split.training)
+        optional(retriever, Retriever.check)(len(shown_candidates(split, k, method.filters)), codes)
     except (SuiteError, DataError):
         raise
     except Exception:  # noqa: BLE001 - a plug-in may raise anything

@@ -28,7 +28,7 @@ from grbench.errors import GRBenchError
 from grbench.evaluation.codes import checked_codes
 from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
-from grbench.interfaces import Keeper
+from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record, Status, lists_table, write_record
 from grbench.run.child_process import ChildMessages, begin_child
@@ -76,9 +76,9 @@ class Reporter:
     @torch.no_grad()
     def keep(self, encoder: nn.Module, num_items: int) -> None:
         """Shows the encoder to the trackers that keep something of it."""
+        encoder.eval()
         for tracker in self._trackers:
-            if isinstance(tracker, Keeper):
-                tracker.keep(encoder.eval(), num_items)
+            optional(tracker, Tracker.keep)(encoder, num_items)
 
 
 def run_cell(
@@ -89,7 +89,7 @@ def run_cell(
     seed_everything(cell.seed)
     with meter.phase("prepare"):
         report("phase", name="prepare")
-        split = split_store(store, cell.protocol)
+        split = split_store(store, cell.protocol, registry)
     with meter.phase("fit_tokenizer"):
         report("phase", name="fit tokenizer")
         codes = build(registry, "tokenizers", cell.method.tokenizer).fit(split.training)
@@ -156,7 +156,6 @@ def costs(meter: Meter, method: Assembled, trained: TrainingResult, course: Sequ
         return max((phase[key] for phase in phases.values() if phase.get(key) is not None), default=None)
 
     joules = [phase["energy_joules"] for phase in phases.values() if phase.get("energy_joules") is not None]
-    described = getattr(method.retriever, "report", None)
     return {
         "train_seconds": train_cost.get("seconds"),
         "train_users_per_second": train_cost.get("users_per_second"),
@@ -170,7 +169,7 @@ def costs(meter: Meter, method: Assembled, trained: TrainingResult, course: Sequ
         "peak_gpu_reserved_bytes": largest("peak_gpu_reserved_bytes"),
         "energy_joules": sum(joules) if joules else None,
         "phases": phases,
-        "index": described() if callable(described) else None,
+        "index": optional(method.retriever, Retriever.report)(),
     }
 
 

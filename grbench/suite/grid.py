@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from grbench.errors import SuiteError
+from grbench.hookspecs import PARTS
 from grbench.registry.options import suggestion
 from grbench.suite.file import set_value
-
-# The parts of a method that are one plug-in each.
-PARTS = ("tokenizer", "encoder", "loss", "retriever", "optimizer")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

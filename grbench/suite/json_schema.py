@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from grbench.hookspecs import KINDS
 from grbench.registry.discovery import Registry
 from grbench.registry.options import Factory, options_model
-from grbench.suite.grid import PARTS
 from grbench.suite.method import stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
 
 Schema = dict[str, Any]
-KIND_OF_PART = {"loss": "losses"} | {part: f"{part}s" for part in PARTS if part != "loss"}
+KIND_OF_PART = {kind.key: kind.name for kind in KINDS.values() if kind.place == "method"}
 
 
 def suite_schema(registry: Registry) -> Schema:
     """The schema (JSON Schema 2020-12) of every suite that these plug-ins can run; broken plug-ins are left out."""
-    from grbench.data.protocols import PROTOCOLS
-
     definitions: Schema = {}
 
     def options(key: str, factory: Factory) -> Schema:
@@ -76,7 +74,7 @@ def suite_schema(registry: Registry) -> Schema:
         "suite": {"type": "string", "pattern": r"^\w[\w.-]*$", "description": "names the folder of its results"},
         "title": {"type": "string"},
         "dataset": {"$ref": component("datasets", installed("datasets"))},
-        "protocol": {"$ref": component("protocols", dict(PROTOCOLS))},
+        "protocol": {"$ref": component("protocols", installed("protocols"))},
         "metrics": {"type": "array", "minItems": 1, "items": {"$ref": metric}},
         "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
         "defaults": _closed(defaults),

@@ -9,19 +9,19 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from grbench.errors import PluginError, SuiteError
+from grbench.hookspecs import DEFAULT_PARTS, PARTS, singular
+from grbench.interfaces import Tracker
 from grbench.registry.discovery import (
     BrokenPluginError,
     Registry,
     interface_class,
     interface_methods,
     missing_interfaces,
-    singular,
 )
 from grbench.registry.options import Factory, bind
-from grbench.suite.grid import PARTS, as_mapping, merge
+from grbench.suite.grid import as_mapping, merge
 
 METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
-DEFAULT_PARTS = {"tokenizer": "ids", "retriever": "exact", "optimizer": "adam"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
         stages=_bind_stages(registry, keys, where, broken),
     )
     if not broken:
-        _check_faces(registry, method, where)
+        _check_interfaces(registry, method, where)
     return method
 
 
@@ -215,14 +215,14 @@ def _weight(*, weight: Annotated[float, pydantic.Field(gt=0)] = 1.0) -> None:
     """The `weight` of a loss, bound like a plug-in's options."""
 
 
-def _check_faces(registry: Registry, method: Method, where: str) -> None:
+def _check_interfaces(registry: Registry, method: Method, where: str) -> None:
     """Raises PluginError where a loss, the retriever or a tracker calls an interface that the encoder does not show."""
     encoder = registry.get("encoders", method.encoder.name).factory
     callers = [("losses", loss) for loss, _ in method.losses] + [("retrievers", method.retriever)]
     callers += [("trackers", tracker) for tracker in method.trackers]
     for kind, caller in callers:
         shown = interface_class(registry.get(kind, caller.name).factory)
-        needs = getattr(shown, "needs", () if kind == "trackers" else None)  # few trackers look at the encoder
+        needs = getattr(shown, "needs", Tracker.needs if kind == "trackers" else None)
         if needs is None:
             raise PluginError(
                 f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "

@@ -15,20 +15,18 @@ from typing import Any
 import pydantic
 
 from grbench.errors import PluginError, SuiteError
-from grbench.interfaces import Metric
+from grbench.hookspecs import DEFAULT_PARTS
 from grbench.registry.discovery import Registry
-from grbench.registry.options import bind, suggestion
+from grbench.registry.options import suggestion
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
 from grbench.suite.grid import as_mapping, expand, inherit, merge
 from grbench.suite.method import (
-    DEFAULT_PARTS,
     METHOD_KEYS,
     Component,
     Method,
     bind_component,
     bind_method,
     bind_training,
-    read_component,
 )
 
 __all__ = ["Cell", "Component", "Method", "Suite", "load_suite"]
@@ -93,7 +91,7 @@ class Suite:
         bind_training(self.defaults.get("training"), f"{self.path}: defaults.training")
         broken: list[str] = []
         dataset = bind_component(registry, "datasets", self.dataset, f"{self.path}: dataset", broken)
-        protocol = self._protocol()
+        protocol = bind_component(registry, "protocols", self.protocol, f"{self.path}: protocol", broken)
         metrics = self._metrics(registry, broken)
         labels = () if broken else self._metric_names(registry, metrics)
         methods = []
@@ -132,15 +130,6 @@ class Suite:
             )
         return self.seeds[:count]
 
-    def _protocol(self) -> Component:
-        from grbench.data.protocols import PROTOCOLS
-
-        where = f"{self.path}: protocol"
-        component = read_component(self.protocol, where)
-        if component.name not in PROTOCOLS:
-            raise SuiteError(f"{where}: unknown protocol {component.name!r}; {suggestion(component.name, PROTOCOLS)}")
-        return Component(component.name, bind(PROTOCOLS[component.name], component.options, where))
-
     def _metrics(self, registry: Registry, broken: list[str]) -> tuple[Component, ...]:
         where = f"{self.path}: metrics"
         return tuple(
@@ -156,8 +145,9 @@ class Suite:
                 built = registry.build("metrics", metric.name, options=metric.options, where=where)
             except ValueError as error:
                 raise SuiteError(f"{where}: {error}") from error
-            if not isinstance(built, Metric):
-                raise PluginError(f"{where}: metric {metric.name!r} lacks one of name, higher_is_better, worst")
+            for attribute in ("name", "higher_is_better"):
+                if not hasattr(built, attribute):
+                    raise PluginError(f"{where}: metric {metric.name!r} has no attribute {attribute}")
             if built.name in names:
                 raise SuiteError(f"{where}: {built.name} is there already, as metrics.{names.index(built.name)}")
             names.append(built.name)

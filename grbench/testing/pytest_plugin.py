@@ -79,13 +79,14 @@ def benchmark_split(
     benchmark_registry: Registry, benchmark_size: Size, tmp_path_factory: pytest.TempPathFactory
 ) -> Split:
     """The world that is trained on and searched: synthetic, in TencentGR's layout, with all features and emb_81."""
-    from grbench.data.protocols import LastPositive
     from grbench.data.store_writer import build_store
 
     world = {"users": benchmark_size.users, "items": benchmark_size.items}
     dataset = benchmark_registry.build("datasets", "tencentgr_synthetic", options=world, where="benchmark_split")
     store = build_store(dataset, name="benchmark", cache=tmp_path_factory.mktemp("benchmark"))
-    return LastPositive().split(store)
+    protocol = benchmark_registry.build("protocols", "last_positive", options={}, where="benchmark_split")
+    split: Split = protocol.split(store)
+    return split
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 
 from grbench.data.store import Field, Store
 from grbench.data.store_writer import StoreWriter, build_store
+from grbench.interfaces import Dataset
 from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, MISSING
 
 History = Sequence[tuple[int, int | None, int]]
@@ -45,7 +46,7 @@ def tiny_store(
     return build_store(dataset, name="tiny", cache=folder)
 
 
-class _TinyDataset:
+class _TinyDataset(Dataset):
     def __init__(self, histories: Sequence[History], **described: Any) -> None:
         self.histories, self.described = histories, described
 

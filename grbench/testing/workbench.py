@@ -25,10 +25,11 @@ from grbench.data.split import Split
 from grbench.data.store_writer import build_store
 from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError
+from grbench.hookspecs import DEFAULT_PARTS, singular
 from grbench.interfaces import Embedder
-from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces, singular
+from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces
 from grbench.registry.options import options_model
-from grbench.suite.method import DEFAULT_PARTS, read_component
+from grbench.suite.method import read_component
 from grbench.testing.paired_timing import Work
 from grbench.training.loop import TrainStep
 from grbench.training.options import TrainingOptions
@@ -193,8 +194,9 @@ class Workbench:
         return encoder, torch.from_numpy(np.array(split.candidates)).to(self.device), codes, batch.to(self.device)
 
     def _scores(self, components: Iterable[PluginChoice]) -> list[Work]:
+        components = list(components)
         metrics = [self.build("metrics", component) for component in components]
-        longest = max(getattr(metric, "k", LIST_LENGTH) for metric in metrics)
+        longest = max(self._read("metrics", component)[1].get("k", LIST_LENGTH) for component in components)
         ranking = made_up_ranking(self.size.rankings, longest, self.split.training)
         return [_bind(metric, ranking) for metric in metrics]
 

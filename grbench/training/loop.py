@@ -21,7 +21,7 @@ from grbench.data.batches import num_training_batches, training_batches
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
-from grbench.interfaces import SharedPass
+from grbench.interfaces import Encoder, optional
 from grbench.training.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, silent
 from grbench.training.options import TrainingOptions
 from grbench.training.update import Updates
@@ -74,12 +74,11 @@ class TrainStep(nn.Module):
         self.encoder = encoder
         self.losses = nn.ModuleList(loss for loss, _ in losses)
         self.weights = [weight for _, weight in losses]
-        self.shared = isinstance(encoder, SharedPass)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """-> {term: weighted scalar}, those of the encoder itself among them; terms of one name add up."""
         terms: dict[str, Tensor] = {}
-        with self.encoder.one_pass() if self.shared else nullcontext(dict) as own_terms:  # type: ignore[operator]
+        with optional(self.encoder, Encoder.one_pass)() as own_terms:
             for loss, weight in zip(self.losses, self.weights, strict=True):
                 for name, value in loss(self.encoder, batch).items():
                     terms[name] = terms.get(name, 0.0) + weight * value

@@ -23,6 +23,12 @@ def register_datasets(register: Register) -> None:
 
 
 @hookimpl
+def register_protocols(register: Register) -> None:
+    register("last_positive", "grbench_reference.protocols.last_positive:LastPositive")
+    register("leave_last_out", "grbench_reference.protocols.leave_last_out:LeaveLastOut")
+
+
+@hookimpl
 def register_tokenizers(register: Register) -> None:
     register("ids", "grbench_reference.tokenizers.ids:Ids")
     register("rq_kmeans", "grbench_reference.tokenizers.rq_kmeans:RQKMeans")

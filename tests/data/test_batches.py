@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from grbench.data.batches import num_training_batches, query_batches, training_batches
 from grbench.data.histories import Histories
-from grbench.data.protocols import LeaveLastOut
 from grbench.data.training_data import TrainingData
 from grbench.testing import tiny_store
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 events = st.tuples(st.integers(1, 9), st.sampled_from([None, 0, 1]), st.integers(1, 10**10))
 worlds = st.lists(st.lists(events, max_size=7), min_size=1, max_size=6).filter(any)

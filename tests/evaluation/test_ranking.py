@@ -86,7 +86,7 @@ class Sorting:
 
 
 class HitAt1:
-    name, higher_is_better, worst = "hit_rate@1", True, 0.0
+    name, higher_is_better = "hit_rate@1", True
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
         return (ranking.ranks == 1).any(axis=1).astype(np.float64)

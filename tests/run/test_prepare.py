@@ -25,7 +25,7 @@ from grbench.types import Ranking
 class FirstScore:
     """A metric that has no k."""
 
-    name, higher_is_better, worst = "first_score", True, 0.0
+    name, higher_is_better = "first_score", True
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
         return ranking.scores[:, 0].astype(np.float64)

@@ -34,7 +34,6 @@ class MeanRank:
     """The place of the target, k + 1 where it is not in the list."""
 
     higher_is_better = False
-    worst = 10.0
 
     def __init__(self, *, k: int) -> None:
         self.name, self.k = "mean_rank", k

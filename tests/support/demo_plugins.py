@@ -99,7 +99,6 @@ class Beam:
 
 class Hits:
     higher_is_better = True
-    worst = 0.0
 
     def __init__(self, *, k: int, alpha: float = 1.0) -> None:
         if k < 1:
@@ -138,6 +137,11 @@ class DemoPlugins:
     @hookimpl
     def register_datasets(self, register):
         register("table", Table)
+
+    @hookimpl
+    def register_protocols(self, register):
+        register("last_positive", "grbench_reference.protocols.last_positive:LastPositive")
+        register("leave_last_out", "grbench_reference.protocols.leave_last_out:LeaveLastOut")
 
     @hookimpl
     def register_tokenizers(self, register):

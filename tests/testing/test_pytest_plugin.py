@@ -14,7 +14,7 @@ import pytest
 from grbench import hookimpl
 from grbench.registry.discovery import Registry
 from grbench.testing import tiny_store
-from grbench.data.protocols import LeaveLastOut
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench.testing.workbench import SMOKE
 from grbench_reference.metrics.ndcg import NDCG
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from grbench.data.protocols import LeaveLastOut
 from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.ranking import target_ranks
 from grbench.hookspecs import hookimpl
@@ -14,6 +13,7 @@ from grbench.testing import tiny_store
 from grbench.testing.workbench import SMOKE, TableOfVectors, Workbench, made_up_ranking
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 
 class WritesCodes(CausalTransformer):

@@ -97,7 +97,7 @@ def codes(
         dataset_here = _source(registry, path, dataset, options)
         protocol = Component("leave_last_out", {})
     store = Store.open(path) if dataset_here is None else _store(registry, dataset_here, cache, console)
-    training = split_store(store, protocol).training
+    training = split_store(store, protocol, registry).training
     reports = {}
     for label, component in chosen.items():
         console.print(f"fitting {label} ...", style="dim", highlight=False, markup=False)

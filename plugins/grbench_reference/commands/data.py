@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grbench.errors import DataError, PluginError
+from grbench.interfaces import Dataset, optional
 from grbench.types import Progress
 
 if TYPE_CHECKING:
@@ -77,12 +78,12 @@ def validate(*, path: Path, dataset: str | None) -> None:
     registry, console = Registry.load(), _console()
     name, options = _recognised(registry, path, dataset)
     source = registry.build("datasets", name, options=options, where=str(path))
-    if not hasattr(source, "validate"):
+    with _progress(console) as report:
+        findings = optional(source, Dataset.validate)(report)
+    if findings is None:
         raise PluginError(
             f"{name}: the dataset plug-in has no `validate`; `grbench data stats {path}` reads all of it too"
         )
-    with _progress(console) as report:
-        findings = source.validate(report)
     table = Table("part", "status", "rows", "detail")
     for finding in findings:
         colour = _COLOURS.get(finding.status, "")
@@ -287,16 +288,11 @@ def _recognised(registry: Registry, path: Path, dataset: str | None) -> tuple[st
         return dataset, {"path": str(path)}
     if not path.exists():
         raise DataError(describe_missing(path))
-    asked = []
     for plugin in registry.plugins("datasets"):
-        recognises = getattr(plugin.factory, "recognises", None)
-        if recognises is not None:
-            asked.append(plugin.name)
-            if recognises(path):
-                return plugin.name, {"path": str(path)}
+        if getattr(plugin.factory, "recognises", Dataset.recognises)(path):
+            return plugin.name, {"path": str(path)}
     raise DataError(
-        f"{path}: no dataset plug-in recognises it (asked: {', '.join(asked) or 'none'}); name one with --dataset, "
-        "`grbench plugins list datasets` shows them"
+        f"{path}: no dataset plug-in recognises it; name one with --dataset, `grbench plugins list datasets` shows them"
     )
 
 

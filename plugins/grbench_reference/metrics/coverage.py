@@ -6,11 +6,12 @@ import numpy as np
 from pydantic import PositiveInt
 
 from grbench.errors import RunError
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import metric_name
 
 
-class Coverage:
+class Coverage(Metric):
     """The mean over queries is (different items shown to anyone) / (candidates in the pool).
 
     That is a property of all lists together; it is shared out so that there is still one value a query: an item that
@@ -22,7 +23,6 @@ class Coverage:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(self, *, k: PositiveInt) -> None:
         self.name = metric_name("coverage", k)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import PositiveInt
 
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import equal_weights, found, metric_name, share
 
 
-class HitRate:
+class HitRate(Metric):
     """1 when the target is among the first k, else 0.
 
     With several targets it is the share of them that is found, which is the paper's weighted hit rate with equal
@@ -20,7 +21,6 @@ class HitRate:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(self, *, k: PositiveInt) -> None:
         self.name = metric_name("hit_rate", k)

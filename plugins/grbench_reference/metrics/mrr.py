@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import PositiveInt
 
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import found, metric_name
 
 
-class MRR:
+class MRR(Metric):
     """1 / (rank of the best-ranked target), and 0 when none is among the first k.
 
     Args:
@@ -17,7 +18,6 @@ class MRR:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(self, *, k: PositiveInt) -> None:
         self.name = metric_name("mrr", k)

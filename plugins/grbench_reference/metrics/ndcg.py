@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import PositiveInt
 
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import discounts, equal_weights, found, ideal_gain, metric_name, share
 
 
-class NDCG:
+class NDCG(Metric):
     """Sum of 1 / log2(rank + 1) over the targets among the first k, over what the ideal list would get.
 
     With one target a query the ideal is 1. A query without a target gets 0.
@@ -19,7 +20,6 @@ class NDCG:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(self, *, k: PositiveInt) -> None:
         self.name = metric_name("ndcg", k)

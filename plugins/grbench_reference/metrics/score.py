@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveInt
 
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import CONVERSION_WEIGHT, Average, metric_name
 from grbench_reference.metrics.hit_rate import HitRate
@@ -16,7 +17,7 @@ HIT_RATE_SHARE, NDCG_SHARE = 0.31, 0.69
 OFFICIAL_K = 10
 
 
-class Score:
+class Score(Metric):
     """0.31 * HitRate@k + 0.69 * NDCG@k: the preliminary round's, and with `weighted` the second round's.
 
     With one target a user and `average: user` the two are the same number.
@@ -29,7 +30,6 @@ class Score:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(
         self,

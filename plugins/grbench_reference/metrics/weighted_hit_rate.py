@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveInt
 
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import (
     CONVERSION_WEIGHT,
@@ -17,7 +18,7 @@ from grbench_reference.metrics.gains import (
 )
 
 
-class WeightedHitRate:
+class WeightedHitRate(Metric):
     """Sum of weights of the targets among the first k, over the sum of weights of all the query's targets.
 
     The weights are exposure 0, click 1, conversion alpha. A query whose targets weigh nothing (exposures only) has
@@ -34,7 +35,6 @@ class WeightedHitRate:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(
         self, *, k: PositiveInt, alpha: NonNegativeFloat = CONVERSION_WEIGHT, average: Average = "user"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveInt
 
+from grbench.interfaces import Metric
 from grbench.types import Ranking
 from grbench_reference.metrics.gains import (
     CONVERSION_WEIGHT,
@@ -19,7 +20,7 @@ from grbench_reference.metrics.gains import (
 )
 
 
-class WeightedNDCG:
+class WeightedNDCG(Metric):
     """Sum of w / log2(rank + 1) over the targets among the first k, over the same sum with the heaviest targets first.
 
     The weights are exposure 0, click 1, conversion alpha. A query whose targets weigh nothing gets the worst value,
@@ -33,7 +34,6 @@ class WeightedNDCG:
     """
 
     higher_is_better = True
-    worst = 0.0
 
     def __init__(
         self, *, k: PositiveInt, alpha: NonNegativeFloat = CONVERSION_WEIGHT, average: Average = "user"

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from grbench.errors import RunError, SuiteError
-from grbench.interfaces import Decoder
+from grbench.interfaces import Decoder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.codes.prefix_trie import PrefixTable
 from grbench_reference.retrievers.inner_product import full_precision, largest
@@ -103,7 +103,7 @@ class BeamSearch:
         }
 
 
-class Beam:
+class Beam(Retriever):
     """The items of the codes that beam search finds, scored by their code's log probability.
 
     Items that share a code come out as several items of equal score, which evaluation counts against the target.

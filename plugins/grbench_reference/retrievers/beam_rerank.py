@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from grbench.interfaces import Decoder, Embedder
+from grbench.interfaces import Decoder, Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width, check_width
 from grbench_reference.retrievers.inner_product import full_precision, rank_positions
@@ -22,7 +22,7 @@ class Hybrid(Decoder, Embedder, Protocol):
     """Both interfaces on one encoder."""
 
 
-class BeamRerank:
+class BeamRerank(Retriever):
     """The first items of the beam, best code first, by inner product with the history and, where asked for, by their
     code's log probability too; of equal ones, the lower first.
 

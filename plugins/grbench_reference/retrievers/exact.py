@@ -8,13 +8,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from grbench.interfaces import Embedder
+from grbench.interfaces import Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.inner_product import ExactSearch
 from grbench_reference.retrievers.vectors import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
 
 
-class Exact:
+class Exact(Retriever):
     """The candidates with the largest inner product; of equal ones, the lower item first. On CPU and GPU.
 
     Scores are float32 whatever the encoder's precision. Memory: P x D x 4 bytes for the candidates, and while

@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from grbench.errors import RunError, SuiteError
-from grbench.interfaces import Embedder
+from grbench.interfaces import Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.kernels.faiss_library import load_faiss
 from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
@@ -24,7 +24,7 @@ ADDED_AT_ONCE = 1 << 18
 """Vectors handed to Faiss in one piece, so that no second copy of all of them is made on the way."""
 
 
-class FaissIndex:
+class FaissIndex(Retriever):
     """Candidates found by a Faiss index, then scored and ordered by their true products, as `exact` scores them.
 
     So an approximate index may miss a candidate, but never gives one a wrong score or place. Faiss' own seeds are

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
+from grbench.interfaces import Tokenizer
 from grbench.types import Codes
 from grbench_reference.codes.collisions import number_within, prefix_keys
 from grbench_reference.codes.item_vectors import content_digest
@@ -23,7 +24,7 @@ MOST_DIGITS = 9
 """Of a code: a level has as many embeddings as its largest code says."""
 
 
-class CodesFile:
+class CodesFile(Tokenizer):
     """The codes in a JSON file {item: [code, code, ...]}, items by the ids of the dataset's source.
 
     A code is a number, or text that ends in one, such as `<a_12>`. Every item has as many codes as every other, and

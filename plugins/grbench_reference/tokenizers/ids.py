@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from grbench.data.training_data import TrainingData
+from grbench.interfaces import Tokenizer
 from grbench.types import Codes
 
 
-class Ids:
+class Ids(Tokenizer):
     """One level whose code is the item itself."""
 
     def fit(self, data: TrainingData) -> Codes:

@@ -18,6 +18,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.interfaces import Tokenizer
 from grbench.types import Codes
 from grbench_reference.codes.collisions import Placement, count_out, number_within, place, prefix_keys
 from grbench_reference.codes.item_vectors import (
@@ -45,7 +46,7 @@ SHARING = 256
 """Items taken to share a code at most, before it is known."""
 
 
-class RQKMeans:
+class RQKMeans(Tokenizer):
     """Semantic ids by residual k-means over item vectors, on every GPU that Faiss sees, else on the CPU.
 
     Args:

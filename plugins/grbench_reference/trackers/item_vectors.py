@@ -14,10 +14,10 @@ import torch
 from pydantic import PositiveInt
 
 from grbench.errors import RunError
-from grbench.interfaces import Embedder
+from grbench.interfaces import Embedder, Tracker
 
 
-class ItemVectors:
+class ItemVectors(Tracker):
     """Writes `<digest of the cell>.d/item_vectors/vectors.npy` beside the record: [N+1, D] float32, in the order of the
     store's items, row 0 zeros. The tokenizer `rq_kmeans` reads it with `source: file`, as the challenge's innovation
     award made its codes (paper, section 7).

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from grbench.errors import RunError
+from grbench.interfaces import Tracker
 
 
-class JsonLines:
+class JsonLines(Tracker):
     """Writes `<digest of the cell>.d/jsonl/log.jsonl` beside the record: the cell, every logged step, the scores.
 
     Each line is on disk before training goes on, so that a killed cell leaves its log.

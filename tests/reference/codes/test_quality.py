@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from grbench.data.protocols import LeaveLastOut
 from grbench.data.training_data import TrainingData
 from grbench.testing import tiny_store
 from grbench.types import Codes
 from grbench_reference.codes.item_vectors import ArrayVectors
 from grbench_reference.codes.quality import inspect
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 FOUR = Codes(torch.tensor([[0, 0], [0, 1], [0, 1], [0, 2], [1, 1]]), (4, 3))
 

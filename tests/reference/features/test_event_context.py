@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from grbench.data.batches import query_batches, training_batches
-from grbench.data.protocols import PROTOCOLS
 from grbench.errors import SuiteError
 from grbench.registry.discovery import Registry
 from grbench.testing import tiny_store
 from grbench.types import Codes
 from grbench_reference.features.event_context import event_context
 from grbench_reference.features.parts import EmbeddingTable
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench_reference.tokenizers.ids import Ids
 
 DAY = 86_400
@@ -46,7 +46,7 @@ def split(tmp_path_factory):
         for user in range(20)
     ]
     store = tiny_store(tmp_path_factory.mktemp("store"), histories, item_features={"color": [0, 1, 0, 1, None, 2]})
-    return PROTOCOLS["leave_last_out"]().split(store)
+    return LeaveLastOut().split(store)
 
 
 def build(registry, name, split, options, codes=CODES):
@@ -111,7 +111,7 @@ def test_wrong_options_are_one_message(name, registry, split, tmp_path):
     with pytest.raises(SuiteError, match=r"encoder.popularity_windows"):
         build(registry, name, split, {"popularity_windows": [0]})
     store = tiny_store(tmp_path, [[(1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)]], num_items=6, has_times=False)
-    timeless = PROTOCOLS["leave_last_out"]().split(store)
+    timeless = LeaveLastOut().split(store)
     for option in ("time_features", "popularity_windows"):
         with pytest.raises(SuiteError, match=rf"encoder.{option}: this dataset has no times"):
             build(registry, name, timeless, {option: EVENTS[option]})

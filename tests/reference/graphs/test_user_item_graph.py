@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import everything, training_data
 
-from grbench.data.protocols import LastPositive, LeaveLastOut
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.testing import tiny_store
 from grbench_reference.graphs.user_item_graph import Neighbours, _bags, _spread_product, user_item_graph
+from grbench_reference.protocols.last_positive import LastPositive
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 HISTORIES = [
     [(1, 0, 10), (2, 1, 20), (1, 1, 30)],

@@ -136,7 +136,7 @@ def test_a_tied_target_counts_by_its_rank_not_by_its_place() -> None:
     ],
 )
 def test_a_name_tells_what_was_computed(metric: Any, name: str) -> None:
-    assert (metric.name, metric.higher_is_better, metric.worst) == (name, True, 0.0)
+    assert (metric.name, metric.higher_is_better) == (name, True)
 
 
 @pytest.mark.parametrize("factory", METRICS)

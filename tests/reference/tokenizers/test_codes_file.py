@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from real_data import BEAUTY, needs_beauty
 
-from grbench.data.protocols import LeaveLastOut
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
 from grbench.testing import tiny_store
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench_reference.tokenizers.codes_file import CodesFile
 
 OWN = 20_000_000_000  # what tiny_store adds to an item to make the source's id

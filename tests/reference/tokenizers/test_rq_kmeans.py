@@ -13,7 +13,6 @@ import pytest
 import torch
 from real_data import SAMPLE, needs_sample
 
-from grbench.data.protocols import LeaveLastOut
 from grbench.data.store import Embedding
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
@@ -21,6 +20,7 @@ from grbench.registry.options import bind
 from grbench.testing import tiny_store
 from grbench_reference.codes.item_vectors import EmbeddingVectors, reduce_width
 from grbench_reference.codes.random_k import RandomKCodes, draw
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, count_pairs, neighbour_means
 from grbench_reference.tokenizers.rq_kmeans import RQKMeans
 

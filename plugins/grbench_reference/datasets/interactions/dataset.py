@@ -18,7 +18,8 @@ from pydantic import Field
 
 from grbench.data.store import store_size
 from grbench.errors import DataError
-from grbench.types import ACTION_MISSING, FIRST_ACTION, Progress
+from grbench.interfaces import Dataset
+from grbench.types import ACTION_MISSING, FIRST_ACTION, Finding, Progress
 from grbench_reference.datasets.interactions.files import (
     SUFFIXES,
     Columns,
@@ -29,7 +30,6 @@ from grbench_reference.datasets.interactions.files import (
     read_table,
 )
 from grbench_reference.datasets.parquet_parts import whole_numbers
-from grbench_reference.datasets.tencentgr.validation import Finding
 
 if TYPE_CHECKING:
     from grbench.data.store_writer import StoreWriter
@@ -40,7 +40,7 @@ _MOST_ACTIONS = 127 - FIRST_ACTION + 1  # tokens are int8
 _NULL = -(2**63)
 
 
-class Interactions:
+class Interactions(Dataset):
     """A log of interactions: `{user: [item, ...]}` in JSON, oldest first, or a CSV or parquet table of one event a row.
 
     Args:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from grbench.data.store import store_size
+from grbench.interfaces import Dataset
 from grbench_reference.datasets.synthetic.generator import (
     FEWEST_ITEMS,
     FEWEST_USERS,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from grbench.data.store_writer import StoreWriter
 
 
-class TencentGRSynthetic:
+class TencentGRSynthetic(Dataset):
     """Made-up data in TencentGR's layout, at any size, with structure that a better method finds.
 
     Made when a suite first asks for it, and kept as a store only; `grbench data synth` writes the same as a release.

@@ -17,7 +17,8 @@ import numpy as np
 
 from grbench.data.store import store_size
 from grbench.errors import DataError
-from grbench.types import Progress
+from grbench.interfaces import Dataset
+from grbench.types import Finding, Progress
 from grbench_reference.datasets.download.release import describe_missing
 from grbench_reference.datasets.parquet_parts import PartBatch, PartFolder, raise_it
 from grbench_reference.datasets.tencentgr.candidates import CandidateCounts, candidate_features, read_candidate_ids
@@ -41,7 +42,7 @@ from grbench_reference.datasets.tencentgr.layout import (
     open_release,
     recognises,
 )
-from grbench_reference.datasets.tencentgr.validation import Finding, validate_release
+from grbench_reference.datasets.tencentgr.validation import validate_release
 
 if TYPE_CHECKING:
     from grbench.data.store import Field
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 READER_VERSION = 1
 
 
-class TencentGR:
+class TencentGR(Dataset):
     """The public TencentGR release, 1M or 10M, read from a folder.
 
     Args:

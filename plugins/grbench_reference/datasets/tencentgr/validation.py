@@ -4,16 +4,14 @@ the part before it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from grbench.errors import DataError
-from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, Progress
+from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, Finding, Progress
 from grbench_reference.datasets.tencentgr.candidates import CandidateCounts, candidate_codes, raw_ids
 from grbench_reference.datasets.tencentgr.embeddings import EmbeddingCounts, embedding_width, read_embedding
 from grbench_reference.datasets.tencentgr.events import ACTIONS, EventCounts, read_events
@@ -31,22 +29,10 @@ from grbench_reference.datasets.tencentgr.layout import (
     require_root,
 )
 
-FindingStatus = Literal["ok", "absent", "problem"]
-
 _EMBEDDINGS = ("81", "82", "83", "84", "85", "86")  # all that the release has
 _BATCH_ROWS = 65_536
 _ANY_ID = 2**31 - 2  # the most items that there can be, where no indexer says how many there are
 _PLAUSIBLE = (946_684_800, 4_102_444_800)  # the years 2000 to 2099 in unix seconds
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report: a part of the release, or one of its features, and what was read there."""
-
-    part: str
-    status: FindingStatus
-    rows: int | None
-    detail: str
 
 
 class _Faults:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from grbench.data.batches import query_batches, training_batches
-from grbench.data.protocols import LastPositive, LeaveLastOut
 from grbench.errors import DataError, SuiteError
 from grbench.registry.options import bind
 from grbench.testing import tiny_store
+from grbench_reference.protocols.last_positive import LastPositive
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 E, C = 0, 1  # exposure, click
 

@@ -1,4 +1,4 @@
-"""How a store becomes training data and questions. Every switch that changes a number is an option, and so recorded."""
+"""The challenge's protocol: each evaluation user's last click or conversion is the target."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import numpy as np
 from pydantic import Field
 
 from grbench.data.histories import Histories
+from grbench.data.queries import Pool, candidate_pool, last_events, queries_at
 from grbench.data.split import Queries, Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
 from grbench.errors import DataError
+from grbench.interfaces import EvaluationProtocol
 from grbench.registry.option_types import Share
-from grbench.types import FIRST_ACTION
-
-Pool = Literal["candidates", "catalogue"]
 
 
-class LastPositive:
+class LastPositive(EvaluationProtocol):
     """Holds out each evaluation user's last positive event.
 
     The history is what came strictly before it in the stored order. The 90/10 user split is that of
@@ -70,12 +69,12 @@ class LastPositive:
 
         test_at = last_events(store, test, tokens)
         validation_at = last_events(store, validation, tokens)
-        asked = test_at >= 0
-        counts["dropped_no_positive"] = int((~asked).sum())
+        has_target = test_at >= 0
+        counts["dropped_no_positive"] = int((~has_target).sum())
         if self.out_of_pool == "add":
-            pool = np.union1d(pool, store.items[test_at[asked]]).astype(np.int64)
-        queries = self._ask(store, test[asked], test_at[asked], next_action, pool)
-        counts["dropped_out_of_pool"] = int(asked.sum()) - len(queries)
+            pool = np.union1d(pool, store.items[test_at[has_target]]).astype(np.int64)
+        queries = self._queries(store, test[has_target], test_at[has_target], next_action, pool)
+        counts["dropped_out_of_pool"] = int(has_target.sum()) - len(queries)
         counts["evaluated"] = len(queries)
         counts["evaluated_without_history"] = int((queries.histories.lengths == 0).sum())
         if not len(queries):
@@ -85,7 +84,7 @@ class LastPositive:
                 f"{counts['dropped_out_of_pool']} a target outside the pool"
             )
         validated = validation_at >= 0
-        selection = self._ask(store, validation[validated], validation_at[validated], next_action, pool)
+        selection = self._queries(store, validation[validated], validation_at[validated], next_action, pool)
         return Split(
             training=TrainingData(
                 store.catalogue,
@@ -114,12 +113,12 @@ class LastPositive:
         test, validation = order[num_users - evaluated :], order[training : num_users - evaluated]
         return np.sort(order[:training]), np.sort(validation), np.sort(test)
 
-    def _ask(self, store: Store, users: np.ndarray, at: np.ndarray, next_action: int, pool: np.ndarray) -> Queries:
+    def _queries(self, store: Store, users: np.ndarray, at: np.ndarray, next_action: int, pool: np.ndarray) -> Queries:
         inside = np.zeros(store.catalogue.num_items + 1, bool)
         inside[pool] = True
         kept = inside[store.items[at]]
         users, at = users[kept], at[kept]
-        return ask(store, users, at, next_action)
+        return queries_at(store, users, at, next_action)
 
     def _seen(self, store: Store, training: np.ndarray, test: np.ndarray, test_at: np.ndarray) -> Histories:
         starts, stops = store.offsets[training], store.offsets[training + 1]
@@ -131,105 +130,3 @@ class LastPositive:
             stops = np.concatenate([stops, test_at[test_at >= 0]])[order]
             training = users[order]
         return Histories(store, training, np.asarray(starts), np.asarray(stops))
-
-
-class LeaveLastOut:
-    """Holds out each user's last event for the test and the one before for validation.
-
-    Args:
-        min_events: users with fewer events are trained on whole and not evaluated
-        pool: rank every item of the catalogue, or the dataset's official candidates
-        next_action: action that states are conditioned on at test; the dataset's first where not given
-    """
-
-    def __init__(
-        self,
-        *,
-        min_events: Annotated[int, Field(ge=3)] = 3,
-        pool: Pool = "catalogue",
-        next_action: str | None = None,
-    ) -> None:
-        self.min_events, self.pool, self.next_action = min_events, pool, next_action
-
-    def split(self, store: Store) -> Split:
-        """Raises DataError where the pool is missing or no user is left."""
-        names = store.catalogue.actions
-        next_action = action_tokens([self.next_action or names[0]], store.catalogue, "protocol.next_action")[0]
-        starts, ends = np.asarray(store.offsets[:-1]), np.asarray(store.offsets[1:])
-        users = np.arange(len(starts))
-        evaluated = ends - starts >= self.min_events
-        pool = candidate_pool(store, self.pool)
-        inside = np.zeros(store.catalogue.num_items + 1, bool)
-        inside[pool] = True
-        asked = evaluated.copy()
-        asked[evaluated] = inside[store.items[ends[evaluated] - 1]]
-        counts = {
-            "evaluation_users": len(users),
-            "dropped_too_few_events": int((~evaluated).sum()),
-            "dropped_out_of_pool": int((evaluated & ~asked).sum()),
-            "evaluated": int(asked.sum()),
-        }
-        if not counts["evaluated"]:
-            raise DataError(
-                f"the protocol leaves no user to evaluate: of {len(users)} users {counts['dropped_too_few_events']} "
-                f"have fewer than {self.min_events} events and "
-                f"{counts['dropped_out_of_pool']} a target outside the pool"
-            )
-        validated = asked.copy()
-        validated[asked] = inside[store.items[ends[asked] - 2]]
-        return Split(
-            training=TrainingData(
-                store.catalogue, Histories(store, users, starts, np.where(evaluated, ends - 2, ends))
-            ),
-            validation=ask(store, users[validated], ends[validated] - 2, next_action) if validated.any() else None,
-            test=ask(store, users[asked], ends[asked] - 1, next_action),
-            candidates=pool,
-            counts=counts,
-        )
-
-
-PROTOCOLS: dict[str, type[LastPositive] | type[LeaveLastOut]] = {
-    "last_positive": LastPositive,
-    "leave_last_out": LeaveLastOut,
-}
-
-
-def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
-    """[P] int64, ascending; raises DataError where the dataset has no candidates."""
-    if pool == "catalogue":
-        return np.arange(1, store.catalogue.num_items + 1)
-    if store.candidates is None:
-        raise DataError(
-            "this dataset has no candidate pool (no candidate/ folder was found when its store was made); "
-            "fetch it, or rank all items with --set protocol.pool=catalogue"
-        )
-    return np.asarray(store.candidates)
-
-
-def ask(store: Store, users: np.ndarray, at: np.ndarray, next_action: int) -> Queries:
-    """One question a user: what is the event at position `at` [Q], given those before it?"""
-    return Queries(
-        histories=Histories(store, users, np.asarray(store.offsets[users]), at),
-        targets=np.asarray(store.items[at], np.int64)[:, None],
-        target_actions=np.asarray(store.actions[at], np.int64)[:, None],
-        next_action=next_action,
-    )
-
-
-def last_events(store: Store, users: np.ndarray, tokens: tuple[int, ...]) -> np.ndarray:
-    """[len(users)] int64: position in the event columns of each user's last event with such an action, -1 = none."""
-    assert min(tokens, default=FIRST_ACTION) >= FIRST_ACTION
-    found = np.full(len(users), -1, np.int64)
-    every = Histories(store, users, np.asarray(store.offsets[users]), np.asarray(store.offsets[users + 1]))
-    done = 0
-    for events in every.stream():
-        counts = np.diff(events.offsets)
-        positions = np.where(np.isin(events.actions, tokens), np.arange(events.offsets[-1]), -1)
-        filled = np.flatnonzero(counts)
-        last = np.full(len(counts), -1, np.int64)
-        if len(filled):
-            last[filled] = np.maximum.reduceat(positions, events.offsets[filled])
-        here = slice(done, done + len(counts))
-        found[here] = np.where(last >= 0, store.offsets[users[here]] + last - events.offsets[:-1], -1)
-        done += len(counts)
-    return found

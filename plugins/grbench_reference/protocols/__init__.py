@@ -1,0 +1,1 @@
+"""Protocols: who is evaluated, what of them is visible, and which candidates are ranked."""
