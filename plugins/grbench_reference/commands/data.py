@@ -288,11 +288,13 @@ def _recognised(registry: Registry, path: Path, dataset: str | None) -> tuple[st
         return dataset, {"path": str(path)}
     if not path.exists():
         raise DataError(describe_missing(path))
-    for plugin in registry.plugins("datasets"):
+    installed = registry.plugins("datasets")
+    for plugin in installed:
         if getattr(plugin.factory, "recognises", Dataset.recognises)(path):
             return plugin.name, {"path": str(path)}
     raise DataError(
-        f"{path}: no dataset plug-in recognises it; name one with --dataset, `grbench plugins list datasets` shows them"
+        f"{path}: none of the dataset plug-ins ({', '.join(plugin.name for plugin in installed)}) recognises it; name one "
+        "with --dataset"
     )
 
 

@@ -1,4 +1,4 @@
-"""A batch read once a step, however many losses ask: what encoders with the interface `SharedPass` keep."""
+"""A batch read once a step, however many losses ask: what encoders that share a forward pass keep."""
 
 from __future__ import annotations
 

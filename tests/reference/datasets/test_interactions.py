@@ -17,7 +17,7 @@ from real_data import BEAUTY, needs_beauty
 from grbench.data.store import Store
 from grbench.data.store_writer import build_store
 from grbench.errors import DataError
-from grbench.interfaces import Dataset, StoreSize
+from grbench.interfaces import Dataset
 from grbench.registry.options import bind
 from grbench_reference.datasets.interactions import files as interaction_files
 from grbench_reference.datasets.interactions.dataset import Interactions
@@ -180,7 +180,7 @@ def test_the_store_of_a_small_log_is_as_large_as_foretold(tmp_path: Path, kind: 
     else:
         (write_csv if kind == "log.csv" else write_parquet)(path, ROWS)
     dataset = Interactions(path=str(path), min_events=min_events)
-    assert isinstance(dataset, StoreSize)
+    assert isinstance(dataset, Dataset)
     assert dataset.store_bytes() == size_of(store_of(path, tmp_path / "cache", min_events=min_events))
 
 

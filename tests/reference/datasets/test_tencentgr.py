@@ -20,7 +20,7 @@ from tencentgr_release import COLD, HISTORIES, RIDS, VECTORS, A, B, C, D, E, T, 
 from grbench.data.store import FeatureTable, Store
 from grbench.data.store_writer import build_store
 from grbench.errors import DataError
-from grbench.interfaces import Dataset, StoreSize
+from grbench.interfaces import Dataset
 from grbench_reference.datasets.tencentgr import embeddings as tencentgr_embeddings
 from grbench_reference.datasets.tencentgr import events as tencentgr_events
 from grbench_reference.datasets.tencentgr import features as tencentgr_features
@@ -77,7 +77,7 @@ def test_the_store_is_as_large_as_foretold(release: Path) -> None:
     """All but its json and the 128 bytes that each of 11 columns has as a header. Of the three candidates two are in
     the catalogue too, and are counted again: 8 for the id, 13 features, a vector of 3."""
     dataset = TencentGR(path=str(release))
-    assert isinstance(dataset, StoreSize)
+    assert isinstance(dataset, Dataset)
     store = store_of(release)
     columns = [file.stat().st_size - 128 for file in store.path.glob("*.npy")]
     assert len(columns) == 11

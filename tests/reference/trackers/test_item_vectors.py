@@ -8,7 +8,7 @@ import torch
 from code_worlds import ITEMS, codes_of, decoder, world
 
 from grbench.errors import PluginError, RunError
-from grbench.interfaces import Keeper, Tracker
+from grbench.interfaces import Tracker
 from grbench.registry.discovery import Registry
 from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import Reporter
@@ -23,7 +23,7 @@ def test_codes_of_a_trained_cells_vectors(tmp_path, block):
     encoder = decoder(data, codes_of(data), dropout=0.5).train()
     tracker = ItemVectors(encode_block=block)
     assert isinstance(tracker, Tracker)
-    assert isinstance(tracker, Keeper)
+    assert isinstance(tracker, Tracker)
     tracker.start(tmp_path, {})
     tracker.log(1, {})
     Reporter(ChildMessages(None), [tracker]).keep(encoder, 9)
