@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from grbench.errors import RunError
+from grbench.interfaces import Encoder, optional
 from grbench.types import Codes
 
 
@@ -19,8 +20,7 @@ def current_codes(encoder: Any, fitted: Codes, num_items: int) -> Codes:
 
     Raises RunError where its codes are none of N items.
     """
-    ask = getattr(encoder, "codes", None)
-    learnt: Codes | None = ask() if callable(ask) else None
+    learnt = optional(encoder, Encoder.codes)()
     return fitted if learnt is None else checked_codes(learnt, num_items, f"encoder {type(encoder).__name__}")
 
 

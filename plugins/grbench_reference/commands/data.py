@@ -292,10 +292,8 @@ def _recognised(registry: Registry, path: Path, dataset: str | None) -> tuple[st
     for plugin in installed:
         if getattr(plugin.factory, "recognises", Dataset.recognises)(path):
             return plugin.name, {"path": str(path)}
-    raise DataError(
-        f"{path}: none of the dataset plug-ins ({', '.join(plugin.name for plugin in installed)}) recognises it; name one "
-        "with --dataset"
-    )
+    names = ", ".join(plugin.name for plugin in installed)
+    raise DataError(f"{path}: none of the dataset plug-ins ({names}) recognises it; name one with --dataset")
 
 
 def _options(overrides: Sequence[str]) -> dict[str, Any]:
