@@ -52,11 +52,32 @@ class Embedding:
 
 
 @dataclass(frozen=True)
+class TextColumn:
+    """One text an item, UTF-8. offsets: [N+2] int64, item i's bytes are offsets[i]:offsets[i+1] of `encoded`, [bytes]
+    uint8. Padding (item 0) and items without a text have the empty one."""
+
+    offsets: np.ndarray
+    encoded: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def of(self, items: np.ndarray) -> list[str]:
+        """The texts of items [n]; only their bytes are read."""
+        import pyarrow as pa
+
+        column = pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self.offsets), pa.py_buffer(self.encoded))
+        texts: list[str] = column.take(pa.array(np.asarray(items, np.int64))).to_pylist()
+        return texts
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What is known of items and users beside their events; nothing here depends on a split.
 
     item_ids: [N+1] and user_ids: [U], the ids of the source. The first `num_indexed` items are the source's own;
-    those behind them are candidates that only the candidate table knows.
+    those behind them are candidates that only the candidate table knows. texts: the items' texts by the column's name,
+    of datasets that have any.
     """
 
     num_users: int
@@ -69,6 +90,7 @@ class Catalogue:
     item_features: FeatureTable
     user_features: FeatureTable
     embeddings: dict[str, Embedding] = field(default_factory=dict)
+    texts: dict[str, TextColumn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +143,10 @@ class Store:
             embeddings={
                 name: Embedding(column(f"embedding_{name}"), column(f"embedding_{name}_present"))
                 for name in meta["embeddings"]
+            },
+            texts={
+                name: TextColumn(column(f"offsets_of_text_{name}"), column(f"text_{name}"))
+                for name in meta.get("texts", [])
             },
         )
         return cls(

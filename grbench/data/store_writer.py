@@ -11,7 +11,7 @@ import platform
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -21,6 +21,9 @@ from grbench.errors import DataError
 from grbench.interfaces import Dataset
 from grbench.registry.source_hash import source_hash
 from grbench.types import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CHECKED_BYTES = 1 << 26
 """Of an embedding that are looked at together."""
@@ -115,6 +118,41 @@ class ColumnWriter:
         )
 
 
+class TextWriter:
+    """Appends texts to one column, in the order of items, from item 1 on."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._offsets = ColumnWriter(folder / f"offsets_of_text_{name}.npy", np.int64)
+        self._encoded = ColumnWriter(folder / f"text_{name}.npy", np.uint8)
+        self._offsets.append(np.zeros(2, np.int64))  # item 0 is padding
+
+    @property
+    def rows(self) -> int:
+        """Texts so far, padding's among them."""
+        return self._offsets.rows - 1
+
+    def append(self, texts: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> None:
+        """The next items' texts; None = this item has none. Arrow's string arrays are copied as they are."""
+        import pyarrow as pa
+
+        array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        for chunk in chunks:
+            if not len(chunk):
+                continue
+            whole = chunk.cast(pa.large_string()).fill_null("")
+            _, offsets, encoded = whole.buffers()
+            ends = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
+            self._offsets.append(ends[1:] - ends[0] + self._encoded.rows)
+            if encoded is not None:
+                self._encoded.append(np.frombuffer(encoded, np.uint8)[ends[0] : ends[-1]])
+
+    def close(self) -> None:
+        """Nothing can be added afterwards."""
+        self._offsets.close()
+        self._encoded.close()
+
+
 class StoreWriter:
     """What a dataset pours itself into. Set `actions` and `has_times`; fill `notes` with what the reader met."""
 
@@ -132,6 +170,7 @@ class StoreWriter:
         self._lengths: list[np.ndarray] = []
         self._fields: dict[str, tuple[Field, ...]] = {"item_features": (), "user_features": ()}
         self._embeddings: list[str] = []
+        self._texts: dict[str, TextWriter] = {}
         self._item_ids: np.ndarray | None = None
         self._num_indexed = 0
         self._has_candidates = False
@@ -189,6 +228,11 @@ class StoreWriter:
             self._create(f"embedding_{name}_present", (rows,), np.bool_),
         )
 
+    def create_item_text(self, name: str) -> TextWriter:
+        """A column of texts, to be appended to in the order of items; all N are there before the end."""
+        self._texts[name] = TextWriter(self.folder, name)
+        return self._texts[name]
+
     def set_candidates(self, items: np.ndarray) -> None:
         """items: [P], in any order; doubles are dropped."""
         self._has_candidates = True
@@ -197,15 +241,23 @@ class StoreWriter:
     def finish(self, digest: str) -> None:
         """Closes every column and writes `store.json`.
 
-        Raises DataError where the dataset gave no users or no items, or a vector that is not finite.
+        Raises DataError where the dataset gave no users or no items, a vector that is not finite, or a column of texts
+        that is shorter or longer than the catalogue.
         """
         for column in self._columns.values():
             column.close()
+        for text in self._texts.values():
+            text.close()
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int32)
         if not len(lengths) or self._item_ids is None or len(self._item_ids) < 2:
             raise DataError("the dataset holds no user or no item")
         for name in self._embeddings:
             self._check_embedding(name)
+        for name, text in self._texts.items():
+            if text.rows != len(self._item_ids):
+                raise DataError(
+                    f"text {name}: {text.rows - 1} texts for {len(self._item_ids) - 1} items; give one an item"
+                )
         self._save("offsets", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
         self._save("user_ids", self.user_ids)
         self._save("item_ids", self._item_ids)
@@ -226,6 +278,7 @@ class StoreWriter:
             "item_features": [dataclasses.asdict(field) for field in self._fields["item_features"]],
             "user_features": [dataclasses.asdict(field) for field in self._fields["user_features"]],
             "embeddings": self._embeddings,
+            "texts": list(self._texts),
             "has_candidates": self._has_candidates,
             "notes": self.notes,
         }

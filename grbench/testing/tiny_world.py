@@ -25,13 +25,15 @@ def tiny_store(
     item_features: Mapping[str, Sequence[Any]] | None = None,
     user_features: Mapping[str, Sequence[Any]] | None = None,
     embeddings: Mapping[str, np.ndarray] | None = None,
+    item_texts: Mapping[str, Sequence[str | None]] | None = None,
     candidates: Sequence[int] | None = None,
     has_times: bool = True,
 ) -> Store:
     """A store under `folder` of a few users, each a list of (item, action number or None, unix time).
 
     A feature column holds one value an item (items 1..N) or user: an int, None (missing), or a list of ints.
-    An embedding is [N, d]; a row of NaN is missing. `num_items` is the largest item seen where not given.
+    An embedding is [N, d]; a row of NaN is missing. A text column holds one text an item, None where it has none.
+    `num_items` is the largest item seen where not given.
     """
     dataset = _TinyDataset(
         histories,
@@ -40,6 +42,7 @@ def tiny_store(
         item_features=item_features or {},
         user_features=user_features or {},
         embeddings=embeddings or {},
+        item_texts=item_texts or {},
         candidates=candidates,
         has_times=has_times,
     )
@@ -76,6 +79,8 @@ class _TinyDataset(Dataset):
             values, present = writer.create_embedding(name, np.shape(vectors)[1])
             present[1:] = ~np.isnan(vectors).any(axis=1)
             values[1:] = np.nan_to_num(vectors)
+        for name, texts in world["item_texts"].items():
+            writer.create_item_text(name).append(texts)
         if world["candidates"] is not None:
             writer.set_candidates(np.array(world["candidates"]))
 

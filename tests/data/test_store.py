@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from grbench.data.store import STORE_FILE, Store
@@ -41,6 +42,56 @@ def test_every_column_comes_back(tmp_path):
     assert catalogue.user_features.values.tolist() == [[10], [1], [4]]
     assert catalogue.embeddings["81"].present.tolist() == [False, True, False, True]
     assert catalogue.embeddings["81"].values.tolist() == [[0, 0], [1, 0], [0, 0], [0, 0.5]]
+
+
+TEXTS = ["ein Hut", None, "", "帽子 🎩", "x"]
+
+
+def test_texts_come_back_by_item_and_padding_and_missing_are_empty(tmp_path):
+    store = tiny_store(tmp_path, [[(5, 0, 1)]], item_texts={"title": TEXTS, "shop": [None] * 5})
+    texts = Store.open(store.path).catalogue.texts
+    assert list(texts) == ["title", "shop"]
+    assert len(texts["title"]) == 6
+    assert texts["title"].of(np.arange(6)) == ["", "ein Hut", "", "", "帽子 🎩", "x"]
+    assert texts["title"].of(np.array([4, 1, 4])) == ["帽子 🎩", "ein Hut", "帽子 🎩"]
+    assert texts["shop"].of(np.array([3, 0])) == ["", ""]
+    assert isinstance(texts["title"].offsets, np.memmap)
+    assert isinstance(texts["title"].encoded, np.memmap)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_texts_are_streamed_in_pieces_of_any_kind(tmp_path, kind):
+    class Texts(Source):
+        def write(self, writer):
+            super().write(writer)
+            writer.set_items(np.arange(6))
+            column, texts = writer.create_item_text("title"), pa.array(["before", *TEXTS]).cast(kind)
+            column.append(texts.slice(1, 2))
+            column.append(pa.chunked_array([texts.slice(3, 0), texts.slice(3, 2)]))
+            column.append(["x"])
+
+    store = build_store(Texts(), name="s", cache=tmp_path)
+    assert store.catalogue.texts["title"].of(np.arange(1, 6)) == [text or "" for text in TEXTS]
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_texts_of_more_or_fewer_items_than_there_are_are_refused(tmp_path, given):
+    class Texts(Source):
+        def write(self, writer):
+            super().write(writer)
+            writer.create_item_text("title").append(["a"] * given)
+
+    with pytest.raises(DataError, match=f"text title: {given} texts for 2 items; give one an item"):
+        build_store(Texts(), name="s", cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_from_before_there_were_texts_has_none(tmp_path):
+    store = build_store(Source(), name="s", cache=tmp_path)
+    described = json.loads((store.path / STORE_FILE).read_text())
+    del described["texts"]
+    (store.path / STORE_FILE).write_text(json.dumps(described))
+    assert Store.open(store.path).catalogue.texts == {}
 
 
 @pytest.mark.parametrize("blocks", [[], [0], [2, 0, 5], [1] * 1000])
