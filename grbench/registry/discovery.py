@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -14,6 +14,7 @@ import pluggy
 
 from grbench.errors import PluginError
 from grbench.hookspecs import GROUP, KINDS, HookSpecs, singular
+from grbench.registry.component import Component
 from grbench.registry.options import Factory, bound_values, options_model, resolve, suggestion
 
 if TYPE_CHECKING:
@@ -131,10 +132,16 @@ class Registry:
         found = (self._find(*key) for key in self._keys(None))
         return self._broken + [plugin for plugin in found if isinstance(plugin, BrokenPlugin)]
 
-    def build(self, kind: str, name: str, *runtime_objects: object, options: Mapping[str, Any], where: str) -> Any:
-        """Calls the factory. `where` names the options in messages: `suites/x.yaml: methods.baseline.encoder`."""
-        factory = self.get(kind, name).factory
-        return factory(*runtime_objects, **bound_values(factory, options, where))
+    def build(self, kind: str, component: Component | str, *runtime_objects: object, where: str | None = None) -> Any:
+        """Calls the factory with the run-time objects of its kind and the component's options; a name alone has none.
+
+        where: names the options in messages, `suites/x.yaml: methods.baseline.encoder`; `encoder hstu` where not given.
+        Raises PluginError for an unknown or broken plug-in, SuiteError for an option that it does not take.
+        """
+        part = Component(component) if isinstance(component, str) else component
+        factory = self.get(kind, part.name).factory
+        bound = bound_values(factory, part.options, where or f"{singular(kind)} {part.name}")
+        return factory(*runtime_objects, **bound)
 
     def origin(self, kind: str, name: str) -> tuple[str, str]:
         """(distribution, version) of who registered the name, whether it can be imported or not."""

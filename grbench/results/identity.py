@@ -11,10 +11,11 @@ from typing import Any
 
 import grbench
 import grbench.data
+from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import modules_hash, source_hash
 from grbench.suite.method import Method
-from grbench.suite.suite import Cell, Component
+from grbench.suite.suite import Cell
 
 # What of the core a number passes through. What these import counts too, unless it only finds, checks, measures or
 # keeps: a reworded message runs nothing again.
@@ -77,7 +78,7 @@ def core_hash() -> str:
 def _content(registry: Registry, tokenizer: Component) -> str | None:
     """What the tokenizer's `digest`, if it has one, says of the files that it reads."""
     try:
-        built = registry.build("tokenizers", tokenizer.name, options=tokenizer.options, where="tokenizer")
+        built = registry.build("tokenizers", tokenizer)
     except BrokenPluginError:
         return None
     return str(built.digest()) if hasattr(built, "digest") else None

@@ -25,10 +25,11 @@ from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
 from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, optional
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled
 from grbench.run.memory_plan import MemoryPlan
-from grbench.suite.method import Component, Method, Stage
+from grbench.suite.method import Method, Stage
 from grbench.training.loop import TrainStep, autocast_of, sum_of
 from grbench.training.options import TrainingOptions
 from grbench.types import Batch
@@ -345,4 +346,4 @@ def _free_bytes(device: str) -> int:
 
 def _build(registry: Registry, kind: str, component: Component, *runtime_objects: object) -> Any:
     where = f"{kind} {component.name}"
-    return registry.build(kind, component.name, *runtime_objects, options=component.options, where=where)
+    return registry.build(kind, component, *runtime_objects, where=where)

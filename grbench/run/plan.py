@@ -184,7 +184,7 @@ def short_hash(facts: Any) -> str:
 def _dataset_digest(cell: Cell, registry: Registry) -> str:
     """Names the source's content; empty where the dataset's plug-in is broken, so that no cell can run anyway."""
     try:
-        dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
+        dataset = registry.build("datasets", cell.dataset)
     except BrokenPluginError:
         return ""
     return str(dataset.digest())
@@ -195,7 +195,7 @@ def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]
     facts: dict[str, dict[str, Any]] = {}
     for component in cell.metrics:
         try:
-            metric = registry.build("metrics", component.name, options=component.options, where="metrics")
+            metric = registry.build("metrics", component)
         except BrokenPluginError:
             return {}
         facts[metric.name] = {"higher_is_better": bool(metric.higher_is_better)}

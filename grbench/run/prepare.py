@@ -28,8 +28,9 @@ from grbench.suite.method import METHOD_KEYS
 if TYPE_CHECKING:
     from grbench.data.split import Split
     from grbench.data.store import Store
+    from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
-    from grbench.suite.method import Component, Method
+    from grbench.suite.method import Method
 
 REFUSED = 2
 """Exit status where the request was wrong; the event `refused` says why."""
@@ -46,7 +47,7 @@ def store_cache(folder: Path | None = None) -> Path:
 
 def split_store(store: Store, protocol: Component, registry: Registry) -> Split:
     """What the protocol makes of the store; raises DataError where it leaves nobody to train on or to evaluate."""
-    split: Split = registry.build("protocols", protocol.name, options=protocol.options, where="protocol").split(store)
+    split: Split = registry.build("protocols", protocol).split(store)
     return split
 
 
@@ -93,7 +94,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     cell = Cell.from_json(job["cell"])
     device = resolve_device(job["device"])
     registry = Registry.load()
-    dataset = registry.build("datasets", cell.dataset.name, options=cell.dataset.options, where="dataset")
+    dataset = registry.build("datasets", cell.dataset)
     trains = any(method.course for method in _methods(job))
     if trains:
         _settle(device)
@@ -116,7 +117,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
             "training.validate_every: the protocol keeps no validation users to select by; give it some "
             "(--set protocol.validation_share=0.05 with last_positive), or leave validate_every at 0"
         )
-    metrics = [registry.build("metrics", each.name, options=each.options, where="metrics") for each in cell.metrics]
+    metrics = [registry.build("metrics", each) for each in cell.metrics]
     check_metrics(metrics, split, cell.list_length)
     for method in _methods(job):
         with placed(f"{job['suite']}: methods.{method.name}"):
@@ -136,8 +137,8 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
         if stage.targets is not None:
             split.training.with_targets(stage.targets, f"stages.{place}.targets")
     try:
-        tokenizer = registry.build("tokenizers", method.tokenizer.name, options=method.tokenizer.options, where="")
-        retriever = registry.build("retrievers", method.retriever.name, options=method.retriever.options, where="")
+        tokenizer = registry.build("tokenizers", method.tokenizer)
+        retriever = registry.build("retrievers", method.retriever)
         codes = optional(tokenizer, Tokenizer.stand_in)(split.training)
         optional(retriever, Retriever.check)(len(shown_candidates(split, k, method.filters)), codes)
     except (SuiteError, DataError):

@@ -120,7 +120,7 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     from grbench.data.store_writer import store_digest, store_folder
 
     cache, dataset = store_cache(request.cache), able[0].dataset
-    source = registry.build("datasets", dataset.name, options=dataset.options, where="dataset")
+    source = registry.build("datasets", dataset)
     folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest))
     if not (folder / STORE_FILE).is_file():
         console.file.write(disk_text(source, cache, oversize=request.oversize))

@@ -11,6 +11,7 @@ import pydantic
 from grbench.errors import PluginError, SuiteError
 from grbench.hookspecs import DEFAULT_PARTS, PARTS, singular
 from grbench.interfaces import Tracker
+from grbench.registry.component import Component
 from grbench.registry.discovery import (
     BrokenPluginError,
     Registry,
@@ -22,14 +23,6 @@ from grbench.registry.options import Factory, bind
 from grbench.suite.grid import as_mapping, merge
 
 METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
-
-
-@dataclass(frozen=True)
-class Component:
-    """A plug-in by name, with its options; in a cell they are all there, defaults filled in."""
-
-    name: str
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)

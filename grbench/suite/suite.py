@@ -16,20 +16,20 @@ import pydantic
 
 from grbench.errors import PluginError, SuiteError
 from grbench.hookspecs import DEFAULT_PARTS
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
 from grbench.suite.grid import as_mapping, expand, inherit, merge
 from grbench.suite.method import (
     METHOD_KEYS,
-    Component,
     Method,
     bind_component,
     bind_method,
     bind_training,
 )
 
-__all__ = ["Cell", "Component", "Method", "Suite", "load_suite"]
+__all__ = ["Cell", "Method", "Suite", "load_suite"]
 
 SUITE_KEYS = ("suite", "title", "dataset", "protocol", "metrics", "seeds", "defaults", "methods", "baseline")
 REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
@@ -142,7 +142,7 @@ class Suite:
         for index, metric in enumerate(metrics):
             where = f"{self.path}: metrics.{index}"
             try:
-                built = registry.build("metrics", metric.name, options=metric.options, where=where)
+                built = registry.build("metrics", metric, where=where)
             except ValueError as error:
                 raise SuiteError(f"{where}: {error}") from error
             for attribute in ("name", "higher_is_better"):

@@ -80,11 +80,12 @@ def benchmark_split(
 ) -> Split:
     """The world that is trained on and searched: synthetic, in TencentGR's layout, with all features and emb_81."""
     from grbench.data.store_writer import build_store
+    from grbench.registry.component import Component
 
     world = {"users": benchmark_size.users, "items": benchmark_size.items}
-    dataset = benchmark_registry.build("datasets", "tencentgr_synthetic", options=world, where="benchmark_split")
+    dataset = benchmark_registry.build("datasets", Component("tencentgr_synthetic", world))
     store = build_store(dataset, name="benchmark", cache=tmp_path_factory.mktemp("benchmark"))
-    protocol = benchmark_registry.build("protocols", "last_positive", options={}, where="benchmark_split")
+    protocol = benchmark_registry.build("protocols", "last_positive")
     split: Split = protocol.split(store)
     return split
 

@@ -27,6 +27,7 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError
 from grbench.hookspecs import DEFAULT_PARTS, singular
 from grbench.interfaces import Embedder
+from grbench.registry.component import Component
 from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces
 from grbench.registry.options import options_model
 from grbench.suite.method import read_component
@@ -117,7 +118,7 @@ class Workbench:
     def build(self, kind: str, component: PluginChoice, *runtime_objects: object) -> Any:
         """A plug-in with its options."""
         name, options = self._read(kind, component)
-        return self.registry.build(kind, name, *runtime_objects, options=options, where=f"{kind} {name}")
+        return self.registry.build(kind, Component(name, options), *runtime_objects)
 
     def model(self, encoder: PluginChoice, tokenizer: PluginChoice = PARTNERS["tokenizer"]) -> tuple[nn.Module, Codes]:
         """An encoder on the device, fresh from a fixed seed, and the codes that it reads."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from grbench.data.split import Split
     from grbench.data.training_data import TrainingData
     from grbench.interfaces import Metric, Retriever
-    from grbench.suite.method import Component, Stage
+    from grbench.registry.component import Component
+    from grbench.suite.method import Stage
     from grbench.suite.suite import Cell
     from grbench.types import Codes
 
@@ -141,5 +142,4 @@ def validation(cell: Cell, method: Assembled, split: Split, options: TrainingOpt
 
 def build(registry: Registry, kind: str, component: Component, *runtime_objects: object) -> Any:
     """A plug-in with the options that the suite gave it."""
-    where = f"{kind} {component.name}"
-    return registry.build(kind, component.name, *runtime_objects, options=component.options, where=where)
+    return registry.build(kind, component, *runtime_objects)

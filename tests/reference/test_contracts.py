@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from worlds import batch_of
 
 from grbench.interfaces import Decoder, Embedder
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry, interface_class, missing_interfaces
 from grbench.registry.options import describe
 from grbench.types import Batch, Ranking
@@ -41,7 +42,7 @@ def names(kind, interface=None):
 def made(kind, name, *runtime_objects, **options):
     torch.manual_seed(0)
     chosen = {**OPTIONS.get((kind, name), {}), **options}
-    return REGISTRY.build(kind, name, *runtime_objects, options=chosen, where=f"{kind} {name}")
+    return REGISTRY.build(kind, Component(name, chosen), *runtime_objects)
 
 
 def able(needs):

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from worlds import batch_of, featured
 
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.training.loop import TrainStep, sum_of
 
@@ -113,9 +114,9 @@ def step(request: pytest.FixtureRequest, tmp_path: Any, registry: Registry) -> T
     name, options, loss, loss_options = request.param
     data = featured(tmp_path)
     torch.manual_seed(0)
-    codes = registry.build("tokenizers", "ids", options={}, where="").fit(data)
-    encoder = registry.build("encoders", name, data, codes, options={**BARE, **options}, where="")
-    return TrainStep(encoder, [(registry.build("losses", loss, data, codes, options=loss_options, where=""), 1.0)])
+    codes = registry.build("tokenizers", "ids").fit(data)
+    encoder = registry.build("encoders", Component(name, {**BARE, **options}), data, codes)
+    return TrainStep(encoder, [(registry.build("losses", Component(loss, loss_options), data, codes), 1.0)])
 
 
 def run(step: nn.Module, gpu: PretendedGPU | None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from demo_plugins import Contrastive, DemoPlugins, Dense, Exact, Generative, dem
 from grbench.errors import PluginError, SuiteError
 from grbench.hookspecs import hookimpl
 from grbench.interfaces import Decoder, Embedder
+from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry, interface_class, missing_interfaces
 from grbench.registry.options import describe
 
@@ -134,14 +135,18 @@ def test_build_binds_options_after_the_run_time_objects():
             self.got = data, codes, width, sizes
 
     registry = with_one("keeps", Keeps)
-    assert registry.build("encoders", "keeps", "data", "codes", options={"sizes": [2]}, where="x").got == (
+    assert registry.build("encoders", Component("keeps", {"sizes": [2]}), "data", "codes").got == (
         "data",
         "codes",
         1,
         (2,),
     )
+    assert registry.build("encoders", "keeps", None, None).got == (None, None, 1, ())
+    misspelt = Component("keeps", {"widht": 2})
+    with pytest.raises(SuiteError, match=r"^encoder keeps\.widht: unknown option; did you mean width\?$"):
+        registry.build("encoders", misspelt, None, None)
     with pytest.raises(SuiteError, match=r"^x: methods\.a\.encoder\.widht: unknown option; did you mean width\?$"):
-        registry.build("encoders", "keeps", None, None, options={"widht": 2}, where="x: methods.a.encoder")
+        registry.build("encoders", misspelt, None, None, where="x: methods.a.encoder")
 
 
 def test_faces_are_read_off_the_class_or_the_return_annotation():

@@ -13,10 +13,11 @@ from grbench.data.batches import training_batches
 from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes
 from grbench.run.memory_trial import Mapped, _optimizer_bytes, _scaled, _Step, _watch_steps, plan_memory
-from grbench.suite.method import Component, Method
+from grbench.suite.method import Method
 from grbench.testing import tiny_store
 from grbench.training.options import TrainingOptions
 
@@ -155,14 +156,12 @@ def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry,
     plan = planned(a_method(batch_size=users), registry, split, store)
 
     torch.manual_seed(0)
-    codes = registry.build("tokenizers", "ids", options={}, where="").fit(split.training)
+    codes = registry.build("tokenizers", "ids").fit(split.training)
     method = a_method()
-    encoder = registry.build(
-        "encoders", "causal_transformer", split.training, codes, options=method.encoder.options, where=""
-    )
-    loss = registry.build("losses", "bce", split.training, codes, options={}, where="")
+    encoder = registry.build("encoders", method.encoder, split.training, codes)
+    loss = registry.build("losses", "bce", split.training, codes)
     module = nn.ModuleList([encoder, loss])
-    (optimizer,) = registry.build("optimizers", "adam", module, options={}, where="")
+    (optimizer,) = registry.build("optimizers", "adam", module)
     batch = next(training_batches(split.training, history_length=LENGTH, batch_size=users, seed=3, epoch=1, workers=0))
     with LiveBytes() as live:
         sum(loss(encoder, batch).values()).backward()
@@ -185,7 +184,7 @@ def test_every_optimizers_state(registry, name, tables) -> None:
         )
 
     whole = module()
-    optimizers = registry.build("optimizers", name, whole, options=component.options, where="")
+    optimizers = registry.build("optimizers", component, whole)
     for parameter in whole.parameters():
         gradient = torch.zeros_like(parameter)
         parameter.grad = gradient.to_sparse(1) if parameter is whole["sparse"].weight else gradient

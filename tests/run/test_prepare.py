@@ -13,10 +13,11 @@ import pytest
 
 from grbench import hookimpl
 from grbench.errors import DataError, GRBenchError, SuiteError
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import plan_methods, prepare
-from grbench.suite.method import Component, Method
+from grbench.suite.method import Method
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.types import Ranking

@@ -18,11 +18,12 @@ from grbench import hookimpl
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError, RunError, SuiteError
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import Reporter, failed, run_cell, status_of
-from grbench.suite.method import Component, Method
+from grbench.suite.method import Method
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, Ranking, TopK

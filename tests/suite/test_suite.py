@@ -9,10 +9,11 @@ import pytest
 from demo_plugins import METHODS, SUITE, TrainingOptions, demo_registry, write_suite
 
 from grbench.errors import GRBenchError, PluginError, SuiteError
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.suite import method
 from grbench.suite.json_schema import suite_schema
-from grbench.suite.suite import Cell, Component, load_suite
+from grbench.suite.suite import Cell, load_suite
 
 SUITES = sorted((Path(__file__).parents[2] / "suites").glob("*.yaml"))
 

@@ -19,6 +19,7 @@ from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, GRBenchError
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.identity import cell_digest, cell_identity
 from grbench.results.record import Record
@@ -28,7 +29,7 @@ from grbench.run.prepare import prepare
 from grbench.run.run_cell import Reporter, run_cell
 from grbench.suite import method
 from grbench.suite.json_schema import suite_schema
-from grbench.suite.method import Component, Method, Stage
+from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell, load_suite
 from grbench.testing import tiny_store
 

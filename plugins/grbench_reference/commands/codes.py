@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from grbench.data.store import Store
     from grbench.data.training_data import TrainingData
+    from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
-    from grbench.suite.method import Component
 
 DATASET_OPTION = "dataset."
 _SECTIONS = ("codes", "fitted", "use", "fan-out", "near", "beside", "popularity")
@@ -79,9 +79,9 @@ def codes(
     from rich.console import Console
 
     from grbench.data.store import Store
+    from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
     from grbench.run.prepare import split_store
-    from grbench.suite.method import Component
 
     # Progress must not stand among the JSON.
     registry, console = Registry.load(), Console(stderr=True) if as_json else _console()
@@ -149,7 +149,7 @@ def _of_options(
 def _source(registry: Registry, path: Path, dataset: str | None, options: Mapping[str, Any]) -> Component | None:
     """The dataset at `path`; None where a store lies there."""
     from grbench.data.store import STORE_FILE
-    from grbench.suite.method import Component
+    from grbench.registry.component import Component
 
     if (path / STORE_FILE).is_file():
         return None
@@ -161,7 +161,7 @@ def _store(registry: Registry, source: Component, cache: Path | None, console: C
     from grbench.data.store_writer import build_store
     from grbench.run.prepare import store_cache
 
-    dataset = registry.build("datasets", source.name, options=source.options, where="dataset")
+    dataset = registry.build("datasets", source, where="dataset")
     with _progress(console) as report:
         return build_store(dataset, name=source.name, cache=store_cache(cache), report=report)
 
@@ -170,7 +170,7 @@ def _inspected(registry: Registry, component: Component, training: TrainingData)
     """What the tokenizer reports of itself, with every figure that it leaves out itself."""
     from grbench_reference.codes.quality import inspect
 
-    fitted = registry.build("tokenizers", component.name, options=component.options, where="tokenizer").fit(training)
+    fitted = registry.build("tokenizers", component).fit(training)
     return {**({} if "fan_out" in fitted.report else inspect(fitted, training)), **fitted.report}
 
 

@@ -73,11 +73,12 @@ def validate(*, path: Path, dataset: str | None) -> None:
     """
     from rich.table import Table
 
+    from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
 
     registry, console = Registry.load(), _console()
     name, options = _recognised(registry, path, dataset)
-    source = registry.build("datasets", name, options=options, where=str(path))
+    source = registry.build("datasets", Component(name, options), where=str(path))
     with _progress(console) as report:
         findings = optional(source, Dataset.validate)(report)
     if findings is None:
@@ -257,6 +258,7 @@ def _store(path: Path, dataset: str | None, overrides: Sequence[str], cache: Pat
     """The store at `path`, or the one made from the dataset or the suite's dataset there."""
     from grbench.data.store import STORE_FILE, Store
     from grbench.data.store_writer import build_store
+    from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
     from grbench.run.prepare import store_cache
 
@@ -268,7 +270,7 @@ def _store(path: Path, dataset: str | None, overrides: Sequence[str], cache: Pat
     else:
         name, options = _recognised(registry, path, dataset)
         options |= _options(overrides)
-    source = registry.build("datasets", name, options=options, where="dataset")
+    source = registry.build("datasets", Component(name, options), where="dataset")
     with _progress(console) as report:
         return build_store(source, name=name, cache=store_cache(cache), report=report)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from grbench.data.batches import query_batches, training_batches
 from grbench.errors import SuiteError
+from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.testing import tiny_store
 from grbench.types import Codes
@@ -53,9 +54,9 @@ def build(registry, name, split, options, codes=CODES):
     torch.manual_seed(0)
     own, loss = ENCODERS[name]
     encoder = registry.build(
-        "encoders", name.split()[0], split.training, codes, options={**SMALL, **own, **options}, where="encoder"
+        "encoders", Component(name.split()[0], {**SMALL, **own, **options}), split.training, codes, where="encoder"
     )
-    return encoder, registry.build("losses", loss, split.training, codes, options={}, where="loss")
+    return encoder, registry.build("losses", loss, split.training, codes)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
