@@ -1,1 +1,1 @@
-"""What tokenizers and decoders do with tables of codes: the prefix trie, collisions, quality."""
+"""Tools for tables of codes, for tokenizers and decoders: prefix trie, item vectors, collisions, quality, random-k."""

@@ -1,11 +1,11 @@
-"""The candidates' codes as one sorted table: a trie without nodes.
+"""A prefix trie over the candidates' codes, stored as sorted arrays.
 
-Sorted by code, the candidates below a prefix lie next to each other, and so do the prefixes of a level below one of
-the level before. So a prefix is a number, its children a range, and a range is found by one search for its two ends,
-made once when the table is. A search never looks at anything but ranges: its work follows the beams and their children
-and not the candidates, and no code comes out that no candidate has.
+The candidates are sorted by their codes. The candidates below a prefix are then contiguous, and so are its child
+prefixes among the prefixes of the next level. Prefixes are numbered in that order, so the children of a prefix are a
+range of numbers, found once, when the trie is built. Beam search reads ranges only: its cost depends on the number of
+beams and children, not on the number of candidates, and it generates no code that no candidate has.
 
-Shapes: P candidates, L levels, n_l prefixes of l + 1 codes, B users, W beams, C children of a user's beams.
+Shapes: P candidates, L levels, n_l prefixes of length l + 1, B users, W beams, C children of a user's beams.
 """
 
 from __future__ import annotations
@@ -19,80 +19,93 @@ from torch import Tensor
 from grbench.types import Codes
 
 
-class Prefixes(NamedTuple):
-    """A level's prefixes, numbered in the order of their codes. codes: [n_l] int64, the last code of each; starts:
-    [n_(l-1) + 1], where the children of each prefix of the level before start among them, the root being the only one
-    before the first level; of_row: [P], each row's."""
+class TrieLevel(NamedTuple):
+    """The prefixes of one length, numbered in the order of their codes.
+
+    codes: [n_l] int64, the last code of each prefix; starts: [n_(l-1) + 1], the children of prefix i of the level
+    before are starts[i] .. starts[i + 1] - 1 (level 0 has the root as its only parent); of_row: [P], the prefix of each
+    row of the table.
+    """
 
     codes: Tensor
     starts: Tensor
     of_row: Tensor
 
 
-def prefixes(table: Tensor, sizes: Sequence[int]) -> Iterator[Prefixes]:
-    """table [P, L] -> level by level."""
+def trie_levels(table: Tensor, sizes: Sequence[int]) -> Iterator[TrieLevel]:
+    """table [P, L] codes -> the levels of their trie, first to last."""
     of_row, count = table.new_zeros(len(table)), 1
     for level, size in enumerate(sizes):
         keys, of_row = torch.unique(of_row * size + table[:, level], return_inverse=True)
-        yield Prefixes(keys % size, starts_of(keys // size, count), of_row)
+        yield TrieLevel(keys % size, starts_of(keys // size, count), of_row)
         count = len(keys)
 
 
-class PrefixTable:
-    """Prefixes of each level, numbered 0 .. n_l - 1 in the order of their codes; a prefix of L codes is a leaf.
+class PrefixTrie:
+    """The prefixes of the candidates' codes, by level. A prefix of L codes is a leaf: all candidates with that code.
 
-    codes: a level's [n_l] int64, the last code of each prefix. `positions`: [P], the candidates' places in the pool,
-    sorted by code, those of one code in the order of the pool.
+    codes: for each level [n_l] int64, the last code of each prefix; positions: [P], the candidates' indices in the
+    pool, sorted by code, candidates of the same code in the order of the pool.
     """
 
     def __init__(self, candidates: Tensor, codes: Codes) -> None:
-        """candidates: [P] int64, whose device the table is kept on."""
+        """candidates: [P] int64 items; the trie is stored on their device."""
         table = codes.table[candidates.to(codes.table.device)].to(candidates.device)
-        prefix = torch.zeros_like(candidates)
+        leaf_of = torch.zeros_like(candidates)
         self.codes: list[Tensor] = []
-        self._starts: list[Tensor] = []  # of each prefix's children among the next level's; the first are the root's
-        for each in prefixes(table, codes.sizes):
-            self._starts.append(each.starts)
-            self.codes.append(each.codes)
-            prefix = each.of_row
-        self.positions = prefix.argsort(stable=True)
-        self._items = starts_of(prefix[self.positions], self.leaves)
+        self._starts: list[Tensor] = []
+        for level in trie_levels(table, codes.sizes):
+            self._starts.append(level.starts)
+            self.codes.append(level.codes)
+            leaf_of = level.of_row
+        self.positions = leaf_of.argsort(stable=True)
+        self._item_starts = starts_of(leaf_of[self.positions], self.num_leaves)
 
     @property
-    def leaves(self) -> int:
+    def num_leaves(self) -> int:
         """How many different codes the candidates have."""
         return len(self.codes[-1])
 
     @property
     def bytes(self) -> int:
-        """Memory that the table takes."""
-        columns = [*self.codes, *self._starts, self._items, self.positions]
-        return sum(column.numel() * column.element_size() for column in columns)
+        """Memory of the trie, in bytes."""
+        arrays = [*self.codes, *self._starts, self._item_starts, self.positions]
+        return sum(array.numel() * array.element_size() for array in arrays)
 
     def children(self, level: int, prefixes: Tensor) -> tuple[Tensor, Tensor]:
-        """prefixes [B, W] of the level before, -1 = none -> (the beam [B, C] that each child continues, its number
-        among the prefixes of `level`, -1 behind the last). C is the most that a user's beams have together."""
-        return spread(self._starts[level], prefixes)
+        """The children at `level` of prefixes [B, W] of the level before (-1 = none).
 
-    def items(self, leaves: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """leaves [B, W], -1 = none -> (the beam [B, most] that each item belongs to, its place in the pool, -1 behind
-        the last): all items of the first leaf, then of the second, cut off after `most`."""
-        beams, places = spread(self._items, leaves, most)
-        return beams, torch.where(places < 0, -1, self.positions[places.clamp(min=0)])
+        Returns (the beam 0..W-1 that each child extends [B, C], the child's number [B, C], padded with -1 at the end).
+        C is the largest number of children that a user's beams have together.
+        """
+        return expand_ranges(self._starts[level], prefixes)
+
+    def items(self, leaves: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+        """The candidates of leaves [B, W] (-1 = none): all of the first leaf, then of the second, at most `limit`.
+
+        Returns (the beam 0..W-1 that each candidate belongs to [B, limit], its index in the pool [B, limit], padded
+        with -1 at the end).
+        """
+        beams, rows = expand_ranges(self._item_starts, leaves, limit)
+        return beams, torch.where(rows < 0, -1, self.positions[rows.clamp(min=0)])
 
 
 def starts_of(owners: Tensor, count: int) -> Tensor:
-    """owners [n] ascending -> [count + 1]: owner i has owners[starts[i]:starts[i + 1]]."""
+    """owners [n] ascending, each below `count` -> [count + 1]: owner i has the rows starts[i] .. starts[i + 1] - 1."""
     return torch.searchsorted(owners, torch.arange(count + 1, device=owners.device))
 
 
-def spread(starts: Tensor, owners: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """The ranges of owners [B, W] laid out one behind the other: (place among the owners, member), [B, C] each."""
+def expand_ranges(starts: Tensor, owners: Tensor, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """Concatenates the ranges of owners [B, W] (-1 = none) row by row.
+
+    Returns (column of the owner, member of its range), [B, C] each, member -1 behind the end of a row's ranges. C is
+    `limit`, or the length of the longest row.
+    """
     first = starts[owners.clamp(min=0)]
     counts = torch.where(owners >= 0, starts[owners.clamp(min=0) + 1] - first, 0)
     ends = counts.cumsum(1)
-    length = int(ends[:, -1].max()) if most is None and len(owners) else most or 0
-    place = torch.arange(length, device=owners.device).expand(len(owners), -1).contiguous()
-    owner = torch.searchsorted(ends, place, right=True).clamp(max=owners.shape[1] - 1)
-    member = (first - (ends - counts)).gather(1, owner) + place
-    return owner, member.masked_fill(place >= ends[:, -1:], -1)
+    length = int(ends[:, -1].max()) if limit is None and len(owners) else limit or 0
+    offset = torch.arange(length, device=owners.device).expand(len(owners), -1).contiguous()
+    column = torch.searchsorted(ends, offset, right=True).clamp(max=owners.shape[1] - 1)
+    member = (first - (ends - counts)).gather(1, column) + offset
+    return column, member.masked_fill(offset >= ends[:, -1:], -1)

@@ -1,1 +1,1 @@
-"""Losses: each picks, masks and chunks its own negatives."""
+"""Training losses. Each samples and masks its own negatives."""

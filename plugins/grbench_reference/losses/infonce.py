@@ -1,4 +1,5 @@
-"""InfoNCE over shared sampled negatives: the paper's training objective (section 4.1), with its usual corrections."""
+"""InfoNCE with sampled negatives that all positions share: the challenge paper's training objective (section 4.1), with
+logQ correction, a memory bank and hard negatives as options."""
 
 from __future__ import annotations
 
@@ -12,16 +13,16 @@ from typing_extensions import TypedDict
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench.interfaces import Embedder
+from grbench.interfaces import Embedder, Loss
 from grbench.types import Batch, Codes
 from grbench_reference.kernels.cross_entropy import cross_entropy
 from grbench_reference.kernels.embedding import distinct_rows
-from grbench_reference.losses.negatives import ActionWeights, Sampler, copies_of_positive
+from grbench_reference.losses.negatives import NegativeSampler, TargetSelector, positive_among
 
 
 class NegativeCounts(TypedDict, total=False):
-    """uniform, popularity: drawn a step; in_batch: the step's other targets; bank: targets of earlier steps; hard: how
-    many of all these each position keeps, those it scores highest; 0 = all."""
+    """uniform, popularity: number drawn per step; in_batch: the step's other targets; bank: size of the memory bank of
+    earlier targets; hard: number of these that each position keeps, those with the highest logits; 0 = all."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
@@ -32,27 +33,32 @@ class NegativeCounts(TypedDict, total=False):
     hard: Annotated[int, Field(ge=0)]
 
 
-SOME: NegativeCounts = {"uniform": 128, "in_batch": False}
+DEFAULT_NEGATIVES: NegativeCounts = {"uniform": 128, "in_batch": False}
 
 
-class InfoNCE(nn.Module):
-    """-log softmax of the positive among the negatives, averaged over positions by their action's weight.
+class InfoNCE(nn.Module, Loss):
+    """-log softmax of the positive among the positive and the negatives, a mean over positions weighted by the target's
+    action.
 
-    Every copy of a position's positive among its negatives is masked. Memory does not grow with positions x negatives.
+    Copies of a position's positive among the negatives are masked for that position. Logits are computed in chunks, so
+    memory does not grow with positions x negatives.
 
     Args:
-        negatives: any of, all shared by a step's positions: uniform = how many are drawn a step; popularity = how many
-            are drawn in proportion to training events; in_batch = the targets of the step's other positions; bank = how
-            many targets of earlier steps stay negatives. hard = how many of these each position keeps: those with the
-            highest logits, corrected and masked ones, as TensorFlow Recommenders' num_hard_negatives; 0 = all.
-        popularity_power: of the training events that popularity draws by; 1 = as in the data, .75 = word2vec's, between
-            that and uniform.
-        logq: weight each negative by its inverse chance of being one, so that popular items are not pushed down for
-            being popular (formula and sources: negatives.Sampler). With hard no longer an unbiased estimate.
-        temperature: logits are divided by it (with cosine similarity; .02 to .07 are usual).
-        action_weights: what a position counts by its target's action (paper, second round); 1 where not named.
-        pool: uniform negatives come from the items with a training event (trained), or from all.
-        chunk: positions whose logits exist at once; null = what fits in 32 MiB (GPU: 1 GiB).
+        negatives: one or more sources, shared by all positions of a step: uniform = number drawn uniformly; popularity
+            = number drawn in proportion to training events; in_batch = the targets of the step's other positions; bank
+            = size of a memory bank of earlier steps' targets. Besides, hard = number of these that each position keeps,
+            those with the highest logits after correction and masking, like num_hard_negatives of TensorFlow
+            Recommenders; 0 = all.
+        popularity_power: exponent of the training events that popularity draws by; 1 = as in the data, .75 = word2vec,
+            between that and uniform.
+        logq: logQ correction: weight each negative by the inverse of its sampling probability, so that popular items
+            are not penalised for being sampled often (formula and sources: negatives.NegativeSampler). Together with
+            hard the estimate is biased.
+        temperature: logits are divided by it (with cosine similarity .02 to .07 are usual).
+        action_weights: weight of a position, by the action of its target (paper, second round); 1 for actions not
+            named.
+        pool: uniform negatives are drawn from the items with a training event (trained), or from all items.
+        chunk: positions whose logits are in memory at once; null = as many as fit in 32 MiB (GPU: 1 GiB).
     """
 
     needs: ClassVar[tuple[type, ...]] = (Embedder,)
@@ -60,9 +66,9 @@ class InfoNCE(nn.Module):
     def __init__(
         self,
         data: TrainingData,
-        codes: Codes,  # noqa: ARG002 - items as such
+        codes: Codes,  # noqa: ARG002 - the targets are items, not codes
         *,
-        negatives: NegativeCounts = SOME,
+        negatives: NegativeCounts = DEFAULT_NEGATIVES,
         popularity_power: Annotated[float, Field(ge=0)] = 1.0,
         logq: bool = False,
         temperature: Annotated[float, Field(gt=0)] = 1.0,
@@ -77,7 +83,7 @@ class InfoNCE(nn.Module):
                 "loss.negatives: no negatives; set uniform, popularity or bank to a number above 0, or in_batch to true"
             )
         self.temperature, self.chunk = temperature, chunk
-        self.sample = Sampler(
+        self.sampler = NegativeSampler(
             data,
             uniform=negatives.get("uniform", 0),
             popularity=negatives.get("popularity", 0),
@@ -87,22 +93,22 @@ class InfoNCE(nn.Module):
             logq=logq,
             pool=pool,
         )
-        self.positions = ActionWeights(data, action_weights or {}, "loss")
+        self.select_targets = TargetSelector(data, action_weights)
 
     def grow(self) -> None:
-        """Fills the bank: memory is planned for a step late in training."""
-        self.sample.fill()
+        """Fills the memory bank, as it is late in training, for the memory forecast."""
+        self.sampler.fill_bank()
 
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
-        positions = self.positions(batch)
-        negatives = self.sample(positions.targets)
+        positions = self.select_targets(batch)
+        negatives = self.sampler(positions.targets)
         histories, vectors = encoder.embed(batch, torch.cat([positions.targets, negatives.items]))
-        positives, others = torch.split(vectors, [len(positions.targets), len(negatives.items)])
+        positives, negative_vectors = torch.split(vectors, [len(positions.targets), len(negatives.items)])
         total = cross_entropy(
-            distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.places),
+            distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.indices),
             positives,
-            others,
-            copies_of_positive(positions.targets, negatives.items),
+            negative_vectors,
+            positive_among(positions.targets, negatives.items),
             weights=positions.weights,
             log_weights=negatives.log_weights,
             temperature=self.temperature,

@@ -1,4 +1,8 @@
-"""Cross entropy of the next item's codes, level by level: what generative methods are trained with (TIGER, OneRec)."""
+"""Cross entropy of the next item's code at each level, the loss of generative methods such as TIGER (arXiv 2305.05065)
+and OneRec (arXiv 2502.18965).
+
+Shapes: P positions with a target, L levels, K_l codes of level l, n_l codes of level l that items have, p items.
+"""
 
 from __future__ import annotations
 
@@ -12,59 +16,65 @@ from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
-from grbench.interfaces import Decoder
+from grbench.interfaces import Decoder, Loss
 from grbench.types import Batch, Codes
-from grbench_reference.codes.prefix_trie import prefixes
+from grbench_reference.codes.prefix_trie import trie_levels
 from grbench_reference.encoders.interfaces import CodeScorer, LevelStates
 from grbench_reference.kernels.cross_entropy import cross_entropy
 from grbench_reference.kernels.embedding import gather_rows
-from grbench_reference.losses.negatives import ActionWeights, TargetPositions
+from grbench_reference.losses.negatives import TargetSelector, WeightedTargets
 
 
-class CodeTree(nn.Module):
-    """Which codes items have behind the codes before. Columns are the codes that items have at a level, ascending."""
+class CodeTrie(nn.Module):
+    """The prefix trie of all items' codes: which codes may follow the prefix of an item.
+
+    For each level: codes [n_l], the codes that items have, ascending; columns: each prefix's last code as an index into
+    these; starts: where the children of each prefix of the level before start; parent_of [N+1]: each item's prefix of
+    the level before.
+    """
 
     def __init__(self, codes: Codes) -> None:
         super().__init__()
-        before = torch.zeros(len(codes.table), dtype=torch.int32)
-        for level, each in enumerate(prefixes(codes.table[1:], codes.sizes)):
-            written, columns = torch.unique(each.codes, return_inverse=True)
-            parts = {"written": written, "columns": columns, "starts": each.starts, "before": before}
-            for name, part in parts.items():
-                self.register_buffer(f"{name}_{level}", part, persistent=False)
-            before = functional.pad(each.of_row, (1, 0)).int()
+        parent_of = torch.zeros(len(codes.table), dtype=torch.int32)
+        for number, level in enumerate(trie_levels(codes.table[1:], codes.sizes)):
+            level_codes, columns = torch.unique(level.codes, return_inverse=True)
+            buffers = {"codes": level_codes, "columns": columns, "starts": level.starts, "parent_of": parent_of}
+            for name, buffer in buffers.items():
+                self.register_buffer(f"{name}_{number}", buffer, persistent=False)
+            parent_of = functional.pad(level.of_row, (1, 0)).int()
 
-    def choices(self, level: int, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [p] -> (where the children of the prefix before their code of `level` start [p], how many [p])."""
-        before, starts = getattr(self, f"before_{level}")[items].long(), getattr(self, f"starts_{level}")
-        first = starts[before]
-        return first, starts[before + 1] - first
+    def child_range(self, level: int, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [p] -> (the first child at `level` of each item's prefix [p], the number of its children [p])."""
+        parents, starts = getattr(self, f"parent_of_{level}")[items].long(), getattr(self, f"starts_{level}")
+        first = starts[parents]
+        return first, starts[parents + 1] - first
 
-    def hidden(self, level: int, items: Tensor) -> Tensor:
-        """items [p] -> [p, n] bool, the columns that no item has behind the codes before theirs."""
-        first, counts = self.choices(level, items)
-        columns, codes = getattr(self, f"columns_{level}"), len(getattr(self, f"written_{level}"))
-        place = torch.arange(int(counts.max()) if len(items) else 0, device=items.device)
-        children = columns[(first.unsqueeze(1) + place).clamp(max=len(columns) - 1)]
-        children = torch.where(place < counts.unsqueeze(1), children, codes)
-        hidden = torch.ones(len(items), codes + 1, dtype=torch.bool, device=items.device)
-        return hidden.scatter_(1, children, False)[:, :-1]
+    def invalid(self, level: int, items: Tensor) -> Tensor:
+        """items [p] -> [p, n_l] bool: the codes of `level` that no item has after the prefix of this one."""
+        first, counts = self.child_range(level, items)
+        columns, codes = getattr(self, f"columns_{level}"), len(getattr(self, f"codes_{level}"))
+        offset = torch.arange(int(counts.max()) if len(items) else 0, device=items.device)
+        children = columns[(first.unsqueeze(1) + offset).clamp(max=len(columns) - 1)]
+        children = torch.where(offset < counts.unsqueeze(1), children, codes)
+        invalid = torch.ones(len(items), codes + 1, dtype=torch.bool, device=items.device)
+        return invalid.scatter_(1, children, False)[:, :-1]
 
 
-class NextCode(nn.Module):
-    """-log softmax of the target's code among its level's codes, the codes before it given (teacher-forced).
+class NextCode(nn.Module, Loss):
+    """-log softmax of the target's code at each level, given its codes at the levels before (teacher forcing).
 
-    One term a level, each averaged over positions by their action's weight; with weights of 1 their sum is the item's
-    negative log probability. With `ids` it is the full softmax. An encoder that shows its logits as products
-    (`CodeScorer`) is given gradients chunk by chunk, so that levels may be as large as the catalogue.
+    One term per level, each a mean over positions weighted by the target's action; with weights of 1 the terms add up
+    to the item's negative log probability. With the tokenizer `ids` it is the full softmax over items. Where an encoder
+    gives its logits as products of states and vectors (`CodeScorer`), they are computed chunk by chunk, so that a level
+    may have as many codes as the catalogue has items.
 
     Args:
-        action_weights: what a position counts by its target's action; 1 where not named.
-        level_weights: what each level's term counts, the first level's first; 1 each where not given.
-        softmax: level = among all codes of the level; tree = among those that some item has behind the codes before, so
-            that nothing has to be learnt of which codes exist (search with the retriever's `softmax: tree` too). It is
-            the hierarchical softmax of Morin and Bengio 2005 over the items' codes.
-        chunk: positions whose logits exist at once; null = what fits in 32 MiB (GPU: 1 GiB).
+        action_weights: weight of a position, by the action of its target; 1 for actions not named.
+        level_weights: weight of each level's term, first level first; 1 each where not given.
+        softmax: level = over all codes of the level; tree = over the codes that some item has after the same prefix, so
+            that the model need not learn which codes exist (use the retriever's `softmax: tree` with it). This is the
+            hierarchical softmax of Morin and Bengio 2005 over the prefix trie of the items' codes.
+        chunk: positions whose logits are in memory at once; null = as many as fit in 32 MiB (GPU: 1 GiB).
     """
 
     needs: ClassVar[tuple[type, ...]] = (Decoder,)
@@ -81,9 +91,9 @@ class NextCode(nn.Module):
         chunk: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         super().__init__()
-        self.tree = CodeTree(codes) if softmax == "tree" else None
+        self.trie = CodeTrie(codes) if softmax == "tree" else None
         self.chunk = chunk
-        self.positions = ActionWeights(data, action_weights or {}, "loss")
+        self.select_targets = TargetSelector(data, action_weights)
         self.level_weights = [1.0] * len(codes.sizes) if level_weights is None else level_weights
         if len(self.level_weights) != len(codes.sizes):
             raise SuiteError(
@@ -92,54 +102,55 @@ class NextCode(nn.Module):
         self.register_buffer("codes", codes.table.int(), persistent=False)
 
     def forward(self, encoder: Decoder, batch: Batch) -> Mapping[str, Tensor]:
-        positions = self.positions(batch)
+        positions = self.select_targets(batch)
         needed = self._needed(positions.targets)
         if isinstance(encoder, CodeScorer):
             levels = encoder.code_states(batch, needed)
             totals = [self._from_states(number, level, positions, needed) for number, level in enumerate(levels)]
         else:
             logits = encoder.code_logits(batch)
-            totals = [self._from_logits(number, each, positions) for number, each in enumerate(logits)]
-        counted = positions.weights.sum().clamp(min=1e-6)
+            totals = [self._from_logits(number, level, positions) for number, level in enumerate(logits)]
+        total_weight = positions.weights.sum().clamp(min=1e-6)
         return {
-            f"next_code_{number}": weight * total / counted
+            f"next_code_{number}": weight * total / total_weight
             for number, (total, weight) in enumerate(zip(totals, self.level_weights, strict=True), start=1)
         }
 
     def _needed(self, items: Tensor) -> Tensor | None:
-        """items [P] -> [P, L] bool, which of their codes have a rival: the others are certain. None = all."""
-        tree = self.tree
-        if tree is None:
+        """items [P] -> [P, L] bool: at which levels the item's prefix has more than one child. With a single child the
+        code has probability 1 and loss 0. None = all levels."""
+        trie = self.trie
+        if trie is None:
             return None
-        return torch.stack([tree.choices(level, items)[1] > 1 for level in range(len(self.level_weights))], 1)
+        return torch.stack([trie.child_range(level, items)[1] > 1 for level in range(len(self.level_weights))], 1)
 
     def _from_states(
-        self, number: int, level: LevelStates, positions: TargetPositions, needed: Tensor | None
+        self, number: int, level: LevelStates, positions: WeightedTargets, needed: Tensor | None
     ) -> Tensor:
-        """The level's states are those of the positions that are needed."""
-        tree, hidden = self.tree, None
+        """The summed loss of one level. The level's states are those of the needed positions only."""
+        trie, invalid = self.trie, None
         items, weights = positions.targets, positions.weights
         if needed is not None:
             items, weights = items[needed[:, number]], weights[needed[:, number]]
-        if tree is not None and number:  # the first level's codes are all behind the root
-            hidden = lambda some: tree.hidden(number, items[some])  # noqa: E731 - needed chunk by chunk
-        places = torch.searchsorted(level.codes, self.codes[items, number].long())
+        if trie is not None and number:  # all codes of the first level are children of the root
+            invalid = lambda chunk: trie.invalid(number, items[chunk])  # noqa: E731 - computed chunk by chunk
+        targets = torch.searchsorted(level.codes, self.codes[items, number].long())
         return cross_entropy(
             level.states,
-            gather_rows(level.vectors, places),
+            gather_rows(level.vectors, targets),
             level.vectors,
-            places,  # each position's own code is its positive, and so no negative
+            targets,  # a position's own code is its positive, so it is masked among the negatives
             weights=weights,
             temperature=1.0,
-            hidden=hidden,
+            hidden=invalid,
             chunk=self.chunk,
         )
 
-    def _from_logits(self, number: int, logits: Tensor, positions: TargetPositions) -> Tensor:
-        """logits: [P, K_l]."""
+    def _from_logits(self, number: int, logits: Tensor, positions: WeightedTargets) -> Tensor:
+        """The summed loss of one level. logits: [P, K_l]."""
         targets = self.codes[positions.targets, number].long()
-        if self.tree is not None:
-            written = getattr(self.tree, f"written_{number}")
-            logits = logits[:, written].masked_fill(self.tree.hidden(number, positions.targets), -torch.inf)
-            targets = torch.searchsorted(written, targets)
+        if self.trie is not None:
+            level_codes = getattr(self.trie, f"codes_{number}")
+            logits = logits[:, level_codes].masked_fill(self.trie.invalid(number, positions.targets), -torch.inf)
+            targets = torch.searchsorted(level_codes, targets)
         return (functional.cross_entropy(logits.float(), targets, reduction="none") * positions.weights).sum()

@@ -16,7 +16,7 @@ from torch import Tensor
 from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Decoder, Retriever
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.codes.prefix_trie import PrefixTable
+from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.retrievers.inner_product import full_precision, largest
 
 Width = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None
@@ -44,7 +44,7 @@ class BeamSearch:
         users_at_once: int | None = None,
     ) -> None:
         """Raises SuiteError where a width is larger than the pool, or there is not one for each level."""
-        self.table, self.tree = PrefixTable(candidates, codes), softmax == "tree"
+        self.trie, self.tree = PrefixTrie(candidates, codes), softmax == "tree"
         self.widths = _widths(width, len(codes.sizes), len(candidates))
         logits = max(beams * size for beams, size in zip([1, *self.widths[:-1]], codes.sizes, strict=True))
         limit = LOGITS_AT_ONCE.get(candidates.device.type, LOGITS_AT_ONCE["cpu"])
@@ -73,16 +73,16 @@ class BeamSearch:
         logits, state = encoder.start(batch)
         logits = logits.float()
         # All users share the root: no list of children a user.
-        found = logits[:, self.table.codes[0]]
+        found = logits[:, self.trie.codes[0]]
         found = found - (found if self.tree else logits).logsumexp(1, keepdim=True)
         prefixes = largest(found, self.widths[0])
         scores = found.gather(1, prefixes)
-        rows, codes = users.expand_as(prefixes), self.table.codes[0][prefixes]
+        rows, codes = users.expand_as(prefixes), self.trie.codes[0][prefixes]
         for level, width in enumerate(self.widths[1:], start=1):
             logits, state = encoder.step(codes.reshape(-1), state.select(rows.reshape(-1)))
             logits = logits.float()
-            beams, children = self.table.children(level, prefixes)
-            rows, codes = users * prefixes.shape[1] + beams, self.table.codes[level][children.clamp(min=0)]
+            beams, children = self.trie.children(level, prefixes)
+            rows, codes = users * prefixes.shape[1] + beams, self.trie.codes[level][children.clamp(min=0)]
             found = logits[rows, codes].masked_fill(children < 0, -torch.inf)
             totals = _log_sums(found, beams, prefixes.shape[1]) if self.tree else logits.logsumexp(1).view_as(prefixes)
             found = found + (scores - totals).gather(1, beams)
@@ -94,12 +94,12 @@ class BeamSearch:
     def report(self) -> dict[str, Any]:
         """What the record keeps of the index."""
         return {
-            "candidates": len(self.table.positions),
-            "codes": self.table.leaves,
+            "candidates": len(self.trie.positions),
+            "codes": self.trie.num_leaves,
             "width": self.widths,
             "softmax": "tree" if self.tree else "level",
-            "bytes": self.table.bytes,
-            "device": str(self.table.positions.device),
+            "bytes": self.trie.bytes,
+            "device": str(self.trie.positions.device),
         }
 
 
@@ -143,7 +143,7 @@ class Beam(Retriever):
         assert self._beams is not None, "index comes before search"
         items, scores = [batch.users.new_empty((0, k))], [torch.empty((0, k), device=batch.users.device)]
         for _, leaves, log_probabilities in self._beams.search(encoder, batch):
-            beams, positions = self._beams.table.items(leaves, k)
+            beams, positions = self._beams.trie.items(leaves, k)
             empty = positions < 0
             items.append(self._candidates[positions.clamp(min=0)].masked_fill(empty, 0))
             scores.append(log_probabilities.gather(1, beams).masked_fill(empty, -torch.inf))

@@ -84,7 +84,7 @@ class BeamRerank(Retriever):
         items, scores = [batch.users.new_empty((0, k))], [torch.empty((0, k), device=batch.users.device)]
         ranked = min(self.items, len(self._candidates))
         for some, leaves, log_probabilities in self._beams.search(encoder, batch):
-            beams, positions = self._beams.table.items(leaves, ranked)
+            beams, positions = self._beams.trie.items(leaves, ranked)
             positions, order = positions.sort(dim=1)  # of the pool, so that of equal scores the lower item comes first
             added = None
             if self.code_weight:

@@ -48,7 +48,7 @@ def test_negatives_by_popularity(tmp_path):
     torch.manual_seed(4)
     found = loss(encoder, batch)["negative"]
     torch.manual_seed(4)
-    drawn = loss.popular.draw((3, 3)).tolist()
+    drawn = loss.popularity.draw((3, 3)).tolist()
     assert {item for row in drawn for item in row} == {2, 3}
     each = [-logsigmoid(-vectors[row] @ states[place]).mean() for place, row in zip(places, drawn, strict=True)]
     torch.testing.assert_close(found, sum(each) / 3)

@@ -50,7 +50,7 @@ def test_uniform_with_duplicates_and_copies_of_the_positive(data, chunk):
     torch.manual_seed(3)
     found = loss(encoder, BATCH)["infonce"]
     torch.manual_seed(3)
-    drawn = loss.sample.pool[torch.randint(len(loss.sample.pool), (9,))].tolist()
+    drawn = loss.sampler.pool[torch.randint(len(loss.sampler.pool), (9,))].tolist()
     assert len(set(drawn)) < 9  # item 2 is a target: at least one copy is masked somewhere
     expected = plain(encoder, BATCH, drawn, 0.5, {2: 1.0})
     torch.testing.assert_close(found, expected)
@@ -67,7 +67,7 @@ def test_in_batch_and_both(data):
     torch.manual_seed(5)
     found = both(encoder, BATCH)["infonce"]
     torch.manual_seed(5)
-    drawn = both.sample.pool[torch.randint(4, (5,))].tolist()
+    drawn = both.sampler.pool[torch.randint(4, (5,))].tolist()
     torch.testing.assert_close(found, plain(encoder, BATCH, [*drawn, 1, 2, 3], 1.0, {2: 1.0}))
 
 
@@ -77,11 +77,13 @@ def test_every_source_and_every_copy_of_the_positive(data):
     batch = batch_of([1, 2, 3], [4, 3], [2], targets=[[2, 3, 1], [3, 2], [3]])
     loss = InfoNCE(data, codes, negatives={"in_batch": True, "uniform": 6, "popularity": 7, "bank": 4}, temperature=0.7)
     loss(encoder, batch)  # the bank holds the newest four of its targets
-    assert loss.sample.bank.tolist() == [1, 3, 2, 3]
+    assert loss.sampler.bank.tolist() == [1, 3, 2, 3]
     torch.manual_seed(5)
     found = loss(encoder, batch)["infonce"]
     torch.manual_seed(5)
-    drawn = loss.sample.pool[torch.randint(4, (6,))].tolist() + loss.sample.popular.draw((7,)).tolist()
+    drawn = (
+        loss.sampler.pool[torch.randint(4, (6,))].tolist() + loss.sampler.distribution.draw((7,)).tolist()
+    )
     torch.testing.assert_close(found, plain(encoder, batch, [*drawn, 1, 2, 3, 1, 3, 2, 3], 0.7, {2: 1.0}))
 
 

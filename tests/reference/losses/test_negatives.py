@@ -10,35 +10,35 @@ from worlds import batch_of, featured, training_data
 
 from grbench.errors import SuiteError
 from grbench_reference.losses.negatives import (
-    ActionWeights,
-    PopularityNegatives,
-    Sampler,
-    copies_of_positive,
+    NegativeSampler,
+    PopularityDistribution,
+    TargetSelector,
     draw_uniform,
+    positive_among,
     target_shares,
     uniform_pool,
 )
 
 
 def test_only_positions_with_a_target(tmp_path):
-    weigh = ActionWeights(featured(tmp_path), {"click": 2.5}, "loss")
+    select_targets = TargetSelector(featured(tmp_path), {"click": 2.5})
     batch = batch_of([1, 2], [3], targets=[[2, 0], [4]], length=3)
     batch.next_actions[0, 1], batch.next_actions[1, 2] = 3, 1
-    positions = weigh(batch)
-    assert positions.places.tolist() == [1, 5]
+    positions = select_targets(batch)
+    assert positions.indices.tolist() == [1, 5]
     assert positions.targets.tolist() == [2, 4]
     assert positions.weights.tolist() == [2.5, 1.0]  # a click; an event without an action
 
 
 def test_unknown_action(tmp_path):
     with pytest.raises(SuiteError, match=r"loss\.action_weights: no action 'buy'.*exposure, click"):
-        ActionWeights(featured(tmp_path), {"buy": 1}, "loss")
+        TargetSelector(featured(tmp_path), {"buy": 1})
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.lists(st.integers(1, 9), max_size=12))
 def test_every_copy_of_the_positive_is_found(targets, drawn):
     negatives = torch.unique(torch.tensor(drawn, dtype=torch.int64))
-    found = copies_of_positive(torch.tensor(targets, dtype=torch.int64), negatives)
+    found = positive_among(torch.tensor(targets, dtype=torch.int64), negatives)
     same = torch.tensor(targets, dtype=torch.int64)[:, None] == negatives
     marked = torch.zeros_like(same)
     for position, place in enumerate(found.tolist()):
@@ -55,14 +55,14 @@ def test_uniform_draws_from_trained_items_or_from_all(tmp_path):
 
 
 def test_an_item_drawn_twice_weighs_two(tmp_path):
-    sampler = Sampler(featured(tmp_path), uniform=400, in_batch=False, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), uniform=400, in_batch=False, logq=False, pool="trained")
     negatives = sampler(torch.tensor([1]))
     assert negatives.items.tolist() == [1, 2, 3, 4]
     assert negatives.log_weights.exp().sum().item() == pytest.approx(400)
 
 
 def test_in_batch_negatives_are_the_distinct_targets(tmp_path):
-    sampler = Sampler(featured(tmp_path), uniform=0, in_batch=True, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), uniform=0, in_batch=True, logq=False, pool="trained")
     negatives = sampler(torch.tensor([4, 2, 4]))
     assert negatives.items.tolist() == [2, 4]
     assert negatives.log_weights is None
@@ -75,7 +75,7 @@ def test_logq_by_hand(tmp_path):
     shares = target_shares(data)
     # Items 5 and 6 count 1, so that none has chance 0; the others have their share of the ten events all the same.
     assert shares[1:].tolist() == pytest.approx([0.2, 0.3, 0.3, 0.2, 0.1, 0.1])
-    sampler = Sampler(data, uniform=8, in_batch=True, logq=True, pool="trained")
+    sampler = NegativeSampler(data, uniform=8, in_batch=True, logq=True, pool="trained")
     torch.manual_seed(0)
     negatives = sampler(torch.tensor([1, 3, 1]))
     place = negatives.items.tolist().index(1)
@@ -88,7 +88,7 @@ def test_logq_by_hand(tmp_path):
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
 def test_popular_items_are_drawn_as_often_as_said(tmp_path, power):
     """Items 1..4 have 2, 3, 3, 2 of the training events, 5 and 6 none: they are never drawn."""
-    popular = PopularityNegatives(featured(tmp_path), power)
+    popular = PopularityDistribution(featured(tmp_path), power)
     chances = torch.tensor([0.0, 2, 3, 3, 2, 0, 0]).pow(power) * torch.tensor([0.0, 1, 1, 1, 1, 0, 0])
     chances = chances / chances.sum()
     torch.testing.assert_close(popular.shares, chances)
@@ -100,14 +100,14 @@ def test_popular_items_are_drawn_as_often_as_said(tmp_path, power):
 
 
 def test_the_ends_of_the_running_sum_are_items(tmp_path, monkeypatch):
-    popular = PopularityNegatives(featured(tmp_path), 1.0)
+    popular = PopularityDistribution(featured(tmp_path), 1.0)
     ends = torch.tensor([0.0, 0.2 - 1e-12, 0.2 + 1e-12, 1 - 2**-53], dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", lambda *size, **options: ends)
     assert popular.draw((4,)).tolist() == [1, 1, 2, 4]
 
 
 def test_the_bank_holds_the_newest_targets_of_earlier_training_steps(tmp_path):
-    sampler = Sampler(featured(tmp_path), bank=4, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), bank=4, logq=False, pool="trained")
     assert sampler(torch.tensor([1, 2, 1])).items.tolist() == []  # no step came before
     negatives = sampler(torch.tensor([3]))
     assert negatives.items.tolist() == [1, 2]
@@ -121,26 +121,26 @@ def test_the_bank_holds_the_newest_targets_of_earlier_training_steps(tmp_path):
     sampler.train()
     sampler(torch.tensor([1, 2, 3, 4, 1, 2]))
     assert sampler.bank.tolist() == [3, 4, 1, 2]
-    again = Sampler(featured(tmp_path / "again"), bank=4, logq=False, pool="trained")
+    again = NegativeSampler(featured(tmp_path / "again"), bank=4, logq=False, pool="trained")
     again.load_state_dict(sampler.state_dict())
     assert again(torch.tensor([1])).items.tolist() == [1, 2, 3, 4]
 
 
 def test_a_filled_bank(tmp_path):
-    sampler = Sampler(featured(tmp_path), bank=6, logq=False, pool="trained")
-    sampler.fill()
+    sampler = NegativeSampler(featured(tmp_path), bank=6, logq=False, pool="trained")
+    sampler.fill_bank()
     assert sampler.bank.tolist() == [1, 2, 3, 4, 1, 2]
 
 
 def test_all_sources_add_up_in_logq_by_hand(tmp_path):
     """As above, with 5 draws by popularity (item 1: 2 of 10 events) and two of the bank's three places filled."""
     data = featured(tmp_path)
-    sampler = Sampler(data, uniform=8, popularity=5, in_batch=True, bank=3, logq=True, pool="trained")
+    sampler = NegativeSampler(data, uniform=8, popularity=5, in_batch=True, bank=3, logq=True, pool="trained")
     sampler(torch.tensor([1, 1]))
     torch.manual_seed(0)
     negatives = sampler(torch.tensor([1, 3, 1]))
     torch.manual_seed(0)
-    drawn = torch.cat([draw_uniform(sampler.pool, (8,)), sampler.popular.draw((5,))])
+    drawn = torch.cat([draw_uniform(sampler.pool, (8,)), sampler.distribution.draw((5,))])
     copies = 2 + 1 + (drawn == 1).sum().item()
     expected = 8 / 4 + 5 * 2 / 10 + 1 - (1 - 2 / 10) ** 3 + 2 * 2 / 10
     place = negatives.items.tolist().index(1)
@@ -155,7 +155,7 @@ def test_the_corrected_sum_is_unbiased(tmp_path):
     scores = torch.tensor([0.5, 3.0, 1.0])
     every = {"uniform": 2, "popularity": 1, "popularity_power": 0.5, "in_batch": True, "bank": 3}
     for sources in ({"uniform": 2}, {"in_batch": True}, {"uniform": 2, "in_batch": True}, {"popularity": 3}, every):
-        sampler = Sampler(data, logq=True, pool="trained", **sources)
+        sampler = NegativeSampler(data, logq=True, pool="trained", **sources)
         total = 0.0
         for _ in range(1500):
             targets = 1 + torch.multinomial(shares, 2, replacement=True)

@@ -16,7 +16,7 @@ from worlds import batch_of
 from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Decoder, Retriever
 from grbench.types import Codes
-from grbench_reference.codes.prefix_trie import PrefixTable
+from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.losses.next_code import NextCode
 from grbench_reference.optimizers.adam import adam
 from grbench_reference.retrievers.beam import Beam
@@ -26,16 +26,16 @@ ROWS = torch.arange(4).unsqueeze(1)
 
 
 @dataclass(frozen=True)
-class Prefixes:
+class PrefixState:
     users: torch.Tensor
-    written: torch.Tensor
+    generated: torch.Tensor
 
     def select(self, rows):
-        return Prefixes(self.users[rows], self.written[rows])
+        return PrefixState(self.users[rows], self.generated[rows])
 
 
 class TableDecoder(nn.Module):
-    """Logits from a table: of user u after the codes written so far, drawn once for every prefix there is."""
+    """Logits from a table: of user u after the codes generated so far, drawn once for every prefix there is."""
 
     def __init__(self, sizes, users, seed=0, whole=False):
         super().__init__()
@@ -49,14 +49,14 @@ class TableDecoder(nn.Module):
         raise NotImplementedError
 
     def start(self, batch):
-        written = batch.users.new_empty((len(batch.users), 0))
-        return self.logits[0][batch.users], Prefixes(batch.users, written)
+        generated = batch.users.new_empty((len(batch.users), 0))
+        return self.logits[0][batch.users], PrefixState(batch.users, generated)
 
     def step(self, codes, state):
         self.rows = max(self.rows, len(codes))
-        written = torch.cat([state.written, codes[:, None]], 1)
-        logits = self.logits[written.shape[1]][(state.users, *written.T)]
-        return logits, Prefixes(state.users, written)
+        generated = torch.cat([state.generated, codes[:, None]], 1)
+        logits = self.logits[generated.shape[1]][(state.users, *generated.T)]
+        return logits, PrefixState(state.users, generated)
 
     def log_probability(self, user, code, existing=None):
         """existing: the codes that share the probability, behind each prefix; None = all there could be."""
@@ -153,7 +153,7 @@ def test_probabilities_of_the_tree_add_up_to_one(width):
     assert (totals <= 1 + 1e-6).all()
     if width == 25:
         torch.testing.assert_close(totals, torch.ones(2))
-    assert leaves.shape == (2, min(width, beam._beams.table.leaves))
+    assert leaves.shape == (2, min(width, beam._beams.trie.num_leaves))
 
 
 def test_logits_of_the_tree_may_lie_far_below_those_of_codes_that_no_item_has():
@@ -245,23 +245,23 @@ def test_with_ids_it_is_exact_search(tmp_path, width):
 def test_children_are_ranges():
     """Codes 00, 01, 01, 20, 22: one prefix a level and number."""
     codes = Codes(torch.tensor([[0, 0], [2, 0], [0, 1], [0, 0], [2, 2], [0, 1], [1, 1]]), (3, 3))
-    table = PrefixTable(torch.tensor([1, 2, 3, 4, 5]), codes)
-    assert [level.tolist() for level in table.codes] == [[0, 2], [0, 1, 0, 2]]
-    beams, children = table.children(1, torch.tensor([[1, -1], [0, 1]]))
+    trie = PrefixTrie(torch.tensor([1, 2, 3, 4, 5]), codes)
+    assert [level.tolist() for level in trie.codes] == [[0, 2], [0, 1, 0, 2]]
+    beams, children = trie.children(1, torch.tensor([[1, -1], [0, 1]]))
     assert children.tolist() == [[2, 3, -1, -1], [0, 1, 2, 3]]
     assert beams[1].tolist() == [0, 0, 1, 1]
-    beams, places = table.items(torch.tensor([[1, 0]]), 4)
+    beams, places = trie.items(torch.tensor([[1, 0]]), 4)
     assert (beams.tolist(), places.tolist()) == ([[0, 0, 1, 1]], [[1, 4, 2, -1]])
-    assert (table.leaves, table.bytes > 0) == (4, True)
+    assert (trie.num_leaves, trie.bytes > 0) == (4, True)
 
 
 def test_many_levels_do_not_overflow():
     sizes = (65_536,) * 8  # 2^128 codes
     rows = torch.randint(65_536, (50, 8), generator=torch.Generator().manual_seed(0))
-    table = PrefixTable(torch.arange(1, 51), Codes(torch.cat([torch.zeros(1, 8, dtype=torch.int64), rows]), sizes))
-    assert table.leaves == 50
+    trie = PrefixTrie(torch.arange(1, 51), Codes(torch.cat([torch.zeros(1, 8, dtype=torch.int64), rows]), sizes))
+    assert trie.num_leaves == 50
     order = sorted(range(50), key=lambda row: rows[row].tolist())
-    assert table.positions.tolist() == order
+    assert trie.positions.tolist() == order
 
 
 def test_widths_that_do_not_fit():
