@@ -81,9 +81,7 @@ def test_every_source_and_every_copy_of_the_positive(data):
     torch.manual_seed(5)
     found = loss(encoder, batch)["infonce"]
     torch.manual_seed(5)
-    drawn = (
-        loss.sampler.pool[torch.randint(4, (6,))].tolist() + loss.sampler.distribution.draw((7,)).tolist()
-    )
+    drawn = loss.sampler.pool[torch.randint(4, (6,))].tolist() + loss.sampler.distribution.draw((7,)).tolist()
     torch.testing.assert_close(found, plain(encoder, batch, [*drawn, 1, 2, 3, 1, 3, 2, 3], 0.7, {2: 1.0}))
 
 
