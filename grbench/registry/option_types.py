@@ -14,3 +14,24 @@ Natural = Annotated[int, Field(ge=0)]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of a whole, or a chance."""
+
+
+class OptionGroup:
+    """Options that several factories share, or hand on together: a frozen dataclass that inherits from this class.
+
+    A factory takes a group as a keyword-only argument. In a suite its fields are options of the factory like any other:
+    flat, each under its own name, with the field's annotation and default, documented in the `Args:` section of the
+    group's docstring. A default of the argument sets the fields' defaults for that factory, its own `Args:` section
+    their texts. A field may be a group itself. No two groups of a factory may have a field of the same name.
+
+        @dataclass(frozen=True, kw_only=True)
+        class FusionOptions(OptionGroup):
+            id_width: int = 32
+            id_dropout: Share = 0.0
+
+        class MyEncoder(nn.Module):
+            def __init__(self, data, codes, *, fusion: FusionOptions = FusionOptions(id_dropout=0.1)) -> None: ...
+
+    A suite writes `encoder: {name: my_encoder, id_width: 16}`, and the encoder gets FusionOptions(id_width=16,
+    id_dropout=0.1).
+    """

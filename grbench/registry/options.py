@@ -1,11 +1,13 @@
 """Binding options to a factory's signature: its keyword-only, annotated arguments are its options.
 
+An argument annotated with an OptionGroup (a frozen dataclass) is no option itself: the group's fields are.
 Pydantic makes a model of the signature, so one declaration gives the check, the defaults, the JSON schema and the
 printed description. Checks are strict, as JSON's are: a quoted "0.1" is no number, true is no integer, 1 is a float.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 import json
@@ -13,7 +15,7 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,12 +24,25 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_json
 
 from grbench.errors import PluginError, SuiteError
+from grbench.registry.option_types import OptionGroup
 
 Factory = Callable[..., Any]
 
 # Numbers are finite, because options end in JSON; any name but a private one may be an option's.
 _STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
+
+
+class Argument(NamedTuple):
+    """A keyword-only argument of a factory, or a field of a group. Without a default, that is `Parameter.empty`."""
+
+    annotation: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Without a default."""
+        return self.default is inspect.Parameter.empty
 
 
 class Option(NamedTuple):
@@ -49,9 +64,9 @@ def bind(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, 
 
 
 def bound_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Like `bind`, but as the annotations say: a Path is a Path, a tuple a tuple. What the factory is called with."""
-    model = _validate(factory, options, where)
-    return {name: model.__dict__[name] for name in type(model).model_fields}
+    """Like `bind`, but as the annotations say: a Path is a Path, a tuple a tuple, and the options of a group are one
+    instance of it. What the factory is called with."""
+    return _grouped(_arguments(factory), _validate(factory, options, where).__dict__)
 
 
 @cache
@@ -59,12 +74,9 @@ def options_model(factory: Factory) -> type[pydantic.BaseModel]:
     """The pydantic model of the factory's options; raises PluginError where its signature cannot hold options."""
     documentation = _documentation(factory)
     fields: dict[str, Any] = {}
-    for name, (annotation, default) in _signature(factory).items():
-        required = default is inspect.Parameter.empty
-        fields[name] = (
-            annotation,
-            pydantic.Field(... if required else default, description=documentation.get(name)),
-        )
+    for name, option in _options(factory).items():
+        default = ... if option.required else option.default
+        fields[name] = (option.annotation, pydantic.Field(default, description=documentation.get(name)))
     try:
         with warnings.catch_warnings():
             # Options called `copy` or `json` hide methods of the model that nobody here calls.
@@ -81,11 +93,11 @@ def describe(factory: Factory) -> list[Option]:
     return [
         Option(
             name,
-            type_name(annotation),
-            "required" if default is inspect.Parameter.empty else to_json(default, fallback=repr).decode(),
+            type_name(option.annotation),
+            "required" if option.required else to_json(option.default, fallback=repr).decode(),
             documentation.get(name, ""),
         )
-        for name, (annotation, default) in _signature(factory).items()
+        for name, option in _options(factory).items()
     ]
 
 
@@ -95,7 +107,7 @@ def json_schema(factory: Factory) -> dict[str, Any]:
 
 
 def type_name(annotation: Any) -> str:
-    """An annotation in a line: `int > 0`, `fp32 | bf16`, `list[str]`."""
+    """An annotation in a line: `int > 0`, `fp32 | bf16`, `list[str]`. A tuple of any length is a list in a suite."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None or annotation is types.NoneType:
         return "null"
@@ -108,6 +120,8 @@ def type_name(annotation: Any) -> str:
         return " | ".join(type_name(argument) for argument in arguments)
     if annotation is Ellipsis:
         return "..."
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        origin, arguments = list, arguments[:1]
     name = getattr(origin or annotation, "__name__", str(annotation))
     return f"{name}[{', '.join(type_name(argument) for argument in arguments)}]" if arguments else name
 
@@ -126,8 +140,8 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
     for name in options:
         if name not in model.model_fields:
             raise SuiteError(f"{where}.{name}: unknown option; {suggestion(str(name), model.model_fields)}")
-    signature = _signature(factory)
-    defaults = {name: default for name, (_, default) in signature.items() if default is not inspect.Parameter.empty}
+    known = _options(factory)
+    defaults = {name: option.default for name, option in known.items() if not option.required}
     try:
         # By way of JSON, where strictness means what a YAML file can say: a list is a tuple, a string a path. Defaults
         # go the same way, so that leaving 0 out and writing 0 give the same value.
@@ -137,7 +151,7 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
-        annotation, _ = signature[name]
+        annotation = known[name].annotation
         if name not in options and problem["type"] != "missing":
             raise PluginError(
                 f"{_title(factory)}: the default of option {name} does not fit its annotation {type_name(annotation)}"
@@ -176,14 +190,74 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
     return [f"{sign} {limit}" for sign, limit in limits if limit is not None]
 
 
-def _signature(factory: Factory) -> dict[str, tuple[Any, Any]]:
-    """{option: (annotation, default)}. Only the options' annotations are resolved, because those of the run-time
-    objects before them are often imported for type checkers alone."""
+def _options(factory: Factory) -> dict[str, Argument]:
+    """Every option of the factory: its own arguments, and in place of a group that group's fields."""
+    found: dict[str, Argument] = {}
+    for name, option in _flat(_arguments(factory)):
+        if name in found:
+            raise PluginError(f"{_title(factory)}: option {name} is there twice; a name may be in one group only")
+        if name.startswith("_"):
+            raise PluginError(f"{_title(factory)}: option {name} must not start with an underscore")
+        found[name] = option
+    return found
+
+
+def _flat(arguments: Mapping[str, Argument]) -> Iterator[tuple[str, Argument]]:
+    for name, argument in arguments.items():
+        if _is_group(argument.annotation):
+            yield from _flat(_fields(name, argument))
+        else:
+            yield name, argument
+
+
+def _grouped(arguments: Mapping[str, Argument], values: Mapping[str, Any]) -> dict[str, Any]:
+    """{argument: value} from the values of all options: a group is made of those of its fields."""
+    return {
+        name: argument.annotation(**_grouped(_fields(name, argument), values))
+        if _is_group(argument.annotation)
+        else values[name]
+        for name, argument in arguments.items()
+    }
+
+
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, OptionGroup)
+
+
+def _fields(name: str, argument: Argument) -> dict[str, Argument]:
+    """The fields of the group that an argument takes; their defaults are those of the argument's own default."""
+    group = argument.annotation
+    if "__dataclass_fields__" not in vars(group) or not group.__dataclass_params__.frozen:
+        raise PluginError(f"{_title(group)}: a group of options must be a dataclass(frozen=True, kw_only=True)")
+    if not argument.required and not isinstance(argument.default, group):
+        raise PluginError(f"{_title(group)}: the default of argument {name} must be a {_title(group)}")
+    try:
+        hints = typing.get_type_hints(group, include_extras=True)
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        raise _unresolved(group, error) from error
+    fields = [field for field in dataclasses.fields(group) if field.init]
+    return {
+        field.name: Argument(
+            hints[field.name], _default_of(field) if argument.required else getattr(argument.default, field.name)
+        )
+        for field in fields
+    }
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def _arguments(factory: Factory) -> dict[str, Argument]:
+    """The factory's keyword-only arguments. Only their annotations are resolved, because those of the run-time objects
+    before them are often imported for type checkers alone."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError) as error:
         raise PluginError(f"{_title(factory)}: its signature cannot be read: {error}") from error
-    options = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    found = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
     for parameter in parameters:
         if parameter.kind is parameter.VAR_KEYWORD:
             raise PluginError(f"{_title(factory)}: name its options instead of taking **{parameter.name}")
@@ -191,13 +265,11 @@ def _signature(factory: Factory) -> dict[str, tuple[Any, Any]]:
             raise PluginError(
                 f"{_title(factory)}: argument {parameter.name} has a default but is not keyword-only; put a * before it"
             )
-    for option in options.values():
-        if option.annotation is option.empty:
-            raise PluginError(f"{_title(factory)}: option {option.name} has no annotation")
-        if option.name.startswith("_"):
-            raise PluginError(f"{_title(factory)}: option {option.name} must not start with an underscore")
-    annotations = {name: option.annotation for name, option in options.items()}
-    return {name: (hint, options[name].default) for name, hint in resolve(factory, annotations).items()}
+    for parameter in found.values():
+        if parameter.annotation is parameter.empty:
+            raise PluginError(f"{_title(factory)}: option {parameter.name} has no annotation")
+    hints = resolve(factory, {name: parameter.annotation for name, parameter in found.items()})
+    return {name: Argument(hint, found[name].default) for name, hint in hints.items()}
 
 
 def resolve(factory: Factory, annotations: dict[str, Any]) -> dict[str, Any]:
@@ -211,9 +283,13 @@ def resolve(factory: Factory, annotations: dict[str, Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
-        raise PluginError(
-            f"{_title(factory)}: an annotation cannot be resolved: {error}; import it outside of TYPE_CHECKING"
-        ) from error
+        raise _unresolved(factory, error) from error
+
+
+def _unresolved(factory: Factory, error: Exception) -> PluginError:
+    return PluginError(
+        f"{_title(factory)}: an annotation cannot be resolved: {error}; import it outside of TYPE_CHECKING"
+    )
 
 
 def _title(factory: Factory) -> str:
@@ -221,11 +297,12 @@ def _title(factory: Factory) -> str:
 
 
 def _documentation(factory: Factory) -> dict[str, str]:
-    """{option: text} of the `Args:` section of the factory's docstring, and for what a class does not describe there of
-    its constructor's."""
+    """{option: text} of the `Args:` section of the factory's docstring; for what a class does not describe there of its
+    constructor's, and for what neither describes of the groups' docstrings."""
     texts = [inspect.getdoc(factory) or ""]
     if inspect.isclass(factory):
         texts.append(inspect.getdoc(factory.__init__) or "")
+    texts += [inspect.cleandoc(base.__doc__ or "") for group in _groups(_arguments(factory)) for base in group.__mro__]
     found: dict[str, str] = {}
     for text in texts:
         section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)
@@ -233,3 +310,11 @@ def _documentation(factory: Factory) -> dict[str, str]:
         for name, doc in re.findall(r"^(\w+)(?: \([^)]*\))?:\s*(.*(?:\n[ ]+.*)*)", body, re.MULTILINE):
             found.setdefault(name, " ".join(doc.split()))
     return found
+
+
+def _groups(arguments: Mapping[str, Argument]) -> Iterator[type[OptionGroup]]:
+    """Those that the arguments take, and those within them."""
+    for name, argument in arguments.items():
+        if _is_group(argument.annotation):
+            yield argument.annotation
+            yield from _groups(_fields(name, argument))

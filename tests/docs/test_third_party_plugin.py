@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -12,6 +13,10 @@ import venv
 from pathlib import Path
 
 import pytest
+from worlds import everything
+
+from grbench.registry.options import bind, bound_values
+from grbench.testing import tiny_store
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "writing_a_plugin.md").read_text()
 
@@ -28,6 +33,7 @@ PYPROJECT = block("`pyproject.toml`:", "toml")
 HOOKS = block("`mean_of_history.py`:", "python")
 PARTS = block("`mean_of_history_parts.py`:", "python")
 SUITE = block("pip install ./mean-of-history", "yaml")
+GROUP = block("## Options that parts share", "python")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,17 @@ def command(
 
 def test_the_package_is_short() -> None:
     assert len([line for line in (HOOKS + PARTS).splitlines() if line.strip()]) < 40
+
+
+def test_the_guide_s_group_is_bound_from_flat_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "guide_of_groups.py").write_text(GROUP)
+    monkeypatch.syspath_prepend(tmp_path)
+    encoder = importlib.import_module("guide_of_groups").SmallEncoder
+    assert bind(encoder, {"depth": 2, "table_dropout": 0.1}, "x") == {"depth": 2, "width": 8, "table_dropout": 0.1}
+    data = everything(tiny_store(tmp_path, [[(1, 1, 10), (2, 1, 20)]]))
+    table = encoder(data, None, **bound_values(encoder, {"table_dropout": 0.1}, "x")).table
+    assert table.vectors.weight.shape == (3, 8)
+    assert table.dropout == 0.1
 
 
 def test_it_is_listed_with_its_distribution(fresh_environment: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from grbench.errors import PluginError, SuiteError
+from grbench.registry.option_types import OptionGroup
 from grbench.registry.options import bind, bound_values, describe, json_schema, options_model, suggestion
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ def test_described_in_the_order_of_the_signature():
     assert rows["norm"] == ("norm", "layer | rms", '"layer"', "")
     assert rows["emb"].type == "list[int] | null"
     assert rows["emb"].default == "null"
-    assert rows["sizes"].type == "tuple[int, ...]"
+    assert rows["sizes"].type == "list[int]"
 
 
 def test_json_schema_says_the_same():
@@ -193,6 +195,140 @@ def test_json_schema_says_the_same():
     assert schema["properties"]["num_layers"]["description"] == "blocks one upon another"
     assert schema["properties"]["norm"]["enum"] == ["layer", "rms"]
     assert options_model(encoder) is options_model(encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(OptionGroup):
+    """A table.
+
+    Args:
+        rows: how many.
+        hashes: rows of each further one.
+    """
+
+    rows: Annotated[int, Field(ge=0)] = 8
+    hashes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Towers(OptionGroup):
+    """Two towers.
+
+    Args:
+        pooling: of values.
+        rows: of a tower's table.
+    """
+
+    pooling: Literal["mean", "sum"]
+    table: Table = Table(rows=4)
+    weights: dict[str, float] = dataclass_field(default_factory=dict)
+
+
+class Grouped:
+    """A factory with groups.
+
+    Args:
+        width: numbers a vector.
+        hashes: of this factory's own.
+    """
+
+    def __init__(self, data: Unknown, *, width: int = 2, towers: Towers, top: bool = False) -> None:
+        self.given = width, towers, top
+
+
+def test_the_fields_of_a_group_are_options_of_the_factory():
+    assert bind(Grouped, {"pooling": "sum", "rows": 0}, "x") == {
+        "width": 2,
+        "pooling": "sum",
+        "rows": 0,
+        "hashes": [],
+        "weights": {},
+        "top": False,
+    }
+    made = Grouped(None, **bound_values(Grouped, {"pooling": "sum", "hashes": [1, 2]}, "x"))
+    assert made.given == (2, Towers(pooling="sum", table=Table(rows=4, hashes=(1, 2)), weights={}), False)
+
+
+def test_groups_are_described_where_they_stand_and_the_factory_has_the_last_word():
+    assert [tuple(option) for option in describe(Grouped)] == [
+        ("width", "int", "2", "numbers a vector."),
+        ("pooling", "mean | sum", "required", "of values."),
+        ("rows", "int >= 0", "4", "of a tower's table."),
+        ("hashes", "list[int]", "[]", "of this factory's own."),
+        ("weights", "dict[str, float]", "{}", ""),
+        ("top", "bool", "false", ""),
+    ]
+    schema = json_schema(Grouped)
+    assert list(schema["properties"]) == ["width", "pooling", "rows", "hashes", "weights", "top"]
+    assert schema["required"] == ["pooling"]
+    assert schema["properties"]["rows"] == {
+        "default": 4,
+        "description": "of a tower's table.",
+        "minimum": 0,
+        "title": "Rows",
+        "type": "integer",
+    }
+
+
+def test_the_argument_s_default_sets_those_of_the_fields():
+    def factory(*, table: Table = Table(hashes=(3,))): ...
+
+    assert bind(factory, {}, "x") == {"rows": 8, "hashes": [3]}
+    assert bound_values(factory, {"rows": 1}, "x") == {"table": Table(rows=1, hashes=(3,))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TallTable(Table):
+    """A taller one.
+
+    Args:
+        height: how tall.
+    """
+
+    height: int = 1
+
+
+def test_a_group_may_inherit_from_another():
+    def factory(*, table: TallTable): ...
+
+    assert [(option.name, option.doc) for option in describe(factory)] == [
+        ("rows", "how many."),
+        ("hashes", "rows of each further one."),
+        ("height", "how tall."),
+    ]
+    assert bound_values(factory, {"height": 2}, "x") == {"table": TallTable(height=2)}
+
+
+def test_mistakes_in_the_options_of_a_group_are_named_as_those_of_the_factory():
+    for options, message in [
+        ({"pooling": "max"}, "x.pooling: should be 'mean' or 'sum', got \"max\""),
+        ({}, "x.pooling: must be given (mean | sum)"),
+        ({"towers": {"pooling": "sum"}}, "x.towers: unknown option"),
+        ({"pooling": "sum", "rows": -1}, "x.rows: should be greater than or equal to 0, got -1"),
+    ]:
+        with pytest.raises(SuiteError) as raised:
+            bind(Grouped, options, "x")
+        assert message in str(raised.value)
+
+
+class Unfrozen(OptionGroup):
+    rows: int = 1
+
+
+def test_a_group_that_cannot_be_bound_is_the_plugins_mistake():
+    def twice(*, table: Table, rows: int = 1): ...
+    def two_groups(*, table: Table, towers: Towers): ...
+    def no_dataclass(*, group: Unfrozen): ...
+    def other_default(*, table: Table = 3): ...
+
+    for factory, message in [
+        (twice, "twice: option rows is there twice; a name may be in one group only"),
+        (two_groups, "two_groups: option rows is there twice"),
+        (no_dataclass, r"Unfrozen: a group of options must be a dataclass\(frozen=True, kw_only=True\)"),
+        (other_default, "the default of argument table must be a Table"),
+    ]:
+        with pytest.raises(PluginError, match=message):
+            bind(factory, {}, "x")
 
 
 @settings(deadline=None)

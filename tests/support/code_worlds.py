@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from worlds import away_from_the_start, batch_of, training_data
+from worlds import away_from_the_start, batch_of, made_with, training_data
 
 from grbench.types import Codes
 from grbench_reference.encoders.sid_decoder import SIDDecoder
@@ -56,7 +56,9 @@ def codes_of(data, tokenizer="three"):
 
 def decoder(data, codes, **options):
     torch.manual_seed(0)
-    encoder = SIDDecoder(data, codes, **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options})
+    encoder = made_with(
+        SIDDecoder, data, codes, **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options}
+    )
     return away_from_the_start(encoder)
 
 

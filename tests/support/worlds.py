@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from grbench.data.histories import Histories
 from grbench.data.training_data import TrainingData
+from grbench.registry.options import bound_values
 from grbench.testing import tiny_store
 from grbench.types import Batch
 from grbench_reference.features.parts import EmbeddingTable
@@ -17,6 +18,11 @@ from grbench_reference.features.parts import EmbeddingTable
 NAN = float("nan")
 
 torch.set_num_threads(1)  # worlds this small spend their time waking threads up
+
+
+def made_with(factory, *objects, **options):
+    """The factory's product, its options flat as in a suite."""
+    return factory(*objects, **bound_values(factory, options, "options"))
 
 
 def training_data(folder: Path, histories, **described) -> TrainingData:

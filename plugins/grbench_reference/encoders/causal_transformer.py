@@ -5,29 +5,23 @@ Shapes: P tokens, D width.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
-from grbench.registry.option_types import Count, Share
+from grbench.registry.option_types import Count, OptionGroup, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.history_encoder import HistoryEncoder, PositionEncoding
-from grbench_reference.encoders.shared_options import shares_options
+from grbench_reference.encoders.history_encoder import HistoryEncoder, HistoryOptions, PositionEncoding
 from grbench_reference.layers.token_packing import Layout
 from grbench_reference.layers.transformer import Activation, Norm, Rotary, TransformerBlock, width_of_heads
 
 
-@shares_options(HistoryEncoder)
-class CausalTransformer(HistoryEncoder):
-    """User token, then one token an event, through causal Transformer blocks; items by the same feature fusion.
-
-    Differs from the paper's released code where that is faulty: the user token never falls off at full length, padding
-    never moves a position, item vectors are not cut at zero, cold items keep their features.
-
-    Blocks as today's language models have them (Qwen3, arXiv 2505.09388): norm rmsnorm, norm_placement pre, activation
-    swiglu, positions rotary, qk_norm true, bias false.
+@dataclass(frozen=True, kw_only=True)
+class TransformerOptions(OptionGroup):
+    """Size and kind of the blocks, and what enters the first.
 
     Args:
         width: of tokens, blocks and the vectors that are compared (paper: 32).
@@ -47,55 +41,70 @@ class CausalTransformer(HistoryEncoder):
         bias: of the blocks' linear layers.
     """
 
+    width: Count = 32
+    blocks: Count = 1
+    heads: Count = 1
+    dropout: Share = 0.2
+    attention_dropout: Share | None = None
+    embedding_dropout: Share | None = None
+    history_length: Count = 100
+    feed_forward: Annotated[float, Field(gt=0)] = 1.0
+    activation: Activation = "relu"
+    norm: Norm = "layernorm"
+    norm_placement: Literal["pre", "post"] = "post"
+    positions: PositionEncoding = "learned"
+    qk_norm: bool = False
+    bias: bool = True
+
+
+class CausalTransformer(HistoryEncoder):
+    """User token, then one token an event, through causal Transformer blocks; items by the same feature fusion.
+
+    Differs from the paper's released code where that is faulty: the user token never falls off at full length, padding
+    never moves a position, item vectors are not cut at zero, cold items keep their features.
+
+    Blocks as today's language models have them (Qwen3, arXiv 2505.09388): norm rmsnorm, norm_placement pre, activation
+    swiglu, positions rotary, qk_norm true, bias false.
+    """
+
     def __init__(
         self,
         data: TrainingData,
         codes: Codes,
         *,
-        width: Count = 32,
-        blocks: Count = 1,
-        heads: Count = 1,
-        dropout: Share = 0.2,
-        attention_dropout: Share | None = None,
-        embedding_dropout: Share | None = None,
-        history_length: Count = 100,
-        feed_forward: Annotated[float, Field(gt=0)] = 1.0,
-        activation: Activation = "relu",
-        norm: Norm = "layernorm",
-        norm_placement: Literal["pre", "post"] = "post",
-        positions: PositionEncoding = "learned",
-        qk_norm: bool = False,
-        bias: bool = True,
-        **shared: Any,
+        transformer: TransformerOptions = TransformerOptions(),
+        history: HistoryOptions = HistoryOptions(),
     ) -> None:
-        head_width = width_of_heads(width, heads, rotary=positions == "rotary")
+        width, heads, dropout = transformer.width, transformer.heads, transformer.dropout
+        rotates = transformer.positions == "rotary"
+        head_width = width_of_heads(width, heads, rotary=rotates)
         super().__init__(
             data,
             codes,
+            history,
             width=width,
-            history_length=history_length,
-            dropout=dropout if embedding_dropout is None else embedding_dropout,
-            norm=norm,
-            positions=positions,
-            **shared,
+            history_length=transformer.history_length,
+            dropout=dropout if transformer.embedding_dropout is None else transformer.embedding_dropout,
+            norm=transformer.norm,
+            positions=transformer.positions,
         )
-        rotary = Rotary(head_width, self.length) if positions == "rotary" else None
+        rotary = Rotary(head_width, self.length) if rotates else None
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 width,
                 heads,
-                hidden=max(1, round(feed_forward * width)),
-                activation=activation,
-                norm_kind=norm,
-                placement=norm_placement,
+                hidden=max(1, round(transformer.feed_forward * width)),
+                activation=transformer.activation,
+                norm_kind=transformer.norm,
+                placement=transformer.norm_placement,
                 dropout=dropout,
-                attention_dropout=dropout if attention_dropout is None else attention_dropout,
+                attention_dropout=dropout if transformer.attention_dropout is None else transformer.attention_dropout,
                 rotary=rotary,
-                qk_norm=qk_norm,
-                bias=bias,
+                qk_norm=transformer.qk_norm,
+                bias=transformer.bias,
                 key_bias=self.key_bias(heads),
             )
-            for _ in range(blocks)
+            for _ in range(transformer.blocks)
         )
 
     def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:

@@ -6,7 +6,7 @@ Shapes: B users, T history length, N items, D width.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,17 +15,13 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.causal_transformer import CausalTransformer
-from grbench_reference.encoders.shared_options import shares_options
+from grbench_reference.encoders.causal_transformer import CausalTransformer, TransformerOptions
+from grbench_reference.encoders.history_encoder import HistoryOptions
 from grbench_reference.features.fusion import Tower
 from grbench_reference.graphs.neighbourhoods import Neighbourhoods
 from grbench_reference.graphs.user_item_graph import user_item_graph
 
-OUTWARDS = [10, 5]
-"""Neighbours drawn at each hop where the suite does not say."""
 
-
-@shares_options(CausalTransformer)
 class GNN(CausalTransformer):
     """`causal_transformer` whose items, in histories and as candidates, are seen with sampled neighbourhoods: users who
     met the item, items that those met, and so on, each hop taken in through a gate. Only training events are edges.
@@ -60,14 +56,15 @@ class GNN(CausalTransformer):
         data: TrainingData,
         codes: Codes,
         *,
-        neighbours: list[Count] = OUTWARDS,
+        neighbours: tuple[Count, ...] = (10, 5),
         neighbourhood_dropout: Share = 0.1,
         graph_actions: list[str] | None = None,
-        **shared: Any,
+        transformer: TransformerOptions = TransformerOptions(),
+        history: HistoryOptions = HistoryOptions(),
     ) -> None:
         if not neighbours:
             raise SuiteError("encoder.neighbours: [] draws none; name a number for each hop, such as [10, 5]")
-        super().__init__(data, codes, **shared)
+        super().__init__(data, codes, transformer=transformer, history=history)
         graph, own = user_item_graph(data, actions=graph_actions), cast(Tower, self.items)
         self.items = Neighbourhoods(graph, own, self._profiles, neighbours, neighbourhood_dropout)
 

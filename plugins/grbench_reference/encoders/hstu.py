@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -17,8 +17,7 @@ from torch.nn import functional
 from grbench.data.training_data import TrainingData
 from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.history_encoder import HistoryEncoder, PositionEncoding
-from grbench_reference.encoders.shared_options import shares_options
+from grbench_reference.encoders.history_encoder import HistoryEncoder, HistoryOptions, PositionEncoding
 from grbench_reference.features.parts import TABLE_SPREAD
 from grbench_reference.kernels.embedding import Dropout
 from grbench_reference.kernels.pointwise_attention import pieces, pointwise_attention
@@ -109,7 +108,6 @@ class HSTUBlock(nn.Module):
         return attended.transpose(1, 2).reshape(rows, length, width // 3)
 
 
-@shares_options(HistoryEncoder)
 class HSTU(HistoryEncoder):
     """User token, then one token an event, through HSTU blocks; items by feature fusion.
 
@@ -153,18 +151,18 @@ class HSTU(HistoryEncoder):
         position_bias: bool = True,
         time_bias: bool = True,
         time_buckets: Annotated[int, Field(ge=1, le=255)] = 64,
-        **shared: Any,
+        history: HistoryOptions = HistoryOptions(),
     ) -> None:
         head_width = width_of_heads(width, heads, rotary=positions == "rotary")
         super().__init__(
             data,
             codes,
+            history,
             width=width,
             history_length=history_length,
             dropout=dropout if embedding_dropout is None else embedding_dropout,
             norm=norm,
             positions=positions,
-            **shared,
         )
         self.buckets = time_buckets if time_bias and data.catalogue.has_times else None
         self.blocks = nn.ModuleList(

@@ -19,20 +19,23 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
-from grbench_reference.encoders.history_encoder import Embeddings, HistoryEncoder, Similarity
+from grbench_reference.encoders.history_encoder import Similarity
 from grbench_reference.encoders.interfaces import LevelStates
-from grbench_reference.encoders.shared_options import shares_options
 from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
 from grbench_reference.features.code_table import CodeTable, SummedCodes, WritableCodes
-from grbench_reference.features.event_context import event_context
-from grbench_reference.features.fusion import Names, Pooling, Tower, item_tower, user_tower
+from grbench_reference.features.event_context import EventContextOptions, event_context
+from grbench_reference.features.fusion import (
+    FusionOptions,
+    ItemFeatureOptions,
+    UserFeatureOptions,
+    item_tower,
+    user_tower,
+)
 from grbench_reference.features.parts import TABLE_SPREAD
-from grbench_reference.features.time_features import TimeFeature
 from grbench_reference.kernels.embedding import Dropout, distinct_rows, gather_rows, unit
 from grbench_reference.kernels.rms_norm import RMSNorm
 from grbench_reference.layers.action_conditioning import (
-    ActionConditioning,
-    NextActions,
+    ActionOptions,
     action_bias,
     next_action_head,
     token_actions,
@@ -86,7 +89,6 @@ class CodeWriter(nn.Module):
         return normed
 
 
-@shares_options(HistoryEncoder)
 class SIDDecoder(nn.Module):
     """Reads a history through causal blocks (RMSNorm, SwiGLU, rotary positions) and writes the next item's codes.
 
@@ -109,7 +111,7 @@ class SIDDecoder(nn.Module):
         item_features: categorical item fields that tokens have beside codes, likewise.
         embeddings: content embeddings that tokens have beside codes: all = those the dataset option names, none, or
             their names.
-        id_width: width of an item id table beside codes; 0 = none.
+        id_width: width of an item id table beside codes; null = width, 0 = no id.
         fusion_layers: layers of the MLP that fuses ids, fields and embeddings.
         tie_codes: codes are written with the embeddings that they are read with.
         similarity: dot, or cosine = states, codes and item vectors scaled to length 1 (lower the temperature with it).
@@ -133,23 +135,11 @@ class SIDDecoder(nn.Module):
         history_length: Count = 100,
         history: Literal["items", "codes"] = "items",
         decoder_blocks: Annotated[int, Field(ge=0)] = 1,
-        action_conditioning: ActionConditioning = "additive",
-        next_action: NextActions = False,
-        time_features: list[TimeFeature] = [],  # noqa: B006 - read, never written
-        popularity_windows: list[Count] = [],  # noqa: B006
-        context_dropout: Share = 0.0,
-        user_features: Names = True,
-        item_features: Names = False,
-        embeddings: Embeddings = "none",
-        id_width: Annotated[int, Field(ge=0)] = 0,
-        hashed_ids: list[Count] = [],  # noqa: B006
-        hashed_width: Count | None = None,
-        user_id: bool = False,
-        field_width: Count | None = None,
-        pooling: Pooling = "mean",
-        fusion_layers: Count = 2,
-        id_dropout: Share = 0.0,
-        sparse: bool = False,
+        actions: ActionOptions = ActionOptions(),
+        context: EventContextOptions = EventContextOptions(),
+        users: UserFeatureOptions = UserFeatureOptions(),
+        items: ItemFeatureOptions = ItemFeatureOptions(item_features=False, embeddings="none"),
+        fusion: FusionOptions = FusionOptions(id_width=0),
         tie_codes: bool = False,
         similarity: Similarity = "dot",
         temperature: Annotated[float, Field(gt=0)] = 1.0,
@@ -183,54 +173,19 @@ class SIDDecoder(nn.Module):
                 dropout=dropout,
                 attention_dropout=share,
                 rotary=rotary,
-                key_bias=action_bias(action_conditioning, len(names), heads),
+                key_bias=action_bias(actions.action_conditioning, len(names), heads),
             )
 
-        features: Tower | None = None
-        has_fields, has_embeddings = data.catalogue.item_features.fields, data.catalogue.embeddings
-        any_fields = bool(item_features) and (item_features is not True or bool(has_fields))
-        any_embeddings = embeddings not in ("none", []) and (embeddings != "all" or bool(has_embeddings))
-        if any_fields or any_embeddings or id_width or hashed_ids:
-            features = item_tower(
-                data,
-                width=width,
-                fields=item_features,
-                embeddings=embeddings,
-                id_width=id_width,
-                hashed_ids=hashed_ids,
-                hashed_width=hashed_width,
-                field_width=field_width,
-                pooling=pooling,
-                layers=fusion_layers,
-                id_dropout=id_dropout,
-                sparse=sparse,
-            )
-        users = user_tower(
-            data,
-            width=width,
-            fields=user_features,
-            user_id=user_id,
-            id_width=id_width,
-            field_width=field_width,
-            pooling=pooling,
-            layers=fusion_layers,
-            id_dropout=id_dropout,
-            sparse=sparse,
-        )
-        context = event_context(
-            data,
-            width=width,
-            time_features=time_features,
-            popularity_windows=popularity_windows,
-            context_dropout=context_dropout,
-        )
+        features = item_tower(data, items, fusion, width=width)
+        profiles = user_tower(data, users, fusion, width=width)
+        event_parts = event_context(data, context, width=width)
         self.reader: ItemReader | CodeReader = reader(
             SummedCodes(table, width, features),
-            token_actions(action_conditioning, len(names), width),
-            context,
-            Backbone([block() for _ in range(blocks)], width, users=users, dropout=dropout),
+            token_actions(actions.action_conditioning, len(names), width),
+            event_parts,
+            Backbone([block() for _ in range(blocks)], width, users=profiles, dropout=dropout),
         )
-        self.next_action = next_action_head(next_action, names, width)
+        self.next_action = next_action_head(actions.next_action, names, width)
         self.writer = CodeWriter(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
         self.written = nn.ModuleList(
             WritableCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes)

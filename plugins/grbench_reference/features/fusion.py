@@ -6,6 +6,7 @@ Shapes: M entities (items or users), D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from grbench.data.store import FeatureTable, Field
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.registry.option_types import Count, Natural, OptionGroup, Share
 from grbench.types import Codes
 from grbench_reference.features.hashed_ids import HashedIds
 from grbench_reference.features.parts import ContentEmbedding, FeaturePart, FusedFields, IdEmbedding
@@ -25,7 +27,63 @@ ROWS_AT_ONCE = 1 << 16  # entities embedded at once where no gradient is kept, t
 
 Names = bool | list[str | int]
 """Which fields: true for all, false for none, or their names."""
+Embeddings = Literal["all", "none"] | list[str | int]
+"""Which content embeddings: all that the dataset has, none, or their names."""
 Pooling = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemFeatureOptions(OptionGroup):
+    """What an encoder knows of an item, beside the row of its id.
+
+    Args:
+        item_features: categorical item fields: true = all the dataset has, false = none, or their names.
+        embeddings: content embeddings: all = those the dataset option names, none, or their names.
+        hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
+            (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
+        hashed_width: width of each of those tables; null = width.
+    """
+
+    item_features: Names = True
+    embeddings: Embeddings = "all"
+    hashed_ids: tuple[Count, ...] = ()
+    hashed_width: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserFeatureOptions(OptionGroup):
+    """What an encoder knows of a user, beside the history.
+
+    Args:
+        user_features: categorical user fields: true = all the dataset has, false = none, or their names.
+        user_id: the user's own row in the first token; users without a training event share one, which id_dropout
+            teaches.
+    """
+
+    user_features: Names = True
+    user_id: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOptions(OptionGroup):
+    """How what is known of an item or a user becomes one vector.
+
+    Args:
+        id_width: width of the item id's table; null = width, 0 = no id.
+        field_width: width of each categorical field's rows; null = width.
+        pooling: of the values of a multi-value field.
+        fusion_layers: layers of the MLP that fuses a token's parts; its output is linear.
+        id_dropout: share of items, and of users with user_id, whose id is hidden in a training step, so that unseen
+            ones can be served.
+        sparse: sparse gradients for the tables: memory and time follow the batch, not the catalogue.
+    """
+
+    id_width: Natural | None = None
+    field_width: Count | None = None
+    pooling: Pooling = "mean"
+    fusion_layers: Count = 2
+    id_dropout: Share = 0.0
+    sparse: bool = False
 
 
 class Tower(nn.Module):
@@ -82,53 +140,49 @@ class Tower(nn.Module):
 
 def item_tower(
     data: TrainingData,
+    items: ItemFeatureOptions = ItemFeatureOptions(),
+    fusion: FusionOptions = FusionOptions(),
     *,
     width: int,
-    fields: Names = True,
-    embeddings: Literal["all", "none"] | list[str | int] = "all",
-    id_width: int | None = None,
-    hashed_ids: Sequence[int] = (),
-    hashed_width: int | None = None,
     semantic_ids: Codes | None = None,
-    field_width: int | None = None,
-    pooling: Pooling = "mean",
-    layers: int = 2,
-    id_dropout: float = 0.0,
     field_dropout: float = 0.0,
-    sparse: bool = False,
-) -> Tower:
-    """Items [...] -> [..., width]: id, hashed id, semantic id, categorical fields and content embeddings, fused.
+) -> Tower | None:
+    """Items [...] -> [..., width]: id, hashed id, semantic id, categorical fields and content embeddings, fused; None
+    without any of them.
 
-    id_width: None = width, 0 = no id. hashed_width, field_width: None = width.
+    semantic_ids: the codes that are a field each level, None = none are. field_dropout: share of categorical values
+    hidden in a training step.
     Raises SuiteError for a field or an embedding that the store does not have, and what HashedIds and SemanticIds do.
     """
     catalogue = data.catalogue
     trained = data.item_counts() > 0
     parts: list[FeaturePart] = []
-    id_width = width if id_width is None else id_width
-    if hashed_ids:
-        hashed_width = hashed_width or width
+    id_width = width if fusion.id_width is None else fusion.id_width
+    field_width, id_dropout, sparse = fusion.field_width or width, fusion.id_dropout, fusion.sparse
+    if items.hashed_ids:
+        hashed_width = items.hashed_width or width
         parts.append(
-            HashedIds(trained, hashed_ids, width=hashed_width, id_width=id_width, dropout=id_dropout, sparse=sparse)
+            HashedIds(
+                trained, items.hashed_ids, width=hashed_width, id_width=id_width, dropout=id_dropout, sparse=sparse
+            )
         )
     elif id_width:
         parts.append(IdEmbedding(trained, width=id_width, dropout=id_dropout, sparse=sparse))
     if semantic_ids is not None:
-        parts.append(
-            SemanticIds(semantic_ids, trained, width=field_width or width, dropout=field_dropout, sparse=sparse)
-        )
-    if chosen := _chosen(catalogue.item_features, fields, "item_features"):
+        parts.append(SemanticIds(semantic_ids, trained, width=field_width, dropout=field_dropout, sparse=sparse))
+    if chosen := _chosen(catalogue.item_features, items.item_features, "item_features"):
         parts.append(
             FusedFields(
                 catalogue.item_features,
                 chosen,
                 trained,
-                width=field_width or width,
-                pooling=pooling,
+                width=field_width,
+                pooling=fusion.pooling,
                 dropout=field_dropout,
                 sparse=sparse,
             )
         )
+    embeddings = items.embeddings
     if isinstance(embeddings, str):
         embeddings = list(catalogue.embeddings) if embeddings == "all" else []
     for name in map(str, embeddings):
@@ -138,51 +192,50 @@ def item_tower(
                 f"{', '.join(catalogue.embeddings) or 'none'} (the dataset's own options choose what is read)"
             )
         parts.append(ContentEmbedding(catalogue.embeddings[name]))
-    if not parts:
-        raise SuiteError(
-            "encoder: an item needs at least one of id_width above 0, hashed_ids, semantic_ids, item_features and "
-            "embeddings"
-        )
-    return Tower(parts, width, layers=layers, count=catalogue.num_items + 1, padding=0)
+    count = catalogue.num_items + 1
+    return Tower(parts, width, layers=fusion.fusion_layers, count=count, padding=0) if parts else None
 
 
 def user_tower(
     data: TrainingData,
+    users: UserFeatureOptions = UserFeatureOptions(),
+    fusion: FusionOptions = FusionOptions(),
     *,
     width: int,
-    fields: Names = True,
-    user_id: bool = False,
-    id_width: int | None = None,
-    field_width: int | None = None,
-    pooling: Pooling = "mean",
-    layers: int = 2,
-    id_dropout: float = 0.0,
     field_dropout: float = 0.0,
-    sparse: bool = False,
 ) -> Tower | None:
     """Users [...] -> [..., width] from their profile, and their own row where user_id says so; None without either.
 
-    id_width: of the user's own row, None or 0 = width. field_width: None = width.
+    The user's own row is id_width wide, or width where that is null or 0. field_dropout: as in `item_tower`.
+    Raises SuiteError for a field that the store does not have.
     """
     trained = np.zeros(data.catalogue.num_users, bool)
     trained[data.users] = True
     parts: list[FeaturePart] = []
-    if user_id:
-        parts.append(IdEmbedding(trained, width=id_width or width, dropout=id_dropout, sparse=sparse, padded=False))
+    if users.user_id:
+        parts.append(
+            IdEmbedding(
+                trained,
+                width=fusion.id_width or width,
+                dropout=fusion.id_dropout,
+                sparse=fusion.sparse,
+                padded=False,
+            )
+        )
     table = data.catalogue.user_features
-    if chosen := _chosen(table, fields, "user_features"):
+    if chosen := _chosen(table, users.user_features, "user_features"):
         parts.append(
             FusedFields(
                 table,
                 chosen,
                 trained,
-                width=field_width or width,
-                pooling=pooling,
+                width=fusion.field_width or width,
+                pooling=fusion.pooling,
                 dropout=field_dropout,
-                sparse=sparse,
+                sparse=fusion.sparse,
             )
         )
-    return Tower(parts, width, layers=layers, count=len(trained), padding=None) if parts else None
+    return Tower(parts, width, layers=fusion.fusion_layers, count=len(trained), padding=None) if parts else None
 
 
 def _chosen(table: FeatureTable, names: Names, option: str) -> list[Field]:

@@ -9,6 +9,7 @@ Shapes: P tokens, D width, A actions, H heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.errors import SuiteError
+from grbench.registry.option_types import OptionGroup
 from grbench.types import ACTION_MISSING, FIRST_ACTION
 from grbench_reference.features.parts import EmbeddingTable
 
@@ -26,6 +28,23 @@ ActionConditioning = (
 """How actions enter: not at all, in one way, or in several, one after another."""
 NextActions = bool | list[str]
 """Which next actions a state is conditioned on: true for all, false for none, or their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionOptions(OptionGroup):
+    """How an encoder reads actions.
+
+    Args:
+        action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
+            equation 2); gate = the token times 2 sigmoid(w), film = times 1 + scale and plus shift, learned for each
+            action and neutral at first; attention_bias = it shifts the scores of its event, by head; none; or a list of
+            ways, one after another (first place: gate, film and attention_bias).
+        next_action: condition each state on the next action (PinRec, arXiv 2504.10507), in training the target's own:
+            true, or only on the actions named here, so that exposures, say, are learnt unconditioned.
+    """
+
+    action_conditioning: ActionConditioning = "additive"
+    next_action: NextActions = False
 
 
 class TokenActions(nn.Module):

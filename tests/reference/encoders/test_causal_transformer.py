@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from worlds import away_from_the_start, batch_of, featured, training_data
+from worlds import away_from_the_start, batch_of, featured, made_with, training_data
 
 from grbench.errors import SuiteError
 from grbench.interfaces import Embedder
@@ -45,8 +45,11 @@ VARIANTS = [
 
 def build(data, **options):
     torch.manual_seed(0)
-    encoder = CausalTransformer(
-        data, Ids().fit(data), **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options}
+    encoder = made_with(
+        CausalTransformer,
+        data,
+        Ids().fit(data),
+        **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options},
     )
     return away_from_the_start(encoder)
 
@@ -159,7 +162,7 @@ def test_actions_are_an_input(data, conditioning):
 def test_conditioning_starts_neutral(data, conditioning):
     batch = batch_of([1, 2, 3], [4, 1], actions=[[2, 3, 3], [1, 2]])
     plain, conditioned = (
-        CausalTransformer(data, Ids().fit(data), width=8, heads=2, action_conditioning=kind).eval()
+        made_with(CausalTransformer, data, Ids().fit(data), width=8, heads=2, action_conditioning=kind).eval()
         for kind in ("none", conditioning)
     )
     conditioned.load_state_dict(plain.state_dict(), strict=False)
@@ -230,7 +233,7 @@ def test_item_vectors_are_not_cut_at_zero(data):
 
 def test_the_default_is_the_papers(tmp_path):
     data = training_data(tmp_path, [[(1, 0, 1), (2, 0, 2)]])
-    encoder = CausalTransformer(data, Ids().fit(data))
+    encoder = made_with(CausalTransformer, data, Ids().fit(data))
     assert (encoder.width, len(encoder.blocks), encoder.blocks[0].attention.heads) == (32, 1, 1)
     assert encoder.history_length + 1 == 101
     assert encoder.places.num_embeddings == 101

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import gelu
-from worlds import away_from_the_start, batch_of, everything, training_data
+from worlds import away_from_the_start, batch_of, everything, made_with, training_data
 
 from grbench.data.split import Split
 from grbench.errors import SuiteError
@@ -43,7 +43,7 @@ ALL = 50
 def build(data, **options):
     torch.manual_seed(0)
     options = {"width": 8, "heads": 2, "history_length": 4, "dropout": 0.0, "neighbourhood_dropout": 0.0, **options}
-    encoder = GNN(data, Ids().fit(data), **options)
+    encoder = made_with(GNN, data, Ids().fit(data), **options)
     return away_from_the_start(encoder)
 
 
@@ -88,8 +88,8 @@ def test_padding_is_zero(data):
 
 def test_training_starts_from_the_items_alone(data):
     torch.manual_seed(0)
-    encoder = GNN(data, Ids().fit(data), width=8, history_length=4).eval()
-    plain = CausalTransformer(data, Ids().fit(data), width=8, history_length=4).eval()
+    encoder = made_with(GNN, data, Ids().fit(data), width=8, history_length=4).eval()
+    plain = made_with(CausalTransformer, data, Ids().fit(data), width=8, history_length=4).eval()
     own = {name.replace("items.own.", "items."): value for name, value in encoder.state_dict().items()}
     plain.load_state_dict({name: value for name, value in own.items() if not name.startswith("items.gates.")})
     batch, items = batch_of([1, 2, 3], [4]), torch.tensor([6, 1])
@@ -224,7 +224,8 @@ def test_learns(tmp_path, options, precision):
     store = tiny_store(tmp_path, histories, user_features={"age": [user % 3 for user in range(25)]})
     split = Split(everything(store), None, None, None)
     torch.manual_seed(0)
-    encoder = GNN(
+    encoder = made_with(
+        GNN,
         split.training,
         Ids().fit(split.training),
         **{"width": 16, "history_length": 6, "dropout": 0.1, "similarity": "cosine", "neighbours": (3, 2), **options},

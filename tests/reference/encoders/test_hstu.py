@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional
-from worlds import away_from_the_start, batch_of, featured, training_data
+from worlds import away_from_the_start, batch_of, featured, made_with, training_data
 
 from grbench.errors import SuiteError
 from grbench.interfaces import Embedder
@@ -36,7 +36,9 @@ BATCH = dataclasses.replace(BATCH, times=torch.tensor([[0] * (4 - len(row)) + ro
 
 def build(data, **options):
     torch.manual_seed(0)
-    encoder = HSTU(data, Ids().fit(data), **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options})
+    encoder = made_with(
+        HSTU, data, Ids().fit(data), **{"width": 8, "heads": 2, "blocks": 2, "history_length": 4, **options}
+    )
     return away_from_the_start(encoder)
 
 

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from code_worlds import BATCH, codes_of, decoder, world
+from worlds import made_with
 
 from grbench.cost.flops import FlopCount
 from grbench.training.loop import TrainStep, sum_of
@@ -59,7 +60,7 @@ def test_equals_separate_passes(data, history, options, order):
 def test_dense_encoders_too(data, kind, options):
     codes = codes_of(data)
     torch.manual_seed(0)
-    encoder = kind(data, codes, width=8, history_length=4, dropout=0.0, **options)
+    encoder = made_with(kind, data, codes, width=8, history_length=4, dropout=0.0, **options)
     losses = [
         (InfoNCE(data, codes, negatives={"in_batch": True}), 0.5),
         (FullSoftmax(data, codes), 2.0),

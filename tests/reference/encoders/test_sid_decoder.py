@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from code_worlds import BATCH, ITEMS, SIZES, codes_of, decoder, newest_target_only, world
-from worlds import batch_of
+from worlds import batch_of, made_with
 
 from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Decoder, Embedder
@@ -263,7 +263,7 @@ def test_random_k_replaces_codes_that_are_read_while_training(data):
 def test_codes_of_untrained_items_start_at_zero(data):
     """Item 9 alone would own code 9 with `ids`: nobody can know it yet."""
     torch.manual_seed(0)
-    encoder = SIDDecoder(data, codes_of(data, "ids"), width=4, heads=1)
+    encoder = made_with(SIDDecoder, data, codes_of(data, "ids"), width=4, heads=1)
     assert (encoder.reader.codes.weight[[0, 9]] == 0).all()
     assert (encoder.reader.codes.weight[1:9] != 0).all()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from worlds import batch_of, everything
+from worlds import batch_of, everything, made_with
 
 from grbench.data.split import Split
 from grbench.testing import tiny_store
@@ -46,7 +46,8 @@ def split(tmp_path):
 def learn(split, loss, *, optimizer=adam, encoder=None, **training):
     torch.manual_seed(0)
     codes = Ids().fit(split.training)
-    encoder = CausalTransformer(
+    encoder = made_with(
+        CausalTransformer,
         split.training,
         codes,
         **{"width": 16, "history_length": 6, "dropout": 0.1, "similarity": "cosine", **(encoder or {})},

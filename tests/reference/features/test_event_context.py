@@ -11,9 +11,10 @@ from grbench.data.batches import query_batches, training_batches
 from grbench.errors import SuiteError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
+from grbench.registry.options import describe
 from grbench.testing import tiny_store
 from grbench.types import Codes
-from grbench_reference.features.event_context import event_context
+from grbench_reference.features.event_context import EventContextOptions, event_context
 from grbench_reference.features.parts import EmbeddingTable
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench_reference.tokenizers.ids import Ids
@@ -123,11 +124,11 @@ def test_what_needs_the_first_token_or_shared_codes_says_so(registry, split):
         build(registry, "causal_transformer", split, {"user_id": True, "user_token": False})
     with pytest.raises(SuiteError, match=r"encoder.semantic_ids: .*rq_kmeans"):
         build(registry, "causal_transformer", split, {}, codes=Ids().fit(split.training))
+    with pytest.raises(SuiteError, match=r"encoder: an item needs at least one of id_width above 0, hashed_ids"):
+        build(registry, "hstu", split, {"semantic_ids": False, "id_width": 0, "item_features": False})
 
 
 def test_options_are_documented_alike(registry):
-    from grbench.registry.options import describe
-
     rows = {}
     for name in ("causal_transformer", "hstu", "gnn", "sid_decoder"):
         options = {option.name: option for option in describe(registry.get("encoders", name).factory)}
@@ -139,13 +140,33 @@ def test_options_are_documented_alike(registry):
     assert all(option.doc for option in one)
 
 
+def test_defaults_are_each_encoder_s_own(registry):
+    chosen = ("width", "history_length", "item_features", "embeddings", "id_width", "user_features", "similarity")
+    defaults = {
+        name: [option.default for option in describe(registry.get("encoders", name).factory) if option.name in chosen]
+        for name in ("causal_transformer", "hstu", "sid_decoder")
+    }
+    assert defaults == {
+        "causal_transformer": ["32", "100", "true", '"all"', "true", "null", '"dot"'],
+        "hstu": ["64", "100", "true", '"all"', "true", "null", '"dot"'],
+        "sid_decoder": ["64", "100", "true", "false", '"none"', "0", '"dot"'],
+    }
+    transformer, gnn = (
+        {option.name: option for option in describe(registry.get("encoders", name).factory)}
+        for name in ("causal_transformer", "gnn")
+    )
+    assert {name: option for name, option in gnn.items() if name in transformer} == transformer
+    assert gnn.keys() - transformer.keys() == {"neighbours", "neighbourhood_dropout", "graph_actions"}
+
+
 def test_nothing_asked_for_is_nothing_built(split):
-    assert event_context(split.training, width=4, time_features=[], popularity_windows=[], context_dropout=0.5) is None
+    assert event_context(split.training, EventContextOptions(context_dropout=0.5), width=4) is None
 
 
 def test_parts_are_added_up(split):
     torch.manual_seed(0)
-    context = event_context(split.training, width=4, time_features=["gap"], popularity_windows=[7], context_dropout=0.0)
+    options = EventContextOptions(time_features=("gap",), popularity_windows=(7,))
+    context = event_context(split.training, options, width=4)
     _, batch = next(query_batches(split.test, history_length=5, batch_size=7))
     events = torch.arange(-1, 35)
     expected = sum(part(batch, events) for part in context.parts)

@@ -7,7 +7,13 @@ from worlds import NAN, everything, featured, training_data
 
 from grbench.errors import SuiteError
 from grbench.testing import tiny_store
-from grbench_reference.features.fusion import item_tower, user_tower
+from grbench_reference.features.fusion import (
+    FusionOptions,
+    ItemFeatureOptions,
+    UserFeatureOptions,
+    item_tower,
+    user_tower,
+)
 from grbench_reference.features.parts import ContentEmbedding, FusedFields, IdEmbedding
 
 
@@ -122,7 +128,7 @@ def test_a_tower_without_features_is_the_id_table(tmp_path):
 
 def test_a_tower_is_the_mlp_of_the_concatenation(tmp_path):
     """Equation 3, worked out plainly."""
-    tower = item_tower(featured(tmp_path), width=4, id_width=3, field_width=2)
+    tower = item_tower(featured(tmp_path), fusion=FusionOptions(id_width=3, field_width=2), width=4)
     items = torch.tensor([1, 5, 3])
     parts = torch.cat([part(items) for part in tower.parts], dim=1)
     assert parts.shape == (3, 3 + 2 * 2 + 2)
@@ -158,7 +164,8 @@ def test_values_are_learnt_from_training_users_only(tmp_path):
 
 def test_users_have_rows_of_their_own_and_untrained_ones_share_one(tmp_path):
     data = featured(tmp_path, users=[0, 1])
-    alone = user_tower(data, width=2, fields=False, user_id=True, id_dropout=0.5).eval()
+    only_id = UserFeatureOptions(user_features=False, user_id=True)
+    alone = user_tower(data, only_id, FusionOptions(id_dropout=0.5), width=2).eval()
     vectors = alone(torch.arange(4))
     assert torch.equal(vectors[2:], torch.zeros(2, 2)), "untaught, an unknown user says nothing"
     assert (vectors[:2] != 0).all(), "user 0 is a user, not padding"
@@ -168,27 +175,28 @@ def test_users_have_rows_of_their_own_and_untrained_ones_share_one(tmp_path):
     hidden, known = alone.parts[0].table.weight.grad[1:3, 0].tolist()
     assert hidden + known == 99
     assert 30 < hidden < 70
-    beside = user_tower(data, width=4, user_id=True, id_width=3)
+    with_id = UserFeatureOptions(user_id=True)
+    beside = user_tower(data, with_id, FusionOptions(id_width=3), width=4)
     assert beside.widths == [3, 4]
-    assert user_tower(data, width=4, user_id=True, id_width=0).widths == [4, 4]
+    assert user_tower(data, with_id, FusionOptions(id_width=0), width=4).widths == [4, 4]
 
 
 def test_fields_and_embeddings_by_name(tmp_path):
     data = featured(tmp_path)
-    tower = item_tower(data, width=2, fields=["color"], embeddings=[81])
+    nothing = ItemFeatureOptions(item_features=False, embeddings="none")
+    tower = item_tower(data, ItemFeatureOptions(item_features=["color"], embeddings=[81]), width=2)
     assert [part.output_width for part in tower.parts] == [2, 2, 2]
-    assert len(item_tower(data, width=2, fields=False, embeddings="none").parts) == 1
+    assert len(item_tower(data, nothing, width=2).parts) == 1
     with pytest.raises(SuiteError, match=r"item_features: no feature 'colour'.*it has color, tags"):
-        item_tower(data, width=2, fields=["colour"])
+        item_tower(data, ItemFeatureOptions(item_features=["colour"]), width=2)
     with pytest.raises(SuiteError, match=r"no embedding '82'.*it has 81"):
-        item_tower(data, width=2, embeddings=[82])
-    with pytest.raises(SuiteError, match="at least one of"):
-        item_tower(data, width=2, id_width=0, fields=False, embeddings="none")
+        item_tower(data, ItemFeatureOptions(embeddings=[82]), width=2)
+    assert item_tower(data, nothing, FusionOptions(id_width=0), width=2) is None
 
 
 def test_no_user_features_no_user_tower(tmp_path):
     assert user_tower(training_data(tmp_path, [[(1, 0, 1), (2, 0, 2)]]), width=2) is None
-    assert user_tower(featured(tmp_path / "b"), width=2, fields=False) is None
+    assert user_tower(featured(tmp_path / "b"), UserFeatureOptions(user_features=False), width=2) is None
 
 
 def test_catalogue_is_not_copied(tmp_path):

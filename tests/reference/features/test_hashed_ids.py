@@ -6,7 +6,7 @@ import torch
 from worlds import featured
 
 from grbench.errors import SuiteError
-from grbench_reference.features.fusion import item_tower
+from grbench_reference.features.fusion import FusionOptions, ItemFeatureOptions, item_tower
 from grbench_reference.features.hashed_ids import HashedIds
 from grbench_reference.features.parts import IdEmbedding
 
@@ -68,9 +68,11 @@ def test_tables_that_confuse_the_same_items_are_refused():
 
 def test_towers_have_them_beside_the_id_or_in_its_place(tmp_path):
     data = featured(tmp_path)
-    beside = item_tower(data, width=4, fields=False, embeddings="none", id_width=3, hashed_ids=[2, 3], hashed_width=5)
+    items = ItemFeatureOptions(item_features=False, embeddings="none", hashed_ids=(2, 3), hashed_width=5)
+    beside = item_tower(data, items, FusionOptions(id_width=3), width=4)
     assert beside.widths == [3 + 2 * 5]
-    instead = item_tower(data, width=4, fields=False, embeddings="none", id_width=0, hashed_ids=[2, 3])
+    items = ItemFeatureOptions(item_features=False, embeddings="none", hashed_ids=(2, 3))
+    instead = item_tower(data, items, FusionOptions(id_width=0), width=4)
     assert instead.widths == [2 * 4]
     assert instead(torch.arange(7)).shape == (7, 4)
     assert not any(isinstance(part, IdEmbedding) for part in beside.parts)

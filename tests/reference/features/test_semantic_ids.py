@@ -7,7 +7,7 @@ from worlds import featured
 from grbench.errors import SuiteError
 from grbench.types import Codes
 from grbench_reference.codes.random_k import RandomKCodes
-from grbench_reference.features.fusion import item_tower
+from grbench_reference.features.fusion import FusionOptions, ItemFeatureOptions, item_tower
 from grbench_reference.features.semantic_ids import SemanticIds
 from grbench_reference.tokenizers.ids import Ids
 
@@ -56,8 +56,8 @@ def test_codes_that_are_the_item_itself_are_refused(tmp_path):
 
 
 def test_a_tower_has_them_as_fields(tmp_path):
-    tower = item_tower(
-        featured(tmp_path), width=4, id_width=0, fields=False, embeddings="none", semantic_ids=CODES, field_width=3
-    )
+    items = ItemFeatureOptions(item_features=False, embeddings="none")
+    fusion = FusionOptions(id_width=0, field_width=3)
+    tower = item_tower(featured(tmp_path), items, fusion, width=4, semantic_ids=CODES)
     assert tower.widths == [6]
     assert tower(torch.tensor([[1, 0]])).shape == (1, 2, 4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
-from worlds import batch_of, featured
+from worlds import batch_of, featured, made_with
 
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
@@ -14,7 +14,7 @@ from grbench_reference.tokenizers.ids import Ids
 def test_terms_by_hand(tmp_path, count):
     data = featured(tmp_path)
     torch.manual_seed(0)
-    encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3).eval()
+    encoder = made_with(CausalTransformer, data, Ids().fit(data), width=8, history_length=3).eval()
     loss = BCE(data, Ids().fit(data), negatives=count, temperature=0.5)
     batch = batch_of([1, 2, 3], [4, 2], [3], targets=[[2, 3, 1], [2, 0], [1]])
     targets = [(place, int(batch.targets[place])) for place in map(tuple, batch.targets.nonzero().tolist())]
@@ -40,7 +40,7 @@ def test_negatives_by_popularity(tmp_path):
     """To a power this high only items 2 and 3, which have most events, are drawn."""
     data = featured(tmp_path)
     torch.manual_seed(0)
-    encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3).eval()
+    encoder = made_with(CausalTransformer, data, Ids().fit(data), width=8, history_length=3).eval()
     loss = BCE(data, Ids().fit(data), negatives=3, sampling="popularity", popularity_power=200.0)
     batch = batch_of([1, 2], [2], targets=[[4, 1], [4]])
     places = [(0, 0), (0, 1), (1, 1)]
@@ -57,7 +57,7 @@ def test_negatives_by_popularity(tmp_path):
 def test_action_weights(tmp_path):
     data = featured(tmp_path)
     torch.manual_seed(0)
-    encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3).eval()
+    encoder = made_with(CausalTransformer, data, Ids().fit(data), width=8, history_length=3).eval()
     batch = batch_of([1, 2], targets=[[2, 3]])
     batch.next_actions[0, 1] = 3
     states, vectors = encoder.embed(batch, torch.arange(7))

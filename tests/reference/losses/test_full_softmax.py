@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
-from worlds import batch_of, featured
+from worlds import batch_of, featured, made_with
 
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.full_softmax import FullSoftmax
@@ -19,7 +19,7 @@ def test_equals_torch(tmp_path, smoothing, pool, chunk):
     data = featured(tmp_path)
     codes = Ids().fit(data)
     torch.manual_seed(0)
-    encoder = CausalTransformer(data, codes, width=8, history_length=3).eval()
+    encoder = made_with(CausalTransformer, data, codes, width=8, history_length=3).eval()
     loss = FullSoftmax(data, codes, temperature=0.5, label_smoothing=smoothing, pool=pool, chunk=chunk)
     found = loss(encoder, BATCH)["full_softmax"]
     items = torch.arange(1, 7 if pool == "all" else 5)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from worlds import batch_of, featured
+from worlds import batch_of, featured, made_with
 
 from grbench.errors import SuiteError
 from grbench_reference.encoders.causal_transformer import CausalTransformer
@@ -20,7 +20,9 @@ def data(tmp_path):
 
 def encoder_of(data, **options):
     torch.manual_seed(0)
-    encoder = CausalTransformer(data, Ids().fit(data), width=8, history_length=3, similarity="cosine", **options)
+    encoder = made_with(
+        CausalTransformer, data, Ids().fit(data), width=8, history_length=3, similarity="cosine", **options
+    )
     return encoder.eval()
 
 
