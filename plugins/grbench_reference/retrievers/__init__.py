@@ -1,1 +1,1 @@
-"""Retrievers: each finds the best candidates for a history."""
+"""Retrievers: each finds the k best candidates for a history."""

@@ -1,4 +1,4 @@
-"""Beam search over the codes that candidates have. What is scored and returned are items, never codes.
+"""Beam search over the prefix trie of the candidates' codes. It returns items, not codes.
 
 Shapes: B users, P candidates, L levels, K_l codes of level l, W beams, C children of a user's beams, R = B W rows.
 """
@@ -17,21 +17,21 @@ from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Decoder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.codes.prefix_trie import PrefixTrie
-from grbench_reference.retrievers.inner_product import full_precision, largest
+from grbench_reference.retrievers.top_k import full_precision, largest
 
 Width = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None
 Softmax = Literal["level", "tree"]
 DEFAULT_WIDTH = 50
 LOGITS_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 28}
-"""8 MiB of float32, since a CPU is twice as fast on what stays near it, and 1 GiB."""
+"""8 MiB of float32 on a CPU, which is twice as fast with logits that fit in its cache; 1 GiB on a GPU."""
 
 
 class BeamSearch:
-    """The codes of highest probability among those that candidates have, for many users at once.
+    """The codes of highest probability among the candidates' codes, for many users at once.
 
-    A code's score is its log probability, the sum over levels of log softmax: over all K_l codes, whether candidates
-    have them or not, or (`softmax` tree) over those that candidates have behind the codes before. As wide as there are
-    codes, it is an exhaustive search.
+    The score of a code is its log probability, the sum over levels of log softmax. With `softmax: level` the softmax is
+    over all K_l codes of the level, whether candidates have them or not; with `softmax: tree` over the codes that
+    candidates have after the same prefix. A beam as wide as the number of codes makes the search exhaustive.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BeamSearch:
         softmax: Softmax = "level",
         users_at_once: int | None = None,
     ) -> None:
-        """Raises SuiteError where a width is larger than the pool, or there is not one for each level."""
+        """Raises SuiteError where a width exceeds the number of candidates, or there is not one width per level."""
         self.trie, self.tree = PrefixTrie(candidates, codes), softmax == "tree"
         self.widths = _widths(width, len(codes.sizes), len(candidates))
         logits = max(beams * size for beams, size in zip([1, *self.widths[:-1]], codes.sizes, strict=True))
@@ -52,27 +52,28 @@ class BeamSearch:
 
     @torch.no_grad()
     def search(self, encoder: Decoder, batch: Batch) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        """Some users at a time: (their batch, leaves of the table [b, W] best first, log probabilities [b, W] float32);
-        -1 and -inf where a user has fewer. Of equal ones the smaller code comes first.
+        """Yields, for a block of b users at a time: (their batch, leaves of the trie [b, W], best first, their log
+        probabilities [b, W] float32), padded with -1 and -inf. Ties go to the smaller code.
 
-        Raises RunError naming a user whose logits are not numbers.
+        Raises RunError naming a user whose logits are NaN.
         """
         for first in range(0, len(batch.users), self._users):
             some = _rows(batch, slice(first, first + self._users))
             with full_precision(batch.users.device.type):
                 leaves, scores = self._search(encoder, some)
-            broken = scores.isnan().any(1)
-            if bool(broken.any()):
-                user = int(some.users[broken][0])
+            not_finite = scores.isnan().any(1)
+            if bool(not_finite.any()):
+                user = int(some.users[not_finite][0])
                 raise RunError(f"the code logits of user row {user} are not finite (NaN or infinite)")
             scores, order = scores.sort(dim=1, descending=True, stable=True)
             yield some, leaves.gather(1, order), scores
 
     def _search(self, encoder: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        """-> leaves and log probabilities [b, W], unsorted."""
         users = torch.arange(len(batch.users), device=batch.users.device).unsqueeze(1)
         logits, state = encoder.start(batch)
         logits = logits.float()
-        # All users share the root: no list of children a user.
+        # All users start at the root, whose children are all codes of the first level.
         found = logits[:, self.trie.codes[0]]
         found = found - (found if self.tree else logits).logsumexp(1, keepdim=True)
         prefixes = largest(found, self.widths[0])
@@ -86,13 +87,13 @@ class BeamSearch:
             found = logits[rows, codes].masked_fill(children < 0, -torch.inf)
             totals = _log_sums(found, beams, prefixes.shape[1]) if self.tree else logits.logsumexp(1).view_as(prefixes)
             found = found + (scores - totals).gather(1, beams)
-            kept = largest(found, width)  # ascending, so that prefixes stay in the order of their codes
-            prefixes, scores = children.gather(1, kept), found.gather(1, kept)
-            rows, codes = rows.gather(1, kept), codes.gather(1, kept)
+            best = largest(found, width)  # ascending columns, so that prefixes stay in the order of their codes
+            prefixes, scores = children.gather(1, best), found.gather(1, best)
+            rows, codes = rows.gather(1, best), codes.gather(1, best)
         return prefixes, scores
 
     def report(self) -> dict[str, Any]:
-        """What the record keeps of the index."""
+        """Facts about the index for the record."""
         return {
             "candidates": len(self.trie.positions),
             "codes": self.trie.num_leaves,
@@ -104,17 +105,17 @@ class BeamSearch:
 
 
 class Beam(Retriever):
-    """The items of the codes that beam search finds, scored by their code's log probability.
+    """The items whose codes beam search generates, scored by their code's log probability.
 
-    Items that share a code come out as several items of equal score, which evaluation counts against the target.
-    Fewer than k items come out where the beam holds fewer.
+    Items with a colliding code have equal scores; evaluation counts such ties against the target (pessimistic rank).
+    The list is shorter than k where the beams hold fewer than k items.
 
     Args:
-        width: codes kept at each level, or a list of them, one a level (such as [20, 384]); null = 50, or the whole
-            pool where that is smaller. As wide as the pool, the search is exhaustive.
-        softmax: level = a code's probability is its share among all codes of its level; tree = among those that
-            candidates have behind the codes before, as the loss next_code can learn it.
-        users_at_once: searched together; null = as many as have 2^21 logits (GPU: 2^28) a step.
+        width: beam width, for all levels or as a list with one width per level (such as [20, 384]); null = 50, or the
+            pool size where that is smaller. With a beam as wide as the pool the search is exhaustive.
+        softmax: what a code's probability is normalised over: level = all codes of its level; tree = the codes that
+            candidates have after the same prefix, to match the loss next_code with softmax: tree.
+        users_at_once: users searched together; null = as many as make 2^21 logits per step (GPU: 2^28).
     """
 
     needs: ClassVar[tuple[type, ...]] = (Decoder,)
@@ -128,18 +129,18 @@ class Beam(Retriever):
         self._candidates = torch.empty(0, dtype=torch.int64)
 
     def check(self, candidates: int, codes: Codes | None) -> None:
-        """Raises SuiteError where the width does not fit the pool, or the codes."""
+        """Raises SuiteError where a width exceeds the pool, or the number of widths is not that of the levels."""
         check_width(self.width, candidates, codes)
 
     @torch.no_grad()
     def index(self, encoder: Decoder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
-        """candidates: [P] int64, ascending. Raises SuiteError where the width does not fit them."""
+        """candidates: [P] int64, ascending. Raises SuiteError where a width exceeds P or is lacking for a level."""
         self._candidates = candidates
         self._beams = BeamSearch(candidates, codes, self.width, softmax=self.softmax, users_at_once=self.users_at_once)
 
     @torch.no_grad()
     def search(self, encoder: Decoder, batch: Batch, k: int) -> TopK:
-        """The k best items; raises RunError where a user's logits are not finite."""
+        """The k best items, at most; raises RunError where a user's logits are not finite."""
         assert self._beams is not None, "index comes before search"
         items, scores = [batch.users.new_empty((0, k))], [torch.empty((0, k), device=batch.users.device)]
         for _, leaves, log_probabilities in self._beams.search(encoder, batch):
@@ -150,14 +151,14 @@ class Beam(Retriever):
         return TopK(torch.cat(items), torch.cat(scores))
 
     def report(self) -> dict[str, Any]:
-        """What the record keeps of the index."""
+        """Facts about the index for the record."""
         assert self._beams is not None, "index comes before report"
         return self._beams.report()
 
 
 def _log_sums(logits: Tensor, beams: Tensor, count: int) -> Tensor:
-    """logits, beams [B, C], the beam that each child continues -> [B, count] log of the sum of e^logits of each beam;
-    0 where a beam has no child that counts."""
+    """Log-sum-exp of the logits of each beam's children: logits [B, C] and beams [B, C], the beam that each child
+    extends -> [B, count]; 0 for a beam without children."""
     highest = logits.new_full((len(logits), count), -torch.inf).scatter_reduce(1, beams, logits, "amax")
     highest = highest.masked_fill(highest == -torch.inf, 0)
     sums = torch.zeros_like(highest).scatter_add(1, beams, (logits - highest.gather(1, beams)).exp())
@@ -165,7 +166,7 @@ def _log_sums(logits: Tensor, beams: Tensor, count: int) -> Tensor:
 
 
 def check_width(width: Width, candidates: int, codes: Codes | None) -> None:
-    """Raises SuiteError where a beam is wider than so many candidates, or there is not one width for each level."""
+    """Raises SuiteError where a beam is wider than the number of candidates, or there is not one width per level."""
     listed = len(width) if isinstance(width, list) else 1
     _widths(width, listed if codes is None else len(codes.sizes), candidates)
 
@@ -176,7 +177,7 @@ def _widths(width: Width, levels: int, pool: int) -> list[int]:
     widths = width if isinstance(width, list) else [width] * levels
     if len(widths) != levels:
         raise SuiteError(
-            f"retriever.width: {len(widths)} widths for codes of {levels} levels; give one a level, or one for all"
+            f"retriever.width: {len(widths)} widths for codes of {levels} levels; give one per level, or one for all"
         )
     if max(widths) > pool:
         raise SuiteError(

@@ -1,6 +1,7 @@
-"""The items that beam search finds, ranked anew by the dense score: OnePiece's way to use semantic ids.
+"""Beam search followed by dense re-ranking of the items found: the use of semantic IDs in OnePiece
+(github.com/shuoyang2/OnePiece, a solution of the challenge).
 
-Shapes: B users, P candidates, m items a user that are scored, D width.
+Shapes: P candidates.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ from torch import Tensor
 from grbench.interfaces import Decoder, Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width, check_width
-from grbench_reference.retrievers.inner_product import full_precision, rank_positions
-from grbench_reference.retrievers.vectors import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.similarity import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.top_k import full_precision, padded_top_k, rank_positions
 
 
-class Hybrid(Decoder, Embedder, Protocol):
-    """Both interfaces on one encoder."""
+class HybridEncoder(Decoder, Embedder, Protocol):
+    """An encoder with both interfaces."""
 
 
 class BeamRerank(Retriever):
-    """The first items of the beam, best code first, by inner product with the history and, where asked for, by their
-    code's log probability too; of equal ones, the lower first.
+    """Beam search finds `items` items, which are ranked by dense score + code_weight * log probability of their code;
+    ties go to the smaller item id.
 
-    A longer list than `items` is never returned. With every candidate in the beam and a `code_weight` of 0 it is the
+    Lists are never longer than `items`. With all candidates in the beam and a `code_weight` of 0 it equals the
     retriever `exact`.
 
     Args:
-        width: codes kept at each level, or a list of them, one a level; null = 50, or the pool where that is smaller.
-        items: of the beam that are ranked anew (OnePiece: a beam of 20, then 384).
-        code_weight: times the log probability of an item's code is added to its dense score. 0 = the beam only chooses
-            what is ranked. A dense score that was learnt divided by a temperature counts as much as the code at a
-            weight of that temperature.
-        softmax: level = a code's probability is its share among all codes of its level; tree = among those that
-            candidates have behind the codes before, as the loss next_code can learn it.
-        similarity: dot = inner product; cosine = of vectors of length 1; euclidean = nearest first.
-        users_at_once: searched together; null = as many as have 2^21 logits (GPU: 2^28) a step.
-        encode_block: candidates that the encoder is given at once.
+        width: beam width, for all levels or as a list with one width per level; null = 50, or the pool size where that
+            is smaller.
+        items: number of items that are re-ranked, those of the most probable codes (OnePiece: beams of 20, then 384).
+        code_weight: weight of the code's log probability in the score; 0 = the dense score alone. Where the dense loss
+            divides by a temperature, a weight of that temperature gives both terms the same scale.
+        softmax: what a code's probability is normalised over: level = all codes of its level; tree = the codes that
+            candidates have after the same prefix, to match the loss next_code with softmax: tree.
+        similarity: dot = inner product; cosine = inner product of unit vectors; euclidean = smallest distance first.
+        users_at_once: users searched together; null = as many as make 2^21 logits per step (GPU: 2^28).
+        encode_block: number of candidates that the encoder embeds at once.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Decoder, Embedder)
@@ -63,48 +64,48 @@ class BeamRerank(Retriever):
         self._beams: BeamSearch | None = None
         self._candidates = torch.empty(0, dtype=torch.int64)
         self._vectors = torch.empty(0)
-        self._longest = 0.0
+        self._max_norm = 0.0
 
     def check(self, candidates: int, codes: Codes | None) -> None:
-        """Raises SuiteError where the width does not fit the pool, or the codes."""
+        """Raises SuiteError where a width exceeds the pool, or the number of widths is not that of the levels."""
         check_width(self.width, candidates, codes)
 
     @torch.no_grad()
-    def index(self, encoder: Hybrid, candidates: Tensor, codes: Codes) -> None:
-        """candidates: [P] int64, ascending. Raises SuiteError where the width does not fit them."""
+    def index(self, encoder: HybridEncoder, candidates: Tensor, codes: Codes) -> None:
+        """candidates: [P] int64, ascending. Raises SuiteError where a width exceeds P or is lacking for a level."""
         self._candidates = candidates
         self._beams = BeamSearch(candidates, codes, self.width, softmax=self.softmax, users_at_once=self.users_at_once)
         self._vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
-        self._longest = largest_norm(self._vectors)
+        self._max_norm = largest_norm(self._vectors)
 
     @torch.no_grad()
-    def search(self, encoder: Hybrid, batch: Batch, k: int) -> TopK:
+    def search(self, encoder: HybridEncoder, batch: Batch, k: int) -> TopK:
         """The k best items; raises RunError where a user's logits or history vector are not finite."""
         assert self._beams is not None, "index comes before search"
         items, scores = [batch.users.new_empty((0, k))], [torch.empty((0, k), device=batch.users.device)]
         ranked = min(self.items, len(self._candidates))
         for some, leaves, log_probabilities in self._beams.search(encoder, batch):
             beams, positions = self._beams.trie.items(leaves, ranked)
-            positions, order = positions.sort(dim=1)  # of the pool, so that of equal scores the lower item comes first
+            positions, order = positions.sort(dim=1)  # ascending, so that ties go to the smaller item
             added = None
             if self.code_weight:
                 added = self.code_weight * log_probabilities.gather(1, beams).gather(1, order)
             with full_precision(batch.users.device.type):
-                queries = history_vectors(encoder, some, self.similarity, self._longest)
+                queries = history_vectors(encoder, some, self.similarity, self._max_norm)
                 best, values = rank_positions(queries, self._vectors, positions, min(k, ranked), added=added)
-            found = self._candidates[best.clamp(min=0)].masked_fill(best < 0, 0)
-            items.append(torch.nn.functional.pad(found, (0, k - found.shape[1])))
-            scores.append(torch.nn.functional.pad(values, (0, k - found.shape[1]), value=-torch.inf))
+            found = padded_top_k(self._candidates[best.clamp(min=0)].masked_fill(best < 0, 0), values, k)
+            items.append(found.items)
+            scores.append(found.scores)
         return TopK(torch.cat(items), torch.cat(scores))
 
     def report(self) -> dict[str, Any]:
-        """What the record keeps of the index."""
+        """Facts about the index for the record."""
         assert self._beams is not None, "index comes before report"
         vectors = self._vectors
-        found = self._beams.report()
+        beams = self._beams.report()
         return {
-            **found,
-            "bytes": found["bytes"] + vectors.numel() * vectors.element_size(),
+            **beams,
+            "bytes": beams["bytes"] + vectors.numel() * vectors.element_size(),
             "width": vectors.shape[1],
             "beam_width": self._beams.widths,
         }

@@ -1,4 +1,4 @@
-"""The Faiss retriever: any index that a factory string names (Douze et al., The Faiss library, 2024)."""
+"""The Faiss retriever: any index that Faiss can build from a factory string (Douze et al., The Faiss library, 2024)."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.kernels.faiss_library import load_faiss
-from grbench_reference.retrievers.inner_product import ExactSearch, rank_positions
-from grbench_reference.retrievers.saved_index import index_path, read_index, write_index
-from grbench_reference.retrievers.vectors import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.exact_search import ExactSearch
+from grbench_reference.retrievers.index_cache import index_path, read_index, write_index
+from grbench_reference.retrievers.similarity import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.top_k import padded_top_k, rank_positions
 
 faiss = load_faiss("the faiss retriever")
 
 ADDED_AT_ONCE = 1 << 18
-"""Vectors handed to Faiss in one piece, so that no second copy of all of them is made on the way."""
+"""Vectors added to an index per call, so that only so many are copied at a time."""
 
 
 class FaissIndex(Retriever):
-    """Candidates found by a Faiss index, then scored and ordered by their true products, as `exact` scores them.
+    """Candidates found by a Faiss index, then scored and sorted by their exact inner products, as `exact` does.
 
-    So an approximate index may miss a candidate, but never gives one a wrong score or place. Faiss' own seeds are
-    fixed; HNSW graphs built by several threads still differ a little from build to build. The index goes to the GPU
-    of the encoder where Faiss sees one and has such an index for it; `device` says where it is, `report` why.
+    So an approximate index may miss candidates, but those it finds have exact scores. Faiss' seeds are fixed; HNSW
+    graphs built by several threads still differ slightly between builds. The index is placed on the encoder's GPU if
+    Faiss was built with GPU support and has a GPU version of it; the record says where it is, and why it is on the CPU.
 
     Args:
-        index: the Faiss index factory string: Flat, HNSW64, IVF4096,Flat, OPQ16,IVF1024,PQ16, ...
-        build: settings for building, by Faiss' names: efConstruction (HNSW); niter, seed, nredo (IVF).
-        search: settings for searching, by Faiss' names: nprobe (IVF), efSearch (HNSW), k_factor_rf (refinement), ...
-        similarity: dot = inner product; cosine = of vectors of length 1; euclidean = nearest first.
-        training_sample: random candidates that the index is trained on; null hands it all, from which Faiss takes
-            at most 256 for each IVF list.
+        index: Faiss index factory string: Flat, HNSW64, IVF4096,Flat, OPQ16,IVF1024,PQ16, ...
+        build: build parameters, by Faiss' names: efConstruction (HNSW); niter, seed, nredo (IVF).
+        search: search parameters, by Faiss' names: nprobe (IVF), efSearch (HNSW), k_factor_rf (refinement), ...
+        similarity: dot = inner product; cosine = inner product of unit vectors; euclidean = smallest distance first.
+        training_sample: number of random candidates that the index is trained on; null = all, of which Faiss uses at
+            most 256 for each IVF list.
         use_gpu: false keeps the index on the CPU.
-        recall_sample: queries that the report compares with exact search, the first ones searched; 0 = none.
-        encode_block: candidates that the encoder is given at once.
-        reuse: keep the index in the cache ($GRBENCH_CACHE/indices), and take it from there where the same vectors were
-            indexed with the same settings before, so that only its search settings are new. False by default, because
-            the time of the phase `index` is then that of loading; the report has that of building.
+        recall_sample: number of queries whose recall against exact search is recorded, the first searched; 0 = none.
+        encode_block: number of candidates that the encoder embeds at once.
+        reuse: store the index in the cache ($GRBENCH_CACHE/indices) and load it from there when the same vectors are
+            indexed again with the same build parameters, for example to compare search parameters. Off by default,
+            because the time of the phase `index` is then the loading time; the record has the build time too.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Embedder,)
@@ -68,57 +69,58 @@ class FaissIndex(Retriever):
         self._reused, self._build_seconds = False, 0.0
         self.device = "cpu"
         self._why_cpu: str | None = None
-        self._why_not_kept: str | None = None
-        self._sampled: list[tuple[Tensor, Tensor]] = []
+        self._cache_error: str | None = None
+        self._recall_queries: list[tuple[Tensor, Tensor]] = []
         self._index: Any = None
         self._resources: Any = None
-        # A spelling mistake should be heard of now and not after hours of training.
+        # A misspelt index or parameter is an error now, not after hours of training.
         try:
             trial = faiss.index_factory(64, index, self._metric())
         except RuntimeError as error:
             if "could not parse" in str(error):
                 raise SuiteError(
                     f"retriever faiss: index: {index!r} is no Faiss index ({_reason(error)}); try Flat, HNSW64 or "
-                    "IVF4096,Flat, or see Faiss' own list of index factory strings"
+                    "IVF4096,Flat, or see the list of index factory strings in the Faiss documentation"
                 ) from error
         else:
             self._configure(trial, self.build_settings, "build")
             self._configure(trial, self.search_settings, "search")
 
-    def check(self, candidates: int, codes: Codes | None) -> None:  # noqa: ARG002 - vectors have none
+    def check(self, candidates: int, codes: Codes | None) -> None:  # noqa: ARG002 - it searches vectors, not codes
         """Raises SuiteError where the index has more lists than there are candidates to train them on."""
         try:
             trial = faiss.index_factory(64, self.factory_string, self._metric())
         except RuntimeError:
-            return  # one that is particular about its width, which only the encoder knows
+            return  # it cannot be built at this width, and the encoder's width is not known yet
         self._refuse_too_many_lists(trial, candidates)
 
     @torch.no_grad()
     def index(self, encoder: Embedder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
         """candidates: [P] int64, ascending, on the encoder's device.
 
-        Raises RunError where Faiss cannot build the index from them: too few for its lists, a width it cannot cut.
+        Raises RunError where Faiss cannot build the index from them, for example where the width is not a multiple of
+        the number of sub-quantisers.
         """
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._candidates = candidates
         self._vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
-        self._longest = largest_norm(self._vectors)
-        self._sampled = []
+        self._max_norm = largest_norm(self._vectors)
+        self._recall_queries = []
         width = self._vectors.shape[1] - (self.similarity == "euclidean")
         try:
-            self._take_or_build(width)
+            self._load_or_build(width)
         except RuntimeError as error:
             raise RunError(
                 f"retriever faiss: index {self.factory_string!r} cannot be built from {len(candidates)} candidates of "
                 f"width {width}: {_reason(error)}"
             ) from error
 
-    def _take_or_build(self, width: int) -> None:
-        path = index_path(self._vectors.cpu().numpy(), self._build_facts()) if self.reuse else None
-        saved = read_index(path) if path else None
-        self._reused = saved is not None
-        if saved is not None:
-            self._index, self._build_seconds = self._for_search(saved.index), saved.build_seconds
+    def _load_or_build(self, width: int) -> None:
+        path = index_path(self._vectors.cpu().numpy(), self._build_parameters()) if self.reuse else None
+        cached = read_index(path) if path else None
+        self._reused = cached is not None
+        if cached is not None:
+            self._index, self._build_seconds = self._for_search(cached.index), cached.build_seconds
             return
         began = time.perf_counter()
         empty = faiss.index_factory(width, self.factory_string, self._metric())
@@ -130,17 +132,17 @@ class FaissIndex(Retriever):
         self._add()
         self._build_seconds = time.perf_counter() - began
         if path is not None:
-            self._why_not_kept = write_index(path, self._on_host(), self._build_seconds)
+            self._cache_error = write_index(path, self._on_host(), self._build_seconds)
         if self.search_settings:
-            host, self._index = self._on_host(), None  # the GPU never holds two of them
+            host, self._index = self._on_host(), None  # so that the GPU never holds two copies
             self._index = self._for_search(host)
 
     def _for_search(self, index: Any) -> Any:
-        """A built index with the search settings: Faiss writes them into the file, so that they are set behind it."""
+        """A built index with the search parameters set, on its device. A cached index file holds none of them."""
         self._configure(index, self.search_settings, "search")
         return self._to_gpu(index)
 
-    def _build_facts(self) -> dict[str, Any]:
+    def _build_parameters(self) -> dict[str, Any]:
         return {
             "index": self.factory_string,
             "build": self.build_settings,
@@ -154,29 +156,25 @@ class FaissIndex(Retriever):
     @torch.no_grad()
     def search(self, encoder: Embedder, batch: Batch, k: int) -> TopK:
         """The k best candidates that the index finds; raises RunError where a history's vector is not finite."""
-        queries = history_vectors(encoder, batch, self.similarity, self._longest)
-        found = min(k, len(self._candidates))
+        queries = history_vectors(encoder, batch, self.similarity, self._max_norm)
+        length = min(k, len(self._candidates))
         try:
-            _, positions = self._index.search(self._for_faiss(queries, "history"), found)
+            _, positions = self._index.search(self._for_faiss(queries, "history"), length)
         except RuntimeError as error:
             raise RunError(
                 f"retriever faiss: index {self.factory_string!r} on {self.device} cannot search the {k} best: "
                 f"{_reason(error)}"
             ) from error
-        # Ascending first, so that of equal scores the lower item leads, as everywhere; -1 means nothing was found.
+        # Ascending positions, so that ties go to the smaller item as everywhere; -1 = nothing found.
         ascending = torch.from_numpy(positions).to(queries.device).sort(dim=1).values
-        ranked, scores = rank_positions(queries, self._vectors, ascending, found)
-        if sum(len(some) for some, _ in self._sampled) < self.recall_sample:
-            self._sampled.append((queries, scores))
+        ranked, scores = rank_positions(queries, self._vectors, ascending, length)
+        if sum(len(queries) for queries, _ in self._recall_queries) < self.recall_sample:
+            self._recall_queries.append((queries, scores))
         items = torch.where(ranked >= 0, self._candidates[ranked.clamp(min=0)], 0)
-        missing = k - found
-        if missing > 0:
-            items = torch.nn.functional.pad(items, (0, missing))
-            scores = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
-        return TopK(items, scores)
+        return padded_top_k(items, scores, k)
 
     def index_bytes(self, candidates: int, width: int) -> int:
-        """The vectors, which every search ends with, and what Faiss keeps of each beside them."""
+        """Bytes of the candidates' vectors, used for the exact scores, and of the Faiss index beside them."""
         empty = faiss.index_factory(width, self.factory_string, self._metric())
         stored, each = empty, 0
         if hasattr(empty, "hnsw"):
@@ -185,15 +183,15 @@ class FaissIndex(Retriever):
             each = 8  # its position
         try:
             each += stored.sa_code_size()
-        except RuntimeError:  # no codes of its own: whole vectors
+        except RuntimeError:  # it stores no compressed codes but whole vectors
             each += 4 * width
         return int(candidates * (4 * width + each))
 
     def report(self) -> dict[str, Any]:
-        """What the record keeps of the index: settings, bytes, and recall against exact search on some queries.
+        """Facts about the index for the record: parameters, bytes, and recall against exact search on some queries.
 
-        recall: share of the places in a list filled as well as exact search fills them, by score, so that it does
-        not matter which of two equal candidates was found; null before the first search.
+        recall: share of a list's entries whose score is at least that of exact search's last entry, so that it does not
+        matter which of two tied candidates was found; null before the first search.
         """
         size = _ByteCounter()
         faiss.write_index(self._on_host(), faiss.PyCallbackIOWriter(size.write))
@@ -208,21 +206,21 @@ class FaissIndex(Retriever):
             "why_cpu": self._why_cpu,
             "reused": self._reused,
             "build_seconds": self._build_seconds,
-            "why_not_kept": self._why_not_kept,
+            "why_not_kept": self._cache_error,
             **self._recall(),
         }
 
     def _recall(self) -> dict[str, Any]:
         exact = ExactSearch(self._vectors)
         shares: list[Tensor] = []
-        for queries, scores in self._sampled:
+        for queries, scores in self._recall_queries:
             _, best = exact.search(queries, scores.shape[1])
             shares.append((scores >= best[:, -1:]).double().mean(dim=1))
         joined = torch.cat(shares)[: self.recall_sample] if shares else torch.empty(0)
         return {
             "recall": float(joined.mean()) if len(joined) else None,
             "recall_queries": len(joined),
-            "recall_k": max((scores.shape[1] for _, scores in self._sampled), default=None),
+            "recall_k": max((scores.shape[1] for _, scores in self._recall_queries), default=None),
         }
 
     def _metric(self) -> int:
@@ -230,7 +228,7 @@ class FaissIndex(Retriever):
         return int(metric)
 
     def _for_faiss(self, vectors: Tensor, side: str) -> np.ndarray:
-        """The vectors as Faiss measures them: for distances, without what turned these into products."""
+        """The vectors for the Faiss index. For euclidean distances the transformation to inner products is undone."""
         if self.similarity == "euclidean":
             vectors = vectors[:, :-1] / 2 if side == "item" else vectors[:, :-1]
         return np.ascontiguousarray(vectors.cpu().numpy())
@@ -242,25 +240,25 @@ class FaissIndex(Retriever):
         return self._for_faiss(self._vectors[chosen.to(self._vectors.device)], "item")
 
     def _add(self) -> None:
-        named = isinstance(self._index, faiss.IndexIDMap)  # this wrapper insists on being told the positions
+        needs_ids = isinstance(self._index, faiss.IndexIDMap)  # this wrapper has no `add` without ids
         for first in range(0, len(self._vectors), ADDED_AT_ONCE):
             part = self._for_faiss(self._vectors[first : first + ADDED_AT_ONCE], "item")
-            if named:
+            if needs_ids:
                 self._index.add_with_ids(part, np.arange(first, first + len(part)))
             else:
                 self._index.add(part)
 
     def _refuse_too_many_lists(self, empty: Any, candidates: int) -> None:
         inverted = faiss.try_extract_index_ivf(empty)
-        given = min(candidates, self.training_sample or candidates)
-        if inverted is not None and inverted.nlist > given:
+        available = min(candidates, self.training_sample or candidates)
+        if inverted is not None and inverted.nlist > available:
             raise SuiteError(
-                f"retriever.index: {self.factory_string!r} has {inverted.nlist} lists, and only {given} candidates to "
-                f"train them on; use at most {max(given // 39, 1)} lists (39 candidates each), or Flat"
+                f"retriever.index: {self.factory_string!r} has {inverted.nlist} lists, and only {available} "
+                f"candidates to train them on; use at most {max(available // 39, 1)} lists (39 candidates each), or Flat"
             )
 
     def _configure(self, index: Any, settings: dict[str, int], where: str) -> None:
-        """Sets parameters by name: those of the IVF clustering, and all that Faiss' own parameter space knows."""
+        """Sets parameters by name: those of the IVF clustering, and those of faiss.ParameterSpace."""
         inverted = faiss.try_extract_index_ivf(index)
         for name, value in settings.items():
             if where == "build" and inverted is not None and hasattr(inverted.cp, name):
@@ -270,12 +268,12 @@ class FaissIndex(Retriever):
                 faiss.ParameterSpace().set_index_parameter(index, name, value)
             except RuntimeError as error:
                 raise SuiteError(
-                    f"retriever faiss: {where}.{name}: index {self.factory_string!r} has no such setting; "
+                    f"retriever faiss: {where}.{name}: index {self.factory_string!r} has no such parameter; "
                     "IVF indexes have nprobe, HNSW indexes efConstruction and efSearch"
                 ) from error
 
     def _to_gpu(self, host: Any) -> Any:
-        """The index on the encoder's GPU, and where that cannot be, as it is."""
+        """The index on the encoder's GPU; `host` itself where that is not possible, with the reason in _why_cpu."""
         self.device, device = "cpu", self._vectors.device
         if device.type != "cuda" or not self.use_gpu:
             self._why_cpu = "use_gpu is false" if not self.use_gpu else "the encoder is on the CPU"
@@ -289,7 +287,7 @@ class FaissIndex(Retriever):
         try:
             on_gpu = faiss.index_cpu_to_gpu(self._resources, number, host)
         except RuntimeError as error:
-            self._why_cpu = f"faiss cannot have {self.factory_string!r} on the GPU ({_reason(error)})"
+            self._why_cpu = f"faiss has no GPU version of {self.factory_string!r} ({_reason(error)})"
             return host
         copy_clustering(host, on_gpu)
         self.device, self._why_cpu = f"cuda:{number}", None
@@ -297,7 +295,7 @@ class FaissIndex(Retriever):
 
 
 def copy_clustering(host: Any, on_gpu: Any) -> None:
-    """Hands an IVF index's clustering settings to its copy on a GPU, which Faiss gives its own defaults."""
+    """Copies an IVF index's clustering parameters to its copy on a GPU, where Faiss resets them to the defaults."""
     inverted = faiss.try_extract_index_ivf(host)
     copy = faiss.downcast_index(on_gpu.index) if isinstance(on_gpu, faiss.IndexPreTransform) else on_gpu
     if inverted is not None and hasattr(copy, "cp"):
@@ -305,7 +303,7 @@ def copy_clustering(host: Any, on_gpu: Any) -> None:
 
 
 class _ByteCounter:
-    """Counts what is written to it, so that an index's size is known without a copy of it."""
+    """Counts the bytes written to it, to measure the size of an index without copying it."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -14,7 +14,8 @@ from grbench.errors import RunError
 from grbench.interfaces import Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.retrievers.exact import Exact
-from grbench_reference.retrievers.inner_product import ExactSearch, full_precision, largest
+from grbench_reference.retrievers.exact_search import ExactSearch
+from grbench_reference.retrievers.top_k import full_precision, largest
 
 NO_CODES = Codes(torch.zeros((1, 1), dtype=torch.int64), (1,))
 

@@ -127,7 +127,7 @@ def test_says_what_it_needs_and_what_it_built(world: tuple[TableEncoder, Batch, 
     [
         ({"index": "HNSW64,XX"}, r"index: 'HNSW64,XX' is no Faiss index \(could not parse HNSW code"),
         ({"index": "flat"}, r"index: 'flat' is no Faiss index \(could not parse index string flat\)"),
-        ({"index": "Flat", "search": {"nprobe": 4}}, "search.nprobe: index 'Flat' has no such setting"),
+        ({"index": "Flat", "search": {"nprobe": 4}}, "search.nprobe: index 'Flat' has no such parameter"),
         ({"index": "IVF8,Flat", "build": {"efConstruction": 4}}, "build.efConstruction: index 'IVF8,Flat' has no"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the retrievers over vectors share: candidates and histories as float32 vectors whose inner product is the score.
+"""Vectors of candidates and histories whose inner product orders candidates as the chosen similarity does.
 
 Shapes: B users, P candidates, D width.
 """
@@ -18,18 +18,20 @@ IndexSimilarity = Literal["dot", "cosine", "euclidean"]
 
 
 def candidate_vectors(encoder: Embedder, candidates: Tensor, similarity: IndexSimilarity, encode_block: int) -> Tensor:
-    """candidates [P] -> [P, D] float32 on their device, encoded in a stream of `encode_block` at a time.
+    """candidates [P] -> [P, D] float32 on their device, `encode_block` candidates at a time.
 
     Raises RunError naming a candidate whose vector is not finite.
     """
     vectors: Tensor | None = None
     for first in range(0, len(candidates), encode_block):
         items = candidates[first : first + encode_block]
-        part = _for_products(encoder.embed_items(items).float(), similarity, "item")
+        part = _transformed(encoder.embed_items(items).float(), similarity, "item")
         finite = part.isfinite().all(dim=1)
         if not bool(finite.all()):
             item = int(items[~finite][0])
-            raise RunError(f"the encoder gives item {item} a vector that is not finite, so it cannot be ranked")
+            raise RunError(
+                f"the encoder gives item {item} a vector that is not finite (NaN or infinite), so it cannot be ranked"
+            )
         if vectors is None:
             vectors = part.new_empty((len(candidates), part.shape[1]))
         vectors[first : first + len(items)] = part
@@ -38,14 +40,14 @@ def candidate_vectors(encoder: Embedder, candidates: Tensor, similarity: IndexSi
     return vectors
 
 
-def history_vectors(encoder: Embedder, batch: Batch, similarity: IndexSimilarity, longest: float) -> Tensor:
-    """-> [B, D] float32. longest: the largest norm of a candidate's vector.
+def history_vectors(encoder: Embedder, batch: Batch, similarity: IndexSimilarity, max_norm: float) -> Tensor:
+    """-> [B, D] float32. max_norm: the largest norm of a candidate's vector.
 
-    Raises RunError naming a user whose scores would not be finite: |q . v| <= |q| |v|, so one look at the norms
-    spares a look at every score.
+    Raises RunError naming a user whose scores might not be finite. It checks norms instead of scores:
+    |q . v| <= |q| |v|.
     """
-    vectors = _for_products(encoder.embed_histories(batch).float(), similarity, "history")
-    finite = (vectors.norm(dim=1) * longest).isfinite()
+    vectors = _transformed(encoder.embed_histories(batch).float(), similarity, "history")
+    finite = (vectors.norm(dim=1) * max_norm).isfinite()
     if not bool(finite.all()):
         user = int(batch.users[~finite][0])
         raise RunError(f"the scores of user row {user} are not finite (NaN or infinite history vector)")
@@ -53,14 +55,14 @@ def history_vectors(encoder: Embedder, batch: Batch, similarity: IndexSimilarity
 
 
 def largest_norm(vectors: Tensor) -> float:
-    """The norm of the longest vector."""
+    """The largest norm of vectors [P, D]."""
     return float(vectors.norm(dim=1).max())
 
 
-def _for_products(vectors: Tensor, similarity: IndexSimilarity, side: Literal["item", "history"]) -> Tensor:
-    """Changes vectors so that their inner product orders as the similarity does.
+def _transformed(vectors: Tensor, similarity: IndexSimilarity, side: Literal["item", "history"]) -> Tensor:
+    """Transforms vectors so that their inner products order candidates as the similarity does.
 
-    euclidean: [2v, -|v|^2] . [q, 1] = |q|^2 - |q - v|^2, which orders the items of one query by distance.
+    euclidean: [2v, -|v|^2] . [q, 1] = |q|^2 - |q - v|^2, so the largest product is the smallest distance.
     """
     if similarity == "cosine":
         return torch.nn.functional.normalize(vectors, dim=1)
