@@ -254,7 +254,8 @@ class FaissIndex(Retriever):
         if inverted is not None and inverted.nlist > available:
             raise SuiteError(
                 f"retriever.index: {self.factory_string!r} has {inverted.nlist} lists, and only {available} "
-                f"candidates to train them on; use at most {max(available // 39, 1)} lists (39 candidates each), or Flat"
+                f"candidates to train them on; use at most {max(available // 39, 1)} lists (39 candidates each) "
+                "or Flat"
             )
 
     def _configure(self, index: Any, settings: dict[str, int], where: str) -> None:
