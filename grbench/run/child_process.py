@@ -1,41 +1,53 @@
 """Work in a process of its own: a crash or an out-of-memory kill there costs that work alone, and its memory goes back.
 
-The child runs `python -P -m MODULE JOB.json` and says what happens as JSON lines. The parent listens, keeps the child's
-stderr (and whatever a plug-in prints) in a log, and stops it with everything it started. The child leaves when the
-parent is gone: it holds the reading end of a pipe that only the parent keeps open.
+Children are forked from a server (`grbench.run.fork_server`) that has imported what they need. A child is a module's
+`main(job, messages)`: it says what happens as JSON lines. The parent listens, keeps what the child (and whatever a
+plug-in) prints in a log, and stops it with everything it started. The child leaves when the parent is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import os
-import queue
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
+
+from grbench.errors import RunError
 
 STOP_SECONDS = 5.0
 """How long a child may tidy up after it was asked to stop."""
+
+TICK_SECONDS = 0.5
+
+NUMBER = struct.Struct("q")
+"""What the server answers with: 0 once it is ready, then for each request the child's process id and its exit status,
+negative for the signal that killed it."""
 
 ChildMessage = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class End:
-    """How a child ended. `code` is its exit status, negative for the signal that killed it; `log` its last lines."""
+    """How a child ended. `code` is its exit status, negative for the signal that killed it; `log` its last lines.
+
+    server_lost: the server ended while the child ran, which was stopped with it; `code` is then the server's.
+    """
 
     code: int
     timed_out: bool
     log: str
+    server_lost: bool = False
 
 
 class ChildMessages:
@@ -47,22 +59,6 @@ class ChildMessages:
     def __call__(self, event: str, /, **values: Any) -> None:
         self._file.write(json.dumps({"event": event, **values}, default=float) + "\n")
         self._file.flush()
-
-
-def begin_child() -> ChildMessages:
-    """Makes this process a child as said above; call it first. Prints of plug-ins go to the log from here on."""
-    faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
-    private = os.dup(1)
-    os.dup2(2, 1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    return ChildMessages(os.fdopen(private, "w", encoding="utf-8"))
-
-
-def _leave_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 # What libraries read when a process starts. Whoever sets one of these variables has it their way.
@@ -89,7 +85,111 @@ SETTINGS = {
 }
 
 
+class ServerLostError(Exception):
+    """The server has ended, with exit status `code`."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the fork server ended with exit status {code}")
+        self.code = code
+
+
+class ForkServer:
+    """The parent's end of the server, which serves one child at a time. It starts with the first one, and anew for the
+    next one where it was lost.
+
+    modules: what the server imports besides the core. Where it cannot fork with them (they start threads, open a GPU or
+    end the process when they are imported), it goes without, and each child imports its own.
+    """
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self._modules = tuple(modules)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket
+        self._said: IO[bytes]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fork(self, module: str, job: Path, descriptors: Sequence[int]) -> int:
+        """The process id, and process group, of a new child, which runs `main` of the module.
+
+        descriptors: events (to write), alive (to read), log (to write). Raises RunError where the server cannot start.
+        """
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        socket.send_fds(self._socket, [json.dumps([module, str(job)]).encode()], descriptors)
+        return self.answer()
+
+    def fileno(self) -> int:
+        """What becomes readable when the child has ended, or the server."""
+        return self._socket.fileno()
+
+    def answer(self) -> int:
+        """Waits for the next number that the server says; raises ServerLostError where it has ended."""
+        said = self._socket.recv(NUMBER.size, socket.MSG_WAITALL)
+        if len(said) < NUMBER.size:
+            assert self._process is not None
+            raise ServerLostError(self._process.wait())
+        number: int = NUMBER.unpack(said)[0]
+        return number
+
+    def stop(self, child: int) -> int:
+        """The child's exit status; one that still runs is first asked to end, then forced, with whatever it started.
+
+        Raises ServerLostError where nobody is there to know it any more; the child is gone all the same.
+        """
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not select.select([self], [], [], 0)[0]:
+                os.kill(child, signal.SIGINT)
+            if not select.select([self], [], [], STOP_SECONDS)[0]:
+                os.killpg(child, signal.SIGKILL)
+        try:
+            return self.answer()
+        except ServerLostError:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child, signal.SIGKILL)
+            raise
+
+    def close(self) -> None:
+        """Ends the server. It has nothing to tidy up, so it is not asked first."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self._socket.close()
+            self._said.close()
+
+    def _start(self) -> None:
+        self.close()
+        self._socket, theirs = socket.socketpair()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: nothing is imported from the caller's folder
+                [sys.executable, "-P", "-m", "grbench.run.fork_server", str(theirs.fileno()), *self._modules],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                env={**SETTINGS, **os.environ},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
+            )
+        try:
+            self.answer()
+        except ServerLostError as error:
+            if self._modules:
+                self._modules = ()
+                self._start()
+                return
+            self._said.seek(0)
+            raise RunError(f"{error}:\n{self._said.read().decode(errors='replace').strip()}") from error
+
+
 def run_child(
+    server: ForkServer,
     module: str,
     job: Mapping[str, Any],
     *,
@@ -98,95 +198,74 @@ def run_child(
     tick: Callable[[], None],
     timeout: float | None = None,
 ) -> End:
-    """Runs `python -P -m module JOB.json` to its end; `listen` gets every event, `tick` is called about twice a second.
+    """Runs `main(job, messages)` of a module to its end; `listen` gets every event, `tick` is called about twice a
+    second. timeout: seconds.
 
-    KeyboardInterrupt stops the child first and then goes on to the caller.
+    KeyboardInterrupt stops the child first and then goes on to the caller. Raises RunError where no child can start.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="grbench-") as folder, log.open("wb") as errors:
+    with tempfile.TemporaryDirectory(prefix="grbench-") as folder, log.open("ab", buffering=0) as said:
+        said.truncate(0)
         path = Path(folder) / "job.json"
         path.write_text(json.dumps(job))
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(path)],  # -P: nothing is imported from the caller's folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**SETTINGS, **os.environ},
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
-        )
-        try:
-            timed_out = _listen(process, listen, tick, timeout, errors)
-        finally:
-            _stop(process)
-    return End(process.returncode, timed_out, last_lines(log))
+        events, events_end = os.pipe()
+        alive_end, alive = os.pipe()
+        # The child's ends are closed here, so that its pipe ends with it.
+        with os.fdopen(events, "rb", buffering=0) as pipe, os.fdopen(alive, "wb"):
+            with os.fdopen(events_end, "wb"), os.fdopen(alive_end, "rb"):
+                child = server.fork(module, path, [events_end, alive_end, said.fileno()])
+            try:
+                timed_out = _listen(server, pipe, said, listen, tick, timeout)
+            finally:
+                try:
+                    code, lost = server.stop(child), False
+                except ServerLostError as error:
+                    code, lost = error.code, True
+    return End(code, timed_out, last_lines(log), lost)
 
 
 def _listen(
-    process: subprocess.Popen[bytes],
+    server: ForkServer,
+    pipe: IO[bytes],
+    log: IO[bytes],
     listen: Callable[[ChildMessage], None],
     tick: Callable[[], None],
     timeout: float | None,
-    log: IO[bytes],
 ) -> bool:
-    """Hands on events until the child is gone; true where it had to be stopped for the time it took.
+    """Hands on events until the child is gone; true where it has to be stopped for the time it took.
 
     What something else writes into the child's pipe is a message like any other print: it goes to the log.
     """
-    assert process.stdout is not None
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    os.set_blocking(pipe.fileno(), False)
     deadline = None if timeout is None else time.monotonic() + timeout
+    rest, waiting = b"", [server, pipe]
     while True:
-        try:
-            line = lines.get(timeout=0.5)
-        except queue.Empty:
-            # Workers that a killed child left behind may hold its pipe open: do not wait for them.
-            if process.poll() is not None:
-                return False
-        else:
-            if line is None:
-                process.wait()
-                return False
-            if (event := _event(line)) is not None:
-                listen(event)
-            else:
-                log.write(line)
-                log.flush()
+        ready = select.select(waiting, [], [], TICK_SECONDS)[0]
+        # A child that has ended has written all that it will; processes that it left behind may hold its pipe open.
+        ended = server in ready
+        while said := pipe.read(1 << 16):
+            *lines, rest = (rest + said).split(b"\n")
+            for line in lines:
+                if (event := _event(line)) is not None:
+                    listen(event)
+                else:
+                    log.write(line + b"\n")
+        if said == b"" and pipe in waiting:  # closed, and not merely empty for now
+            waiting.remove(pipe)
+        if ended:
+            return False
         tick()
         if deadline is not None and time.monotonic() > deadline:
             return True
 
 
 def _event(line: bytes) -> ChildMessage | None:
-    """The event that a line says; None where it is something else, or half of one."""
+    """The event that a line says; None where it is something else."""
     try:
         said = json.loads(line)
     except ValueError:
         return None
     return said if isinstance(said, dict) and "event" in said else None
-
-
-def _read(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
-    with pipe:
-        for line in pipe:
-            lines.put(line)
-    lines.put(None)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the child and whatever it started: first asked, then forced."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-    assert process.stdin is not None
-    process.stdin.close()
 
 
 def last_lines(path: Path, size: int = 4000) -> str:

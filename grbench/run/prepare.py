@@ -1,7 +1,6 @@
 """Before any cell runs: the store is built once, the protocol tried on it, and memory planned.
 
-`python -m grbench.run.prepare JOB.json` does it in a process of its own, so that the memory that reading a dataset
-takes is given back before training.
+A child does it (`main`), so that the memory that reading a dataset takes is given back before training.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import psutil
 
 from grbench import errors
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
-from grbench.run.child_process import ChildMessages, begin_child
+from grbench.run.child_process import ChildMessages
 from grbench.suite.method import METHOD_KEYS
 
 if TYPE_CHECKING:
@@ -218,10 +217,8 @@ def refusal(event: Mapping[str, Any]) -> GRBenchError:
     return error
 
 
-def main(path: str) -> int:
-    """The child: events on stdout, 2 where the request cannot be met. Memory is planned once all else is said."""
-    events = begin_child()
-    job = json.loads(Path(path).read_text())
+def main(job: Mapping[str, Any], events: ChildMessages) -> int:
+    """The child; exit status 2 where the request cannot be met. Memory is planned once all else is said."""
     try:
         prepared = prepare(job, events)
     except GRBenchError as error:
@@ -235,6 +232,3 @@ def main(path: str) -> int:
         return REFUSED
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""One cell, from data to record: `python -m grbench.run.run_cell JOB.json` runs it in a process of its own.
+"""One cell, from data to record; `main` is what a child does.
 
 A failure is a result too: its kind and traceback are written as a record. What cannot be written by a process that is
 killed, the runner writes for it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import sys
 import time
 import traceback
 from dataclasses import replace
@@ -31,14 +30,14 @@ from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record, Status, lists_table, write_record
-from grbench.run.child_process import ChildMessages, begin_child
+from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import split_store
 from grbench.suite.suite import Cell
 from grbench.training.loop import TrainingResult
 from grbench.training.stages import Assembled, assemble, build, learn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -226,14 +225,12 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
     return trackers
 
 
-def main(path: str) -> int:
+def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     """The child: runs the job, writes the record, says so. Exit status 0 = ok, 1 = failed, 2 = it cannot be kept."""
-    events = begin_child()
     # Moments of rows that are seldom met decay to denormal numbers, which a CPU handles a hundred times slower. Threads
     # take this over from the one that starts them, so it comes first.
     torch.set_flush_denormal(True)
-    job = json.loads(Path(path).read_text())
-    blank, folder, device = Record.from_json(job["blank"], path), Path(job["folder"]), job["device"]
+    blank, folder, device = Record.from_json(job["blank"], "the job"), Path(job["folder"]), job["device"]
     os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
     trackers: list[Any] = []
     lists: pa.Table | None = None
@@ -243,8 +240,6 @@ def main(path: str) -> int:
         store = Store.open(Path(job["store"]))
         report = Reporter(events, trackers)
         record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report)
-        # From before this process was started; the clock is that of the machine, so the parent's reading holds here.
-        record = replace(record, cost={"total_seconds": time.monotonic() - job["began"], **record.cost})
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
         traceback.print_exc()
         record = failed(blank, error, device)
@@ -258,6 +253,3 @@ def main(path: str) -> int:
         tracker.finish(json.loads(record.to_json()))
     return 0 if record.status == "ok" else 1
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
