@@ -126,6 +126,12 @@ def write_record(folder: Path, record: Record, lists: pa.Table | None = None) ->
     return path
 
 
+def replace_record(folder: Path, record: Record) -> None:
+    """Writes a record anew whose lists stay; raises RunError as `write_record` does."""
+    text = record.to_json().encode()
+    _write_atomically(record_path(folder, record.digest), lambda file: file.write(text))
+
+
 def read_record(path: Path) -> Record:
     """Reads one record file; raises RunError where it is missing, no record, or of a newer schema."""
     try:

@@ -113,6 +113,13 @@ class ForkServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def process_id(self) -> int:
+        """The server's process; raises RuntimeError where it was never started."""
+        if self._process is None:
+            raise RuntimeError("the server starts with its first child")
+        return self._process.pid
+
     def fork(self, module: str, job: Path, descriptors: Sequence[int]) -> int:
         """The process id, and process group, of a new child, which runs `main` of the module.
 
@@ -204,8 +211,7 @@ def run_child(
     KeyboardInterrupt stops the child first and then goes on to the caller. Raises RunError where no child can start.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="grbench-") as folder, log.open("ab", buffering=0) as said:
-        said.truncate(0)
+    with tempfile.TemporaryDirectory(prefix="grbench-") as folder, log.open("wb", buffering=0) as said:
         path = Path(folder) / "job.json"
         path.write_text(json.dumps(job))
         events, events_end = os.pipe()
@@ -215,7 +221,7 @@ def run_child(
             with os.fdopen(events_end, "wb"), os.fdopen(alive_end, "rb"):
                 child = server.fork(module, path, [events_end, alive_end, said.fileno()])
             try:
-                timed_out = _listen(server, pipe, said, listen, tick, timeout)
+                timed_out = _listen(server, pipe, said, listen=listen, tick=tick, timeout=timeout)
             finally:
                 try:
                     code, lost = server.stop(child), False
@@ -228,6 +234,7 @@ def _listen(
     server: ForkServer,
     pipe: IO[bytes],
     log: IO[bytes],
+    *,
     listen: Callable[[ChildMessage], None],
     tick: Callable[[], None],
     timeout: float | None,
@@ -238,7 +245,8 @@ def _listen(
     """
     os.set_blocking(pipe.fileno(), False)
     deadline = None if timeout is None else time.monotonic() + timeout
-    rest, waiting = b"", [server, pipe]
+    rest = b""
+    waiting: list[ForkServer | IO[bytes]] = [server, pipe]
     while True:
         ready = select.select(waiting, [], [], TICK_SECONDS)[0]
         # A child that has ended has written all that it will; processes that it left behind may hold its pipe open.

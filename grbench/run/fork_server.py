@@ -7,6 +7,7 @@ nor a GPU's context. The other end is `grbench.run.child_process.ForkServer`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -20,19 +21,20 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from grbench.run.child_process import NUMBER, ChildMessages
 
 CORE = ("grbench.run.run_cell", "grbench.run.prepare", "grbench.run.memory_trial", "grbench.data.store_writer")
 # What cells import while they run. OpenBLAS (of numpy and scipy each) and jemalloc (pyarrow's) start a thread when they
 # are imported, which they stop before a fork and start again after it; no other library's thread may run by then.
-LIBRARIES = ("pyarrow.parquet", "scipy.linalg", "scipy.sparse")
+LIBRARIES = ("pandas", "pyarrow.parquet", "pydantic.main", "pydantic.type_adapter", "scipy.linalg", "scipy.sparse")
 
 REQUEST_BYTES = 1 << 16
 
 
 def main(number: str, *modules: str) -> int:
-    """Serves until the parent closes its end; in a child returns what the child's `main` returns."""
+    """Serves until the parent closes its end; exit status 1 where children cannot be forked with these modules."""
     connection = socket.socket(fileno=int(number))
     for module in (*CORE, *LIBRARIES):
         import_module(module)
@@ -59,7 +61,7 @@ def main(number: str, *modules: str) -> int:
         if child == 0:
             connection.close()
             os.setpgrp()
-            return _run(module, Path(job), descriptors)
+            _be_child(module, Path(job), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         with contextlib.suppress(PermissionError, ProcessLookupError):
@@ -84,9 +86,28 @@ def _serve(connection: socket.socket, child: int) -> bool:
     return True
 
 
-def _run(module: str, job: Path, descriptors: Sequence[int]) -> int:
-    """The child. It leaves when the parent is gone: `alive` is a pipe whose other end only the parent holds."""
-    events, alive, log = descriptors
+def _be_child(module: str, job: Path, descriptors: Sequence[int]) -> NoReturn:
+    """Runs `main(job, messages)` of the module and ends this process as Python does, but for taking apart everything
+    that was imported, which takes longer than many a cell."""
+    code = 1
+    try:
+        code = import_module(module).main(json.loads(job.read_text()), _begin(*descriptors))
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 - Ctrl-C too: it is said in the log, as Python says it
+        traceback.print_exc()
+    finally:
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _begin(events: int, alive: int, log: int) -> ChildMessages:
+    """Lets prints go to the log, and the child leave with the parent, which alone holds the other end of `alive`."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(log, 1)
@@ -96,10 +117,7 @@ def _run(module: str, job: Path, descriptors: Sequence[int]) -> int:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it otherwise
     threading.Thread(target=_leave_with_parent, args=(alive,), daemon=True).start()
-    code: int = import_module(module).main(
-        json.loads(job.read_text()), ChildMessages(os.fdopen(events, "w", encoding="utf-8"))
-    )
-    return code
+    return ChildMessages(os.fdopen(events, "w", encoding="utf-8"))
 
 
 def _leave_with_parent(alive: int) -> None:

@@ -5,11 +5,9 @@ A child does it (`main`), so that the memory that reading a dataset takes is giv
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -231,4 +229,3 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
         events("refused", kind=type(error).__name__, message=str(error))
         return REFUSED
     return 0
-

@@ -252,4 +252,3 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     for tracker in trackers:
         tracker.finish(json.loads(record.to_json()))
     return 0 if record.status == "ok" else 1
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import signal
 import tempfile
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from grbench.errors import RunError
 from grbench.registry.discovery import Registry
 from grbench.report.format import duration, label_of, number
-from grbench.results.record import Record, Status, read_record, record_path, write_record
-from grbench.run.child_process import ChildMessage, End, run_child, terminated_is_interrupted
+from grbench.results.record import Record, Status, read_record, record_path, replace_record, write_record
+from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import MemoryPlan, disk_text, memory_text, size_text
 from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
 from grbench.run.prepare import refusal, store_cache
@@ -74,7 +75,8 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     try:
         with terminated_is_interrupted():
             try:
-                records = _run(plan, request, progress)
+                with ForkServer(_modules(plan, registry)) as server:
+                    records = _run(plan, request, server, progress)
             finally:
                 progress.close()
     except KeyboardInterrupt:
@@ -87,13 +89,20 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     return Outcome(records, 1 if any(record.status != "ok" for record in records) else 0)
 
 
-def _run(plan: Plan, request: RunRequest, progress: PlainProgress) -> list[Record]:
+def _modules(plan: Plan, registry: Registry) -> list[str]:
+    """The modules of the plug-ins that the cells to do are made of."""
+    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    named = {plugin for cell in able for plugin in cell.plugins()}
+    return sorted({inspect.unwrap(registry.get(*plugin).factory).__module__ for plugin in named})
+
+
+def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> list[Record]:
     """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
     ready: dict[str, Any] = {}
     if any(planned.cell.error is None for planned in plan.to_do):
         _check_writable(plan.folder)
         log = plan.folder / f"preparation-{uuid.uuid4().hex[:8]}.log"  # other runs may use the same folder
-        prepared = _prepare(plan, request, progress, log)
+        prepared = _prepare(plan, request, server, progress, log)
         _refuse_too_large(prepared, request)
         ready = prepared.facts
     progress.plan([planned.seconds for planned in plan.to_do])
@@ -106,7 +115,7 @@ def _run(plan: Plan, request: RunRequest, progress: PlainProgress) -> list[Recor
             record = records[digest]
             progress.say(f"{planned.name}: the same experiment as {record.method}, seed {record.seed}; run once")
         else:
-            record = _run_cell(plan, planned, ready, request, progress)
+            record = _run_cell(plan, planned, ready, request, server=server, progress=progress)
         records[digest] = record
     return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
 
@@ -129,8 +138,8 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     console.file.write(f"Disk: the data is prepared, {size_text(held)} in {folder}\n")
     if not any(cell.method.optimizer for cell in able):
         return
-    with tempfile.TemporaryDirectory(prefix="grbench-") as place:
-        ready = _prepare(plan, request, PlainProgress(io.StringIO()), Path(place) / "preparation.log")
+    with tempfile.TemporaryDirectory(prefix="grbench-") as place, ForkServer() as server:
+        ready = _prepare(plan, request, server, PlainProgress(io.StringIO()), Path(place) / "preparation.log")
     console.file.write(f"\n{memory_text(ready.plans)}\n")
     console.file.flush()
     _refuse_too_large(ready, request)
@@ -154,7 +163,7 @@ def _refuse_too_large(ready: Ready, request: RunRequest) -> None:
         raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
 
 
-def _prepare(plan: Plan, request: RunRequest, progress: PlainProgress, log: Path) -> Ready:
+def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     methods = {cell.method.name: cell for cell in able}
@@ -178,7 +187,7 @@ def _prepare(plan: Plan, request: RunRequest, progress: PlainProgress, log: Path
         progress.listen(event)
 
     progress.start("preparing the data", 0)
-    end = run_child("grbench.run.prepare", job, log=log, listen=listen, tick=progress.tick)
+    end = run_child(server, "grbench.run.prepare", job, log=log, listen=listen, tick=progress.tick)
     if "refused" in found:
         raise refusal(found["refused"])
     if "prepared" not in found:
@@ -194,7 +203,13 @@ def _prepare(plan: Plan, request: RunRequest, progress: PlainProgress, log: Path
 
 
 def _run_cell(
-    plan: Plan, planned: PlannedCell, ready: Mapping[str, Any], request: RunRequest, progress: PlainProgress
+    plan: Plan,
+    planned: PlannedCell,
+    ready: Mapping[str, Any],
+    request: RunRequest,
+    *,
+    server: ForkServer,
+    progress: PlainProgress,
 ) -> Record:
     """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
     position = plan.to_do.index(planned)
@@ -213,7 +228,6 @@ def _run_cell(
             "cache": str(store_cache(request.cache)),
             "device": ready["device"],
             "folder": str(plan.folder),
-            "began": began,  # one clock for all processes of a machine
         }
         told: dict[str, ChildMessage] = {}
 
@@ -223,7 +237,13 @@ def _run_cell(
 
         try:
             end = run_child(
-                "grbench.run.run_cell", job, log=log, listen=listen, tick=progress.tick, timeout=request.timeout
+                server,
+                "grbench.run.run_cell",
+                job,
+                log=log,
+                listen=listen,
+                tick=progress.tick,
+                timeout=request.timeout,
             )
         except KeyboardInterrupt:
             # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
@@ -233,8 +253,18 @@ def _run_cell(
             raise
         record = _outcome(end, told, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
+    if record.status == "ok":
+        record = replace(record, cost=_whole_cost(record.cost, seconds))
+        replace_record(plan.folder, record)
     progress.end(f"{heading}: {_summary(record)} ({duration(seconds)})", seconds)
     return record
+
+
+def _whole_cost(cost: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """The cost with what only the parent can see: the cell's wall time, and how much of it lies in none of its phases
+    (starting the process, importing, assembling, writing, ending)."""
+    in_phases = sum(phase["seconds"] for phase in cost["phases"].values())
+    return {"total_seconds": seconds, "overhead_seconds": seconds - in_phases, **cost}
 
 
 Keep = Callable[..., Record]
@@ -260,11 +290,13 @@ def _outcome(end: End, told: Mapping[str, ChildMessage], path: Path, timeout: fl
         return read_record(path)
     if end.timed_out:
         return keep("timeout", "Timeout", f"stopped after {duration(timeout)} (--timeout)", end.log)
-    killed_for_memory = end.code == -getattr(signal, "SIGKILL", 9)
+    killed_for_memory = end.code == -getattr(signal, "SIGKILL", 9) and not end.server_lost
     return keep("oom" if killed_for_memory else "error", "Killed", _how_it_ended(end), end.log)
 
 
 def _how_it_ended(end: End) -> str:
+    if end.server_lost:
+        return f"stopped, because the process that cells are forked from ended meanwhile (exit status {end.code})"
     if end.code == -getattr(signal, "SIGKILL", 9):
         return "killed by signal 9, most likely out of memory"
     if end.code < 0:

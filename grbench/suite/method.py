@@ -63,6 +63,17 @@ class Method:
             return ()
         return self.stages or (Stage("", None, self.optimizer, self.training),)
 
+    def plugins(self) -> set[tuple[str, str]]:
+        """(kind, name) of every plug-in that it names."""
+        return {
+            ("tokenizers", self.tokenizer.name),
+            ("encoders", self.encoder.name),
+            ("retrievers", self.retriever.name),
+            *(("losses", loss.name) for loss, _ in self.losses),
+            *(("optimizers", stage.optimizer.name) for stage in self.course),
+            *(("trackers", tracker.name) for tracker in self.trackers),
+        }
+
     def training_key(self, place: int) -> str:
         """The key of a method that the training of stage `place` (0 = first) of the course is set by."""
         return f"stages.{place}.training" if self.stages else "training"

@@ -52,6 +52,14 @@ class Cell:
         """How long the lists must be for every metric: the largest `k` among them, 10 where none has one."""
         return max((int(metric.options["k"]) for metric in self.metrics if metric.options.get("k")), default=10)
 
+    def plugins(self) -> set[tuple[str, str]]:
+        """(kind, name) of every plug-in that it names."""
+        return {
+            ("datasets", self.dataset.name),
+            *(("metrics", metric.name) for metric in self.metrics),
+            *self.method.plugins(),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping that `from_json` turns back into an equal cell."""
         content: dict[str, Any] = _cell_adapter().dump_python(self, mode="json")

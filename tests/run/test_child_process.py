@@ -7,49 +7,85 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from grbench.run.child_process import last_lines, run_child, terminated_is_interrupted
+from grbench.errors import RunError
+from grbench.run.child_process import SETTINGS, End, ForkServer, last_lines, run_child, terminated_is_interrupted
 
 CHILD = """
-import json, os, subprocess, sys, time
-from pathlib import Path
-from grbench.run.child_process import begin_child
-events = begin_child()
-job = json.loads(Path(sys.argv[1]).read_text())
-print("printed", flush=True)
-print("complained", file=sys.stderr, flush=True)
-events("began", pid=os.getpid())
-if job["does"] == "spawn":
-    events("spawned", pid=subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
-if job["does"] in ("wait", "spawn"):
-    time.sleep(600)
-if job["does"] == "ignore":
-    while True:
-        try:
-            time.sleep(600)
-        except KeyboardInterrupt:
-            pass
-if job["does"] == "chatter":
-    for line in ("{not json", '["a list"]', '{"no": "event"}'):
-        events._file.write(line + "\\n")
-    events("done")
-if job["does"] == "die":
-    events._file.write('{"event": "half of a l')
-    events._file.flush()
-    os.kill(os.getpid(), 9)
-sys.exit(3)
+import atexit, os, signal, subprocess, sys, threading, time
+
+def main(job, events):
+    print("printed", flush=True)
+    print("complained", file=sys.stderr, flush=True)
+    events("began", pid=os.getpid())
+    if job["does"] == "spawn":
+        events("spawned", pid=subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+    if job["does"] in ("wait", "spawn"):
+        time.sleep(600)
+    if job["does"] == "ignore":
+        while True:
+            try:
+                time.sleep(600)
+            except KeyboardInterrupt:
+                pass
+    if job["does"] == "chatter":
+        for line in ("{not json", '["a list"]', '{"no": "event"}'):
+            events._file.write(line + "\\n")
+        events("done")
+    if job["does"] == "die":
+        events._file.write('{"event": "half of a l')
+        events._file.flush()
+        os.kill(os.getpid(), 9)
+    if job["does"] == "finish":
+        threading.Thread(target=lambda: (time.sleep(0.2), print("a thread"))).start()
+        atexit.register(print, "at exit")
+    if job["does"] == "raise":
+        raise ValueError("deliberate")
+    if job["does"] == "look":
+        events(
+            "saw", modules=list(sys.modules), path=sys.path, settings=dict(os.environ), group=os.getpgid(0),
+            parent=os.getppid(),
+        )
+    return 3
 """
 
 
-@pytest.fixture(autouse=True)
-def child_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a_child.py").write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of modules that children can import."""
+    place = tmp_path_factory.mktemp("modules")
+    (place / "a_child.py").write_text(CHILD)
+    (place / "harmless.py").write_text("")
+    (place / "raises.py").write_text("raise ValueError('deliberate')\n")
+    (place / "ends.py").write_text("import os; os._exit(7)\n")
+    (place / "starts_a_thread.py").write_text(
+        "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
+        yield place
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[ForkServer]:
+    with ForkServer(["harmless", "raises"]) as server:
+        yield server
+
+
+Heard = list[dict[str, Any]]
+
+
+def run(server: ForkServer, tmp_path: Path, does: str, **options: Any) -> tuple[Heard, End]:
+    """What a child that `does` said, and how it ended."""
+    heard: Heard = []
+    usual = {"log": tmp_path / "log", "listen": heard.append, "tick": lambda: None}
+    return heard, run_child(server, "a_child", {"does": does}, **{**usual, **options})
 
 
 def gone(pid: int) -> bool:
@@ -61,69 +97,112 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_events_come_through_and_prints_go_to_the_log(tmp_path: Path) -> None:
-    heard: list[dict[str, Any]] = []
-    end = run_child("a_child", {"does": "nothing"}, log=tmp_path / "log", listen=heard.append, tick=lambda: None)
+def test_events_come_through_and_prints_go_to_the_log(server: ForkServer, tmp_path: Path) -> None:
+    heard, end = run(server, tmp_path, "nothing")
     assert [event["event"] for event in heard] == ["began"]
     assert (end.code, end.timed_out) == (3, False)
     assert end.log.splitlines() == ["printed", "complained"]
 
 
-def test_a_line_that_is_no_event_goes_to_the_log(tmp_path: Path) -> None:
-    heard: list[dict[str, Any]] = []
-    end = run_child("a_child", {"does": "chatter"}, log=tmp_path / "log", listen=heard.append, tick=lambda: None)
+def test_a_line_that_is_no_event_goes_to_the_log(server: ForkServer, tmp_path: Path) -> None:
+    heard, end = run(server, tmp_path, "chatter")
     assert [event["event"] for event in heard] == ["began", "done"]
-    assert sorted(end.log.splitlines()) == sorted(
-        ["printed", "complained", "{not json", '["a list"]', '{"no": "event"}']
-    )
+    assert end.log.splitlines() == ["printed", "complained", "{not json", '["a list"]', '{"no": "event"}']
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_what_a_killed_child_was_about_to_say_is_left_out(tmp_path: Path) -> None:
-    heard: list[dict[str, Any]] = []
-    end = run_child("a_child", {"does": "die"}, log=tmp_path / "log", listen=heard.append, tick=lambda: None)
+def test_a_child_starts_with_what_the_server_imported(server: ForkServer, place: Path, tmp_path: Path) -> None:
+    children = [run(server, tmp_path, "look")[0] for _ in range(2)]
+    (first, saw), (second, _) = children
+    assert {"torch", "grbench.run.run_cell", "harmless"} <= {*saw["modules"]}
+    assert first["pid"] != second["pid"]
+    assert saw["group"] == first["pid"]
+    assert saw["parent"] == server.process_id  # one server for both
+    assert saw["path"][0] == str(place)  # the first of PYTHONPATH, and not the caller's folder
+    assert saw["settings"].items() >= SETTINGS.items()
+
+
+def test_a_child_ends_as_python_does(server: ForkServer, tmp_path: Path) -> None:
+    _, end = run(server, tmp_path, "finish")
+    assert end.log.splitlines()[-2:] == ["a thread", "at exit"]
+    _, end = run(server, tmp_path, "raise")
+    assert end.code == 1
+    assert end.log.splitlines()[-1] == "ValueError: deliberate"
+
+
+@pytest.mark.parametrize("module", ["ends", "starts_a_thread"])
+def test_the_server_goes_without_what_it_cannot_fork_with(place: Path, tmp_path: Path, module: str) -> None:
+    with ForkServer(["harmless", module]) as server:
+        (_, saw), end = run(server, tmp_path, "look")
+    assert end.code == 3
+    assert {"harmless", module}.isdisjoint(saw["modules"])
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('a pyarrow of somebody else')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with ForkServer() as server, pytest.raises(RunError, match=r"(?s)fork server ended.*a pyarrow of somebody else"):
+        run(server, tmp_path, "nothing")
+
+
+def test_what_a_killed_child_was_about_to_say_is_left_out(server: ForkServer, tmp_path: Path) -> None:
+    heard, end = run(server, tmp_path, "die")
     assert [event["event"] for event in heard] == ["began"]
-    assert end.code == -9
+    assert (end.code, end.server_lost) == (-9, False)
+    assert end.log.splitlines() == ["printed", "complained"]
+
+
+def test_a_lost_server_takes_its_child_along_and_is_started_again(server: ForkServer, tmp_path: Path) -> None:
+    heard: Heard = []
+
+    def listen(event: dict[str, Any]) -> None:
+        heard.append(event)
+        os.kill(server.process_id, signal.SIGKILL)
+
+    _, end = run(server, tmp_path, "wait", listen=listen)
+    assert (end.code, end.server_lost) == (-9, True)
+    assert gone(heard[0]["pid"])
+    assert run(server, tmp_path, "nothing")[1].code == 3
 
 
 @pytest.mark.parametrize("does", ["wait", "spawn", "ignore"])
 def test_a_child_that_takes_too_long_is_stopped_with_all_it_started(
-    tmp_path: Path, does: str, monkeypatch: pytest.MonkeyPatch
+    server: ForkServer, tmp_path: Path, does: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("grbench.run.child_process.STOP_SECONDS", 1.0)
-    heard: list[dict[str, Any]] = []
-    end = run_child("a_child", {"does": does}, log=tmp_path / "log", listen=heard.append, tick=lambda: None, timeout=4)
+    heard, end = run(server, tmp_path, does, timeout=4)
     assert end.timed_out
-    assert heard
+    assert len(heard) == (2 if does == "spawn" else 1)
     assert all(gone(event["pid"]) for event in heard)
 
 
-def test_an_interrupt_stops_the_child_and_goes_on_to_the_caller(tmp_path: Path) -> None:
-    heard: list[dict[str, Any]] = []
+def test_an_interrupt_stops_the_child_and_goes_on_to_the_caller(server: ForkServer, tmp_path: Path) -> None:
+    heard: Heard = []
 
     def listen(event: dict[str, Any]) -> None:
         heard.append(event)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_child("a_child", {"does": "wait"}, log=tmp_path / "log", listen=listen, tick=lambda: None)
+        run(server, tmp_path, "wait", listen=listen)
     assert gone(heard[0]["pid"])
+    assert run(server, tmp_path, "nothing")[1].code == 3
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_child_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_child_and_server_leave_when_their_parent_is_killed(place: Path, tmp_path: Path) -> None:
     parent = f"""
 from pathlib import Path
-from grbench.run.child_process import run_child
-run_child("a_child", {{"does": "wait"}}, log=Path({str(tmp_path / "log")!r}),
-          listen=lambda event: print(event["pid"], flush=True), tick=lambda: None)
+from grbench.run.child_process import ForkServer, run_child
+server = ForkServer()
+run_child(server, "a_child", {{"does": "wait"}}, log=Path({str(tmp_path / "log")!r}),
+          listen=lambda event: print(server.process_id, event["pid"], flush=True), tick=lambda: None)
 """
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    child = int(process.stdout.readline())
+    left = [int(pid) for pid in process.stdout.readline().split()]
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert gone(child)
+    assert len(left) == 2
+    assert all(gone(pid) for pid in left)
 
 
 def test_the_end_of_a_log_begins_with_a_whole_line(tmp_path: Path) -> None:
