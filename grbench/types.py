@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from grbench.data.training_data import TrainingData
 
+DEFAULT_LIST_LENGTH = 10
+"""Items that are shown to each user where no metric has a `k`."""
+
 # Feature codes, item and user alike: three cases that existing code confuses, kept apart, then the values themselves.
 PADDING, MISSING, UNKNOWN, FIRST_VALUE = 0, 1, 2, 3
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, SerializationInfo
+
+from grbench.registry.content_hash import file_hash, folder_hash
 
 Count = Annotated[int, Field(ge=1)]
 """How many of something that must be there."""
@@ -14,6 +18,28 @@ Natural = Annotated[int, Field(ge=0)]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of a whole, or a chance."""
+
+Hash = Callable[[Path], str]
+"""Hex digits that name what lies at a path; raises OSError where it cannot be read."""
+
+ContentOf = Callable[[Path, Hash], str]
+"""What stands for the file or folder at a path where its content counts and not its place."""
+
+
+def _by_content(hashed: Hash) -> PlainSerializer:
+    """A path is written as it is, but where the context is a ContentOf, as that function says."""
+
+    def written(path: Path, info: SerializationInfo[ContentOf | None]) -> str:
+        return str(path) if info.context is None else info.context(path, hashed)
+
+    return PlainSerializer(written)
+
+
+DataFile = Annotated[Path, _by_content(file_hash)]
+"""A file that the plug-in reads: its content is part of the cell's identity, its path is not."""
+
+DataFolder = Annotated[Path, _by_content(folder_hash)]
+"""A folder whose files the plug-in reads: their names and contents are part of the cell's identity."""
 
 
 class OptionGroup:

@@ -17,6 +17,7 @@ import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
@@ -67,6 +68,28 @@ def bound_values(factory: Factory, options: Mapping[str, Any], where: str) -> di
     """Like `bind`, but as the annotations say: a Path is a Path, a tuple a tuple, and the options of a group are one
     instance of it. What the factory is called with."""
     return _grouped(_arguments(factory), _validate(factory, options, where).__dict__)
+
+
+def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Like `bind`, but a DataFile or DataFolder is the hash of what it holds, and not where it lies.
+
+    Raises SuiteError with `<where>.<option>: <path>` for one that cannot be read.
+    """
+    model, values = _validate(factory, options, where), {}
+    for name in type(model).model_fields:
+        unread: list[str] = []  # kept apart, because pydantic takes an error for a value of the wrong type
+
+        def content_of(path: Path, hashed: Callable[[Path], str], unread: list[str] = unread) -> str:
+            try:
+                return f"sha256:{hashed(path)}"
+            except OSError as error:
+                unread.append(f"{path}: cannot be read ({error.strerror})")
+                return ""
+
+        values[name] = model.model_dump(mode="json", include={name}, context=content_of)[name]
+        if unread:
+            raise SuiteError(f"{where}.{name}: {unread[0]}")
+    return values
 
 
 @cache

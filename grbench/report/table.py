@@ -330,8 +330,13 @@ def _differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _variant(record: Record) -> str:
-    facts = {key: value for key, value in record.identity.items() if key != "seed"}
-    return json.dumps(facts, sort_keys=True)
+    return json.dumps(_without_seed(record), sort_keys=True)
+
+
+def _without_seed(record: Record) -> dict[str, Any]:
+    """The identity of all cells of a row, which differ by their seeds alone."""
+    training = {key: value for key, value in record.identity.get("training", {}).items() if key != "seed"}
+    return {**record.identity, "training": training}
 
 
 def _labels(records: Sequence[Record]) -> list[str]:
@@ -340,9 +345,9 @@ def _labels(records: Sequence[Record]) -> list[str]:
         return [""]
     if len({record.suite for record in records}) == len(records):
         return [record.suite for record in records]
-    flat = [flattened({key: value for key, value in record.identity.items() if key != "seed"}) for record in records]
-    keys = _differences([record.identity for record in records])
-    told = [key for key in keys if key != "seed" and any(key in entry for entry in flat)][:3]
+    identities = [_without_seed(record) for record in records]
+    flat = [flattened(identity) for identity in identities]
+    told = [key for key in _differences(identities) if any(key in entry for entry in flat)][:3]
     labels = []
     for record, entry in zip(records, flat, strict=True):
         parts = [f"{key.rpartition('.')[2]}={plain(entry.get(key))[:12]}" for key in told]

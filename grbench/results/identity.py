@@ -1,121 +1,176 @@
-"""Which experiment a cell is: everything that can change its number, and nothing else."""
+"""Which experiment a cell is: everything that can change its numbers, and nothing else.
+
+An identity has three parts. `training` is what the trained model depends on, `ranking` what every user's list depends
+on besides, and `metrics` what the scores depend on besides: adding a metric changes neither of the other two.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pkgutil
 from collections.abc import Mapping
-from functools import cache
+from pathlib import Path
 from typing import Any
 
-import grbench
-import grbench.data
 from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
-from grbench.registry.source_hash import modules_hash, source_hash
-from grbench.suite.method import Method
+from grbench.registry.options import bound_contents, bound_values
+from grbench.registry.source_hash import library_version, library_versions, room_hash, source_hash
+from grbench.suite.method import Stage
 from grbench.suite.suite import Cell
 
-# What of the core a number passes through. What these import counts too, unless it only finds, checks, measures or
-# keeps: a reworded message runs nothing again.
-_COMPUTES = ("grbench.run.run_cell", "grbench.training.loop", "grbench.evaluation.ranking", "grbench.types")
-_KEEPS_BOOKS = frozenset(
-    f"grbench.{module}"
-    for module in (
-        *("cost.flops", "cost.meter", "errors", "hookspecs", "interfaces"),
-        *("registry.discovery", "registry.options", "registry.source_hash", "results.identity", "results.record"),
-        *("run.child_process", "suite.file", "suite.grid", "suite.json_schema", "suite.method", "suite.suite"),
-    )
-)
+# Rooms of the core, as folders or single modules: all that stands in them counts, and nothing else of the core does.
+TRAINING_ROOMS = ("data", "training", "types")
+RANKING_ROOMS = ("evaluation",)
+# Libraries that every cell computes with. Others count with the plug-in that imports them.
+LIBRARIES = ("numpy", "torch")
 # Training options that change how soon a number is reached, never the number.
 _SPEED_ONLY = frozenset({"workers"})
-_PLACE = frozenset({"path"})
 
 
 def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[str, Any]:
-    """All that the cell's number depends on, JSON-ready: resolved options, data, protocol, metrics, seed, and for each
-    plug-in its distribution, version and source. A broken plug-in has no source: repaired, the cell is another one.
+    """{training, ranking, metrics}, JSON-ready: resolved options, data, protocol, seed, the content of each file that
+    an option names, and for each plug-in its distribution, version, source and libraries. A broken plug-in has no
+    source: repaired, the cell is another one.
 
-    Left out are the names of suite and method, trackers, the number of workers, and the dataset's option `path`: where
-    the data lies does not matter, and `dataset_digest` says what lies there.
+    Left out are the names of suite and method, trackers, the number of workers, the length of the lists, and where
+    files lie: `dataset_digest` says what the dataset's paths hold.
+    Raises SuiteError, with the key of the suite, for a file that cannot be read.
     """
-    method = cell.method
+    method, where = cell.method, f"methods.{cell.method.name}"
+    losses = {"loss" if len(method.losses) == 1 else f"loss.{i}": loss for i, loss in enumerate(method.losses)}
     return {
-        "dataset": {
-            **_describe(registry, "datasets", cell.dataset, leave_out=_PLACE),
-            "digest": dataset_digest,
+        "training": {
+            "dataset": {**_describe_dataset(registry, cell.dataset), "digest": dataset_digest},
+            "protocol": _describe(registry, "protocols", cell.protocol, "protocol"),
+            "tokenizer": _describe(registry, "tokenizers", method.tokenizer, f"{where}.tokenizer"),
+            "encoder": _describe(registry, "encoders", method.encoder, f"{where}.encoder"),
+            "losses": [
+                {**_describe(registry, "losses", loss, f"{where}.{key}"), "weight": weight}
+                for key, (loss, weight) in losses.items()
+            ],
+            **_describe_course(registry, cell, where),
+            "seed": cell.seed,
+            "core": room_hash(*TRAINING_ROOMS),
+            "libraries": {name: library_version(name) for name in LIBRARIES},
         },
-        "protocol": {"name": cell.protocol.name, "options": cell.protocol.options},
-        "metrics": [_describe(registry, "metrics", metric) for metric in cell.metrics],
-        "tokenizer": {
-            **_describe(registry, "tokenizers", method.tokenizer),
-            "content": _content(registry, method.tokenizer),
-        },
-        "encoder": _describe(registry, "encoders", method.encoder),
-        "losses": [{**_describe(registry, "losses", loss), "weight": weight} for loss, weight in method.losses],
-        "retriever": _describe(registry, "retrievers", method.retriever),
-        **_describe_course(registry, method),
-        "filters": list(method.filters),
-        "seed": cell.seed,
-        "grbench": {"version": grbench.__version__, "source": core_hash()},
+        "ranking": _describe_ranking(registry, cell, where),
+        "metrics": [
+            _describe(registry, "metrics", metric, f"metrics.{index}") for index, metric in enumerate(cell.metrics)
+        ],
     }
+
+
+def training_digest(identity: Mapping[str, Any]) -> str:
+    """16 hex digits: cells that have them in common train the same model."""
+    return _digest({"training": identity["training"]})
+
+
+def lists_digest(identity: Mapping[str, Any]) -> str:
+    """16 hex digits: cells that have them in common show every user the same items."""
+    return _digest({"training": identity["training"], "ranking": identity["ranking"]})
 
 
 def cell_digest(identity: Mapping[str, Any]) -> str:
     """16 hex digits that name an identity; the order of its keys does not matter."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _digest(identity)
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-@cache
-def core_hash() -> str:
-    """sha256 over the modules of the core that can change a number."""
-    data = [f"grbench.data.{module.name}" for module in pkgutil.iter_modules(grbench.data.__path__)]
-    return modules_hash([*_COMPUTES, *data], leave_out=_KEEPS_BOOKS)
-
-
-def _content(registry: Registry, tokenizer: Component) -> str | None:
-    """What the tokenizer's `digest`, if it has one, says of the files that it reads."""
-    try:
-        built = registry.build("tokenizers", tokenizer)
-    except BrokenPluginError:
-        return None
-    return str(built.digest()) if hasattr(built, "digest") else None
-
-
-def _describe_course(registry: Registry, method: Method) -> dict[str, Any]:
+def _describe_course(registry: Registry, cell: Cell, where: str) -> dict[str, Any]:
     """How the method is trained. A stage's name is none of it, nor what every stage has set otherwise."""
-
-    def learning(optimizer: Component | None, training: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "optimizer": _describe(registry, "optimizers", optimizer) if optimizer else None,
-            "training": {key: value for key, value in training.items() if key not in _SPEED_ONLY},
-        }
-
+    method = cell.method
+    if not method.course:
+        return {"optimizer": None, "training": {}}
     if not method.stages:
-        return learning(method.optimizer, method.training)
+        return _describe_stage(registry, cell, method.course[0], where)
     return {
         "stages": [
             {
                 "targets": None if stage.targets is None else sorted(set(stage.targets)),
-                **learning(stage.optimizer, stage.training),
+                **_describe_stage(registry, cell, stage, f"{where}.stages.{place}"),
             }
-            for stage in method.stages
+            for place, stage in enumerate(method.stages)
         ]
     }
 
 
-def _describe(
-    registry: Registry, kind: str, component: Component, leave_out: frozenset[str] = frozenset()
-) -> dict[str, Any]:
-    distribution, version = registry.origin(kind, component.name)
+def _describe_stage(registry: Registry, cell: Cell, stage: Stage, where: str) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "optimizer": _describe(registry, "optimizers", stage.optimizer, f"{where}.optimizer"),
+        "training": {key: value for key, value in stage.training.items() if key not in _SPEED_ONLY},
+    }
+    if stage.training.get("validate_every"):
+        # What chooses among the states of training decides which model comes out of it.
+        described["validation"] = {
+            **_describe_ranking(registry, cell, f"methods.{cell.method.name}"),
+            "metric": _describe_selection(registry, cell, stage.training["select"]),
+        }
+    return described
+
+
+def _describe_ranking(registry: Registry, cell: Cell, where: str) -> dict[str, Any]:
+    return {
+        "retriever": _describe(registry, "retrievers", cell.method.retriever, f"{where}.retriever"),
+        "filters": list(cell.method.filters),
+        "core": room_hash(*RANKING_ROOMS),
+    }
+
+
+def _describe_selection(registry: Registry, cell: Cell, name: str) -> dict[str, Any] | None:
+    """The metric that training selects by; None where its plug-in is broken."""
+    for index, component in enumerate(cell.metrics):
+        where = f"metrics.{index}"
+        try:
+            metric = registry.build("metrics", component, where=where)
+        except BrokenPluginError:
+            continue
+        if metric.name == name:
+            return _describe(registry, "metrics", component, where)
+    return None
+
+
+def _describe_dataset(registry: Registry, dataset: Component) -> dict[str, Any]:
+    """The dataset without its paths, which its digest speaks for, and without libraries: its store is made once."""
     try:
-        source = source_hash(registry.get(kind, component.name).factory)
+        values = bound_values(registry.get("datasets", dataset.name).factory, dataset.options, "dataset")
     except BrokenPluginError:
-        source = None
+        values = {}
+    places = {name for name, value in values.items() if isinstance(value, Path)}
+    plugin = _describe_plugin(registry, "datasets", dataset.name)
+    plugin.pop("libraries")
+    options = {name: value for name, value in dataset.options.items() if name not in places}
+    return {"name": dataset.name, "options": options, "plugin": plugin}
+
+
+def _describe(registry: Registry, kind: str, component: Component, where: str) -> dict[str, Any]:
+    try:
+        options = bound_contents(registry.get(kind, component.name).factory, component.options, where)
+    except BrokenPluginError:
+        options = component.options
     return {
         "name": component.name,
-        "options": {key: value for key, value in component.options.items() if key not in leave_out},
-        "plugin": {"distribution": distribution, "version": version, "source": source},
+        "options": options,
+        "plugin": _describe_plugin(registry, kind, component.name),
+    }
+
+
+def _describe_plugin(registry: Registry, kind: str, name: str) -> dict[str, Any]:
+    distribution, version = registry.origin(kind, name)
+    source, libraries = None, dict[str, str]()
+    try:
+        factory = registry.get(kind, name).factory
+    except BrokenPluginError:
+        pass
+    else:
+        source, libraries = source_hash(factory), library_versions(factory)
+    return {
+        "distribution": distribution,
+        "version": version,
+        "source": source,
+        "libraries": {library: found for library, found in libraries.items() if library not in LIBRARIES},
     }

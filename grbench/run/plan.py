@@ -12,6 +12,7 @@ from typing import Any
 
 from grbench.interfaces import Metric
 from grbench.registry.discovery import BrokenPluginError, Registry
+from grbench.registry.source_hash import look_again
 from grbench.report.format import GIB, counted, duration, significant
 from grbench.results.identity import cell_digest, cell_identity
 from grbench.results.record import Record, read_records, record_path
@@ -122,12 +123,13 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     folder = results / suite.name
     former = read_records([folder]) if folder.is_dir() else []
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
+    look_again()
     dataset_digest = _dataset_digest(cells[0], registry)
     metrics = _metric_facts(cells[0], registry)
     order = {name: position for position, name in enumerate(suite.methods)}
     planned = []
     for cell in cells:
-        with placed(f"{suite.path}: methods.{cell.method.name}"):
+        with placed(suite.path):
             identity = cell_identity(cell, registry, dataset_digest)
         blank = Record(
             digest=cell_digest(identity),

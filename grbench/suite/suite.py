@@ -6,7 +6,7 @@ Every mistake that can be found without data is found here, as one message that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,8 +49,8 @@ class Cell:
 
     @property
     def list_length(self) -> int:
-        """How long the lists must be for every metric: the largest `k` among them, 10 where none has one."""
-        return max((int(metric.options["k"]) for metric in self.metrics if metric.options.get("k")), default=10)
+        """How long the lists must be for every metric."""
+        return list_length(self.metrics)
 
     def plugins(self) -> set[tuple[str, str]]:
         """(kind, name) of every plug-in that it names."""
@@ -69,6 +69,11 @@ class Cell:
     def from_json(content: Mapping[str, Any]) -> Cell:
         """The cell that `to_json` was called on."""
         return _cell_adapter().validate_python(content)
+
+
+def list_length(metrics: Iterable[Component]) -> int:
+    """How long lists must be for these metrics: the largest `k` among them, 10 where none has one."""
+    return max((int(metric.options["k"]) for metric in metrics if metric.options.get("k")), default=10)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from grbench.registry.discovery import Registry
 from grbench.training.loop import Place, TrainingResult, Validate, joined, train
 from grbench.training.monitor import Throughput
 from grbench.training.options import TrainingOptions
-from grbench.types import Report
+from grbench.types import DEFAULT_LIST_LENGTH, Report
 
 if TYPE_CHECKING:
     from grbench.data.split import Split
@@ -123,15 +123,20 @@ def following(before: Losses, after: Losses) -> Losses:
 def validation(cell: Cell, method: Assembled, split: Split, options: TrainingOptions, device: str) -> Validate:
     """What training selects by: the metric that its options name, on validation users."""
 
+    component, metric = next(
+        (component, metric)
+        for component, metric in zip(cell.metrics, method.metrics, strict=True)
+        if metric.name == options.select
+    )
+
     def validate() -> dict[str, float]:
-        metric = next(metric for metric in method.metrics if metric.name == options.select)
         value = validation_score(
             method.retriever,
             method.encoder,
             split,
             method.codes,
             metric,
-            k=cell.list_length,
+            k=int(component.options.get("k") or DEFAULT_LIST_LENGTH),  # whatever else the suite measures
             filters=cell.method.filters,
             device=device,
         )

@@ -113,6 +113,6 @@ def test_it_stands_in_a_suites_table(fresh_environment: Path, tmp_path: Path) ->
     records = [json.loads(path.read_text()) for path in (tmp_path / "results" / "strangers").glob("*.json")]
     assert {record["status"] for record in records} == {"ok"}
     assert all(set(record["scores"]) == {"hit_rate@3", "first_place"} for record in records)
-    encoders = {record["identity"]["encoder"]["plugin"]["distribution"] for record in records}
+    encoders = {record["identity"]["training"]["encoder"]["plugin"]["distribution"] for record in records}
     assert encoders == {"mean-of-history", "grbench"}
     assert sys.executable != str(fresh_environment)

@@ -27,7 +27,7 @@ def a_record(method: str, seed: int = 0, hit_rate: float | None = None, rank: fl
     made: dict[str, Any] = {
         "digest": f"{method}-{seed}",
         "suite": "tiny",
-        "identity": {"method": {"name": method}, "seed": seed},
+        "identity": {"training": {"encoder": {"name": method}, "seed": seed}, "ranking": {}, "metrics": []},
         "status": "ok" if done else "error",
         "error": None if done else {"type": "ValueError", "message": "no such thing\nmore", "traceback": ""},
         "dataset": {"name": "toy", "digest": "d1", "options": {"path": "data/toy"}},
@@ -154,8 +154,10 @@ def test_gpu_memory_where_a_gpu_was_used() -> None:
 
 
 def test_one_name_with_two_meanings_makes_two_rows() -> None:
-    old = a_record("a", 0, 0.1, digest="x", identity={"method": {"name": "a", "training": {"epochs": 1}}, "seed": 0})
-    new = a_record("a", 0, 0.2, digest="y", identity={"method": {"name": "a", "training": {"epochs": 2}}, "seed": 0})
+    old, new = (
+        a_record("a", 0, 0.1, digest=digest, identity={"training": {"training": {"epochs": epochs}, "seed": 0}})
+        for digest, epochs in (("x", 1), ("y", 2))
+    )
     assert [row.name for row in rows_of([old, new])] == ["a (epochs=1)", "a (epochs=2)"]
 
 

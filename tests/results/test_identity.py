@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from demo_plugins import Dense, TrainingOptions, demo_registry, write_suite
+from demo_plugins import DemoPlugins, Dense, Table, TrainingOptions, demo_registry, write_suite
 
-from grbench.errors import PluginError
-from grbench.registry.source_hash import modules_hash, source_hash
-from grbench.results import identity as digest
-from grbench.results.identity import cell_digest, cell_identity
+from grbench import DataFile, DataFolder
+from grbench.errors import SuiteError
+from grbench.hookspecs import hookimpl
+from grbench.interfaces import Embedder
+from grbench.registry.discovery import Registry
+from grbench.registry.source_hash import library_version, room_hash, source_hash
+from grbench.results.identity import (
+    RANKING_ROOMS,
+    TRAINING_ROOMS,
+    cell_digest,
+    cell_identity,
+    lists_digest,
+    training_digest,
+)
 from grbench.suite import method
 from grbench.suite.suite import load_suite
+
+VALIDATES = "methods.a.training={validate_every: 1, select: hits@10}"
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +34,18 @@ def demo_training(monkeypatch):
     monkeypatch.setattr(method, "training_options", lambda: TrainingOptions)
 
 
-def digest_of(tmp_path, *overrides, data="d1", text=""):
+def identity_of(tmp_path, *overrides, data="d1", text=""):
     (cell,) = load_suite(write_suite(tmp_path, text), list(overrides)).cells(demo_registry(), ["a"], 1)
-    return cell_digest(cell_identity(cell, demo_registry(), data))
+    return cell_identity(cell, demo_registry(), data)
+
+
+def changed(before, after):
+    """Which parts of an identity changed; each digest covers its part and those before it."""
+    digests = {"training": training_digest, "ranking": lists_digest, "metrics": cell_digest}
+    differing = [part for part in digests if before[part] != after[part]]
+    first = min(map([*digests].index, differing), default=3)
+    assert [digest(before) != digest(after) for digest in digests.values()] == [place >= first for place in range(3)]
+    return set(differing)
 
 
 def test_a_digest_is_16_hex_digits_of_the_identity_in_any_order():
@@ -36,29 +58,56 @@ def test_a_digest_is_16_hex_digits_of_the_identity_in_any_order():
 
 
 @pytest.mark.parametrize(
-    "override",
+    ("override", "part"),
     [
-        "methods.a.encoder.width=33",
-        "methods.a.loss.temperature=0.06",
-        "methods.a.loss.weight=2",
-        "methods.a.optimizer=sgd",
-        "methods.a.retriever.name=exact",
-        "methods.a.filters=[history]",
-        "methods.a.training.epochs=11",
-        "metrics=[hits@20]",
-        "protocol.pool=candidates",
-        "dataset.size=11",
-        "seeds=[7]",
+        ("methods.a.encoder.width=33", "training"),
+        ("methods.a.loss.temperature=0.06", "training"),
+        ("methods.a.loss.weight=2", "training"),
+        ("methods.a.optimizer=sgd", "training"),
+        ("methods.a.training.epochs=11", "training"),
+        ("protocol.pool=candidates", "training"),
+        ("dataset.size=11", "training"),
+        ("seeds=[7]", "training"),
+        ("methods.a.retriever=exact_too", "ranking"),
+        ("methods.a.filters=[history]", "ranking"),
+        ("metrics=[hits@20]", "metrics"),
+        ("metrics=[hits@10, hits@20]", "metrics"),
+        ("metrics=[{name: hits, k: 10, alpha: 2.0}]", "metrics"),
     ],
 )
-def test_what_can_change_the_number_changes_the_digest(tmp_path, override):
-    changed = digest_of(tmp_path, override)
-    # The suite names `exact` already, by default: saying so is no change. All others are.
-    assert (changed == digest_of(tmp_path)) == override.endswith("name=exact")
+def test_what_can_change_a_number_changes_its_part_alone(tmp_path, override, part):
+    assert changed(identity_of(tmp_path), identity_of(tmp_path, override)) == {part}
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("methods.a.retriever=exact_too", {"training", "ranking"}),
+        ("methods.a.filters=[history]", {"training", "ranking"}),
+        ("metrics=[hits@10, hits@20]", {"metrics"}),
+        ("metrics=[hits@20, hits@10]", {"metrics"}),
+        ("methods.a.training.validate_every=2", {"training"}),
+    ],
+)
+def test_what_validates_is_part_of_training(tmp_path, override, parts):
+    assert changed(identity_of(tmp_path, VALIDATES), identity_of(tmp_path, VALIDATES, override)) == parts
+
+
+def test_the_metric_that_selects_is_described_in_training(tmp_path):
+    identity = identity_of(tmp_path, "metrics=[hits@20, hits@10]", VALIDATES)
+    assert identity["training"]["validation"] == {**identity["ranking"], "metric": identity["metrics"][1]}
+    assert "validation" not in identity_of(tmp_path)["training"]
+
+
+def test_each_stage_has_its_own_validation(tmp_path):
+    stages = "methods.a.stages=[{name: one}, {name: two, training: {validate_every: 1, select: hits@10}}]"
+    one, two = identity_of(tmp_path, stages)["training"]["stages"]
+    assert "validation" not in one
+    assert two["validation"]["metric"]["name"] == "hits"
 
 
 def test_other_data_is_another_experiment(tmp_path):
-    assert digest_of(tmp_path, data="d2") != digest_of(tmp_path)
+    assert changed(identity_of(tmp_path), identity_of(tmp_path, data="d2")) == {"training"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +116,7 @@ def test_other_data_is_another_experiment(tmp_path):
         "suite=renamed",
         "title=Another title",
         "dataset.path=moved/elsewhere",
+        "methods.a.retriever.name=exact",  # the default
         "methods.a.trackers=[log]",
         "methods.a.training.workers=8",
         "methods.a.encoder.dropout=0",
@@ -75,7 +125,7 @@ def test_other_data_is_another_experiment(tmp_path):
     ],
 )
 def test_what_cannot_does_not(tmp_path, override):
-    assert digest_of(tmp_path, override) == digest_of(tmp_path)
+    assert changed(identity_of(tmp_path), identity_of(tmp_path, override)) == set()
 
 
 def test_the_name_of_a_method_is_no_part_of_it(tmp_path):
@@ -86,123 +136,160 @@ def test_the_name_of_a_method_is_no_part_of_it(tmp_path):
 
 
 def test_an_identity_is_json_and_names_every_plug_in_with_its_source(tmp_path):
-    (cell,) = load_suite(write_suite(tmp_path)).cells(demo_registry(), ["a"], 1)
-    identity = cell_identity(cell, demo_registry(), "d1")
+    identity = identity_of(tmp_path)
     assert json.loads(json.dumps(identity)) == identity
-    assert identity["dataset"] == {
+    assert set(identity) == {"training", "ranking", "metrics"}
+    training, ranking = identity["training"], identity["ranking"]
+    assert training["dataset"] == {
         "name": "table",
         "options": {"size": 10},
-        "plugin": {"distribution": "demo-plugins", "version": "1.2", "source": source_hash(Dense)},
+        "plugin": {"distribution": "demo-plugins", "version": "1.2", "source": source_hash(Table)},
         "digest": "d1",
     }
-    assert identity["encoder"]["options"]["dropout"] == 0.0
-    assert identity["protocol"]["options"]["min_events"] == 3
-    for part in ("encoder", "retriever", "optimizer"):
-        assert set(identity[part]) == {"name", "options", "plugin"}
-    assert set(identity["tokenizer"]) == {"name", "options", "plugin", "content"}
-    assert identity["losses"][0]["weight"] == 1.0
+    assert training["encoder"] == {
+        "name": "dense",
+        "options": {"width": 32, "dropout": 0.0, "norm": "layer"},
+        "plugin": {"distribution": "demo-plugins", "version": "1.2", "source": source_hash(Dense), "libraries": {}},
+    }
+    assert training["protocol"]["options"]["min_events"] == 3
+    assert training["protocol"]["plugin"]["source"]
+    assert training["losses"][0]["weight"] == 1.0
+    assert "workers" not in training["training"]
+    assert training["core"] == room_hash(*TRAINING_ROOMS)
+    assert training["libraries"] == {name: library_version(name) for name in ("numpy", "torch")}
+    assert set(ranking) == {"retriever", "filters", "core"}
+    assert ranking["core"] == room_hash(*RANKING_ROOMS)
     assert identity["metrics"][0]["options"] == {"k": 10, "alpha": 1.0}
-    assert "workers" not in identity["training"]
+    for part in (training["tokenizer"], training["optimizer"], ranking["retriever"], identity["metrics"][0]):
+        assert set(part) == {"name", "options", "plugin"}
+
+
+def test_libraries_count_where_a_plug_in_imports_them(tmp_path):
+    registry = Registry.load()
+    text = (
+        "suite: s\ndataset: tencentgr_synthetic\nprotocol: leave_last_out\nmetrics: [ndcg@10]\n"
+        "methods: {a: {encoder: most_popular, retriever: exact, tokenizer: rq_kmeans}}"
+    )
+    (cell,) = load_suite(write_suite(tmp_path, text)).cells(registry)
+    identity = cell_identity(cell, registry, "d")
+    assert set(identity["training"]["tokenizer"]["plugin"]["libraries"]) == {"faiss", "scipy"}
+    assert identity["ranking"]["retriever"]["plugin"]["libraries"] == {}
 
 
 def test_a_broken_plug_in_still_has_an_identity(tmp_path):
     suite = load_suite(write_suite(tmp_path, methods="{a: {encoder: lost}}"))
     (cell,) = suite.cells(demo_registry(), seeds=1)
     identity = cell_identity(cell, demo_registry(), "d1")
-    assert identity["encoder"]["plugin"] == {"distribution": "demo-plugins", "version": "1.2", "source": None}
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package: model imports layers and, inside a function, lazy; nobody imports the rest but for type checkers."""
-    folder = tmp_path / f"package_{abs(hash(str(tmp_path)))}"
-    folder.mkdir()
-    files = {
-        "__init__": "from . import unused\n",
-        "model": (
-            "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nimport json\n"
-            "from .layers import Layer\nif TYPE_CHECKING:\n    from . import types_only\n"
-            "class Model:\n    def run(self):\n        from . import lazy\n"
-        ),
-        "layers": f"import {folder.name}.deep.inner\nclass Layer: ...\n",
-        "lazy": "x = 1\n",
-        "types_only": "x = 1\n",
-        "unused": "x = 1\n",
+    assert identity["training"]["encoder"]["plugin"] == {
+        "distribution": "demo-plugins",
+        "version": "1.2",
+        "source": None,
+        "libraries": {},
     }
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(text)
-    (folder / "deep").mkdir()
-    (folder / "deep" / "__init__.py").write_text("")
-    (folder / "deep" / "inner.py").write_text("from .. import model\n")  # a cycle
-    monkeypatch.syspath_prepend(tmp_path)
-    return folder
 
 
-@pytest.mark.parametrize(
-    ("file", "counts"),
-    [
-        ("model", True),
-        ("layers", True),
-        ("lazy", True),
-        ("deep/inner", True),
-        ("unused", False),
-        ("types_only", False),
-        ("__init__", False),
-    ],
-)
-def test_the_hash_covers_what_a_module_imports_from_its_own_package(package, file, counts):
-    from grbench.registry.source_hash import _read
+class ReadingTokenizer:
+    def __init__(self, *, file: DataFile) -> None: ...
 
-    model = importlib.import_module(f"{package.name}.model").Model
-    before = source_hash(model)
-    path = package / f"{file}.py"
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    _read.cache_clear()
-    assert source_hash(model) == before, "line ends are no change"
-    path.write_text(path.read_text() + "# changed\n")
-    _read.cache_clear()
-    assert (source_hash(model) != before) == counts
-    _read.cache_clear()
+    def fit(self, data): ...
 
 
-def test_the_hash_follows_other_plug_ins_packages(package, tmp_path, monkeypatch):
-    """A stranger's encoder built on another package's changes when that one does."""
-    from grbench.registry import source_hash as sources
-
-    stranger = tmp_path / f"stranger_{package.name}.py"
-    stranger.write_text(f"from {package.name}.layers import Layer\nclass Mine(Layer): ...\n")
-    mine = type("Mine", (), {"__module__": stranger.stem})
-    monkeypatch.setattr(sources, "plugin_packages", lambda: frozenset({package.name}))
-    sources._read.cache_clear()
-    before = source_hash(mine)
-    layers = package / "layers.py"
-    layers.write_text(layers.read_text() + "# changed\n")
-    sources._read.cache_clear()
-    assert source_hash(mine) != before
-    sources._read.cache_clear()
+class ReadingEncoder(Dense):
+    def __init__(self, data, codes, *, file: DataFile) -> None: ...
 
 
-def test_the_reference_package_is_followed_and_the_core_is_not():
-    from grbench.registry.source_hash import plugin_packages
+class ReadingRetriever:
+    needs: ClassVar[tuple[type, ...]] = (Embedder,)
 
-    assert "grbench_reference" in plugin_packages()
-    assert "grbench" not in plugin_packages()
-
-
-def test_a_factory_without_a_source_is_refused():
-    made_here = type("Made", (), {"__module__": "nowhere_at_all"})
-    with pytest.raises(PluginError, match="nowhere_at_all: its source cannot be found"):
-        source_hash(made_here)
+    def __init__(self, *, file: DataFile) -> None: ...
+    def index(self, encoder, candidates, codes): ...
+    def search(self, encoder, batch, k): ...
 
 
-def test_of_the_core_what_computes_counts_and_what_keeps_books_does_not(monkeypatch):
-    assert modules_hash(["grbench.types"]) != modules_hash(["grbench.types", "grbench.data.split"])
-    seen = []
-    monkeypatch.setattr(digest, "modules_hash", lambda modules, leave_out: seen.append((modules, leave_out)) or "")
-    digest.core_hash.__wrapped__()
-    ((modules, leave_out),) = seen
-    assert {"grbench.training.loop", "grbench.evaluation.ranking", "grbench.data.split", "grbench.data.store"} <= set(
-        modules
-    )
-    assert "grbench.errors" in leave_out
-    assert not set(modules) & set(leave_out)
+class ReadingMetric:
+    name, higher_is_better, worst = "reading", True, 0.0
+
+    def __init__(self, *, file: DataFile) -> None: ...
+
+    def __call__(self, ranking): ...
+
+
+class FolderTokenizer:
+    def __init__(self, *, file: DataFolder) -> None: ...
+
+    def fit(self, data): ...
+
+
+class ReadingPlugins(DemoPlugins):
+    """Plug-ins of several kinds that read a file each."""
+
+    @hookimpl
+    def register_tokenizers(self, register):
+        register("ids", "demo_plugins:Ids")
+        register("reading", ReadingTokenizer)
+        register("folder", FolderTokenizer)
+
+    @hookimpl
+    def register_encoders(self, register):
+        register("dense", Dense)
+        register("reading", ReadingEncoder)
+
+    @hookimpl
+    def register_retrievers(self, register):
+        register("exact", "demo_plugins:Exact")
+        register("reading", ReadingRetriever)
+
+    @hookimpl
+    def register_metrics(self, register):
+        register("hits", "demo_plugins:Hits")
+        register("reading", ReadingMetric)
+
+
+def reading(tmp_path: Path, key: str, file: Path, name: str = "reading"):
+    """The identity of a cell of which one plug-in reads the file."""
+    registry = Registry()
+    registry.add("reading", "reading-plugins", "1", ReadingPlugins)
+    named = f"{{name: {name}, file: '{file}'}}"
+    where = {"metrics": f"metrics=[hits@10, {named}]"}.get(key, f"methods.a.{key}={named}")
+    suite = load_suite(write_suite(tmp_path, methods="{a: {encoder: dense}}"), [where])
+    (cell,) = suite.cells(registry, ["a"], 1)
+    return cell_identity(cell, registry, "d")
+
+
+READERS = [("tokenizer", "training"), ("encoder", "training"), ("retriever", "ranking"), ("metrics", "metrics")]
+
+
+@pytest.mark.parametrize(("key", "part"), READERS)
+def test_a_file_counts_by_its_content_whichever_kind_reads_it(tmp_path, key, part):
+    file = tmp_path / "first.bin"
+    file.write_bytes(b"one")
+    before = reading(tmp_path, key, file)
+    (tmp_path / "moved").mkdir()
+    moved = file.rename(tmp_path / "moved" / "second.bin")
+    assert changed(before, reading(tmp_path, key, moved)) == set()
+    moved.write_bytes(b"replaced")
+    assert changed(before, reading(tmp_path, key, moved)) == {part}
+    assert "second.bin" not in json.dumps(reading(tmp_path, key, moved))
+
+
+@pytest.mark.parametrize(("key", "part"), READERS)
+def test_a_file_that_is_missing_is_named_with_its_key(tmp_path, key, part):
+    absent = tmp_path / "absent.bin"
+    place = r"metrics\.1" if key == "metrics" else rf"methods\.a\.{key}"
+    with pytest.raises(SuiteError, match=rf"^{place}\.file: {absent}: cannot be read \(No such file or directory\)"):
+        reading(tmp_path, key, absent)
+    with pytest.raises(SuiteError, match=rf"{place}\.file: {tmp_path}: cannot be read \(Is a directory\)"):
+        reading(tmp_path, key, tmp_path)
+
+
+def test_a_folder_counts_by_the_files_in_it(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(b"one")
+    before = reading(tmp_path, "tokenizer", folder, "folder")
+    folder = folder.rename(tmp_path / "moved")
+    assert changed(before, reading(tmp_path, "tokenizer", folder, "folder")) == set()
+    (folder / "b.bin").write_bytes(b"more")
+    assert changed(before, reading(tmp_path, "tokenizer", folder, "folder")) == {"training"}
+    with pytest.raises(SuiteError, match="Not a directory"):
+        reading(tmp_path, "tokenizer", folder / "a.bin", "folder")

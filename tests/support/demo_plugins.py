@@ -161,6 +161,7 @@ class DemoPlugins:
     @hookimpl
     def register_retrievers(self, register):
         register("exact", Exact)
+        register("exact_too", Exact)
         register("beam", Beam)
 
     @hookimpl

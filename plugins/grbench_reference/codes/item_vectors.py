@@ -5,7 +5,6 @@ Shapes: N items, n items asked for, D width.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -111,16 +110,7 @@ def in_blocks(count: int, width: int) -> Iterator[slice]:
     return (slice(first, min(first + step, count)) for first in range(0, count, step))
 
 
-def content_digest(path: str | Path, where: str) -> str:
-    """sha256 of a file; raises DataError where it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{where}: {path}: cannot be read ({error.strerror})") from error
-
-
-def read_vectors_file(path: str, num_items: int) -> ArrayVectors:
+def read_vectors_file(path: str | Path, num_items: int) -> ArrayVectors:
     """An `.npy` file [N+1, D] in the order of the store's items, row 0 padding, a row of zeros = no vector.
 
     Raises DataError where it is missing, or of another shape.

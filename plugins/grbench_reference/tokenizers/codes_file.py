@@ -15,9 +15,9 @@ from pydantic import Field, PositiveInt
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
 from grbench.interfaces import Tokenizer
+from grbench.registry.option_types import DataFile
 from grbench.types import Codes
 from grbench_reference.codes.collisions import number_within, prefix_keys
-from grbench_reference.codes.item_vectors import content_digest
 from grbench_reference.codes.quality import inspect
 
 MOST_DIGITS = 9
@@ -39,20 +39,16 @@ class CodesFile(Tokenizer):
     def __init__(
         self,
         *,
-        path: str,
+        path: DataFile,
         sizes: Annotated[list[PositiveInt], Field(min_length=1)] | None = None,
         collision: Literal["none", "extra_level"] = "none",
     ) -> None:
         self.path, self.sizes, self.collision = Path(path), sizes, collision
 
-    def digest(self) -> str:
-        """sha256 of the file; raises DataError where it cannot be read."""
-        return content_digest(self.path, "tokenizer.path")
-
     def fit(self, data: TrainingData) -> Codes:
         """Raises DataError where the file cannot be read or lacks items, SuiteError where `sizes` are too small."""
         made = self.stand_in(data)
-        return Codes(made.table, made.sizes, {**made.report, "sha256": self.digest(), **inspect(made, data)})
+        return Codes(made.table, made.sizes, {**made.report, **inspect(made, data)})
 
     def stand_in(self, data: TrainingData) -> Codes:
         """The codes themselves: they need not be learnt."""

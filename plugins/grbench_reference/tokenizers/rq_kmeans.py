@@ -19,6 +19,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.interfaces import Tokenizer
+from grbench.registry.option_types import DataFile
 from grbench.types import Codes
 from grbench_reference.codes.collisions import Placement, count_out, number_within, place, prefix_keys
 from grbench_reference.codes.item_vectors import (
@@ -28,7 +29,6 @@ from grbench_reference.codes.item_vectors import (
     VectorSource,
     check_and_measure,
     check_width,
-    content_digest,
     in_blocks,
     read_rows,
     read_vectors_file,
@@ -79,7 +79,7 @@ class RQKMeans(Tokenizer):
         *,
         source: Literal["embeddings", "cooccurrence", "file"] = "embeddings",
         embeddings: EmbeddingNames = "all",
-        vectors: str | None = None,
+        vectors: DataFile | None = None,
         width: PositiveInt = 128,
         window: PositiveInt = 5,
         svd: PositiveInt | None = None,
@@ -101,10 +101,6 @@ class RQKMeans(Tokenizer):
             raise SuiteError("tokenizer.vectors: name an .npy file where source is file, and only there")
         if random_k > min(self.sizes):
             raise SuiteError(f"tokenizer.random_k: {random_k} is more than the {min(self.sizes)} codes of a level")
-
-    def digest(self) -> str:
-        """What the vectors file holds, empty without one; raises DataError where it cannot be read."""
-        return content_digest(self.vectors_file, "tokenizer.vectors") if self.vectors_file else ""
 
     def fit(self, data: TrainingData) -> Codes:
         """Raises SuiteError where the sizes cannot hold the items, DataError where a vector holds NaN."""

@@ -105,13 +105,3 @@ def test_letters_released_codes_are_read(tmp_path: Path) -> None:
     assert codes.table[1].tolist() == [183, 70, 232, 6]
     assert len(codes.table) == 12_102
     assert codes.report["distinct_codes"] == 12_088
-
-
-def test_its_digest_is_that_of_the_files_content(tmp_path: Path) -> None:
-    path = written(tmp_path, {"1": ["<a_0>"]})
-    before = CodesFile(path=path).digest()
-    assert CodesFile(path=path).digest() == before
-    written(tmp_path, {"1": ["<a_1>"]})
-    assert CodesFile(path=path).digest() != before
-    with pytest.raises(DataError, match=r"tokenizer\.path: .*cannot be read"):
-        CodesFile(path=str(tmp_path / "absent.json")).digest()

@@ -59,7 +59,7 @@ class Interactions(Dataset):
     def __init__(
         self,
         *,
-        path: str,
+        path: Path,
         file: str | None = None,
         user: str = "user",
         item: str = "item",
@@ -77,7 +77,7 @@ class Interactions(Dataset):
     def recognises(cls, path: str | Path) -> bool:
         """Whether `path` is a file of a known kind, or a folder with exactly one (or parquet parts only)."""
         try:
-            return bool(cls(path=str(path))._source())
+            return bool(cls(path=Path(path))._source())
         except DataError:
             return False
 

@@ -95,5 +95,5 @@ class TencentGRSynthetic(Dataset):
                 seed=self._seed,
                 report=writer.report,
             )
-            TencentGR(path=str(release), embeddings=self._embeddings, actions=self._actions).write(writer)
+            TencentGR(path=release, embeddings=self._embeddings, actions=self._actions).write(writer)
         writer.notes["synthetic"] = {"users": self._users, "items": self._items, "seed": self._seed, "version": VERSION}

@@ -64,7 +64,7 @@ class TencentGR(Dataset):
     """
 
     def __init__(
-        self, *, path: str, embeddings: Sequence[int | str] = (81,), actions: Literal[2, 3] | None = None
+        self, *, path: Path, embeddings: Sequence[int | str] = (81,), actions: Literal[2, 3] | None = None
     ) -> None:
         self._root = Path(path).expanduser()
         self._embeddings = tuple(str(embedding) for embedding in embeddings)
