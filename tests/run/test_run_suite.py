@@ -337,12 +337,13 @@ def test_a_missing_dataset_is_refused(world: Path) -> None:
     assert not (world / "results").exists()
 
 
-def test_what_a_tokenizer_refuses_before_the_plan_names_its_method(world: Path) -> None:
+def test_a_file_that_is_missing_is_named_with_its_place_in_the_suite(world: Path) -> None:
     suite = suite_of(
         world, "fine: {encoder: fine}", "lost: {encoder: fine, tokenizer: {name: codes_file, path: no.json}}"
     )
-    with pytest.raises(DataError, match=r"suite\.yaml: methods\.lost\.tokenizer\.path: no\.json: cannot be read"):
+    with pytest.raises(SuiteError, match=r"suite\.yaml: methods\.lost\.tokenizer\.path: no\.json: cannot be read"):
         run(suite)
+    assert not (world / "results").exists()
 
 
 def test_results_of_a_newer_schema_are_refused(world: Path) -> None:
