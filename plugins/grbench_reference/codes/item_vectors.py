@@ -1,6 +1,6 @@
-"""One float vector an item, whatever it comes from, read in blocks: 17 million of them are never in memory at once.
+"""Sources of item vectors, read in blocks, because the vectors of 17 million items do not fit in memory.
 
-Shapes: N items, n items asked for, D width.
+Shapes: N items, n some items, D width.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from grbench.data.store import Catalogue
 from grbench.errors import DataError, SuiteError
 
 BLOCK_BYTES = 1 << 26
-"""Of float32 vectors that are read at once."""
+"""Bytes of float32 vectors that are read at once."""
 SVD_SAMPLE = 1 << 18
-"""Items that the singular vectors are computed from, at most."""
+"""The largest number of items that the singular vectors are computed from."""
 
 EmbeddingNames = Literal["all"] | list[str | int]
 
 
 class VectorSource(Protocol):
-    """name: where the vectors come from; present: [N+1] bool, items that have one; width: D."""
+    """Vectors of items. name: for reports; present: [N+1] bool, the items that have a vector; width: D."""
 
     name: str
     present: np.ndarray
     width: int
 
     def rows(self, items: np.ndarray) -> np.ndarray:
-        """items [n], all present -> [n, D] float32."""
+        """items [n], all with a vector -> [n, D] float32, a new array."""
 
 
 class EmbeddingVectors:
-    """Content embeddings side by side, each of length 1 so that none outweighs another by its scale.
+    """Content embeddings, concatenated, each scaled to length 1 so that none dominates by its scale.
 
-    An item is present where it has one of them at least; a part that it lacks is 0. Raises SuiteError for an embedding
-    that the dataset does not have.
+    An item has a vector where it has at least one of the embeddings; those it lacks are zeros. Raises SuiteError for an
+    embedding that the dataset does not have.
     """
 
     def __init__(self, catalogue: Catalogue, names: EmbeddingNames = "all") -> None:
@@ -56,11 +56,11 @@ class EmbeddingVectors:
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         """items [n] -> [n, D] float32."""
-        return np.concatenate([_unit(part.values[items].astype(np.float32)) for part in self._parts], axis=1)
+        return np.concatenate([unit(part.values[items].astype(np.float32)) for part in self._parts], axis=1)
 
 
 class ArrayVectors:
-    """Vectors in an array [N+1, D], made unit length; a row of zeros is no vector."""
+    """Vectors in an array [N+1, D], scaled to length 1; a row of zeros means that the item has no vector."""
 
     def __init__(self, values: np.ndarray, name: str) -> None:
         self.name, self._values, self.width = name, values, values.shape[1]
@@ -69,11 +69,11 @@ class ArrayVectors:
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         """items [n] -> [n, D] float32."""
-        return _unit(self._values[items].astype(np.float32))
+        return unit(self._values[items].astype(np.float32))
 
 
 class ProjectedVectors:
-    """Vectors of another source in fewer dimensions. basis: [D of the source, D]."""
+    """Vectors of another source, projected to fewer dimensions. basis: [width of the source, D]."""
 
     def __init__(self, source: VectorSource, basis: np.ndarray) -> None:
         self.name = f"{source.name}, SVD {basis.shape[1]}"
@@ -86,8 +86,8 @@ class ProjectedVectors:
         return projected
 
 
-class FilledVectors:
-    """Vectors of another source, and some given here for items it lacks. items: [F] ascending; values: [F, D]."""
+class ImputedVectors:
+    """Vectors of another source, and imputed ones for items without. items: [F] ascending; values: [F, D]."""
 
     def __init__(self, source: VectorSource, items: np.ndarray, values: np.ndarray) -> None:
         self.name, self.width = source.name, source.width
@@ -105,7 +105,7 @@ class FilledVectors:
 
 
 def in_blocks(count: int, width: int) -> Iterator[slice]:
-    """0..count in stretches whose vectors of `width` floats stay small."""
+    """Slices of 0..count such that `width` float32 values per row take at most BLOCK_BYTES."""
     step = max(1, BLOCK_BYTES // (4 * width))
     return (slice(first, min(first + step, count)) for first in range(0, count, step))
 
@@ -118,19 +118,19 @@ def read_vectors_file(path: str | Path, num_items: int) -> ArrayVectors:
     try:
         values = np.load(Path(path), mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise DataError(f"tokenizer.vectors: {path}: is no .npy file that can be read ({error})") from error
+        raise DataError(f"tokenizer.vectors: {path}: is not a readable .npy file ({error})") from error
     if values.ndim != 2 or len(values) != num_items + 1 or values.dtype.kind != "f":
         raise DataError(
-            f"tokenizer.vectors: {path}: holds {values.dtype} {list(values.shape)}; it should be floats "
-            f"[{num_items + 1}, width], one row an item of the store and row 0 for padding"
+            f"tokenizer.vectors: {path}: holds {values.dtype} {list(values.shape)}; it should hold floats "
+            f"[{num_items + 1}, width]: row 0 is padding, then one row for each item of the store"
         )
     return ArrayVectors(values, f"file {Path(path).name}")
 
 
-def check_and_measure(vectors: VectorSource, catalogue: Catalogue) -> float:
-    """The sum of the vectors' squared distances from their mean, in one pass over all of them.
+def total_variance(vectors: VectorSource, catalogue: Catalogue) -> float:
+    """The sum of the vectors' squared distances from their mean, in one pass.
 
-    Raises DataError where one holds NaN or an infinite value.
+    Raises DataError where a vector holds a NaN or an infinite value.
     """
     items = np.flatnonzero(vectors.present)
     total, squares = np.zeros(vectors.width), 0.0
@@ -141,57 +141,64 @@ def check_and_measure(vectors: VectorSource, catalogue: Catalogue) -> float:
             first = catalogue.item_ids[items[block][wrong][0]]
             raise DataError(
                 f"{vectors.name}: {int(wrong.sum())} of the first {block.stop} vectors hold NaN or infinite values, "
-                f"the first is that of item {first}; mend them, or leave them out (null) so that the items count as "
-                "having none"
+                f"the first is that of item {first}; correct them, or set them to null, which means no vector"
             )
         total += rows.sum(axis=0, dtype=np.float64)
         squares += float(np.einsum("nd,nd->", rows, rows, dtype=np.float64))
     return squares - float(total @ total) / max(len(items), 1)
 
 
-def check_width(vectors: VectorSource, width: int | None) -> None:
-    """Raises SuiteError where the vectors are not as wide as what they shall be reduced to; None = they are not."""
+def check_svd_width(vectors: VectorSource, width: int | None) -> None:
+    """Raises SuiteError where the vectors have fewer than `width` dimensions; None = no SVD."""
     if width is not None and width > vectors.width:
         raise SuiteError(f"tokenizer.svd: {width} is more than the {vectors.width} dimensions of {vectors.name}")
 
 
-def reduce_width(vectors: VectorSource, width: int, seed: int) -> ProjectedVectors:
-    """The vectors on their first `width` right singular vectors (not centred), those of at most SVD_SAMPLE items.
+def project_svd(vectors: VectorSource, width: int, seed: int) -> ProjectedVectors:
+    """Projects the vectors onto the first `width` right singular vectors (not centred) of at most SVD_SAMPLE of them.
 
-    Raises SuiteError where the vectors are not that wide.
+    Raises SuiteError where the vectors have fewer dimensions.
     """
-    check_width(vectors, width)
+    check_svd_width(vectors, width)
     items = sample_items(vectors.present, SVD_SAMPLE, seed)
     gram = np.zeros((vectors.width, vectors.width))
     for block in in_blocks(len(items), vectors.width):
         rows = vectors.rows(items[block])
         gram += rows.T @ rows
     basis = np.linalg.eigh(gram)[1][:, ::-1][:, :width]
-    # The sign of a singular vector is arbitrary; fixed, so that every machine gets the same vectors.
+    # Singular vectors have arbitrary signs, fixed here so that every machine gets the same vectors.
     basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(width)])
     return ProjectedVectors(vectors, np.ascontiguousarray(basis, dtype=np.float32))
 
 
-def sample_items(present: np.ndarray, most: int | None, seed: int) -> np.ndarray:
-    """Items with a vector, ascending, a random `most` of them where there are more."""
+def sample_items(present: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    """[n] items with a vector, ascending; a random sample of `limit` of them where there are more (None = all)."""
     items = np.flatnonzero(present)
-    if most is None or len(items) <= most:
+    if limit is None or len(items) <= limit:
         return items
-    return np.sort(np.random.default_rng(seed).choice(items, most, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(items, limit, replace=False))
 
 
-def read_rows(vectors: VectorSource, items: np.ndarray) -> np.ndarray:
-    """[n, D] float32, filled block by block, so that nothing wider than the result is ever whole in memory."""
+def read_vectors(vectors: VectorSource, items: np.ndarray) -> np.ndarray:
+    """items [n] -> [n, D] float32, read block by block, so that wider vectors of a projected source are never in memory
+    at once."""
     rows = np.empty((len(items), vectors.width), np.float32)
     for block in in_blocks(len(items), vectors.width):
         rows[block] = vectors.rows(items[block])
     return rows
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: np.ndarray = np.divide(rows, lengths, out=rows, where=lengths > 0)
-    return unit
+def normalise(rows: np.ndarray) -> np.ndarray:
+    """Scales rows [n, D] to length 1 in place, except rows of zeros; returns their former lengths [n, 1]."""
+    lengths: np.ndarray = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.divide(rows, lengths, out=rows, where=lengths > 0)
+    return lengths
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """rows [n, D], scaled to length 1 in place."""
+    normalise(rows)
+    return rows
 
 
 def _blocks_of(values: np.ndarray) -> Sequence[np.ndarray]:

@@ -1,5 +1,5 @@
-"""What a tokenizer can be judged by before anything is trained on its codes: the figures that SIDInspector reports of a
-mapping (Ding et al., arXiv 2606.10375), of any tokenizer, from training events only.
+"""Quality of a tokenizer's codes, measured before a model is trained on them: the statistics of SIDInspector (Ding et
+al., arXiv 2606.10375), for any tokenizer, from training events only.
 
 Shapes: N items, L levels, n pairs.
 """
@@ -13,16 +13,17 @@ import numpy as np
 
 from grbench.data.training_data import TrainingData
 from grbench.types import Codes
-from grbench_reference.codes.item_vectors import EmbeddingVectors, VectorSource, in_blocks, sample_items
+from grbench_reference.codes.collisions import extend_prefixes
+from grbench_reference.codes.item_vectors import EmbeddingVectors, VectorSource, in_blocks, sample_items, unit
 
 HEAD, MIDDLE = 0.01, 0.20
-"""The most popular 1 % of the items that training has seen are its head; with the middle they are the first 20 %."""
+"""Of the items with a training event, the most popular 1 % are the head, the next up to 20 % the middle."""
 NEIGHBOURS = 10
 INDEX_BYTES = 1 << 28
-"""Of vectors that nearest neighbours are looked for among."""
+"""Bytes of the vectors that are searched for nearest neighbours."""
 
 
-def inspect(
+def code_quality(
     codes: Codes,
     data: TrainingData,
     *,
@@ -32,53 +33,53 @@ def inspect(
     users: int = 20_000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """JSON-ready figures of the codes. Counts are of all items; agreements are of a sample.
+    """Statistics of the codes, JSON-ready. Counts are over all items; agreements are estimated on a sample.
 
-    vectors: what the codes should be near in; the dataset's content embeddings where not given, if it has any.
-    queries, base: items whose nearest NEIGHBOURS are looked for, and items among which; users: training histories
-    whose neighbouring events are compared.
+    vectors: the space in which items with the same prefix should be close; None = the dataset's content embeddings, if
+    it has any. queries, base: numbers of sampled items: whose NEIGHBOURS nearest neighbours are searched, and among
+    which; users: number of sampled training histories whose consecutive events are compared.
     """
     if vectors is None and data.catalogue.embeddings:
         vectors = EmbeddingVectors(data.catalogue)
     table = codes.table.numpy()[1:]
     prefixes = _prefixes(table, codes.sizes)
     full = prefixes[-1]
-    sharing = np.bincount(full)[full]
+    items_on_code = np.bincount(full)[full]
     random = np.random.default_rng(seed)
     return {
         "items": len(table),
         "sizes": list(codes.sizes),
         "distinct_codes": int(full.max()) + 1,
-        "colliding_items": int((sharing > 1).sum()),
-        "colliding_share": _share(sharing > 1),
-        "most_items_on_a_code": int(sharing.max()),
+        "colliding_items": int((items_on_code > 1).sum()),
+        "colliding_share": _share(items_on_code > 1),
+        "most_items_on_a_code": int(items_on_code.max()),
         "utilisation": [_utilisation(table[:, level], size) for level, size in enumerate(codes.sizes)],
         "fan_out": _fan_out(prefixes),
         "embedding_agreement": None if vectors is None else _embedding_agreement(table, vectors, queries, base, random),
         "cooccurrence_agreement": _cooccurrence_agreement(table, data, users, random),
-        "popularity": _popularity(table, prefixes, sharing > 1, data.item_counts()[1:]),
+        "popularity": _popularity(table, prefixes, items_on_code > 1, data.item_counts()[1:]),
     }
 
 
 def _prefixes(table: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
-    """For each length 1..L of prefix, [N] int64: which prefix an item has, numbered from 0."""
+    """For each prefix length 1..L: [N] int64, each item's prefix, numbered from 0."""
     prefixes: list[np.ndarray] = []
     keys = np.zeros(len(table), np.int64)
     for level, size in enumerate(sizes):
-        keys = np.unique(keys * size + table[:, level], return_inverse=True)[1].astype(np.int64)
+        keys = extend_prefixes(keys, table[:, level], size)
         prefixes.append(keys)
     return prefixes
 
 
 def _utilisation(codes: np.ndarray, size: int) -> dict[str, Any]:
-    """How many of a level's codes are used, and how many equally frequent codes would be as hard to guess."""
+    """How many codes of a level are used, and the perplexity of their distribution over items."""
     counts = np.bincount(codes, minlength=size)
     used = int((counts > 0).sum())
     return {"size": size, "used": used, "share": used / size, "perplexity": _perplexity(counts)}
 
 
 def _fan_out(prefixes: list[np.ndarray]) -> list[dict[str, Any]]:
-    """For each length of prefix from 0 to L - 1: how many different codes follow one."""
+    """For each prefix length from 0 to L - 1: how many different codes follow a prefix."""
     rows = []
     parents = np.zeros_like(prefixes[0])
     for length, children in enumerate(prefixes):
@@ -104,33 +105,34 @@ def _fan_out(prefixes: list[np.ndarray]) -> list[dict[str, Any]]:
 def _embedding_agreement(
     table: np.ndarray, vectors: VectorSource, queries: int, base: int, random: np.random.Generator
 ) -> dict[str, Any] | None:
-    """How many of an item's nearest neighbours by cosine share its prefix, beside how many of any items do."""
+    """The share of an item's nearest neighbours (cosine) with the same prefix, and that of random items (by chance)."""
     base = min(base, INDEX_BYTES // (4 * vectors.width))
     items = sample_items(vectors.present, base, int(random.integers(1 << 31)))
     if len(items) < 2:
         return None
-    asked = random.choice(len(items), min(queries, len(items)), replace=False)
-    nearest = _nearest(vectors, items, asked, min(NEIGHBOURS, len(items) - 1))
-    left = np.repeat(items[asked], nearest.shape[1])
-    others = items[(asked + random.integers(1, len(items), len(asked))) % len(items)]
+    sampled = random.choice(len(items), min(queries, len(items)), replace=False)
+    nearest = _nearest(vectors, items, sampled, min(NEIGHBOURS, len(items) - 1))
+    left = np.repeat(items[sampled], nearest.shape[1])
+    others = items[(sampled + random.integers(1, len(items), len(sampled))) % len(items)]
     return {
         "of": vectors.name,
-        "items_asked": len(asked),
+        "queries": len(sampled),
         "among": len(items),
         "neighbours": nearest.shape[1],
-        **_agreement(table, (left, items[nearest].ravel()), (items[asked], others)),
+        **_agreement(table, (left, items[nearest].ravel()), (items[sampled], others)),
     }
 
 
-def _nearest(vectors: VectorSource, items: np.ndarray, asked: np.ndarray, count: int) -> np.ndarray:
-    """[asked, count] positions in `items` of each one's nearest others by cosine, best first."""
+def _nearest(vectors: VectorSource, items: np.ndarray, sampled: np.ndarray, count: int) -> np.ndarray:
+    """[len(sampled), count]: each sampled item's nearest other items by cosine, nearest first, as indices of `items`.
+    sampled: indices of `items`."""
     faiss: Any = import_module("faiss")
     index = faiss.IndexFlatIP(vectors.width)
     for block in in_blocks(len(items), vectors.width):
-        index.add(_unit(vectors.rows(items[block])))
-    _, found = index.search(_unit(vectors.rows(items[asked])), count + 1)
-    # An item's double may come before itself; whichever place it has, it is no neighbour of its own.
-    order = np.argsort(found == asked[:, None], axis=1, kind="stable")
+        index.add(unit(vectors.rows(items[block])))
+    _, found = index.search(unit(vectors.rows(items[sampled])), count + 1)
+    # The item itself is removed wherever it is: an item with an equal vector may precede it.
+    order = np.argsort(found == sampled[:, None], axis=1, kind="stable")
     nearest: np.ndarray = np.take_along_axis(found, order, axis=1)[:, :count]
     return nearest
 
@@ -138,9 +140,9 @@ def _nearest(vectors: VectorSource, items: np.ndarray, asked: np.ndarray, count:
 def _cooccurrence_agreement(
     table: np.ndarray, data: TrainingData, users: int, random: np.random.Generator
 ) -> dict[str, Any] | None:
-    """How many events share the prefix of the event before, beside how many do in another order of all events.
+    """The share of consecutive events whose items have the same prefix, and that after shuffling (by chance).
 
-    Pairs of the same item say nothing of codes and are left out.
+    Pairs of the same item are left out.
     """
     rows = data.trainable
     if len(rows) > users:
@@ -163,7 +165,7 @@ def _cooccurrence_agreement(
 def _agreement(
     table: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], by_chance: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, list[float]]:
-    """Share of the pairs of items [n], [n] that have the same prefix, for each length 1..L; and of the chance ones."""
+    """The share of the pairs of items [n], [n] with the same prefix, for each length 1..L, and that of random pairs."""
 
     def shares(left: np.ndarray, right: np.ndarray) -> list[float]:
         same = np.logical_and.accumulate(table[left - 1] == table[right - 1], axis=1)
@@ -173,9 +175,9 @@ def _agreement(
 
 
 def _popularity(
-    table: np.ndarray, prefixes: list[np.ndarray], sharing: np.ndarray, counts: np.ndarray
+    table: np.ndarray, prefixes: list[np.ndarray], colliding: np.ndarray, counts: np.ndarray
 ) -> list[dict[str, Any]]:
-    """How codes are shared out between the most popular items, the others, and those that training has not seen."""
+    """How codes are distributed over popular, rare and unseen items. counts: [N] training events of each item."""
     seen = np.flatnonzero(counts)
     seen = seen[np.argsort(-counts[seen], kind="stable")]
     head, middle = int(np.ceil(len(seen) * HEAD)), int(np.ceil(len(seen) * MIDDLE))
@@ -193,7 +195,7 @@ def _popularity(
             "share_of_items": len(items) / len(table),
             "share_of_events": float(counts[items].sum() / events),
             "distinct_codes": len(np.unique(prefixes[-1][items])),
-            "colliding_share": _share(sharing[items]),
+            "colliding_share": _share(colliding[items]),
             "first_codes_used": len(np.unique(table[items, 0])),
             "first_code_perplexity": _perplexity(np.bincount(table[items, 0])),
         }
@@ -202,16 +204,10 @@ def _popularity(
 
 
 def _perplexity(counts: np.ndarray) -> float:
-    """exp of the entropy of counts; 0 where there are none."""
+    """exp(entropy) of the distribution of counts; 0 where all are 0."""
     frequent = counts[counts > 0] / max(int(counts.sum()), 1)
     return float(np.exp(-(frequent * np.log(frequent)).sum())) if len(frequent) else 0.0
 
 
 def _share(chosen: np.ndarray) -> float:
     return float(chosen.mean()) if len(chosen) else 0.0
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: np.ndarray = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-    return unit

@@ -1,9 +1,9 @@
-"""The first place's `random-k` regularisation of semantic ids (paper, section 7, which names it and says no more).
+"""`random-k` regularisation of semantic IDs, by the challenge's first place (paper, section 7, which gives no details).
 
-Here, in the simplest sound form: while a model is trained, each code that it READS is replaced by one of the k codes
-of its level whose centres are nearest to its own, itself included, all equally likely. So codes that mean nearly the
-same come to be read as nearly the same, and a small error of the quantiser matters less. Codes that a model is asked
-to WRITE are never replaced, since no item need have the code that would come out; nor are codes read at test.
+The form implemented here: in training, each input code is replaced by one of the k codes of its level whose centres
+are nearest to its own, itself included, with equal probability. Similar codes thus get similar representations, and
+small quantisation errors matter less. Target codes are never replaced, because the result need not be the code of any
+item; input codes at test are not replaced either.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from grbench.types import Codes
 
 @dataclass(frozen=True)
 class RandomKCodes(Codes):
-    """Codes with, for each level, `neighbours` [K_l, k] int64: the codes that may stand for each one in training.
+    """Codes with, for each level, `neighbours` [K_l, k] int64: the codes that may replace each code in training.
 
-    A code that means nothing by its nearness to others (of an extra level, of items without a vector) has itself only.
+    Codes without a centre (of an extra level, of items without a vector) are replaced by themselves only.
     """
 
     neighbours: tuple[Tensor, ...] = field(default=())
 
 
 def draw(codes: Tensor, neighbours: Sequence[Tensor], generator: torch.Generator | None = None) -> Tensor:
-    """codes [..., L] of real items -> [..., L], each replaced at random as said above; `neighbours` is empty: as is."""
+    """codes [..., L] of items (no padding) -> [..., L], each replaced at random; unchanged without `neighbours`."""
     if not neighbours:
         return codes
     drawn = []
@@ -39,6 +39,6 @@ def draw(codes: Tensor, neighbours: Sequence[Tensor], generator: torch.Generator
     return torch.stack(drawn, dim=-1)
 
 
-def only_itself(codes: int, k: int, first: int = 0) -> Tensor:
-    """[codes, k]: the neighbours of codes first.. that stand for themselves alone."""
+def self_neighbours(codes: int, k: int, first: int = 0) -> Tensor:
+    """[codes, k]: neighbours of the codes from `first` on, each replaced by itself only."""
     return (first + torch.arange(codes))[:, None].expand(codes, k)

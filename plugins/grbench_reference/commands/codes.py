@@ -168,10 +168,10 @@ def _store(registry: Registry, source: Component, cache: Path | None, console: C
 
 def _inspected(registry: Registry, component: Component, training: TrainingData) -> dict[str, Any]:
     """What the tokenizer reports of itself, with every figure that it leaves out itself."""
-    from grbench_reference.codes.quality import inspect
+    from grbench_reference.codes.quality import code_quality
 
     fitted = registry.build("tokenizers", component).fit(training)
-    return {**({} if "fan_out" in fitted.report else inspect(fitted, training)), **fitted.report}
+    return {**({} if "fan_out" in fitted.report else code_quality(fitted, training)), **fitted.report}
 
 
 def _print(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:

@@ -1,1 +1,1 @@
-"""Tokenizers: each gives every item its code."""
+"""Tokenizers: each assigns a code, a semantic ID or the item itself, to every item."""

@@ -1,4 +1,4 @@
-"""The tokenizer that leaves items as they are."""
+"""The tokenizer whose codes are the items themselves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from grbench.types import Codes
 
 
 class Ids(Tokenizer):
-    """One level whose code is the item itself."""
+    """One level with one code for each item: the item's row in the store."""
 
     def fit(self, data: TrainingData) -> Codes:
-        """-> table [N+1, 1]: 0, 1, .. N."""
+        """-> table [N+1, 1]: 0, 1, ..., N."""
         rows = data.catalogue.num_items + 1
         return Codes(torch.arange(rows).unsqueeze(1), (rows,))
 
     def stand_in(self, data: TrainingData) -> Codes:
-        """The same."""
+        """The same codes, as there is nothing to learn."""
         return self.fit(data)

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grbench_reference.codes import collisions
-from grbench_reference.codes.collisions import Placement, count_out, number_within, place, prefix_keys
+from grbench_reference.codes.collisions import (
+    Placement,
+    enumerate_codes,
+    number_within_groups,
+    place_next_nearest,
+    prefix_keys,
+)
 
 CENTRES = np.array([[0.0], [1.0], [2.0], [10.0]], np.float32)
 
@@ -20,7 +26,9 @@ def nearest_of(points: np.ndarray, centres: np.ndarray) -> Placement:
 
 def placed(points: list[float] | np.ndarray, prefixes: list[int], capacity: int = 1) -> Placement:
     rows = np.asarray(points, np.float32).reshape(-1, 1)
-    return place(np.array(prefixes), nearest_of(rows, CENTRES), CENTRES, rows.__getitem__, capacity=capacity)
+    return place_next_nearest(
+        np.array(prefixes), nearest_of(rows, CENTRES), CENTRES, rows.__getitem__, capacity=capacity
+    )
 
 
 def one_by_one(points: np.ndarray, prefixes: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -80,7 +88,7 @@ def test_nothing_moves_where_nothing_collides() -> None:
     def unread(rows: np.ndarray) -> np.ndarray:
         raise AssertionError("no residual is needed")
 
-    assert place(np.zeros(2, np.int64), nearest, CENTRES, unread, capacity=1) is nearest
+    assert place_next_nearest(np.zeros(2, np.int64), nearest, CENTRES, unread, capacity=1) is nearest
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,7 +105,7 @@ def test_placing_is_what_one_item_after_another_does(seed: int, items: int, widt
     apart = np.sort(((exact[:, None] - centres[None]) ** 2).sum(axis=2), axis=1)
     if np.diff(apart, axis=1).min(initial=np.inf) <= 1e-5 * apart.max():
         return  # float32 may see a tie where the loop sees none
-    result = place(prefixes, nearest_of(exact, centres), centres, points.__getitem__, capacity=1)
+    result = place_next_nearest(prefixes, nearest_of(exact, centres), centres, points.__getitem__, capacity=1)
     assert result.codes.tolist() == one_by_one(exact, prefixes, centres).tolist()
 
 
@@ -111,7 +119,9 @@ def test_no_code_takes_more_than_its_capacity_and_full_worlds_fit(seed: int, cap
     points = random.normal(size=(len(prefixes), 3)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(collisions, "ENTRIES", entries)  # so that prefixes are taken a few at a time
-        result = place(prefixes, nearest_of(points, centres), centres, points.__getitem__, capacity=capacity)
+        result = place_next_nearest(
+            prefixes, nearest_of(points, centres), centres, points.__getitem__, capacity=capacity
+        )
     loads = np.bincount(prefixes * 6 + result.codes)
     assert loads.max() <= capacity
     np.testing.assert_allclose(result.distances, ((points - centres[result.codes]) ** 2).sum(axis=1), atol=1e-4)
@@ -122,11 +132,11 @@ def test_items_of_a_shared_code_are_numbered_in_the_order_of_their_rows() -> Non
     codes = np.array([[1, 2], [0, 2], [1, 2], [1, 1], [1, 2]])
     keys = prefix_keys(codes, (2, 3))
     assert keys.tolist() == [2, 0, 2, 1, 2]
-    assert number_within(keys).tolist() == [0, 0, 1, 0, 2]
+    assert number_within_groups(keys).tolist() == [0, 0, 1, 0, 2]
 
 
 def test_counting_out_writes_the_row_in_digits_of_the_later_levels() -> None:
-    assert count_out(7, 7, (9, 2, 3)).tolist() == [
+    assert enumerate_codes(7, 7, (9, 2, 3)).tolist() == [
         [7, 0, 0],
         [7, 0, 1],
         [7, 0, 2],
@@ -135,5 +145,5 @@ def test_counting_out_writes_the_row_in_digits_of_the_later_levels() -> None:
         [7, 1, 2],
         [8, 0, 0],
     ]
-    assert count_out(4, 2, (4,)).tolist() == [[4], [5]]
-    assert count_out(4, 0, (4, 4)).shape == (0, 2)
+    assert enumerate_codes(4, 2, (4,)).tolist() == [[4], [5]]
+    assert enumerate_codes(4, 0, (4, 4)).shape == (0, 2)

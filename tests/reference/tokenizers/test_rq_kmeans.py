@@ -18,7 +18,7 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, SuiteError
 from grbench.registry.options import bind
 from grbench.testing import tiny_store
-from grbench_reference.codes.item_vectors import EmbeddingVectors, reduce_width
+from grbench_reference.codes.item_vectors import EmbeddingVectors, project_svd
 from grbench_reference.codes.random_k import RandomKCodes, draw
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, count_pairs, neighbour_means
@@ -160,7 +160,7 @@ def test_svd_keeps_the_strongest_directions(tmp_path: Path) -> None:
     data = world(tmp_path, flat)
     source = EmbeddingVectors(data.catalogue)
     items = np.arange(1, 51)
-    reduced = reduce_width(source, 2, seed=0).rows(items)
+    reduced = project_svd(source, 2, seed=0).rows(items)
     np.testing.assert_allclose(reduced @ reduced.T, source.rows(items) @ source.rows(items).T, atol=1e-3)
     assert RQKMeans(svd=2, sizes=[8, 8]).fit(data).report["vector_width"] == 2
     with pytest.raises(SuiteError, match=r"tokenizer\.svd: 7 is more than the 6 dimensions"):
@@ -177,9 +177,9 @@ def test_vectors_can_come_from_a_file_and_blocks_do_not_matter(tmp_path: Path, m
     filed = RQKMeans(source="file", vectors=str(tmp_path / "vectors.npy"), **options).fit(data)
     assert (filed.table == whole.table).all()
     np.save(tmp_path / "vectors.npy", values[1:])
-    with pytest.raises(DataError, match=r"holds float16 \[64, 8\]; it should be floats \[65, width\]"):
+    with pytest.raises(DataError, match=r"holds float16 \[64, 8\]; it should hold floats \[65, width\]"):
         RQKMeans(source="file", vectors=str(tmp_path / "vectors.npy")).fit(data)
-    with pytest.raises(DataError, match=r"absent\.npy: is no \.npy file that can be read"):
+    with pytest.raises(DataError, match=r"absent\.npy: is not a readable \.npy file"):
         RQKMeans(source="file", vectors="absent.npy").fit(data)
     with pytest.raises(SuiteError, match=r"tokenizer\.vectors: name an \.npy file where source is file"):
         RQKMeans(source="file")
