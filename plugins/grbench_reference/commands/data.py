@@ -190,7 +190,8 @@ def download(
 ) -> None:
     """Fetch TencentGR-1M or TencentGR-10M from the Hugging Face hub: the core parts and the embeddings you name.
 
-    The free disk is looked at first. What was interrupted goes on where it stopped, from the same commit.
+    The free disk is looked at first. Files that arrived stay: run an interrupted command again, and it goes on with the
+    others, from the same commit.
 
     \b
     grbench data download 1M --dry-run
@@ -204,7 +205,7 @@ def download(
     console, out = _console(), out or Path("data") / f"TencentGR-{release}"
     listing = hub.list_files(release, out, embeddings=_embeddings(embeddings), revision=revision, endpoint=endpoint)
     missing = hub.missing_files(listing)
-    to_come = hub.bytes_to_come(out, missing)
+    to_come = sum(file.size for file in missing)
     table = Table("part")
     table.add_column("files", justify="right")
     table.add_column("size", justify="right")

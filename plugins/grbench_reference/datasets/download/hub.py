@@ -1,31 +1,25 @@
-"""Transfers from the Hugging Face hub that go on where they stopped, in this process or the next.
+"""The Hugging Face hub: which files a dataset has at one commit, and bringing some of them to a folder.
 
-Listing and transfer are huggingface_hub's, over plain HTTP. What is added here is the partial file that outlives the
-process: `x.parquet` arrives as `x.parquet.<checksum>.incomplete` beside its place, which readers of the release report
-as an unfinished download, and gets its name once its content is what the hub announced.
+Transfers are huggingface_hub's `snapshot_download`. A file gets its name once it is whole, so a transfer that stopped
+goes on with the files that are not there yet; only those that were on their way start over.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from grbench.errors import DataError, GRBenchError, RunError
+from grbench.errors import DataError, RunError
 from grbench.types import Progress
-
-_NETWORK_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "socket", "ssl"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of the hub. `folder`: where it is to lie; `patterns`: the files wanted, as the hub's tools say."""
+    """Files of one dataset. folder: where they are to lie; patterns: which they are, as in `hf download --include`."""
 
     repository: str
     revision: str
@@ -48,14 +42,10 @@ class RemoteFile:
         folders = Path(self.path).parts
         return folders[1].removesuffix("_parquet") if folders[0] == "mm_emb" and len(folders) > 2 else "core"
 
-    def partial(self, folder: Path) -> Path:
-        """Where it lies while it is on its way; a file of another content would not be taken for it."""
-        return folder / f"{self.path}.{(self.sha256 or 'git')[:12]}.incomplete"
-
 
 @dataclass(frozen=True)
 class Listing:
-    """The files that were asked for, at one commit."""
+    """The files of a request, at one commit."""
 
     request: Request
     commit: str
@@ -84,22 +74,40 @@ def list_repository(request: Request) -> tuple[str, list[RemoteFile]]:
 
 
 def transfer(listing: Listing, missing: Sequence[RemoteFile], *, workers: int, report: Progress) -> None:
-    """Brings `missing` files of the listing to its folder; raises DataError or RunError and keeps what arrived."""
-    hub: Any = import_module("huggingface_hub.utils")
-    hidden = hub.are_progress_bars_disabled()
-    hub.disable_progress_bars()  # one bar a part is drawn from `report` instead of one a file
-    progress = _Progress(listing, missing, report)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with _explained(listing.request):
-            jobs = [pool.submit(_fetch, listing, file, progress) for file in missing]
-            for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
-                job.result()
-    finally:
-        progress.stop.set()
-        pool.shutdown(cancel_futures=True)
-        if not hidden:
-            hub.enable_progress_bars()
+    """Brings `missing` files of the listing to its folder, part by part; raises DataError or RunError and keeps what
+    arrived. `report` is called with (part, bytes that are there, bytes of the part)."""
+    from huggingface_hub import snapshot_download
+
+    request = listing.request
+    for part, (_, total) in listing.sizes().items():
+        files = [file for file in missing if file.part == part]
+        bar = _bar_that_reports(part, total - sum(file.size for file in files), total, report)
+        if not files:
+            continue
+        with _explained(request):
+            snapshot_download(
+                request.repository,
+                repo_type="dataset",
+                revision=listing.commit,
+                endpoint=request.endpoint,
+                local_dir=request.folder,
+                allow_patterns=[file.path for file in files],
+                max_workers=workers,
+                tqdm_class=bar,
+            )
+            for file in files:
+                _check_arrival(request.folder / file.path, file.size)
+        report(part, total, total)
+    for left_over in (request.folder / ".cache" / "huggingface" / "download").rglob("*.incomplete"):
+        left_over.unlink()  # of a process that was killed; no later one goes on with it
+
+
+def _check_arrival(path: Path, size: int) -> None:
+    if not path.exists():  # snapshot_download is content with any folder where the hub cannot be reached
+        raise ConnectionError(f"{path.name} did not arrive")
+    if size_of(path) != size:
+        path.unlink()
+        raise DataError(f"{path}: arrived with other than the {size:,} bytes announced; run the same command again")
 
 
 def size_of(path: Path) -> int:
@@ -107,101 +115,47 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-class _Stopped(Exception):
-    """Another file failed, or the user pressed Ctrl-C."""
+def _bar_that_reports(part: str, done: int, total: int, report: Progress) -> Any:
+    """A class of progress bars for `snapshot_download` that shows nothing and reports the bytes written."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
+    lock = threading.Lock()
+    report(part, done, total)
 
-class _Progress:
-    """Counts bytes a part over all threads."""
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            # One of the library's bars counts bytes written; others count files, and bytes on the line.
+            self.counts = options.get("name") == "huggingface_hub.snapshot_download"
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
-    def __init__(self, listing: Listing, missing: Sequence[RemoteFile], report: Progress) -> None:
-        self.totals = {part: size for part, (_, size) in listing.sizes().items()}
-        self.done = dict(self.totals)
-        for file in missing:
-            self.done[file.part] -= file.size - size_of(file.partial(listing.request.folder))
-        self.report, self.stop, self._lock = report, threading.Event(), threading.Lock()
-        for part, total in self.totals.items():
-            report(part, self.done[part], total)
+        def update(self, more: float | None = 1) -> None:
+            nonlocal done
+            if self.counts:
+                with lock:
+                    done += int(more or 0)
+                    report(part, done, total)
 
-    def add(self, part: str, size: int) -> None:
-        if self.stop.is_set():
-            raise _Stopped
-        with self._lock:
-            self.done[part] += size
-            self.report(part, self.done[part], self.totals[part])
-
-
-class _CountedFile:
-    """A file that tells how much is written to it; all else that huggingface_hub does with a file is passed on."""
-
-    def __init__(self, file: BinaryIO, part: str, progress: _Progress) -> None:
-        self._file, self._part, self._progress = file, part, progress
-
-    def write(self, data: bytes) -> int:
-        self._progress.add(self._part, len(data))
-        return self._file.write(data)
-
-    def truncate(self) -> int:
-        # The server ignored where to go on from and starts over: what was counted so far is void.
-        before, after = self._file.seek(0, 2), self._file.truncate(0)
-        self._progress.add(self._part, after - before)
-        return after
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-def _fetch(listing: Listing, file: RemoteFile, progress: _Progress) -> None:
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-
-    hub: Any = import_module("huggingface_hub.utils")
-    request, partial = listing.request, file.partial(listing.request.folder)
-    url = hf_hub_url(
-        request.repository, file.path, repo_type="dataset", revision=listing.commit, endpoint=request.endpoint
-    )
-    # No compression: a resumed transfer counts the bytes of the file itself.
-    headers = {**hub.build_hf_headers(), "Accept-Encoding": "identity"}
-    with partial.open("ab") as target:
-        there = target.tell()
-        if there < file.size:
-            counted: Any = _CountedFile(target, file.part, progress)
-            http_get(url, counted, resume_size=there, headers=headers, expected_size=file.size)
-    if size_of(partial) != file.size or (file.sha256 and _sha256(partial, progress) != file.sha256):
-        partial.write_bytes(b"")
-        raise DataError(
-            f"{request.folder / file.path}: arrived with another content than the hub announced, and was dropped; run "
-            "the same command again"
-        )
-    partial.replace(request.folder / file.path)
-
-
-def _sha256(path: Path, progress: _Progress) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            if progress.stop.is_set():
-                raise _Stopped
-            digest.update(block)
-    return digest.hexdigest()
+    return Bar
 
 
 @contextmanager
 def _explained(request: Request) -> Iterator[None]:
     """Turns what huggingface_hub raises into one message that says what to do."""
     from huggingface_hub.errors import (
-        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     repository, endpoint = request.repository, request.endpoint
+    kept = "What arrived is kept; the same command goes on from there"
+    # The library has changed its HTTP client twice; all errors of the present one share this base.
+    network_error: Any = HfHubHTTPError.__bases__[0]
     try:
         yield
-    except GRBenchError:
-        raise
     except RevisionNotFoundError as error:
         raise DataError(f"{repository}: has no revision {request.revision} at {endpoint}") from error
     except GatedRepoError as error:
@@ -210,26 +164,15 @@ def _explained(request: Request) -> Iterator[None]:
         ) from error
     except RepositoryNotFoundError as error:
         raise DataError(f"{repository}: there is no such public dataset at {endpoint}") from error
-    except EntryNotFoundError as error:
+    except RemoteEntryNotFoundError as error:
         raise DataError(f"{repository}: a file of the listing is gone from {endpoint}: {_first_line(error)}") from error
-    except HfHubHTTPError as error:
-        raise RunError(
-            f"{endpoint}: {_first_line(error)}. What arrived is kept; the same command goes on from there"
-        ) from error
-    except Exception as error:
-        # The hub's client has changed its HTTP library twice, so network errors are told by where they come from.
-        if _is_network_error(error):
-            raise RunError(_offline(request, error)) from error
-        if isinstance(error, OSError):
-            raise DataError(
-                f"{request.folder}: {error}. What arrived is kept; the same command goes on from there"
-            ) from error
-        raise
-
-
-def _is_network_error(error: BaseException) -> bool:
-    kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, ConnectionError | TimeoutError) or bool(kinds & _NETWORK_LIBRARIES)
+    except (network_error, LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+        cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
+        if isinstance(cause, HfHubHTTPError):
+            raise RunError(f"{endpoint}: {_first_line(cause)}. {kept}") from error
+        raise RunError(_offline(request, cause)) from error
+    except (OSError, RuntimeError) as error:  # a full disk, or a transfer that hf_xet gave up
+        raise DataError(f"{request.folder}: {_first_line(error)}. {kept}") from error
 
 
 def _first_line(error: BaseException) -> str:

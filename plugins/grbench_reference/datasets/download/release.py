@@ -88,21 +88,18 @@ def list_files(
 
 
 def fetch(listing: Listing, *, workers: int = 4, report: Progress | None = None) -> None:
-    """Brings the files of a listing to its folder; what is there stays, what is half there goes on.
+    """Brings the files of a listing to its folder; files that are there stay.
 
-    Every file is checked against the hub's checksum before it gets its name. `report` is told (part, bytes, of bytes).
+    `report` is called with (part, bytes that are there, bytes of the part).
 
     Raises:
-        DataError: too little disk, or a file that arrived with another content than the hub announced
+        DataError: too little disk, or a file that arrived with another size than the hub announced
         RunError: the hub cannot be reached any more; the same call goes on from there
     """
     folder, missing = listing.request.folder, missing_files(listing)
     check_space(folder, missing)
     try:
-        for file in missing:
-            # Every missing file shows as unfinished from the start, so that no half of a release passes for a whole.
-            file.partial(folder).parent.mkdir(parents=True, exist_ok=True)
-            file.partial(folder).touch()
+        for file in missing:  # what has another content, before the record says that this one is there
             (folder / file.path).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         _write_record(listing)
@@ -122,14 +119,14 @@ def missing_files(listing: Listing) -> list[RemoteFile]:
     ]
 
 
-def bytes_to_come(folder: Path, missing: Sequence[RemoteFile]) -> int:
-    """How much is still to be transferred for these files."""
-    return sum(file.size - size_of(file.partial(folder)) for file in missing)
+def unfinished(folder: Path) -> list[Path]:
+    """Files that a download to this folder was begun for, and that have not arrived."""
+    return [path for name in _read_record(folder).get("files", {}) if not (path := folder / name).exists()]
 
 
 def check_space(folder: Path, missing: Sequence[RemoteFile]) -> None:
     """Raises DataError unless the disk under `folder` has room for what is still to come."""
-    needed = bytes_to_come(folder, missing)
+    needed = sum(file.size for file in missing)
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if needed > free:

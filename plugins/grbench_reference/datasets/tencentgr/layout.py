@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from grbench.errors import DataError
+from grbench_reference.datasets.download.release import unfinished
 from grbench_reference.datasets.parquet_parts import ColumnType, PartFolder, open_folder
 
 ITEM_FEATURES = ("100", "101", "102", "112", "114", "115", "116", "117", "118", "119", "120", "121", "122")
@@ -249,7 +250,10 @@ def open_embedding(root: Path, folder: str) -> PartFolder:
 
 
 def require_finished(root: Path, folder: str, *, pattern: str = "*") -> None:
-    """Raises DataError where a download left a partial file or a dangling link for `folder` behind."""
+    """Raises DataError where a download for `folder` is not done, or left a partial file or a dangling link behind."""
+    for path in unfinished(root):
+        if path.parent == root / folder and path.match(pattern):
+            raise DataError(f"{path}: has not arrived yet; run the same `grbench data download` again")
     # The hub's client keeps partial files beside the part, or in its own folder under the download's root.
     for place in (root / folder, root / ".cache" / "huggingface" / "download" / folder):
         for path in sorted(place.glob(f"{pattern}.incomplete")) if place.is_dir() else ():
