@@ -75,18 +75,20 @@ def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> 
 
     Raises SuiteError with `<where>.<option>: <path>` for one that cannot be read.
     """
-    model, values = _validate(factory, options, where), {}
-    for name in type(model).model_fields:
-        unread: list[str] = []  # kept apart, because pydantic takes an error for a value of the wrong type
+    model = _validate(factory, options, where)
+    unread: list[str] = []
 
-        def content_of(path: Path, hashed: Callable[[Path], str], unread: list[str] = unread) -> str:
-            try:
-                return f"sha256:{hashed(path)}"
-            except OSError as error:
-                unread.append(f"{path}: cannot be read ({error.strerror})")
-                return ""
+    def content_of(path: Path, hashed: Callable[[Path], str]) -> str:
+        try:
+            return f"sha256:{hashed(path)}"
+        except OSError as error:  # raised below: pydantic would take it for a value that is no path
+            unread.append(f"{path}: cannot be read ({error.strerror})")
+            return ""
 
-        values[name] = model.model_dump(mode="json", include={name}, context=content_of)[name]
+    values = model.model_dump(mode="json", context=content_of)
+    for name in type(model).model_fields if unread else ():
+        unread.clear()
+        model.model_dump(mode="json", include={name}, context=content_of)
         if unread:
             raise SuiteError(f"{where}.{name}: {unread[0]}")
     return values
@@ -213,7 +215,8 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
     return [f"{sign} {limit}" for sign, limit in limits if limit is not None]
 
 
-def _options(factory: Factory) -> dict[str, Argument]:
+@cache
+def _options(factory: Factory) -> Mapping[str, Argument]:
     """Every option of the factory: its own arguments, and in place of a group that group's fields."""
     found: dict[str, Argument] = {}
     for name, option in _flat(_arguments(factory)):
@@ -273,7 +276,8 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
-def _arguments(factory: Factory) -> dict[str, Argument]:
+@cache
+def _arguments(factory: Factory) -> Mapping[str, Argument]:
     """The factory's keyword-only arguments. Only their annotations are resolved, because those of the run-time objects
     before them are often imported for type checkers alone."""
     try:

@@ -37,6 +37,7 @@ class Module:
     imports: tuple[str, ...]
 
 
+@cache
 def source_hash(factory: Callable[..., Any]) -> str:
     """sha256 over the factory's module and, transitively, what it imports of its own package, of other plug-ins'
     packages, and of what lies outside of any installed distribution; with the data files in these packages.
@@ -46,6 +47,7 @@ def source_hash(factory: Callable[..., Any]) -> str:
     return _joined(_modules(_home(factory)))
 
 
+@cache
 def library_versions(factory: Callable[..., Any]) -> dict[str, str]:
     """{name: version} of the other libraries that the modules of `source_hash` import, those without arithmetic apart.
 
@@ -59,6 +61,7 @@ def library_versions(factory: Callable[..., Any]) -> dict[str, str]:
     return {name: version for name, version in versions.items() if version is not None}
 
 
+@cache
 def room_hash(*rooms: str) -> str:
     """sha256 over rooms of the core: each is a folder of it, all of whose modules count, or a single module."""
     return _joined({name: module for name in room_modules(*rooms) if (module := _read(name))})
@@ -108,7 +111,8 @@ def plugin_packages() -> frozenset[str]:
 
 def look_again() -> None:
     """What has been changed, installed or removed since a source was hashed counts from now on."""
-    for found in (library_version, plugin_packages, _entry_points, _modules, _counts, _read, _data, _find):
+    results = (source_hash, library_versions, room_hash, library_version, plugin_packages)
+    for found in (*results, _entry_points, _modules, _counts, _read, _data, _find):
         found.cache_clear()
 
 
