@@ -20,7 +20,8 @@ from grbench.suite.method import Stage
 from grbench.suite.suite import Cell
 
 # Rooms of the core, as folders or single modules: all that stands in them counts, and nothing else of the core does.
-TRAINING_ROOMS = ("data", "training", "types")
+# The interfaces count for the defaults of their methods.
+TRAINING_ROOMS = ("data", "training", "interfaces", "types")
 RANKING_ROOMS = ("evaluation",)
 # Libraries that every cell computes with. Others count with the plug-in that imports them.
 LIBRARIES = ("numpy", "torch")

@@ -263,9 +263,7 @@ def test_a_file_of_another_size_than_announced_is_dropped(served: tuple[FakeHub,
     path = "user_feat/part-00000.parquet"
     listing = list_files("1M", tmp_path, embeddings=[], endpoint=endpoint)
     good, fake.files[path] = fake.files[path], content("forged", 900)
-    with pytest.raises(
-        DataError, match=r"user_feat/part-00000.parquet: arrived with other than the 1,000 bytes"
-    ):
+    with pytest.raises(DataError, match=r"user_feat/part-00000.parquet: arrived with other than the 1,000 bytes"):
         fetch(listing)
     assert not (tmp_path / path).exists()
     fake.files[path] = good
