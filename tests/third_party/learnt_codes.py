@@ -92,7 +92,10 @@ class LearntCodes(nn.Module, Encoder):
 
     def code_logits(self, batch: Batch) -> list[Tensor]:
         where = batch.targets > 0
-        states, clusters = self.states(batch)[where], self.codes().table.to(batch.targets.device)[batch.targets[where], 0]
+        states, clusters = (
+            self.states(batch)[where],
+            self.codes().table.to(batch.targets.device)[batch.targets[where], 0],
+        )
         return [self.clusters(states), self.within(clusters)]
 
     def start(self, batch: Batch) -> tuple[Tensor, Beams]:

@@ -88,7 +88,9 @@ methods:
 """
 
 
-def test_a_tokenizer_learnt_with_its_decoder_is_searched_by_its_codes_of_the_moment(grbench: Any, tmp_path: Path) -> None:
+def test_a_tokenizer_learnt_with_its_decoder_is_searched_by_its_codes_of_the_moment(
+    grbench: Any, tmp_path: Path
+) -> None:
     write_circle(tmp_path)
     record = grbench(LEARNT)["learnt_codes"]
     assert record["status"] == "ok"
@@ -150,9 +152,8 @@ def test_an_encoder_that_reads_a_file_and_the_items_texts(grbench: Any, tmp_path
     again = grbench(WORDS)["word_vectors"]
     assert again["finished"] == first["finished"]  # not run again
     (tmp_path / "words.txt").write_text(VECTORS.replace("red 1", "red 2"))
-    other = grbench(WORDS)["word_vectors"]
-    assert other["digest"] != first["digest"]
-    assert len(list(tmp_path.glob("results/words/*.json"))) == 2
+    grbench(WORDS)
+    assert len(list(tmp_path.glob("results/words/*.json"))) == 2  # other content, another experiment
 
 
 def test_a_file_that_is_not_there_is_one_message(grbench: Any, installed: Path, tmp_path: Path) -> None:

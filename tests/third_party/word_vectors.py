@@ -27,7 +27,9 @@ class Titles(Dataset):
         likes = np.array([[1, 2, 1, 2], [2, 1, 2, 1], [3, 4, 3, 4], [4, 3, 4, 3]] * 5, np.int32)
         users, events = likes.shape
         times = np.tile(np.arange(events, dtype=np.int64), users)
-        writer.add_users(np.arange(users), np.full(users, events), likes.ravel(), np.full(likes.size, 2, np.int8), times)
+        writer.add_users(
+            np.arange(users), np.full(users, events), likes.ravel(), np.full(likes.size, 2, np.int8), times
+        )
         writer.set_items(np.arange(len(TITLES) + 1, dtype=np.int64))
         writer.create_item_text("title").append(TITLES)
 
@@ -46,7 +48,9 @@ class WordVectors(nn.Module, Encoder):
     def __init__(self, data: TrainingData, codes: Codes, *, vectors: DataFile, text: str = "title") -> None:
         super().__init__()
         if text not in data.catalogue.texts:
-            raise SuiteError(f"encoder.text: no text {text!r} in this dataset; it has {', '.join(data.catalogue.texts)}")
+            raise SuiteError(
+                f"encoder.text: no text {text!r} in this dataset; it has {', '.join(data.catalogue.texts)}"
+            )
         lines = [line.split() for line in vectors.read_text().splitlines()]
         known = {word: np.array(numbers, np.float32) for word, *numbers in lines}
         titles = data.catalogue.texts[text].of(np.arange(data.catalogue.num_items + 1))
