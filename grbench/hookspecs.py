@@ -66,7 +66,7 @@ KINDS: dict[str, Kind] = {
         Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "How items become codes.", "ids"),
         Kind("encoders", "encoder", "method", "data, codes", "Encoder", "The model of histories."),
         Kind("losses", "loss", "method", "data, codes", "Loss", "What training minimises."),
-        Kind("trainers", "trainer", "method", "", "Trainer", "How a batch becomes updates of the model."),
+        Kind("trainers", "trainer", "method", "", "Trainer", "How a batch becomes updates of the model.", "supervised"),
         Kind("retrievers", "retriever", "method", "", "Retriever", "How the best candidates are found.", "exact"),
         Kind("metrics", "metric", "suite list", "", "Metric", "What a ranking is worth, one value a query."),
         Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "How parameters are updated.", "adam"),

@@ -12,7 +12,7 @@ Shapes: B users, T history length, N items, D width, L code levels, K_l codes of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from grbench.data.examples import Examples
     from grbench.data.split import Split
     from grbench.data.store import Store
     from grbench.data.store_writer import StoreWriter
     from grbench.data.training_data import TrainingData
+    from grbench.training.state import TrainState
     from grbench.types import Batch, Codes, Finding, Progress, Ranking, TopK
 
 Result = TypeVar("Result")
@@ -147,9 +149,72 @@ class Loss(ABC):
     def forward(self, encoder: Any, batch: Batch) -> Mapping[str, Tensor]:
         """-> named scalar terms, each a mean over positions; training minimises their sum."""
 
+    def start_stage(self, name: str, number: int) -> None:
+        """Called once, before the first step: the name of the stage that this loss is made for (empty where a method
+        has no stages) and its number, 0 = the first."""
+
+    def survives(self) -> Collection[str]:
+        """Names of the buffers, as `named_buffers` gives them, that go on from the stage before. Parameters always do.
+        Every other buffer starts anew in each stage: a bank is filled again, and what counts steps counts from 0."""
+        return ()
+
     def grow(self) -> None:
         """Makes what the loss holds (a memory bank, say) as large as it ever gets, of whatever content: memory is
         forecast for that."""
+
+
+class Trainer(ABC):
+    """Decides what one batch does to the model: losses, gradients, updates. The loop owns all else: which epoch it is,
+    reading batches, validation, the best state, checkpoints, clocks and progress.
+
+    `grbench/training/state.py` has what a trainer works on, and the helpers that it calls.
+    """
+
+    needs: ClassVar[tuple[type, ...]] = ()
+    """The interfaces of the encoder that it calls itself; those that losses call are theirs to name."""
+
+    @abstractmethod
+    def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor]:
+        """Learns from one batch, on the state's device. Gives named scalars, whose means over an epoch are its row of
+        the curve: `loss`, what is minimised, and its terms. Training stops where one of them is no finite number.
+
+        The step must not wait for the device: reading a tensor's value makes the host do so.
+        """
+
+    def start(self, state: TrainState) -> None:
+        """Called once a stage, before there are optimizers. A module that it adds to `state.modules` is trained."""
+
+    def finish(self, state: TrainState) -> None:
+        """Called once a stage, at its end, in evaluation mode and with the encoder in its best state."""
+
+    def examples(
+        self,
+        data: TrainingData,  # noqa: ARG002
+        history_length: int,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        epoch: int,  # noqa: ARG002
+    ) -> Examples | None:
+        """What an epoch trains on, in its order, a function of these arguments alone. None = every trainable user once,
+        by its newest history_length + 1 events, in an order drawn by seed and epoch."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the trainer itself has come to, as plain values and tensors; part of a checkpoint. A frozen copy of the
+        encoder belongs here."""
+        return {}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave. Called after `start`."""
+
+
+@runtime_checkable
+class TrainEvalOptimizer(Protocol):
+    """An optimizer that keeps other parameters in training than in evaluation, as schedule-free ones do: it is put into
+    evaluation mode before every validation and at the end of a stage, and back into training mode afterwards."""
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
 
 
 class Retriever(ABC):

@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils import flop_counter
+from torch.utils.hooks import RemovableHandle
 
 from grbench.cost.meter import synchronize
 
@@ -45,23 +47,35 @@ class FlopCount(AbstractContextManager["FlopCount"]):
     """Counts the floating-point operations of what runs inside, by torch's own counter: matrix products, attention and
     convolutions, a multiplication and an addition as two. Causal attention counts whole, as torch does it.
 
-    Backward passes count where they are run inside; the numbers that come out are the same as without.
+    Backward passes count where they are run inside, the steps of optimizers do not; the numbers that come out are the
+    same as without.
     """
 
     def __init__(self) -> None:
         self._counter = flop_counter.FlopCounterMode(display=False, custom_mapping=_not_known_to_torch())
+        self._of_optimizers = 0
+        self._hooks: list[RemovableHandle] = []
 
     @property
     def flops(self) -> int:
         """What was counted so far."""
-        return int(self._counter.get_total_flops())
+        return int(self._counter.get_total_flops()) - self._of_optimizers
 
     def __enter__(self) -> FlopCount:
+        self._hooks = [
+            register_optimizer_step_pre_hook(lambda *_: self._add_of_optimizers(-1)),
+            register_optimizer_step_post_hook(lambda *_: self._add_of_optimizers(1)),
+        ]
         self._counter.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *raised: Any) -> None:
         self._counter.__exit__(*raised)  # type: ignore[no-untyped-call]
+        for hook in self._hooks:
+            hook.remove()
+
+    def _add_of_optimizers(self, sign: int) -> None:
+        self._of_optimizers += sign * int(self._counter.get_total_flops())
 
 
 def _not_known_to_torch() -> dict[Any, Any]:

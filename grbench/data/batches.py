@@ -1,4 +1,4 @@
-"""Batches straight from the mapped store. Their order is a function of seed and epoch alone, whatever the workers.
+"""Batches straight from the mapped store, in the same order whatever the workers.
 
 Shapes: B users, T history length.
 """
@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from grbench.data.examples import Examples
 from grbench.data.split import Queries
 from grbench.data.training_data import TrainingData
 from grbench.types import Batch
@@ -21,31 +22,26 @@ Piece = TypeVar("Piece")
 Loaded = TypeVar("Loaded")
 
 
-def num_training_batches(data: TrainingData, batch_size: int) -> int:
-    """How many batches an epoch has."""
-    return -(-len(data.trainable) // batch_size)
-
-
 def training_batches(
     data: TrainingData,
+    examples: Examples,
     *,
     history_length: int,
     batch_size: int,
-    seed: int,
-    epoch: int,
+    first: int = 0,
     workers: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """One epoch: every trainable user once, its newest T+1 events, the target at a position being the event after it.
+    """One epoch: every example once, in order, the target at a position being the event after it.
 
     Shapes are static: the last batch is filled up with rows that hold no event and no target.
+    first: how many batches to leave out, for a training that goes on in the middle of an epoch.
     workers: threads that read ahead (numpy releases the interpreter lock while it gathers); 0 reads when asked.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(data.trainable)
-    pieces = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    pieces = [slice(start, start + batch_size) for start in range(first * batch_size, len(examples), batch_size)]
 
-    def read(rows: np.ndarray) -> Batch:
-        batch = _training_batch(data, rows, history_length, batch_size)
+    def read(piece: slice) -> Batch:
+        batch = _training_batch(data, examples, piece, history_length, batch_size)
         return batch.pin_memory() if pin_memory else batch
 
     return _read_ahead(read, pieces, workers)
@@ -67,15 +63,13 @@ def query_batches(
     return _read_ahead(read, pieces, workers)
 
 
-def _training_batch(data: TrainingData, rows: np.ndarray, length: int, batch_size: int) -> Batch:
-    items, actions, times = data.newest(rows, length + 1)
+def _training_batch(data: TrainingData, examples: Examples, piece: slice, length: int, batch_size: int) -> Batch:
+    rows = examples.rows[piece]
+    items, actions, times = data.until(rows, examples.stops[piece], length + 1)
     targets, next_actions = items[:, 1:], actions[:, 1:]
-    learnt = items[:, :-1] > 0
-    if data.target_actions is not None:
-        learnt &= np.isin(next_actions, data.target_actions)
-    if data.no_target_after is not None:
-        action, until = data.no_target_after
-        learnt &= (next_actions != action) | (times[:, 1:] <= until)
+    learnt = (items[:, :-1] > 0) & data.may_be_target(next_actions, times[:, 1:])
+    if examples.last_only:
+        learnt[:, :-1] = False
     history = items[:, :-1]
     columns = [
         history,

@@ -51,9 +51,14 @@ class Histories:
 
     def newest(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Items, action tokens and times [len(rows), length] int64 of each row's newest events, left-padded with 0."""
-        stops = self._stops[rows]
-        positions = stops[:, None] + np.arange(-length, 0)
-        hidden = positions < self._starts[rows][:, None]
+        return self.until(rows, self._stops[rows] - self._starts[rows], length)
+
+    def until(self, rows: np.ndarray, stops: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same of the `length` events up to each row's event number `stops` [len(rows)] (1 = its first), it
+        included."""
+        starts = self._starts[rows]
+        positions = (starts + stops)[:, None] + np.arange(-length, 0)
+        hidden = positions < starts[:, None]
         np.maximum(positions, 0, out=positions)
         if not len(self._items):
             empty = np.zeros_like(positions)

@@ -54,6 +54,21 @@ class TrainingData:
         """How many events are seen."""
         return int(self._histories.lengths.sum())
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """[S] int64, how many events of each row are seen."""
+        return self._histories.lengths
+
+    def may_be_target(self, actions: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Whether an event with this action token at this time may be learnt as a target; bool, of their shape."""
+        allowed = np.ones(actions.shape, bool)
+        if self.target_actions is not None:
+            allowed &= np.isin(actions, self.target_actions)
+        if self.no_target_after is not None:
+            action, until = self.no_target_after
+            allowed &= (actions != action) | (times <= until)
+        return allowed
+
     def with_targets(self, actions: Sequence[str], where: str) -> TrainingData:
         """The same events, of which those of the named actions are learnt as targets; what is counted is shared.
 
@@ -72,6 +87,11 @@ class TrainingData:
     def newest(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Items, action tokens and times [len(rows), length] of each row's newest training events, left-padded."""
         return self._histories.newest(rows, length)
+
+    def until(self, rows: np.ndarray, stops: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same of the `length` events up to each row's event number `stops` [len(rows)] (1 = its first), it
+        included."""
+        return self._histories.until(rows, stops, length)
 
     def item_counts(self, actions: Sequence[str] | None = None) -> np.ndarray:
         """[N+1] int64: training events of each item, of the named actions only where given."""

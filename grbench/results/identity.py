@@ -16,7 +16,6 @@ from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.options import bound_contents, bound_values
 from grbench.registry.source_hash import library_version, library_versions, room_hash, source_hash
-from grbench.suite.method import Stage
 from grbench.suite.suite import Cell
 
 # Rooms of the core, as folders or single modules: all that stands in them counts, and nothing else of the core does.
@@ -39,18 +38,13 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
     Raises SuiteError, with the key of the suite, for a file that cannot be read.
     """
     method, where = cell.method, f"methods.{cell.method.name}"
-    losses = {"loss" if len(method.losses) == 1 else f"loss.{i}": loss for i, loss in enumerate(method.losses)}
     return {
         "training": {
             "dataset": {**_describe_dataset(registry, cell.dataset), "digest": dataset_digest},
             "protocol": _describe(registry, "protocols", cell.protocol, "protocol"),
             "tokenizer": _describe(registry, "tokenizers", method.tokenizer, f"{where}.tokenizer"),
             "encoder": _describe(registry, "encoders", method.encoder, f"{where}.encoder"),
-            "losses": [
-                {**_describe(registry, "losses", loss, f"{where}.{key}"), "weight": weight}
-                for key, (loss, weight) in losses.items()
-            ],
-            **_describe_course(registry, cell, where),
+            "stages": [_describe_stage(registry, cell, place, where) for place in range(len(method.stages))],
             "seed": cell.seed,
             "core": room_hash(*TRAINING_ROOMS),
             "libraries": {name: library_version(name) for name in LIBRARIES},
@@ -82,26 +76,19 @@ def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _describe_course(registry: Registry, cell: Cell, where: str) -> dict[str, Any]:
-    """How the method is trained. A stage's name is none of it, nor what every stage has set otherwise."""
-    method = cell.method
-    if not method.course:
-        return {"optimizer": None, "training": {}}
-    if not method.stages:
-        return _describe_stage(registry, cell, method.course[0], where)
-    return {
-        "stages": [
-            {
-                "targets": None if stage.targets is None else sorted(set(stage.targets)),
-                **_describe_stage(registry, cell, stage, f"{where}.stages.{place}"),
-            }
-            for place, stage in enumerate(method.stages)
-        ]
-    }
-
-
-def _describe_stage(registry: Registry, cell: Cell, stage: Stage, where: str) -> dict[str, Any]:
+def _describe_stage(registry: Registry, cell: Cell, place: int, where: str) -> dict[str, Any]:
+    """How a stage is trained. Its name is none of it."""
+    stage = cell.method.stages[place]
+    if stage.name:
+        where = f"{where}.stages.{place}"
+    losses = {"loss" if len(stage.losses) == 1 else f"loss.{i}": loss for i, loss in enumerate(stage.losses)}
     described: dict[str, Any] = {
+        "targets": None if stage.targets is None else sorted(set(stage.targets)),
+        "losses": [
+            {**_describe(registry, "losses", loss, f"{where}.{key}"), "weight": weight}
+            for key, (loss, weight) in losses.items()
+        ],
+        "trainer": _describe(registry, "trainers", stage.trainer, f"{where}.trainer"),
         "optimizer": _describe(registry, "optimizers", stage.optimizer, f"{where}.optimizer"),
         "training": {key: value for key, value in stage.training.items() if key not in _SPEED_ONLY},
     }

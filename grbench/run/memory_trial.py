@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.sparse import Embedding, EmbeddingBag
 
-from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
@@ -30,8 +29,9 @@ from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled
 from grbench.run.memory_plan import MemoryPlan
 from grbench.suite.method import Method, Stage
-from grbench.training.loop import TrainStep, autocast_of, sum_of
+from grbench.training.loop import batches_of, examples_of
 from grbench.training.options import TrainingOptions
+from grbench.training.state import TrainState
 from grbench.types import Batch
 
 FIRST_TRIAL = 8
@@ -102,7 +102,7 @@ def plan_memory(
     with its split; mapped: the store's columns. Raises whatever a plug-in raises.
     """
     plans = []
-    for place, stage in enumerate(method.course):
+    for place, stage in enumerate(method.stages):
         data, key = split.training, method.training_key(place)
         if stage.targets is not None:
             data = data.with_targets(stage.targets, f"stages.{place}.targets")
@@ -132,10 +132,21 @@ def _plan_stage(
         return MemoryPlan(method.name, options.batch_size, on_gpu, unknown=why)
     with Unfilled():
         encoder = _build(registry, "encoders", method.encoder, data, codes)
-        losses = [(_build(registry, "losses", loss, data, codes), weight) for loss, weight in method.losses]
+        losses = [(_build(registry, "losses", loss, data, codes), weight) for loss, weight in stage.losses]
     for loss, _ in losses:
         optional(loss, Loss.grow)()
-    module = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
+    # Without an optimizer a step leaves the gradients that it makes. Compiled, it could not be watched.
+    state = TrainState(
+        encoder,
+        losses,
+        _build(registry, "trainers", stage.trainer),
+        lambda _: (),
+        replace(options, compile=False),
+        device=device,
+        seed=0,
+        name=stage.name,
+    )
+    module = state.modules
     parameters, tables = _bytes_of(module.parameters()), _bytes_of(_tables(module))
     known = {"tables": tables, "other parameters": parameters - tables}
     known["catalogue"] = _bytes_of(each for each in module.buffers() if on_gpu or mapped.under(each) is None)
@@ -150,7 +161,7 @@ def _plan_stage(
         module.to(device)
         known["index"], lacking = _index_bytes(registry, method, encoder, split, device)
         try:
-            steps = _watch_steps(encoder, losses, split, options, device, limit=free - parameters)
+            steps = _watch_steps(state, split, limit=free - parameters)
         except (MemoryError, torch.OutOfMemoryError):
             lacking = f"a step of {FIRST_TRIAL} users alone takes more than half of the memory that is free"
         unknown = lacking
@@ -184,25 +195,18 @@ def memory_limits(device: str) -> tuple[int, int | None]:
     return ram, torch.cuda.get_device_properties(device).total_memory if on_gpu else None
 
 
-def _watch_steps(
-    encoder: nn.Module,
-    losses: list[tuple[nn.Module, float]],
-    split: Split,
-    options: TrainingOptions,
-    device: str,
-    *,
-    limit: int,
-) -> list[_Step]:
+def _watch_steps(state: TrainState, split: Split, *, limit: int) -> list[_Step]:
     """The last two steps of a few, each larger than the one before, up to the size asked for."""
-    module = TrainStep(encoder, losses).train()
-    history_length = int(encoder.history_length)  # type: ignore[arg-type]
+    options = state.options
+    state.begin()
+    state.train()
+    examples = examples_of(state, split.training)
     steps: list[_Step] = []
     users = min(FIRST_TRIAL, options.batch_size)
     while True:
-        batches = training_batches(
-            split.training, history_length=history_length, batch_size=users, seed=0, epoch=1, workers=0
-        )
-        steps.append(_watch(module, next(batches).to(device), options, device, limit))
+        state.options = replace(options, batch_size=users, workers=0)
+        batch = next(batches_of(state, split.training, examples))
+        steps.append(_watch(state, batch.to(state.device), limit))
         if users == options.batch_size or (len(steps) > 1 and _enough(steps[-2], steps[-1], limit)):
             break
         last = steps[-1]
@@ -227,24 +231,26 @@ def _shows_users(before: _Step, last: _Step) -> bool:
     return last.encoder + last.losses >= (1 + more / 2) * (before.encoder + before.losses)
 
 
-def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: str, limit: int) -> _Step:
-    encoder = module.encoder
+def _watch(state: TrainState, batch: Batch, limit: int) -> _Step:
+    encoder = state.encoder
     kind, known = type(encoder), set(dir(nn.Module))
     methods = [name for name in dir(kind) if name[0] != "_" and name not in known and isfunction(getattr(kind, name))]
+    state.steps, state.step = state.options.accumulate, 1
     began = time.perf_counter()
     with LiveBytes(limit) as live:
         for name in methods:  # what the encoder makes is told from what the losses make of it
-            setattr(encoder, name, _under(live, getattr(encoder, name)))
+            setattr(encoder, name, _under(live, "encoder", getattr(encoder, name)))
+        state.backward = _under(live, "backward", state.backward)  # type: ignore[method-assign]
         try:
-            with torch.autocast(torch.device(device).type, **autocast_of(options)), live.named("losses"):
-                loss = sum_of(module(batch))
-            with live.named("backward"):
-                loss.backward()  # type: ignore[no-untyped-call]
+            with live.named("losses"):
+                state.trainer.step(state, batch)
         finally:
             for name in methods:
                 delattr(encoder, name)
+            del state.backward
+            state.step = 0
     seconds = time.perf_counter() - began
-    gradients = [each.grad for each in module.parameters() if each.grad is not None]
+    gradients = [each.grad for each in state.modules.parameters() if each.grad is not None]
     peak = live.peak(without=gradients)
     step = _Step(
         users=len(batch.users),
@@ -253,13 +259,13 @@ def _watch(module: TrainStep, batch: Batch, options: TrainingOptions, device: st
         losses=peak.get("losses", 0),
         gradients=sum(_stored_bytes(gradient) for gradient in gradients),
     )
-    module.zero_grad(set_to_none=True)
+    state.modules.zero_grad(set_to_none=True)
     return step
 
 
-def _under(live: LiveBytes, method: Any) -> Any:
+def _under(live: LiveBytes, name: str, method: Any) -> Any:
     def watched(*args: Any, **options: Any) -> Any:
-        with live.named("encoder"):
+        with live.named(name):
             return method(*args, **options)
 
     return watched

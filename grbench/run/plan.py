@@ -105,7 +105,7 @@ class Plan:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for planned in self.to_do:
             method = planned.cell.method
-            for place, stage in enumerate(method.course):
+            for place, stage in enumerate(method.stages):
                 workers = stage.training.get("workers", 0)
                 if workers > cores:
                     yield (

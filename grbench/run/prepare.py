@@ -92,7 +92,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     device = resolve_device(job["device"])
     registry = Registry.load()
     dataset = registry.build("datasets", cell.dataset)
-    trains = any(method.course for method in _methods(job))
+    trains = any(method.stages for method in _methods(job))
     if trains:
         _settle(device)
     bare, _ = _resident()
@@ -170,7 +170,7 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: ChildMessag
     ram, gpu = memory_limits(prepared.device)
     events("limits", ram=ram, gpu=gpu)
     for method in _methods(job):
-        if not method.course:
+        if not method.stages:
             continue
         events("phase", name=f"planning memory of {method.name}")
         try:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from grbench.cost.flops import utilisation
-from grbench.cost.meter import Meter, count_parameters, environment
+from grbench.cost.meter import Meter, environment
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
 from grbench.evaluation.codes import checked_codes
@@ -33,8 +33,8 @@ from grbench.results.record import Record, Status, lists_table, write_record
 from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import split_store
 from grbench.suite.suite import Cell
-from grbench.training.loop import TrainingResult
-from grbench.training.stages import Assembled, assemble, build, learn
+from grbench.training.stages import Assembled, assemble, learn
+from grbench.training.state import TrainingResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def run_cell(
         split = split_store(store, cell.protocol, registry)
     with meter.phase("fit_tokenizer"):
         report("phase", name="fit tokenizer")
-        codes = build(registry, "tokenizers", cell.method.tokenizer).fit(split.training)
+        codes = registry.build("tokenizers", cell.method.tokenizer).fit(split.training)
     codes = checked_codes(codes, store.catalogue.num_items, f"tokenizer {cell.method.tokenizer.name}")
     method = assemble(cell, registry, split, codes, device)
     trained = learn(cell, registry, method, split, device=device, report=report, meter=meter)
@@ -115,8 +115,8 @@ def run_cell(
         status="ok",
         scores={name: float(each.mean()) for name, each in values.items()},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
-        counts=counts(split, method, trained, ranker.codes),
-        cost=costs(meter, method, trained, cell.method.course),
+        counts=counts(split, trained, ranker.codes),
+        cost=costs(meter, method, trained, cell.method.stages),
         environment=environment(device),
         tokenizer=dict(ranker.codes.report),
         curve=trained.curve,
@@ -125,7 +125,7 @@ def run_cell(
     return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids)
 
 
-def counts(split: Split, method: Assembled, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
+def counts(split: Split, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
     """How many of what; `dropped` maps each reason to the users that it cost. codes: those that were searched."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
@@ -136,7 +136,7 @@ def counts(split: Split, method: Assembled, trained: TrainingResult, codes: Code
         "training_users": len(split.training.users),
         "training_events": split.training.num_events,
         "validation_users": 0 if split.validation is None else len(split.validation),
-        "parameters": count_parameters(nn.ModuleList([method.encoder, *(loss for loss, _ in method.losses)])),
+        "parameters": trained.parameters,
         "epochs_run": trained.epochs_run,
         "steps_run": trained.steps_run,
         "best_epoch": trained.best_epoch,
@@ -144,10 +144,10 @@ def counts(split: Split, method: Assembled, trained: TrainingResult, codes: Code
     }
 
 
-def costs(meter: Meter, method: Assembled, trained: TrainingResult, course: Sequence[Stage]) -> dict[str, Any]:
+def costs(meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequence[Stage]) -> dict[str, Any]:
     """Every phase's cost, and the figures that tables show; None where a phase did not run or cannot be measured."""
     phases = meter.costs()
-    precision = course[-1].training.get("precision", "fp32") if course else "fp32"
+    precision = stages[-1].training.get("precision", "fp32") if stages else "fp32"
     used = utilisation(trained.flops_per_step, trained.steps_per_second, meter.device, precision)
     train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
 
@@ -217,7 +217,7 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
     """The method's trackers, started; each has a folder of its own in `folder`."""
     trackers = []
     for component in cell.method.trackers:
-        tracker = build(registry, "trackers", component)
+        tracker = registry.build("trackers", component)
         own = folder / component.name
         own.mkdir(parents=True, exist_ok=True)
         tracker.start(own, cell.to_json())

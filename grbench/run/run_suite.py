@@ -136,7 +136,7 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
         return
     held = sum(file.stat().st_size for file in folder.iterdir())
     console.file.write(f"Disk: the data is prepared, {size_text(held)} in {folder}\n")
-    if not any(cell.method.optimizer for cell in able):
+    if not any(cell.method.stages for cell in able):
         return
     with tempfile.TemporaryDirectory(prefix="grbench-") as place, ForkServer() as server:
         ready = _prepare(plan, request, server, PlainProgress(io.StringIO()), Path(place) / "preparation.log")
@@ -167,14 +167,14 @@ def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plai
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     methods = {cell.method.name: cell for cell in able}
-    trained = [name for name, cell in methods.items() if cell.method.course]
+    trained = [name for name, cell in methods.items() if cell.method.stages]
     job = {
         "cell": able[0].to_json(),
         "cache": str(store_cache(request.cache)),
         "device": request.device,
         "filters": sorted({cell.method.filters for cell in able}),
         "suite": plan.suite.path,
-        "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.course),
+        "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.stages),
         "methods": [cell.to_json() for cell in methods.values()],
     }
     found: dict[str, ChildMessage] = {}

@@ -7,7 +7,7 @@ from typing import Any
 from grbench.hookspecs import KINDS
 from grbench.registry.discovery import Registry
 from grbench.registry.options import Factory, options_model
-from grbench.suite.method import stage_options, training_options
+from grbench.suite.method import LEARNING_KEYS, stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
 
 Schema = dict[str, Any]
@@ -56,7 +56,7 @@ def suite_schema(registry: Registry) -> Schema:
         "trackers": {"type": "array", "items": {"$ref": component("trackers", installed("trackers"))}},
     }
     stage = options("stage", stage_options)
-    stage["properties"] |= {key: defaults[key] for key in ("training", "optimizer")}
+    stage["properties"] |= {key: defaults[key] for key in LEARNING_KEYS}
     method: Schema = {
         "extends": {"type": "string"},
         "grid": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}, "minProperties": 1},

@@ -10,7 +10,7 @@ import pydantic
 
 from grbench.errors import PluginError, SuiteError
 from grbench.hookspecs import DEFAULT_PARTS, PARTS, singular
-from grbench.interfaces import Tracker
+from grbench.interfaces import Tracker, Trainer
 from grbench.registry.component import Component
 from grbench.registry.discovery import (
     BrokenPluginError,
@@ -22,46 +22,42 @@ from grbench.registry.discovery import (
 from grbench.registry.options import Factory, bind
 from grbench.suite.grid import as_mapping, merge
 
+LEARNING_KEYS = ("loss", "trainer", "optimizer", "training")
+"""The keys that a stage may set otherwise than its method."""
 METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with an optimizer and a schedule of its own, by the same losses on the same encoder.
+    """A stretch of training on the method's encoder, with losses, a trainer, optimizer and schedule of its own.
 
-    targets: actions whose events are learnt; None = what the protocol says.
+    name: empty where the suite names no stages. targets: actions whose events are learnt; None = what the protocol
+    says. losses: with their weights.
     """
 
     name: str
     targets: tuple[str, ...] | None
+    losses: tuple[tuple[Component, float], ...]
+    trainer: Component
     optimizer: Component
     training: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table. Without losses it is not trained: training is empty and there is no optimizer.
+    """A row of the table.
 
-    stages: empty where the suite names none; their training and optimizer are the method's with their own on top.
+    stages: what is trained, in order; one without a name where the suite names none, nothing where there is no loss.
+    Their losses, trainer, optimizer and training are the method's with their own on top.
     """
 
     name: str
     tokenizer: Component
     encoder: Component
-    losses: tuple[tuple[Component, float], ...]
     retriever: Component
-    optimizer: Component | None
-    training: dict[str, Any]
+    stages: tuple[Stage, ...]
     filters: tuple[str, ...]
     trackers: tuple[Component, ...]
-    stages: tuple[Stage, ...] = ()
-
-    @property
-    def course(self) -> tuple[Stage, ...]:
-        """What is trained, in order: the stages, or one without a name; nothing where there is no loss."""
-        if self.optimizer is None:
-            return ()
-        return self.stages or (Stage("", None, self.optimizer, self.training),)
 
     def plugins(self) -> set[tuple[str, str]]:
         """(kind, name) of every plug-in that it names."""
@@ -75,8 +71,8 @@ class Method:
         }
 
     def training_key(self, place: int) -> str:
-        """The key of a method that the training of stage `place` (0 = first) of the course is set by."""
-        return f"stages.{place}.training" if self.stages else "training"
+        """The key of the method that the training of stage `place` (0 = first) is set by."""
+        return f"stages.{place}.training" if self.stages[place].name else "training"
 
 
 def read_component(value: Any, where: str) -> Component:
@@ -95,7 +91,8 @@ def bind_component(registry: Registry, kind: str, value: Any, where: str, broken
     try:
         factory = registry.get(kind, component.name).factory
     except BrokenPluginError as error:
-        broken.append(f"{where}: {error}")
+        if (message := f"{where}: {error}") not in broken:  # several stages may have it of their method
+            broken.append(message)
         return component
     except PluginError as error:
         raise PluginError(f"{where}: {error}") from error
@@ -110,8 +107,7 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
     def part(kind: str, key: str) -> Component:
         return bind_component(registry, kind, keys[key] or DEFAULT_PARTS[key], f"{where}.{key}", broken)
 
-    losses = _bind_losses(registry, keys.get("loss"), f"{where}.loss", broken)
-    training = bind_training(keys.get("training"), f"{where}.training")
+    bind_training(keys.get("training"), f"{where}.training")
     filters = bind(_filters, {"filters": keys["filters"]} if keys.get("filters") is not None else {}, where)["filters"]
     trackers = [] if keys.get("trackers") is None else keys["trackers"]
     if not isinstance(trackers, list):
@@ -120,16 +116,13 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
         name=name,
         tokenizer=part("tokenizers", "tokenizer"),
         encoder=part("encoders", "encoder"),
-        losses=losses,
         retriever=part("retrievers", "retriever"),
-        optimizer=part("optimizers", "optimizer") if losses else None,
-        training=training if losses else {},
+        stages=_bind_stages(registry, keys, where, broken),
         filters=tuple(sorted(set(filters))),
         trackers=tuple(
             bind_component(registry, "trackers", tracker, f"{where}.trackers.{index}", broken)
             for index, tracker in enumerate(trackers)
         ),
-        stages=_bind_stages(registry, keys, where, broken),
     )
     if not broken:
         _check_interfaces(registry, method, where)
@@ -165,49 +158,69 @@ def bind_training(value: Any, where: str) -> dict[str, Any]:
 
 
 def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken: list[str]) -> tuple[Stage, ...]:
+    """The method's stages, or itself as the only one; none where it has nothing to learn by."""
+    below = {key: keys[key] for key in LEARNING_KEYS if keys.get(key) is not None}
     listed, place = keys.get("stages"), f"{where}.stages"
     if listed is None:
-        return ()
-    if keys.get("loss") is None:
-        raise SuiteError(f"{place}: this method has no loss, so it learns nothing; give it a loss or no stages")
+        return (_bind_stage(registry, below, {}, (where, where), broken),) if _learns(below) else ()
     if not isinstance(listed, list) or not listed:
         raise SuiteError(f"{place}: should be a list of stages, such as [{{name: clicks, targets: [click]}}]")
-    below = {key: keys[key] for key in ("training", "optimizer") if keys.get(key) is not None}
     stages: list[Stage] = []
     for index, written in enumerate(listed):
         here = f"{place}.{index}"
         if not isinstance(written, dict):
             raise SuiteError(f"{here}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}")
-        stage = bind(stage_options, written, here)
-        if stage["name"] in [other.name for other in stages]:
-            raise SuiteError(f"{here}.name: there is a stage {stage['name']!r} already; the curve's rows name theirs")
-        own = {key: stage[key] for key in ("training", "optimizer") if stage[key] is not None}
-        merged = {"training": None, "optimizer": DEFAULT_PARTS["optimizer"], **merge(below, own)}
-        stages.append(
-            Stage(
-                name=stage["name"],
-                targets=None if stage["targets"] is None else tuple(stage["targets"]),
-                optimizer=bind_component(registry, "optimizers", merged["optimizer"], f"{here}.optimizer", broken),
-                training=bind_training(merged["training"], f"{here}.training"),
-            )
-        )
+        own = bind(stage_options, written, here)
+        if own["name"] in [other.name for other in stages]:
+            raise SuiteError(f"{here}.name: there is a stage {own['name']!r} already; the curve's rows name theirs")
+        stages.append(_bind_stage(registry, below, own, (where, here), broken))
     return tuple(stages)
+
+
+def _bind_stage(
+    registry: Registry, below: Mapping[str, Any], own: Mapping[str, Any], places: tuple[str, str], broken: list[str]
+) -> Stage:
+    """A stage with its `own` keys on top of those `below`, which stand at these two places in the suite."""
+    written = {key: own[key] for key in LEARNING_KEYS if own.get(key) is not None}
+    keys = merge({"trainer": DEFAULT_PARTS["trainer"], "optimizer": DEFAULT_PARTS["optimizer"], **below}, written)
+    at = {key: f"{places[key in written]}.{key}" for key in LEARNING_KEYS}
+    if not _learns(keys):
+        raise SuiteError(f"{at['loss']}: there is no loss, so nothing is learnt; give the method or this stage one")
+    return Stage(
+        name=own.get("name", ""),
+        targets=None if own.get("targets") is None else tuple(own["targets"]),
+        losses=_bind_losses(registry, keys.get("loss"), at["loss"], broken),
+        trainer=bind_component(registry, "trainers", keys["trainer"], at["trainer"], broken),
+        optimizer=bind_component(registry, "optimizers", keys["optimizer"], at["optimizer"], broken),
+        training=bind_training(keys.get("training"), at["training"]),
+    )
+
+
+def _learns(keys: Mapping[str, Any]) -> bool:
+    """Whether there is a loss, or a trainer other than the usual one, which may do without."""
+    usual = DEFAULT_PARTS["trainer"]
+    trainer = as_mapping(keys.get("trainer", usual))
+    return bool(keys.get("loss")) or (isinstance(trainer, dict) and trainer.get("name", usual) != usual)
 
 
 def stage_options(
     *,
     name: Annotated[str, pydantic.Field(min_length=1)],
     targets: Annotated[list[str], pydantic.Field(min_length=1)] | None = None,
-    training: dict[str, Any] | None = None,
+    loss: str | dict[str, Any] | list[Any] | None = None,
+    trainer: str | dict[str, Any] | None = None,
     optimizer: str | dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """The keys of a stage, bound like a plug-in's options.
 
     Args:
         name: what the curve's rows call it.
         targets: actions whose events are learnt as targets; null = what the protocol says.
-        training: keys on top of the method's.
+        loss: options on top of the method's loss, or others in its place.
+        trainer: options on top of the method's, or another trainer.
         optimizer: options on top of the method's, or another optimizer.
+        training: keys on top of the method's.
     """
 
 
@@ -220,13 +233,16 @@ def _weight(*, weight: Annotated[float, pydantic.Field(gt=0)] = 1.0) -> None:
 
 
 def _check_interfaces(registry: Registry, method: Method, where: str) -> None:
-    """Raises PluginError where a loss, the retriever or a tracker calls an interface that the encoder does not show."""
+    """Raises PluginError where a loss, a trainer, the retriever or a tracker calls an interface that the encoder does
+    not show."""
     encoder = registry.get("encoders", method.encoder.name).factory
-    callers = [("losses", loss) for loss, _ in method.losses] + [("retrievers", method.retriever)]
+    callers = [("losses", loss) for stage in method.stages for loss, _ in stage.losses]
+    callers += [("trainers", stage.trainer) for stage in method.stages] + [("retrievers", method.retriever)]
     callers += [("trackers", tracker) for tracker in method.trackers]
     for kind, caller in callers:
         shown = interface_class(registry.get(kind, caller.name).factory)
-        needs = getattr(shown, "needs", Tracker.needs if kind == "trackers" else None)
+        usual = {"trackers": Tracker.needs, "trainers": Trainer.needs}.get(kind)
+        needs = getattr(shown, "needs", usual)
         if needs is None:
             raise PluginError(
                 f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "

@@ -111,7 +111,7 @@ class Suite:
         for name in names:
             broken_here: list[str] = []
             method = bind_method(registry, name, self.methods[name], f"{self.path}: methods.{name}", broken_here)
-            for place, stage in enumerate(method.course):
+            for place, stage in enumerate(method.stages):
                 selected = stage.training.get("select")
                 if stage.training.get("validate_every") and labels and selected not in labels:
                     raise SuiteError(

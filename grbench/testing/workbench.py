@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from grbench.cost.meter import synchronize
-from grbench.data.batches import num_training_batches, query_batches, training_batches
+from grbench.data.batches import query_batches
 from grbench.data.split import Split
 from grbench.data.store_writer import build_store
 from grbench.data.training_data import TrainingData
@@ -32,9 +33,9 @@ from grbench.registry.discovery import Plugin, Registry, interface_class, missin
 from grbench.registry.options import options_model
 from grbench.suite.method import read_component
 from grbench.testing.paired_timing import Work
-from grbench.training.loop import TrainStep
+from grbench.training.loop import batches_of, examples_of
 from grbench.training.options import TrainingOptions
-from grbench.training.update import Updates
+from grbench.training.state import TrainState
 from grbench.types import FIRST_ACTION, Batch, Codes, Ranking
 
 PluginChoice = str | Mapping[str, Any]
@@ -70,8 +71,8 @@ SMOKE = Size(users=200, items=500, batch_size=16, candidates=10_000, queries=16,
 class Workbench:
     """Makes the piece of work that a plug-in of each kind is timed by.
 
-    datasets: source to store; tokenizers: a fit; encoders, losses, optimizers: a training step, the update included;
-    retrievers: the search for a batch's lists; metrics: the scores of a ranking.
+    datasets: source to store; tokenizers: a fit; encoders, losses, trainers, optimizers: a training step, the update
+    included; retrievers: the search for a batch's lists; metrics: the scores of a ranking.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Workbench:
         unknown = parts.keys() - PARTNERS.keys()
         if unknown:
             raise PluginError(f"{min(unknown)}: no part of a method; there are {', '.join(sorted(PARTNERS))}")
-        if kind in ("encoders", "losses", "optimizers"):
+        if kind in ("encoders", "losses", "trainers", "optimizers"):
             return self._training_steps(kind, components, batch_size or self.size.batch_size, parts)
         if kind == "retrievers":
             return self._searches(components, parts)
@@ -141,24 +142,25 @@ class Workbench:
             name = read_component(parts["encoder"], "encoder").name
             raise PluginError(f"encoder {name!r} has nothing to learn, so it has no training step to time")
         loss = self.build("losses", parts["loss"], data, codes).to(self.device)
-        step = TrainStep(encoder, [(loss, 1.0)])
-        optimizers = self.build("optimizers", parts["optimizer"], step)
-        updates = Updates(step, optimizers, TrainingOptions(), 1, self.device)
-        whole = max(1, num_training_batches(data, batch_size) - 1)  # the last one is filled up with empty rows
-        batches = training_batches(
-            data,
-            history_length=int(encoder.history_length),  # type: ignore[arg-type]
-            batch_size=batch_size,
+        state = TrainState(
+            encoder,
+            [(loss, 1.0)],
+            self.build("trainers", parts["trainer"]),
+            partial(self.build, "optimizers", parts["optimizer"]),
+            TrainingOptions(batch_size=batch_size, workers=0),
+            device=self.device,
             seed=0,
-            epoch=1,
-            workers=0,
         )
-        turn = itertools.cycle([batch.to(self.device) for batch in itertools.islice(batches, min(whole, BATCHES))])
-        step.train()
+        state.begin()
+        state.train()
+        examples = examples_of(state, data)
+        whole = max(1, examples.num_batches(batch_size) - 1)  # the last one is filled up with empty rows
+        batches = itertools.islice(batches_of(state, data, examples), min(whole, BATCHES))
+        turn = itertools.cycle([batch.to(self.device) for batch in batches])
+        state.step = state.steps = 1
 
         def work() -> None:
-            updates.backward(torch.stack(list(step(next(turn)).values())).sum(), 1, 1)
-            updates.update(1, 1)
+            state.trainer.step(state, next(turn))
 
         return self._waiting(work)
 

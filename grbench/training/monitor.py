@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -73,45 +74,50 @@ class Throughput:
 
 
 class EpochMonitor:
-    """One epoch's losses. They stay on the device, and are looked at every half second."""
+    """One epoch's losses. They stay on the device, and are looked at every half second.
 
-    def __init__(self, epoch: int, epochs: int, steps: int, *, throughput: Throughput, report: Report) -> None:
-        self.epoch, self.epochs, self.steps, self.throughput, self.report = epoch, epochs, steps, throughput, report
-        self.names: list[str] = []
-        self.totals = torch.zeros(1, device=throughput.device)
+    totals: {name: (sum, steps)} of the epoch so far, filled here.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        epochs: int,
+        steps: int,
+        *,
+        totals: dict[str, tuple[Tensor, int]],
+        throughput: Throughput,
+        report: Report,
+    ) -> None:
+        self.epoch, self.epochs, self.steps = epoch, epochs, steps
+        self.totals, self.throughput, self.report = totals, throughput, report
         self.broken = torch.zeros((), dtype=torch.int64, device=throughput.device)
-        self.done, self.looked = 0, time.perf_counter()
+        self.looked = time.perf_counter()
 
-    def step(self, step: int, batch: Batch, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """Counts one step; raises RunError when a look finds that a loss was no number."""
+    def step(self, step: int, batch: Batch, values: Mapping[str, Tensor]) -> None:
+        """Counts one step; raises RunError when a look finds that one of its values was no number."""
         self.throughput.count(batch)
-        self.names, self.done = list(terms), step
-        values = torch.stack([loss.detach(), *(term.detach().float() for term in terms.values())])
-        self.totals = self.totals + values
-        fails = ~torch.isfinite(loss.detach()) & (self.broken == 0)
+        numbers = {name: value.detach().float() for name, value in values.items()}
+        for name, value in numbers.items():
+            total, steps = self.totals.get(name, (torch.zeros_like(value), 0))
+            self.totals[name] = total + value, steps + 1
+        fails = ~torch.isfinite(torch.stack(list(numbers.values()))).all() & (self.broken == 0)
         self.broken = torch.where(fails, step, self.broken)
         if time.perf_counter() - self.looked >= REPORT_SECONDS:
-            self._look()
+            self.look(step)
 
-    def finish(self) -> dict[str, Any]:
-        """Mean loss, its terms and throughput of the whole epoch."""
-        return self._look()
-
-    def _look(self) -> dict[str, Any]:
+    def look(self, step: int) -> dict[str, Any]:
+        """The means and the throughput of the epoch up to this step, which are reported. Raises RunError as `step`."""
+        means = torch.stack([total / steps for total, steps in self.totals.values()]).tolist()
+        values = dict(zip(self.totals, means, strict=True))
         if broken := int(self.broken):
+            name = next(name for name, value in values.items() if not math.isfinite(value))
             raise RunError(
-                f"training: the loss is not a finite number at epoch {self.epoch}, step {broken} of {self.steps}; a "
+                f"training: {name} is not a finite number at epoch {self.epoch}, step {broken} of {self.steps}; a "
                 "lower learning rate, clip_norm, or precision fp32 may help"
             )
-        loss, *terms = (self.totals / self.done).tolist()
         figures = self.throughput.figures()
-        values = {
-            "loss": loss,
-            **dict(zip(self.names, terms, strict=True)),
-            "users_per_second": figures["users_per_second"],
-            "events_per_second": figures["events_per_second"],
-        }
-        place = {"epoch": self.epoch, "epochs": self.epochs, "step": self.done, "steps": self.steps}
-        self.report("train", **place, **values)
+        values |= {key: figures[key] for key in ("users_per_second", "events_per_second")}
+        self.report("train", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps, **values)
         self.looked = time.perf_counter()
         return values

@@ -2,104 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from grbench.cost.meter import Meter
-from grbench.errors import SuiteError
+from grbench.cost.meter import Meter, count_parameters
+from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_score
+from grbench.interfaces import Loss, optional
 from grbench.registry.discovery import Registry
-from grbench.training.loop import Place, TrainingResult, Validate, joined, train
+from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.monitor import Throughput
 from grbench.training.options import TrainingOptions
+from grbench.training.state import TrainingResult, TrainState, WeightedLosses, results_of
 from grbench.types import DEFAULT_LIST_LENGTH, Report
 
 if TYPE_CHECKING:
     from grbench.data.split import Split
     from grbench.data.training_data import TrainingData
     from grbench.interfaces import Metric, Retriever
-    from grbench.registry.component import Component
     from grbench.suite.method import Stage
     from grbench.suite.suite import Cell
     from grbench.types import Codes
 
-Losses = list[tuple[nn.Module, float]]
-"""With their weights."""
-
 
 @dataclass(frozen=True)
 class Assembled:
-    """A method's parts, on the device. losses_for: makes the losses anew for other targets."""
+    """A method's parts, on the device; its losses, trainers and optimizers are made stage by stage."""
 
     codes: Codes
     encoder: nn.Module
-    losses: Losses
-    losses_for: Callable[[TrainingData], Losses]
     retriever: Retriever
     metrics: list[Metric]
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:
     """Builds the method's parts from its plug-ins."""
-    method, data = cell.method, split.training
-
-    def losses_for(data: TrainingData) -> Losses:
-        return [(build(registry, "losses", loss, data, codes).to(device), weight) for loss, weight in method.losses]
-
+    method = cell.method
     return Assembled(
         codes=codes,
-        encoder=build(registry, "encoders", method.encoder, data, codes).to(device),
-        losses=losses_for(data),
-        losses_for=losses_for,
-        retriever=build(registry, "retrievers", method.retriever),
-        metrics=[build(registry, "metrics", metric) for metric in cell.metrics],
+        encoder=registry.build("encoders", method.encoder, split.training, codes).to(device),
+        retriever=registry.build("retrievers", method.retriever),
+        metrics=[registry.build("metrics", metric) for metric in cell.metrics],
     )
 
 
 def learn(
-    cell: Cell, registry: Registry, method: Assembled, split: Split, *, device: str, report: Report, meter: Meter
+    cell: Cell,
+    registry: Registry,
+    method: Assembled,
+    split: Split,
+    *,
+    device: str,
+    report: Report,
+    meter: Meter,
+    checkpoint: Checkpoint | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
-    """Trains the encoder in place where the method has a loss: each stage goes on from where the last one ended.
+    """Trains the encoder in place, stage by stage: each goes on from where the last one ended.
 
-    Raises SuiteError where there is a loss and an encoder without anything to learn, DataError where a stage's targets
-    are no action of this dataset.
+    checkpoint: called after every step and every epoch. resume: the `state_dict` of a state that a checkpoint was given
+    in another run of this cell, which training goes on from. Raises SuiteError where there is a stage and an encoder
+    without anything to learn, DataError where a stage's targets are no action of this dataset.
     """
-    course = cell.method.course
-    if not course:
-        return TrainingResult()
+    stages = cell.method.stages
+    if not stages:
+        return TrainingResult(parameters=count_parameters(method.encoder))
     if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
         raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
     report("phase", name="train")
-    throughput, losses = Throughput(torch.device(device)), method.losses
-    results: list[TrainingResult] = []
-    for number, stage in enumerate(course):
+    throughput = Throughput(torch.device(device))
+    results = [] if resume is None else results_of(resume)
+    losses: WeightedLosses = []
+    for number, stage in enumerate(stages[len(results) :], start=len(results)):
         data = targets_of(stage, split.training, f"methods.{cell.method.name}.stages.{number}.targets")
-        if number or data is not split.training:
-            losses = following(losses, method.losses_for(data))
-        learnt = nn.ModuleDict({"encoder": method.encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
+        losses = carried_over(losses, losses_of(stage, registry, data, method.codes, device))
         options = TrainingOptions(**stage.training)
-        trained = train(
+        state = TrainState(
             method.encoder,
             losses,
-            build(registry, "optimizers", stage.optimizer, learnt),
-            replace(split, training=data),
+            registry.build("trainers", stage.trainer),
+            partial(registry.build, "optimizers", stage.optimizer),
             options,
-            seed=cell.seed,
             device=device,
+            seed=cell.seed,
+            name=stage.name,
+            finished=results,
+        )
+        if resume is not None:
+            state.load_state_dict(resume)
+            resume = None
+        trained = train(
+            state,
+            replace(split, training=data),
             report=report,
             meter=meter,
             validate=validation(cell, method, split, options, device) if options.validate_every else None,
             higher_is_better=all(metric.higher_is_better for metric in method.metrics if metric.name == options.select),
-            place=Place(
-                stage.name,
-                epochs_before=sum(result.epochs_run for result in results),
-                epochs_after=sum(TrainingOptions(**later.training).epochs for later in course[number + 1 :]),
-            ),
+            epochs_after=sum(TrainingOptions(**later.training).epochs for later in stages[number + 1 :]),
             throughput=throughput,
+            checkpoint=checkpoint,
         )
         results.append(trained)
     return joined(results)
@@ -110,13 +116,35 @@ def targets_of(stage: Stage, data: TrainingData, where: str) -> TrainingData:
     return data if stage.targets is None else data.with_targets(stage.targets, where)
 
 
+def losses_of(stage: Stage, registry: Registry, data: TrainingData, codes: Codes, device: str) -> WeightedLosses:
+    """The stage's losses, new, on the device. data: as the stage learns it."""
+    return [(registry.build("losses", loss, data, codes).to(device), weight) for loss, weight in stage.losses]
+
+
 @torch.no_grad()
-def following(before: Losses, after: Losses) -> Losses:
-    """`after` with what the losses of the stage before have learnt. What they count or keep of steps, a bank of other
-    targets say, is not learnt, and begins anew."""
-    for (loss, _), (former, _) in zip(after, before, strict=True):
-        for parameter, learnt in zip(loss.parameters(), former.parameters(), strict=True):
-            parameter.copy_(learnt)
+def carried_over(before: WeightedLosses, after: WeightedLosses) -> WeightedLosses:
+    """`after`, with what goes on from the losses of the stage before: of each loss that was there, by its class, the
+    parameters and those buffers that it names in `survives`, where their shapes are still the same.
+
+    Raises PluginError where `survives` names what is no buffer.
+    """
+    left = [loss for loss, _ in before]
+    for loss, _ in after:
+        buffers, names = dict(loss.named_buffers()), optional(loss, Loss.survives)()
+        if unknown := [name for name in names if name not in buffers]:
+            raise PluginError(
+                f"loss {type(loss).__name__}: survives names {unknown[0]!r}, which is no buffer; there are "
+                f"{', '.join(buffers) or 'none'}"
+            )
+        former = next((each for each in left if type(each) is type(loss)), None)
+        if former is None:
+            continue
+        left.remove(former)
+        own = dict(loss.named_parameters()) | {name: buffers[name] for name in names}
+        old = dict(former.named_parameters()) | dict(former.named_buffers())
+        for name, value in own.items():
+            if name in old and old[name].shape == value.shape:
+                value.copy_(old[name])
     return after
 
 
@@ -143,8 +171,3 @@ def validation(cell: Cell, method: Assembled, split: Split, options: TrainingOpt
         return {metric.name: value}
 
     return validate
-
-
-def build(registry: Registry, kind: str, component: Component, *runtime_objects: object) -> Any:
-    """A plug-in with the options that the suite gave it."""
-    return registry.build(kind, component, *runtime_objects)

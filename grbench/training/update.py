@@ -1,4 +1,4 @@
-"""From losses to updates of the parameters."""
+"""What happens to gradients before the parameters are updated, and at which learning rate they are."""
 
 from __future__ import annotations
 
@@ -8,54 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from grbench.training.options import TrainingOptions
 
 
-class Updates:
-    """Accumulation, loss scaling, clipping, the learning rate's course. `steps` = batches an epoch."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        optimizers: Sequence[Optimizer],
-        options: TrainingOptions,
-        steps: int,
-        device: torch.device,
-    ) -> None:
-        self.optimizers, self.options = optimizers, options
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
-        updates = -(-steps // options.accumulate) * options.epochs
-        self.schedules = [
-            LambdaLR(optimizer, lambda update: _rate(update, updates, options)) for optimizer in optimizers
-        ]
-
-    def backward(self, loss: Tensor, step: int, steps: int) -> None:
-        """Adds the gradients of one batch; `step` is 1 for an epoch's first of `steps`."""
-        group = self.options.accumulate
-        last_group = (step - 1) // group * group + group > steps
-        self.scaler.scale(loss / (steps % group if last_group else group)).backward()  # type: ignore[no-untyped-call]
-
-    def update(self, step: int, steps: int) -> None:
-        """Updates the parameters where `step` ends a group of batches."""
-        if step % self.options.accumulate and step != steps:
-            return
-        if self.options.clip_norm is not None:
-            for optimizer in self.optimizers:
-                self.scaler.unscale_(optimizer)
-            clip_gradients(self.parameters, self.options.clip_norm)
-        for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
-        self.scaler.update()
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-
-
-def _rate(update: int, updates: int, options: TrainingOptions) -> float:
-    """The learning rate of an update, 0 the first, as a share of the full one."""
+def learning_rate(update: int, updates: int, options: TrainingOptions) -> float:
+    """The learning rate of an update (0 = the first) of a stage with so many, as a share of the optimizer's own."""
     if update < options.warmup_steps:
         return (update + 1) / options.warmup_steps
     if options.schedule == "constant":
@@ -65,11 +23,35 @@ def _rate(update: int, updates: int, options: TrainingOptions) -> float:
     return options.final_rate + (1 - options.final_rate) * left
 
 
+def set_learning_rate(optimizers: Sequence[Optimizer], share: float) -> None:
+    """Sets every group's rate to this share of the one that it was made with, which it keeps as `initial_lr`."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+
+
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> None:
     """Scales all gradients so that their norm is at most `largest`; sparse ones too. The device is not waited for."""
+    gradients, norm = _gradients_and_norm(parameters)
+    for gradient in gradients:
+        gradient.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
+
+
+def spoil_unless_finite(parameters: Sequence[nn.Parameter]) -> None:
+    """Makes every gradient not a number where the norm of all of them is not finite, and leaves them else.
+
+    A gradient scaler skips the update of each optimizer whose gradients are not finite: this way it skips all or none.
+    The device is not waited for.
+    """
+    gradients, norm = _gradients_and_norm(parameters)
+    for gradient in gradients:
+        values = gradient._values() if gradient.is_sparse else gradient
+        values.add_(norm * 0)
+
+
+def _gradients_and_norm(parameters: Sequence[nn.Parameter]) -> tuple[list[Tensor], Tensor]:
+    """The gradients that there are, and the norm of all their numbers together."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     values = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
-    if values:
-        norm = torch.stack([torch.linalg.vector_norm(value) for value in values]).norm()
-        for gradient in gradients:
-            gradient.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
+    norms = [torch.linalg.vector_norm(value) for value in values]
+    return gradients, torch.stack(norms).norm() if norms else torch.zeros(())

@@ -55,6 +55,11 @@ def register_losses(register: Register) -> None:
 
 
 @hookimpl
+def register_trainers(register: Register) -> None:
+    register("supervised", "grbench_reference.trainers.supervised:Supervised")
+
+
+@hookimpl
 def register_retrievers(register: Register) -> None:
     register("exact", "grbench_reference.retrievers.exact:Exact")
     register("faiss", "grbench_reference.retrievers.faiss:FaissIndex")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grbench.data.batches import num_training_batches, training_batches
+from grbench.data.batches import training_batches
+from grbench.data.examples import newest_events
 from grbench_reference.datasets.synthetic.generator import generate
 
 
@@ -29,9 +30,8 @@ def test_loader(keeps_up, workbench) -> None:
     epochs = itertools.count(1)
 
     def epoch() -> None:
-        batches = training_batches(
-            data, history_length=100, batch_size=batch_size, seed=0, epoch=next(epochs), workers=0
-        )
-        assert sum(1 for _ in batches) == num_training_batches(data, batch_size)
+        examples = newest_events(data, seed=0, epoch=next(epochs))
+        batches = training_batches(data, examples, history_length=100, batch_size=batch_size, workers=0)
+        assert sum(1 for _ in batches) == examples.num_batches(batch_size)
 
     keeps_up(epoch)

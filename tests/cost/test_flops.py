@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from training import train_once
 
 from grbench.cost import flops as utilisation
 from grbench.cost.flops import FlopCount, device_peak, published_peak
@@ -14,7 +15,7 @@ from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.testing import tiny_store
-from grbench.training.loop import TrainingOptions, train
+from grbench.training.options import TrainingOptions
 
 ROWS, WIDE, NARROW = 5, 7, 3
 
@@ -89,7 +90,7 @@ def learnt(split: Split, **options):
     encoder = Line()
     optimizers = [Multiplying(encoder.parameters(), lr=0.1)]
     options = TrainingOptions(**{"workers": 0, "batch_size": 2, "epochs": 1} | options)
-    return encoder, train(encoder, [(OnOnes(), 1.0)], optimizers, split, options, seed=0, device="cpu")
+    return encoder, train_once(encoder, [(OnOnes(), 1.0)], optimizers, split, options)
 
 
 def test_a_training_step_is_counted_without_its_optimizer(split) -> None:
@@ -106,7 +107,7 @@ def test_a_step_that_is_timed_is_not_counted(split) -> None:
 
 def test_counting_changes_no_number(split, monkeypatch) -> None:
     counted, _ = learnt(split)
-    monkeypatch.setattr("grbench.training.loop.FlopCount", lambda: None)
+    monkeypatch.setattr("grbench.training.loop.WARM_UP_STEPS", 0)
     plain, result = learnt(split)
     assert result.flops_per_step is None
     assert torch.equal(counted.layer.weight, plain.layer.weight)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grbench.data.batches import num_training_batches, query_batches, training_batches
+from grbench.data.batches import query_batches, training_batches
+from grbench.data.examples import newest_events
 from grbench.data.histories import Histories
 from grbench.data.training_data import TrainingData
 from grbench.testing import tiny_store
@@ -26,10 +27,9 @@ def test_training_batches_equal_a_loop(tmp_path_factory, world, length, batch_si
     store = tiny_store(tmp_path_factory.mktemp("store"), world, num_items=9)
     every = Histories(store, np.arange(len(world)), store.offsets[:-1], store.offsets[1:])
     data = TrainingData(store.catalogue, every)
-    batches = list(
-        training_batches(data, history_length=length, batch_size=batch_size, seed=3, epoch=1, workers=workers)
-    )
-    assert len(batches) == num_training_batches(data, batch_size)
+    examples = newest_events(data, seed=3, epoch=1)
+    batches = list(training_batches(data, examples, history_length=length, batch_size=batch_size, workers=workers))
+    assert len(batches) == examples.num_batches(batch_size)
     seen = []
     for batch in batches:
         assert batch.items.shape == batch.targets.shape == (batch_size, length)
@@ -59,7 +59,8 @@ def test_order_depends_on_seed_and_epoch_alone(tmp_path):
     )
 
     def order(seed, epoch, workers):
-        batches = training_batches(data, history_length=2, batch_size=7, seed=seed, epoch=epoch, workers=workers)
+        examples = newest_events(data, seed=seed, epoch=epoch)
+        batches = training_batches(data, examples, history_length=2, batch_size=7, workers=workers)
         return torch.cat([batch.users for batch in batches]).tolist()
 
     assert order(0, 0, 0) == order(0, 0, 1) == order(0, 0, 4)
@@ -80,7 +81,8 @@ def test_query_batches_ask_for_the_wanted_action_last(tmp_path):
 def test_a_consumer_that_stops_early_does_not_hang(tmp_path):
     store = tiny_store(tmp_path, [[(1, 0, 1), (2, 1, 2), (3, 0, 3), (4, 1, 4)]] * 100)
     data = LeaveLastOut().split(store).training
-    batches = training_batches(data, history_length=3, batch_size=1, seed=0, epoch=0, workers=2)
+    examples = newest_events(data, seed=0, epoch=0)
+    batches = training_batches(data, examples, history_length=3, batch_size=1, workers=2)
     assert next(batches).items.shape == (1, 3)
     batches.close()
     with pytest.raises(StopIteration):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from grbench.data.batches import training_batches
+from grbench.data.examples import newest_events
 from grbench.data.histories import Histories
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError
@@ -20,7 +21,8 @@ def data(tmp_path):
 
 
 def targets(data):
-    (batch,) = training_batches(data, history_length=2, batch_size=2, seed=0, epoch=1, workers=0)
+    examples = newest_events(data, seed=0, epoch=1)
+    (batch,) = training_batches(data, examples, history_length=2, batch_size=2, workers=0)
     rows = batch.users.argsort()
     return batch.targets[rows].tolist()
 

@@ -15,7 +15,7 @@ from worlds import batch_of, featured
 
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.training.loop import TrainStep, sum_of
+from grbench_reference.trainers.supervised import sum_of, weighted_terms
 
 # Of what CUDA's autocast casts (ATen/autocast_mode.h), that which occurs here. All else takes dtypes as they come: the
 # CPU's autocast brings the two sides of an index_copy to one, CUDA's does not.
@@ -101,6 +101,19 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("sid_decoder", {"heads": 2}, "next_code", {}),
     ("sid_decoder", {"heads": 2, "history": "codes", "action_conditioning": "none"}, "next_code", {"softmax": "tree"}),
 ]
+
+
+class Step(nn.Module):
+    """A batch's losses, with the parameters in one place."""
+
+    def __init__(self, encoder: nn.Module, loss: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.losses = encoder, nn.ModuleList([loss])
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return weighted_terms(self.encoder, [(loss, 1.0) for loss in self.losses], batch)
+
+
 BATCH = batch_of([1, 2, 3, 1], [2, 4], [3], [4, 3, 2])
 
 
@@ -110,13 +123,13 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def step(request: pytest.FixtureRequest, tmp_path: Any, registry: Registry) -> TrainStep:
+def step(request: pytest.FixtureRequest, tmp_path: Any, registry: Registry) -> Step:
     name, options, loss, loss_options = request.param
     data = featured(tmp_path)
     torch.manual_seed(0)
     codes = registry.build("tokenizers", "ids").fit(data)
     encoder = registry.build("encoders", Component(name, {**BARE, **options}), data, codes)
-    return TrainStep(encoder, [(registry.build("losses", Component(loss, loss_options), data, codes), 1.0)])
+    return Step(encoder, registry.build("losses", Component(loss, loss_options), data, codes))
 
 
 def run(step: nn.Module, gpu: PretendedGPU | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -146,7 +159,7 @@ def test_tensors_say_that_they_are_on_a_gpu() -> None:
 
 
 @pytest.mark.parametrize("step", CASES, indirect=True, ids=names)
-def test_a_gpus_branches_give_what_the_cpus_give(step: TrainStep) -> None:
+def test_a_gpus_branches_give_what_the_cpus_give(step: Step) -> None:
     for loss in step.losses:  # a bank that fills would make the second step another one
         loss.eval()
     loss, gradients = run(step, None)
@@ -159,7 +172,7 @@ def test_a_gpus_branches_give_what_the_cpus_give(step: TrainStep) -> None:
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("step", CASES, indirect=True, ids=names)
-def test_half_precision_as_a_gpu_casts_it(step: TrainStep, half: torch.dtype) -> None:
+def test_half_precision_as_a_gpu_casts_it(step: Step, half: torch.dtype) -> None:
     for loss in step.losses:
         loss.eval()
     loss, _ = run(step, None)

@@ -95,8 +95,8 @@ def test_what_validates_is_part_of_training(tmp_path, override, parts):
 
 def test_the_metric_that_selects_is_described_in_training(tmp_path):
     identity = identity_of(tmp_path, "metrics=[hits@20, hits@10]", VALIDATES)
-    assert identity["training"]["validation"] == {**identity["ranking"], "metric": identity["metrics"][1]}
-    assert "validation" not in identity_of(tmp_path)["training"]
+    assert identity["training"]["stages"][0]["validation"] == {**identity["ranking"], "metric": identity["metrics"][1]}
+    assert "validation" not in identity_of(tmp_path)["training"]["stages"][0]
 
 
 def test_each_stage_has_its_own_validation(tmp_path):
@@ -153,14 +153,15 @@ def test_an_identity_is_json_and_names_every_plug_in_with_its_source(tmp_path):
     }
     assert training["protocol"]["options"]["min_events"] == 3
     assert training["protocol"]["plugin"]["source"]
-    assert training["losses"][0]["weight"] == 1.0
-    assert "workers" not in training["training"]
+    (stage,) = training["stages"]
+    assert stage["losses"][0]["weight"] == 1.0
+    assert "workers" not in stage["training"]
     assert training["core"] == room_hash(*TRAINING_ROOMS)
     assert training["libraries"] == {name: library_version(name) for name in ("numpy", "torch")}
     assert set(ranking) == {"retriever", "filters", "core"}
     assert ranking["core"] == room_hash(*RANKING_ROOMS)
     assert identity["metrics"][0]["options"] == {"k": 10, "alpha": 1.0}
-    for part in (training["tokenizer"], training["optimizer"], ranking["retriever"], identity["metrics"][0]):
+    for part in (training["tokenizer"], stage["trainer"], stage["optimizer"], ranking["retriever"]):
         assert set(part) == {"name", "options", "plugin"}
 
 

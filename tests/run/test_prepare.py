@@ -47,7 +47,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("signal.alarm", lambda seconds: 0)  # planning ends its process, which here is pytest's
     (tmp_path / "users.json").write_text(json.dumps({f"u{user}": ["a", "b", "c", "d"] for user in range(4)}))
     popular, nothing = Component("most_popular", {}), Component("ids", {})
-    method = Method("m", nothing, popular, (), Component("exact", {}), None, {}, (), ())
+    method = Method("m", nothing, popular, Component("exact", {}), (), (), ())
     dataset = Component("interactions", {"path": str(tmp_path / "users.json")})
     cell = Cell("tiny", dataset, Component("leave_last_out", {}), (Component("first_score", {}),), method, 0)
     return {
@@ -76,15 +76,21 @@ def test_lists_are_as_long_as_the_largest_k(job: dict[str, Any]) -> None:
 # --- methods that do not go with the data
 
 
-def with_method(job: dict[str, Any], **parts: Any) -> dict[str, Any]:
+def with_method(job: dict[str, Any], loss: Any = None, **parts: Any) -> dict[str, Any]:
     """A job of one method, trained, of which some parts are others. A list of four is as long as the pool allows."""
+    stage = {
+        "name": "",
+        "targets": None,
+        "losses": [[loss or {"name": "next_code", "options": {}}, 1.0]],
+        "trainer": {"name": "supervised", "options": {}},
+        "optimizer": {"name": "adam", "options": {}},
+        "training": {"epochs": 1, "batch_size": 2, "workers": 0},
+    }
     usual = {
         "tokenizer": {"name": "ids", "options": {}},
         "encoder": {"name": "sid_decoder", "options": {"width": 8}},
-        "losses": [[{"name": "next_code", "options": {}}, 1.0]],
         "retriever": {"name": "beam", "options": {}},
-        "optimizer": {"name": "adam", "options": {}},
-        "training": {"epochs": 1, "batch_size": 2, "workers": 0},
+        "stages": [stage],
     }
     cell = {**job["cell"], "metrics": [{"name": "hit_rate", "options": {"k": 4}}]}
     cell["method"] = cell["method"] | usual | parts
@@ -122,9 +128,7 @@ def test_a_beam_that_does_not_fit_is_refused(job: dict[str, Any], retriever: str
 def test_more_lists_than_candidates_are_refused(job: dict[str, Any]) -> None:
     transformer = {"name": "causal_transformer", "options": {"width": 8}}
     lists = {"name": "faiss", "options": {"index": "IVF16,Flat"}}
-    error = complaint(
-        with_method(job, encoder=transformer, losses=[[{"name": "bce", "options": {}}, 1.0]], retriever=lists)
-    )
+    error = complaint(with_method(job, encoder=transformer, loss={"name": "bce", "options": {}}, retriever=lists))
     assert str(error).startswith("x.yaml: methods.m.retriever.index: 'IVF16,Flat' has 16 lists, and only 4 candidates")
 
 
@@ -175,7 +179,7 @@ def test_codes_of_cooccurrence_that_cannot_be_are_refused(job: dict[str, Any]) -
 
 
 def test_what_an_encoder_or_a_loss_refuses_is_said_by_the_plan(job: dict[str, Any]) -> None:
-    weights = with_method(job, losses=[[{"name": "next_code", "options": {"level_weights": [1.0, 2.0]}}, 1.0]])
+    weights = with_method(job, loss={"name": "next_code", "options": {"level_weights": [1.0, 2.0]}})
     assert str(complaint(weights)) == "x.yaml: methods.m.loss.level_weights: 2 weights for codes of 1 levels"
 
 

@@ -23,7 +23,7 @@ from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import Reporter, failed, run_cell, status_of
-from grbench.suite.method import Method
+from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, Ranking, TopK
@@ -134,14 +134,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def a_cell(*, seed: int = 0, trained: bool = True, **training: Any) -> Cell:
     learning = {"epochs": 2, "batch_size": 4, "workers": 0} | training
     transformer = Component("causal_transformer", {"width": 8, "dropout": 0.0})
+    losses, adam = ((Component("full_softmax", {}), 1.0),), Component("adam", {"lr": 0.01})
+    stage = Stage("", None, losses, Component("supervised", {}), adam, learning)
     method = Method(
         name="m",
         tokenizer=Component("ids", {}),
         encoder=transformer if trained else Component("most_popular", {}),
-        losses=((Component("full_softmax", {}), 1.0),) if trained else (),
         retriever=Component("exact", {}),
-        optimizer=Component("adam", {"lr": 0.01}) if trained else None,
-        training=learning if trained else {},
+        stages=(stage,) if trained else (),
         filters=(),
         trackers=(),
     )
@@ -199,8 +199,8 @@ def test_codes_that_are_learnt_are_those_of_each_validation_and_of_the_state_tha
     learns = replace(
         cell.method,
         encoder=Component("counting", {}),
-        losses=((Component("one_step", {}), 1.0),),
         retriever=Component("by_code", {}),
+        stages=(replace(cell.method.stages[0], losses=((Component("one_step", {}), 1.0),)),),
     )
     ByCode.indexed.clear()
     record, lists, _ = run(replace(cell, method=learns), store, registry)
@@ -250,7 +250,8 @@ def test_training_keeps_the_best_state_whichever_way_is_better(store: Store, reg
 
 def test_an_encoder_that_cannot_learn_is_told_from_one_that_can(store: Store, registry: Registry) -> None:
     cell = a_cell()
-    popular = replace(cell.method, encoder=Component("most_popular", {}), losses=((Component("infonce", {}), 1.0),))
+    stage = replace(cell.method.stages[0], losses=((Component("infonce", {}), 1.0),))
+    popular = replace(cell.method, encoder=Component("most_popular", {}), stages=(stage,))
     with pytest.raises(SuiteError, match="encoder most_popular has nothing to learn; leave out its loss"):
         run(replace(cell, method=popular), store, registry)
 

@@ -52,24 +52,26 @@ def test_cells_are_methods_by_seeds_all_methods_first(tmp_path):
     assert a.metrics == (Component("hits", {"k": 10, "alpha": 1.0}),)
     assert a.method.tokenizer == Component("ids", {})
     assert a.method.encoder == Component("dense", {"width": 32, "dropout": 0.0, "norm": "layer"})
-    assert a.method.losses == ((Component("contrastive", {"temperature": 0.05, "negatives": {"uniform": 128}}), 1.0),)
+    (stage,) = a.method.stages
+    assert stage.losses == ((Component("contrastive", {"temperature": 0.05, "negatives": {"uniform": 128}}), 1.0),)
     assert a.method.retriever == Component("exact", {})
-    assert a.method.optimizer == Component("adam", {"lr": 0.001})
-    assert a.method.training["epochs"] == 10
-    assert a.method.training["batch_size"] == 64
+    assert stage.optimizer == Component("adam", {"lr": 0.001})
+    assert stage.training["epochs"] == 10
+    assert stage.training["batch_size"] == 64
     assert b.method.retriever == Component("beam", {"beams": 3})
     assert all(cell.error is None for cell in found)
 
 
 def test_a_method_without_a_loss_is_not_trained(tmp_path):
     (cell,) = cells(tmp_path, "{floor: {encoder: dense}}", seeds=1)
-    assert (cell.method.losses, cell.method.optimizer, cell.method.training) == ((), None, {})
+    assert cell.method.stages == ()
 
 
 def test_several_losses_carry_weights(tmp_path):
     text = "{a: {encoder: dense, loss: [contrastive, {name: contrastive, temperature: 1, weight: 0.02}]}}"
     (cell,) = cells(tmp_path, text, seeds=1)
-    assert [(loss.options["temperature"], weight) for loss, weight in cell.method.losses] == [(0.05, 1.0), (1.0, 0.02)]
+    losses = cell.method.stages[0].losses
+    assert [(loss.options["temperature"], weight) for loss, weight in losses] == [(0.05, 1.0), (1.0, 0.02)]
 
 
 def test_filters_and_trackers(tmp_path):
@@ -267,11 +269,11 @@ def test_a_baseline_names_a_cell_of_a_grid(tmp_path):
         ("methods.a.encoder={name: dense, width: 7}", lambda cell: cell.method.encoder.options["width"], 7),
         (
             "methods.a.loss.negatives.uniform=3",
-            lambda cell: cell.method.losses[0][0].options["negatives"],
+            lambda cell: cell.method.stages[0].losses[0][0].options["negatives"],
             {"uniform": 3},
         ),
-        ("defaults.training.epochs=1", lambda cell: cell.method.training["epochs"], 1),
-        ("defaults.optimizer.lr=1e-4", lambda cell: cell.method.optimizer.options["lr"], 1e-4),
+        ("defaults.training.epochs=1", lambda cell: cell.method.stages[0].training["epochs"], 1),
+        ("defaults.optimizer.lr=1e-4", lambda cell: cell.method.stages[0].optimizer.options["lr"], 1e-4),
         ("seeds=[5]", lambda cell: cell.seed, 5),
         ("metrics.0=hits@3", lambda cell: cell.metrics[0].options["k"], 3),
         ("protocol.next_action=", lambda cell: cell.protocol.options["next_action"], None),
@@ -342,7 +344,7 @@ def installed() -> Registry:
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
 def test_the_shipped_suites_are_right(path, installed, monkeypatch):
-    from grbench.training.loop import TrainingOptions as Real
+    from grbench.training.options import TrainingOptions as Real
 
     monkeypatch.setattr(method, "training_options", lambda: Real)
     suite = load_suite(path)

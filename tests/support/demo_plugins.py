@@ -108,6 +108,12 @@ class Hits:
     def __call__(self, ranking): ...
 
 
+class Supervised:
+    def __init__(self, *, examples: Literal["newest", "windows"] = "newest") -> None: ...
+
+    def step(self, state, batch): ...
+
+
 def adam(module, *, lr: float = 0.001) -> list: ...
 
 
@@ -167,6 +173,10 @@ class DemoPlugins:
     @hookimpl
     def register_metrics(self, register):
         register("hits", Hits)
+
+    @hookimpl
+    def register_trainers(self, register):
+        register("supervised", Supervised)
 
     @hookimpl
     def register_optimizers(self, register):

@@ -60,11 +60,11 @@ def unasked():
 def test_a_training_step_learns(workbench, monkeypatch):
     losses = []
 
-    def backward(self, loss, step, steps):
+    def backward(self, loss):
         losses.append(loss.item())
         loss.backward()
 
-    monkeypatch.setattr("grbench.testing.workbench.Updates.backward", backward)
+    monkeypatch.setattr("grbench.testing.workbench.TrainState.backward", backward)
     (work,) = workbench.works("encoders", {"name": "causal_transformer", "width": 4, "history_length": 5})
     work()
     assert losses[0] > 0

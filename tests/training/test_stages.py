@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -54,7 +55,7 @@ def demo(tmp_path, monkeypatch):
 
 def test_a_stage_is_the_method_with_its_own_on_top(demo):
     (cell,) = demo(STAGED % TWO)
-    seen, wanted = cell.method.course
+    seen, wanted = cell.method.stages
     assert (seen.name, seen.targets, seen.training["epochs"]) == ("seen", ("exposure",), 1)
     assert (wanted.name, wanted.targets, wanted.training["epochs"]) == ("wanted", None, 3)
     assert seen.training["batch_size"] == wanted.training["batch_size"] == 64  # of the suite's defaults
@@ -68,20 +69,22 @@ def test_another_optimizer_has_none_of_the_methods_options(demo):
     assert cell.method.stages[0].optimizer == Component("sgd", {"lr": 1.0, "momentum": 0.0})
 
 
-def test_a_method_without_stages_has_a_course_of_one(demo):
+def test_a_method_without_stages_is_its_only_one(demo):
     plain, floor = demo("a: {encoder: dense, loss: contrastive}, b: {encoder: dense}")
-    assert plain.method.course == (Stage("", None, plain.method.optimizer, plain.method.training),)
-    assert floor.method.course == ()
+    (only,) = plain.method.stages
+    assert (only.name, only.targets, only.trainer) == ("", None, Component("supervised", {"examples": "newest"}))
+    assert only.losses[0][0].name == "contrastive"
+    assert floor.method.stages == ()
 
 
 def test_set_grid_and_extends_reach_stages(demo):
     methods = STAGED % TWO + ", b: {extends: a, stages: [{name: only}]}, c: {extends: a, stages: null}"
     methods += ", d: {extends: a, grid: {stages.0.training.epochs: [5, 6]}}"
     found = {cell.method.name: cell.method for cell in demo(methods, "methods.a.stages.1.training.epochs=7")}
-    epochs = {name: [stage.training["epochs"] for stage in each.course] for name, each in found.items()}
+    epochs = {name: [stage.training["epochs"] for stage in each.stages] for name, each in found.items()}
     assert epochs == {"a": [1, 7], "b": [3], "c": [3], "d[epochs=5]": [5, 7], "d[epochs=6]": [6, 7]}
-    assert [stage.name for stage in found["b"].course] == ["only"]
-    assert found["c"].stages == ()
+    assert [stage.name for stage in found["b"].stages] == ["only"]
+    assert [stage.name for stage in found["c"].stages] == [""]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_a_mistake_in_stages_is_named_with_its_place(demo, tmp_path, stages, mes
 
 
 def test_stages_need_a_loss_and_are_no_default(demo):
-    with pytest.raises(GRBenchError, match=r"methods.a.stages: this method has no loss, so it learns nothing"):
+    with pytest.raises(GRBenchError, match=r"methods.a.loss: there is no loss, so nothing is learnt; give"):
         demo("a: {encoder: dense, stages: [{name: one}]}")
     with pytest.raises(GRBenchError, match=r"defaults: unknown key 'stages'"):
         demo(STAGED % TWO, "defaults.stages=[]")
@@ -156,7 +159,7 @@ def test_the_schema_knows_stages(monkeypatch):
     stage = listed["items"]
     assert listed["minItems"] == 1
     assert (stage["required"], stage["additionalProperties"]) == (["name"], False)
-    assert set(stage["properties"]) == {"name", "targets", "training", "optimizer"}
+    assert set(stage["properties"]) == {"name", "targets", "loss", "trainer", "training", "optimizer"}
     assert stage["properties"]["training"]["properties"]["epochs"]["default"] == 10
     assert stage["properties"]["optimizer"] == {"$ref": "#/$defs/optimizers"}
     assert "stages" not in schema["properties"]["defaults"]["properties"]
@@ -248,16 +251,14 @@ def store(tmp_path):
     return tiny_store(tmp_path, [walk] * 4)
 
 
-def stage(name, targets=None, *, optimizer=None, **training):
+def stage(name, targets=None, *, loss="count", trainer="supervised", optimizer=None, **training):
     options = {"epochs": 1, "batch_size": 4, "workers": 0} | training
-    return Stage(name, targets, Component("sgd", optimizer or {}), options)
+    losses = ((Component(loss, {}), 1.0),) if loss else ()
+    return Stage(name, targets, losses, Component(trainer, {}), Component("sgd", optimizer or {}), options)
 
 
-def staged(*stages, encoder="number", loss="count", retriever="nothing", seed=0):
-    first = stages[0]
-    parts = [Component("ids", {}), Component(encoder, {}), ((Component(loss, {}), 1.0),), Component(retriever, {})]
-    named = stages if first.name else ()
-    whole = Method("m", *parts, first.optimizer, first.training, (), (), named)
+def staged(*stages, encoder="number", retriever="nothing", seed=0):
+    whole = Method("m", Component("ids", {}), Component(encoder, {}), Component(retriever, {}), stages, (), ())
     metrics = (Component("hit_rate", {"k": 2}),)
     return Cell("tiny", Component("tiny", {}), Component("leave_last_out", {}), metrics, whole, seed)
 
@@ -286,8 +287,7 @@ def test_stages_by_hand(store, registry):
 
 def test_a_loss_counts_by_its_stage_and_keeps_what_it_learnt(store, registry):
     run(staged(stage("seen", ("exposure",)), stage("wanted", ("click",)), stage("all")), store, registry)
-    assembled, seen, wanted, last = Count.made
-    assert assembled.found is None
+    seen, wanted, last = Count.made
     assert (seen.found, wanted.found, last.found) == ((0.0, 0.0), (-4.0, 0.0), (-8.0, 0.0))
     assert [loss.data.target_actions for loss in (seen, wanted, last)] == [(2,), (3,), None]
 
@@ -302,8 +302,8 @@ def test_an_optimizer_starts_afresh_in_each_stage(store, registry):
 
 def test_stages_without_a_difference_equal_one_training(store, registry):
     """An optimizer without a memory, so that only the order of users and the draws of negatives could differ."""
-    parts = {"encoder": "causal_transformer", "loss": "infonce", "retriever": "exact"}
-    slow = {"optimizer": {"lr": 0.1}, "batch_size": 2}
+    parts = {"encoder": "causal_transformer", "retriever": "exact"}
+    slow = {"loss": "infonce", "optimizer": {"lr": 0.1}, "batch_size": 2}
     whole, _ = run(staged(stage("", epochs=3, **slow), **parts), store, registry)
     split, _ = run(staged(stage("one", epochs=1, **slow), stage("two", epochs=2, **slow), **parts), store, registry)
     assert [row["loss"] for row in split.curve] == [row["loss"] for row in whole.curve]
@@ -352,13 +352,14 @@ def test_the_largest_stage_is_planned_for(tmp_path):
 
     def plan(*sizes):
         stages = tuple(
-            Stage(str(place), ("click",) if place else None, Component("adam", {}), {"batch_size": size, "workers": 0})
+            replace(
+                stage(str(place), ("click",) if place else None, loss="bce", batch_size=size),
+                optimizer=Component("adam", {}),
+            )
             for place, size in enumerate(sizes)
         )
         encoder = Component("causal_transformer", {"width": 16, "history_length": 20})
-        loss = ((Component("bce", {}), 1.0),)
-        parts = (Component("ids", {}), encoder, loss, Component("exact", {}), Component("adam", {}))
-        staged = Method("m", *parts, {}, (), (), stages)
+        staged = Method("m", Component("ids", {}), encoder, Component("exact", {}), stages, (), ())
         return plan_memory(staged, registry, split, device="cpu", process=0, mapped=Mapped())
 
     small, large, both = plan(2), plan(64), plan(2, 64)

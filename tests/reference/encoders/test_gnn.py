@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import gelu
+from training import train_once
 from worlds import away_from_the_start, batch_of, everything, made_with, training_data
 
 from grbench.data.split import Split
@@ -11,7 +12,7 @@ from grbench.errors import SuiteError
 from grbench.interfaces import Embedder
 from grbench.registry.options import bind, describe
 from grbench.testing import tiny_store
-from grbench.training.loop import TrainingOptions, train
+from grbench.training.options import TrainingOptions
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.encoders.gnn import GNN
 from grbench_reference.losses.infonce import InfoNCE
@@ -231,14 +232,13 @@ def test_learns(tmp_path, options, precision):
         **{"width": 16, "history_length": 6, "dropout": 0.1, "similarity": "cosine", "neighbours": (3, 2), **options},
     )
     loss = InfoNCE(split.training, None, negatives={"uniform": 8, "in_batch": True}, logq=True, temperature=0.1)
-    result = train(
+    result = train_once(
         encoder,
         [(loss, 1.0)],
         adam(nn.ModuleList([encoder, loss]), lr=0.02),
         split,
         TrainingOptions(epochs=40, batch_size=9, workers=0, precision=precision),
         seed=1,
-        device="cpu",
     )
     assert result.curve[-1]["loss"] < 0.7 * result.curve[0]["loss"]
     encoder.eval()

@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from training import train_once
 from worlds import batch_of, everything, training_data
 
 from grbench.data.split import Split
 from grbench.errors import SuiteError
 from grbench.interfaces import Embedder
 from grbench.testing import tiny_store
-from grbench.training.loop import TrainingOptions, train
+from grbench.training.options import TrainingOptions
 from grbench_reference.encoders.lightgcn import LightGCN
 from grbench_reference.losses.infonce import InfoNCE
 from grbench_reference.optimizers.adam import adam
@@ -138,14 +139,13 @@ def test_learns_which_items_go_together(tmp_path):
     torch.manual_seed(0)
     encoder = LightGCN(split.training, Ids().fit(split.training), width=8, history_length=4, similarity="cosine")
     loss = InfoNCE(split.training, None, negatives={"uniform": 8}, temperature=0.1)
-    result = train(
+    result = train_once(
         encoder,
         [(loss, 1.0)],
         adam(nn.ModuleList([encoder, loss]), lr=0.02),
         split,
         TrainingOptions(epochs=15, batch_size=8, workers=0),
         seed=1,
-        device="cpu",
     )
     assert result.curve[-1]["loss"] < 0.8 * result.curve[0]["loss"]
     scores = (

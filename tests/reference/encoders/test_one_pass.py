@@ -8,7 +8,6 @@ from code_worlds import BATCH, codes_of, decoder, world
 from worlds import made_with
 
 from grbench.cost.flops import FlopCount
-from grbench.training.loop import TrainStep, sum_of
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.encoders.hstu import HSTU
 from grbench_reference.encoders.one_pass import OnePass
@@ -16,6 +15,7 @@ from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.infonce import InfoNCE
 from grbench_reference.losses.next_action import NextAction
 from grbench_reference.losses.next_code import NextCode
+from grbench_reference.trainers.supervised import sum_of, weighted_terms
 
 EXPERTS = {"experts": 2, "active_experts": 1, "balance": 0.25}
 
@@ -44,7 +44,7 @@ def test_equals_separate_passes(data, history, options, order):
     losses = [losses_of(data)[place] for place in order]
     readings = []
     encoder.reader.backbone.register_forward_hook(lambda *_: readings.append(1))
-    together = TrainStep(encoder, losses)(BATCH)
+    together = weighted_terms(encoder, losses, BATCH)
     assert len(readings) == 1
     apart = {name: weight * value for loss, weight in losses for name, value in loss(encoder, BATCH).items()}
     assert len(readings) == 4
@@ -68,7 +68,7 @@ def test_dense_encoders_too(data, kind, options):
     ]
     readings = []
     encoder.last_norm.register_forward_hook(lambda *_: readings.append(1))
-    together = TrainStep(encoder, losses)(BATCH)
+    together = weighted_terms(encoder, losses, BATCH)
     assert len(readings) == 1
     each = [weight * value for loss, weight in losses for value in loss(encoder, BATCH).values()]
     assert len(readings) == 4
@@ -85,7 +85,7 @@ def test_the_balance_reaches_any_loss_once(data, history):
     assert callable(encoder.one_pass)
     balances = []
     for losses in (*([each] for each in losses_of(data)), losses_of(data)):
-        terms = TrainStep(encoder, losses)(BATCH)
+        terms = weighted_terms(encoder, losses, BATCH)
         assert 0 < terms["balance"] <= 0.25 * 2
         balances.append(terms.pop("balance"))
         assert all(weight_of_router.abs().sum() > 0 for weight_of_router in routers(balances[-1], encoder))
@@ -101,7 +101,7 @@ def routers(value, encoder):
 
 def test_without_experts_there_is_no_term_of_its_own(data):
     encoder = decoder(data, codes_of(data))
-    assert list(TrainStep(encoder, losses_of(data)[:1])(BATCH)) == ["infonce"]
+    assert list(weighted_terms(encoder, losses_of(data)[:1], BATCH)) == ["infonce"]
 
 
 def test_operations_are_counted_as_they_are_made(data):
@@ -109,7 +109,7 @@ def test_operations_are_counted_as_they_are_made(data):
 
     def flops(losses):
         with FlopCount() as counted:
-            TrainStep(encoder, losses)(BATCH)
+            weighted_terms(encoder, losses, BATCH)
         return counted.flops
 
     with FlopCount() as backbone:
@@ -123,8 +123,8 @@ def test_operations_are_counted_as_they_are_made(data):
 
 def test_a_pass_compiles(data):
     encoder = decoder(data, codes_of(data), **EXPERTS)
-    step = TrainStep(encoder, losses_of(data))
-    expected, found = step(BATCH), torch.compile(step, backend="eager")(BATCH)
+    arguments = encoder, losses_of(data), BATCH
+    expected, found = weighted_terms(*arguments), torch.compile(weighted_terms, backend="eager")(*arguments)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training import state_of, train_once
 from worlds import batch_of, everything, made_with
 
 from grbench.data.split import Split
 from grbench.testing import tiny_store
-from grbench.training.loop import TrainingOptions, train
-from grbench.training.update import Updates
+from grbench.training.options import TrainingOptions
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
 from grbench_reference.losses.full_softmax import FullSoftmax
@@ -55,7 +55,7 @@ def learn(split, loss, *, optimizer=adam, encoder=None, **training):
     module = LOSSES[loss](split.training, codes)
     options = TrainingOptions(**{"epochs": 40, "batch_size": 9, "workers": 0, **training})
     optimizers = optimizer(nn.ModuleList([encoder, module]), lr=0.02)
-    result = train(encoder, [(module, 1.0)], optimizers, split, options, seed=1, device="cpu")
+    result = train_once(encoder, [(module, 1.0)], optimizers, split, options, seed=1)
     return encoder, result
 
 
@@ -94,12 +94,14 @@ def test_schedules_reach_every_part(optimizer, tables, sparse):
     rates = [group["lr"] for each in optimizers for group in each.param_groups]
     assert len(set(rates)) > 1
     options = TrainingOptions(schedule="cosine", warmup_steps=2, epochs=1)
-    updates = Updates(module, optimizers, options, 6, torch.device("cpu"))
-    for step, share in enumerate([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447], start=1):
+    state = state_of(module, [], optimizers, options, trainer=object())
+    state.begin()
+    state.steps = 6
+    for state.step, share in enumerate([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447], start=1):
+        state.backward(module["linear"](module["table"](torch.tensor([0, 3]))).sum())
+        state.update()
         found = [group["lr"] for each in optimizers for group in each.param_groups]
         assert found == pytest.approx([share * rate for rate in rates], rel=1e-5)
-        updates.backward(module["linear"](module["table"](torch.tensor([0, 3]))).sum(), step, 6)
-        updates.update(step, 6)
 
 
 def test_learns_without_features(split):

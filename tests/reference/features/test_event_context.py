@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from grbench.data.batches import query_batches, training_batches
+from grbench.data.examples import newest_events
 from grbench.errors import SuiteError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
@@ -63,7 +64,8 @@ def build(registry, name, split, options, codes=CODES):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_step_teaches_every_feature(name, registry, split):
     encoder, loss = build(registry, name, split, ALL)
-    batches = training_batches(split.training, history_length=5, batch_size=20, seed=0, epoch=1, workers=0)
+    examples = newest_events(split.training, seed=0, epoch=1)
+    batches = training_batches(split.training, examples, history_length=5, batch_size=20, workers=0)
     sum(loss(encoder.train(), next(batches)).values()).backward()
     features = {"buckets.table", "waves", "no_waves", "tables.0", "tables.1", "users.parts.0"}
     if "semantic_ids" in ENCODERS[name][0]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from grbench.data.batches import query_batches, training_batches
+from grbench.data.examples import newest_events
 from grbench.errors import DataError, SuiteError
 from grbench.registry.options import bind
 from grbench.testing import tiny_store
@@ -80,7 +81,7 @@ def test_exposures_after_a_date_and_non_positives_are_no_targets(tmp_path):
 
     def targets(**options):
         data = LastPositive(pool="catalogue", **options).split(store).training
-        batches = training_batches(data, history_length=4, batch_size=18, seed=0, epoch=0)
+        batches = training_batches(data, newest_events(data, seed=0, epoch=0), history_length=4, batch_size=18)
         return next(iter(batches)).targets[0].tolist()
 
     assert targets() == [2, 3, 4, 5]
@@ -104,10 +105,11 @@ def test_no_test_row_reaches_training(tmp_path, earlier):
     poisoned = protocol.split(tiny_store(tmp_path, poisoned_world, num_items=30))
     assert not np.array_equal(clean.test.targets, poisoned.test.targets)
     assert np.array_equal(clean.training.item_counts(), poisoned.training.item_counts())
-    options = {"history_length": 5, "batch_size": 8, "seed": 1, "epoch": 0}
-    for ours, theirs in zip(
-        training_batches(clean.training, **options), training_batches(poisoned.training, **options), strict=True
-    ):
+    learnt = (
+        training_batches(data, newest_events(data, seed=1, epoch=0), history_length=5, batch_size=8)
+        for data in (clean.training, poisoned.training)
+    )
+    for ours, theirs in zip(*learnt, strict=True):
         assert all(bool((getattr(ours, name) == getattr(theirs, name)).all()) for name in ours.__dataclass_fields__)
     for (_, ours), (_, theirs) in zip(
         query_batches(clean.test, history_length=5, batch_size=3),
@@ -162,5 +164,5 @@ def test_late_exposures_are_found_by_name_wherever_the_dataset_lists_them(tmp_pa
     world = [history((1, 1), (2, 0), (3, 1), (4, 0), (5, 1))] * 20
     store = tiny_store(tmp_path, world, actions=("click", "exposure"))
     data = LastPositive(pool="catalogue", exposures_until=101).split(store).training
-    batches = training_batches(data, history_length=4, batch_size=18, seed=0, epoch=0)
+    batches = training_batches(data, newest_events(data, seed=0, epoch=0), history_length=4, batch_size=18)
     assert next(iter(batches)).targets[0].tolist() == [2, 0, 4, 0]

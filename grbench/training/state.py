@@ -1,0 +1,223 @@
+"""All that a stage of training has come to: what a trainer works on, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from grbench.interfaces import Loss, Trainer, TrainEvalOptimizer, optional
+from grbench.training.generators import generator_states, restore_generators
+from grbench.training.options import TrainingOptions
+from grbench.training.selection import BestState
+from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite
+
+WeightedLosses = list[tuple[nn.Module, float]]
+"""Losses with the weights that their terms count."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """curve: one row an epoch: epoch, what the trainer's steps gave in the mean (`loss` and its terms),
+    users_per_second, validation scores where there are any; the stage's name where there are several.
+
+    parameters: of the encoder, of the losses and of what else was trained.
+    Throughput leaves out validation and the first `warm_up_steps` steps; None where nothing was left to measure.
+    flops_per_step: of the first step, forward and backward (`FlopCount`); None where too few steps were made to have
+    one that is not timed.
+    """
+
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    epochs_run: int = 0
+    steps_run: int = 0
+    best_epoch: int | None = None
+    best_score: float | None = None
+    stopped_early: bool = False
+    parameters: int = 0
+    users_per_second: float | None = None
+    events_per_second: float | None = None
+    steps_per_second: float | None = None
+    warm_up_steps: int = 0
+    flops_per_step: int | None = None
+
+
+class TrainState:
+    """One stage of training, from its first batch to its last.
+
+    modules: the encoder and the losses by these names; what a trainer's `start` adds to it is trained and saved too.
+    optimizers: made once the trainer has started. Their learning rates follow from the position alone (`update`), so
+        that schedules have no state.
+    scaler: of the loss, for fp16; it does nothing at other precisions.
+    epoch, step, steps: the position. The running epoch, counted from 1 through all stages; the batches of it that are
+        done, the one that a trainer is given included; how many it has.
+    first_epoch: the stage's first one.
+    totals: {name: (sum, steps)} of what the trainer's steps gave in the running epoch.
+    curve: the rows of the stage's epochs that are done.
+    finished: the results of the stages before.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        losses: WeightedLosses,
+        trainer: Trainer,
+        make_optimizers: Callable[[nn.Module], Sequence[Optimizer]],
+        options: TrainingOptions,
+        *,
+        device: torch.device | str,
+        seed: int,
+        name: str = "",
+        finished: Sequence[TrainingResult] = (),
+    ) -> None:
+        """encoder and losses are on `device` already. name: the stage's, where a method has several.
+
+        finished: the results of the stages before. Nothing is started yet; see `begin`.
+        """
+        self.encoder, self.losses, self.trainer, self.options = encoder, losses, trainer, options
+        self.device, self.seed, self.name, self.finished = torch.device(device), seed, name, list(finished)
+        self.modules = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
+        self.optimizers: Sequence[Optimizer] = ()
+        self.first_epoch = 1 + sum(result.epochs_run for result in self.finished)
+        self.epoch, self.step, self.steps, self.steps_run = self.first_epoch, 0, 0, 0
+        self.totals: dict[str, tuple[Tensor, int]] = {}
+        self.curve: list[dict[str, Any]] = []
+        self.best = BestState()
+        self.flops_per_step: int | None = None
+        self.has_begun = False
+        self._make_optimizers = make_optimizers
+
+    @property
+    def stage(self) -> int:
+        """The stage's number, 0 = the first."""
+        return len(self.finished)
+
+    def begin(self) -> None:
+        """Seeds torch in the first stage, tells the losses their stage, starts the trainer, makes the optimizers."""
+        if self.has_begun:
+            return
+        if not self.finished:  # a later stage draws on from where the one before it stopped
+            torch.manual_seed(self.seed)
+        for loss, _ in self.losses:
+            optional(loss, Loss.start_stage)(self.name, self.stage)
+        optional(self.trainer, Trainer.start)(self)
+        self.optimizers = self._make_optimizers(self.modules)
+        self.has_begun = True
+
+    # --- what trainers call
+
+    def autocast(self) -> torch.autocast:
+        """The context that losses are computed in, by the precision of the options."""
+        if self.options.precision == "fp32":
+            return torch.autocast(self.device.type, enabled=False)
+        half = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=half)
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss to those that wait for the next update; in fp16 the loss is scaled first."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def update(self) -> None:
+        """Updates the parameters by the gradients that wait, which are unscaled and clipped, and clears them.
+
+        The learning rate is that of the batch's position in the stage, however often a trainer updates. In fp16 an
+        update whose gradients have no finite norm is left out, for all optimizers. Without optimizers nothing happens.
+        """
+        if not self.optimizers:
+            return
+        set_learning_rate(self.optimizers, self._learning_rate())
+        parameters = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
+        if self.scaler.is_enabled():
+            spoil_unless_finite(parameters)
+        if self.options.clip_norm is not None:
+            for optimizer in self.optimizers:
+                self.scaler.unscale_(optimizer)
+            clip_gradients(parameters, self.options.clip_norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _learning_rate(self) -> float:
+        """The share of the full rate at this batch; batches that are accumulated are one update."""
+        groups = -(-self.steps // self.options.accumulate)
+        done = (self.epoch - self.first_epoch) * groups + (self.step - 1) // self.options.accumulate
+        return learning_rate(done, groups * self.options.epochs, self.options)
+
+    # --- what the loop calls
+
+    def train(self) -> None:
+        """Puts modules, and optimizers that have modes, into training mode."""
+        self.modules.train()
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, TrainEvalOptimizer):
+                optimizer.train()
+
+    def eval(self) -> None:
+        """Puts modules, and optimizers that have modes, into evaluation mode."""
+        self.modules.eval()
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, TrainEvalOptimizer):
+                optimizer.eval()
+
+    # --- checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors: after any step, gradients that wait for their update included.
+
+        Loaded into a state made of the same parts in another process, training goes on with the same numbers.
+        `torch.load(weights_only=True)` reads what `torch.save` writes of it. Tensors are not copied: save it, or copy
+        it, before the next step.
+        """
+        gradients = {name: each.grad for name, each in self.modules.named_parameters() if each.grad is not None}
+        return {
+            "stage": self.stage,
+            "finished": [asdict(result) for result in self.finished],
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps": self.steps,
+            "steps_run": self.steps_run,
+            "totals": {name: [total, steps] for name, (total, steps) in self.totals.items()},
+            "curve": self.curve,
+            "flops_per_step": self.flops_per_step,
+            "best": self.best.state_dict(),
+            "modules": self.modules.state_dict(),
+            "gradients": gradients,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "trainer": optional(self.trainer, Trainer.state_dict)(),
+            "generators": generator_states(self.device),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on from where `state_dict` was made. The state is begun if it is not yet; tensors are taken over.
+
+        Raises ValueError where `saved` is of another stage, and whatever torch raises where its parts are others.
+        """
+        if saved["stage"] != self.stage:
+            raise ValueError(f"the checkpoint is of stage {saved['stage']}, and this is stage {self.stage}")
+        self.begin()
+        self.epoch, self.step, self.steps = saved["epoch"], saved["step"], saved["steps"]
+        self.steps_run, self.flops_per_step = saved["steps_run"], saved["flops_per_step"]
+        self.totals = {name: (total.to(self.device), steps) for name, (total, steps) in saved["totals"].items()}
+        self.curve = [dict(row) for row in saved["curve"]]
+        self.best.load_state_dict(saved["best"])
+        self.modules.load_state_dict(saved["modules"])
+        for name, parameter in self.modules.named_parameters():
+            gradient = saved["gradients"].get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        for optimizer, each in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(each)
+        self.scaler.load_state_dict(saved["scaler"])
+        optional(self.trainer, Trainer.load_state_dict)(saved["trainer"])
+        restore_generators(saved["generators"], self.device)
+
+
+def results_of(saved: Mapping[str, Any]) -> list[TrainingResult]:
+    """The results of the stages before the one that a checkpoint was made in."""
+    return [TrainingResult(**result) for result in saved["finished"]]

@@ -1,0 +1,1 @@
+"""Trainers: each says how a batch becomes updates of the model."""
