@@ -65,8 +65,9 @@ class Method:
             ("tokenizers", self.tokenizer.name),
             ("encoders", self.encoder.name),
             ("retrievers", self.retriever.name),
-            *(("losses", loss.name) for loss, _ in self.losses),
-            *(("optimizers", stage.optimizer.name) for stage in self.course),
+            *(("losses", loss.name) for stage in self.stages for loss, _ in stage.losses),
+            *(("trainers", stage.trainer.name) for stage in self.stages),
+            *(("optimizers", stage.optimizer.name) for stage in self.stages),
             *(("trackers", tracker.name) for tracker in self.trackers),
         }
 
