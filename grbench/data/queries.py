@@ -28,6 +28,13 @@ def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
     return np.asarray(store.candidates)
 
 
+def pool_mask(store: Store, pool: np.ndarray) -> np.ndarray:
+    """[N+1] bool: which items are in the pool [P]."""
+    mask = np.zeros(store.catalogue.num_items + 1, bool)
+    mask[pool] = True
+    return mask
+
+
 def queries_at(store: Store, users: np.ndarray, at: np.ndarray, next_action: int) -> Queries:
     """One query a user [Q]: the target is the event at position `at` [Q] of the event columns, the history all events
     of the user before it. next_action: the action token that states are conditioned on."""

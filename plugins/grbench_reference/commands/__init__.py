@@ -1,1 +1,1 @@
-"""The commands `grbench data` and `grbench codes`."""
+"""The commands `grbench data` and `grbench inspect codes`."""

@@ -1,4 +1,4 @@
-"""`grbench inspect codes`: what a tokenizer is worth before anything is trained on its codes."""
+"""The command `grbench inspect codes`: the quality of a tokenizer's codes, before a model is trained on them."""
 
 from __future__ import annotations
 
@@ -10,50 +10,53 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grbench.errors import PluginError, SuiteError
-from grbench_reference.commands.data import _console, _options, _progress, _recognised
+from grbench_reference.commands.console import make_console
+from grbench_reference.commands.sources import (
+    SUITE_SUFFIXES,
+    build_dataset_store,
+    cache_option,
+    dataset_option,
+    is_store,
+    parse_overrides,
+    recognise,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from grbench.data.store import Store
     from grbench.data.training_data import TrainingData
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
 
 DATASET_OPTION = "dataset."
-_SECTIONS = ("codes", "fitted", "use", "fan-out", "near", "beside", "popularity")
-# Said among the codes, or too long to print.
-_LEFT_OUT = ("sha256", "items", "distinct_codes", "colliding_items", "colliding_share", "most_items_on_a_code")
+_SECTIONS = ("codes", "fitted", "use", "fan-out", "embeddings", "co-occurrence", "popularity")
+# Printed in the section of the codes.
+_LEFT_OUT = ("items", "distinct_codes", "colliding_items", "colliding_share", "most_items_on_a_code")
 
 
 def add_inspect_command(cli: click.Group) -> None:
-    """Adds `codes` to the group `inspect`, and the group where there is none."""
+    """Adds `codes` to the group `inspect`, which is created where it does not exist."""
     group = cli.commands.get("inspect")
     if not isinstance(group, click.Group):
-        group = click.Group("inspect", help="Look at what a method is made of before it is trained.")
+        group = click.Group("inspect", help="Inspect the parts of a method before it is trained.")
         cli.add_command(group)
     group.add_command(codes)
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--method", "methods", multiple=True, metavar="NAME", help="Of a suite: this method only; repeatable.")
-@click.option("--tokenizer", metavar="NAME", help="For a dataset or a store: the tokenizer plug-in.")
-@click.option("--dataset", metavar="NAME", help="The dataset plug-in; left out, the one that recognises PATH.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="With a suite: only this method; repeatable.")
+@click.option("--tokenizer", metavar="NAME", help="With a dataset or a store: the tokenizer plug-in.")
+@dataset_option
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A key of the suite; else an option of the tokenizer, or dataset.OPTION; repeatable.",
+    help="A key of the suite; without a suite an option of the tokenizer, or dataset.OPTION; repeatable.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where stores are kept  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
-)
-@click.option("--json", "as_json", is_flag=True, help="All figures as JSON, one object a tokenizer.")
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="All statistics as JSON, one object per tokenizer.")
 def codes(
     *,
     path: Path,
@@ -64,12 +67,12 @@ def codes(
     cache: Path | None,
     as_json: bool,
 ) -> None:
-    """Fit tokenizers, train nothing, and say what their codes are like.
+    """Fit tokenizers, without training a model, and report the quality of their codes.
 
-    How much of the code books is used, how many items share a code, how many codes follow a prefix, whether items with
-    the same prefix are near in the content embeddings and in users' histories, and how popular and rare items fare.
-    PATH is a suite, whose tokenizers are compared side by side, or a dataset or store with --tokenizer; of a dataset
-    each user's last two events are held out.
+    Reported are the share of codes in use, collisions, the number of codes after a prefix, whether items with the same
+    prefix are close in the content embeddings and co-occur in users' histories, and all that for popular and rare
+    items. PATH is a suite, whose tokenizers are compared side by side, or a dataset or a store together with
+    --tokenizer; of these, each user's last two events are held out.
 
     \b
     grbench inspect codes suites/amazon_beauty.yaml
@@ -83,25 +86,28 @@ def codes(
     from grbench.registry.discovery import Registry
     from grbench.run.prepare import split_store
 
-    # Progress must not stand among the JSON.
-    registry, console = Registry.load(), Console(stderr=True) if as_json else _console()
-    if path.suffix in (".yaml", ".yml"):
+    # With --json, stdout holds nothing but the JSON.
+    registry, console = Registry.load(), Console(stderr=True) if as_json else make_console()
+    if path.suffix in SUITE_SUFFIXES:
         if tokenizer or dataset:
-            raise SuiteError(f"{path}: is a suite; choose with --method, not with --tokenizer or --dataset")
-        dataset_here: Component | None
-        chosen, dataset_here, protocol = _of_suite(registry, path, methods, overrides)
+            raise SuiteError(f"{path}: is a suite; choose tokenizers with --method, not with --tokenizer or --dataset")
+        source: Component | None
+        chosen, source, protocol = _of_suite(registry, path, methods, overrides)
     else:
         if tokenizer is None or methods:
-            raise SuiteError(f"{path}: is no suite (.yaml); name a tokenizer with --tokenizer, not with --method")
+            raise SuiteError(f"{path}: is not a suite (.yaml); name a tokenizer with --tokenizer, not with --method")
         chosen, options = _of_options(registry, tokenizer, overrides)
-        dataset_here = _source(registry, path, dataset, options)
+        source = None
+        if not is_store(path):
+            recognised = recognise(registry, path, dataset)
+            source = Component(recognised.name, {**recognised.options, **options})
         protocol = Component("leave_last_out", {})
-    store = Store.open(path) if dataset_here is None else _store(registry, dataset_here, cache, console)
+    store = Store.open(path) if source is None else build_dataset_store(registry, source, cache, console)
     training = split_store(store, protocol, registry).training
     reports = {}
     for label, component in chosen.items():
         console.print(f"fitting {label} ...", style="dim", highlight=False, markup=False)
-        reports[label] = _inspected(registry, component, training)
+        reports[label] = _quality_report(registry, component, training)
     if as_json:
         click.echo(json.dumps(reports, indent=1))
     else:
@@ -111,7 +117,7 @@ def codes(
 def _of_suite(
     registry: Registry, path: Path, methods: Sequence[str], overrides: Sequence[str]
 ) -> tuple[dict[str, Component], Component, Component]:
-    """The suite's different tokenizers, each under the names of the methods that use it; its dataset and protocol."""
+    """The distinct tokenizers of a suite, labelled with the methods that use them; its dataset and its protocol."""
     from grbench.suite.suite import load_suite
 
     cells = load_suite(path, overrides).cells(registry, methods or None, seeds=1)
@@ -130,11 +136,11 @@ def _of_suite(
 def _of_options(
     registry: Registry, tokenizer: str, overrides: Sequence[str]
 ) -> tuple[dict[str, Component], dict[str, Any]]:
-    """The tokenizer with its options, and those of the dataset."""
+    """The tokenizer with its options, by its label; the options of the dataset."""
     from grbench.suite.method import bind_component
 
     own, of_dataset = {}, {}
-    for key, value in _options(overrides).items():
+    for key, value in parse_overrides(overrides).items():
         if key.startswith(DATASET_OPTION):
             of_dataset[key.removeprefix(DATASET_OPTION)] = value
         else:
@@ -146,28 +152,8 @@ def _of_options(
     return {tokenizer: component}, of_dataset
 
 
-def _source(registry: Registry, path: Path, dataset: str | None, options: Mapping[str, Any]) -> Component | None:
-    """The dataset at `path`; None where a store lies there."""
-    from grbench.data.store import STORE_FILE
-    from grbench.registry.component import Component
-
-    if (path / STORE_FILE).is_file():
-        return None
-    name, found = _recognised(registry, path, dataset)
-    return Component(name, {**found, **options})
-
-
-def _store(registry: Registry, source: Component, cache: Path | None, console: Console) -> Store:
-    from grbench.data.store_writer import build_store
-    from grbench.run.prepare import store_cache
-
-    dataset = registry.build("datasets", source, where="dataset")
-    with _progress(console) as report:
-        return build_store(dataset, name=source.name, cache=store_cache(cache), report=report)
-
-
-def _inspected(registry: Registry, component: Component, training: TrainingData) -> dict[str, Any]:
-    """What the tokenizer reports of itself, with every figure that it leaves out itself."""
+def _quality_report(registry: Registry, component: Component, training: TrainingData) -> dict[str, Any]:
+    """The tokenizer's own report, completed by the quality of its codes where it lacks that."""
     from grbench_reference.codes.quality import code_quality
 
     fitted = registry.build("tokenizers", component).fit(training)
@@ -175,7 +161,7 @@ def _inspected(registry: Registry, component: Component, training: TrainingData)
 
 
 def _print(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """One table, a row a figure and a column a tokenizer."""
+    """One table with a row for each statistic and a column for each tokenizer."""
     from rich.table import Table
     from rich.text import Text
 
@@ -194,7 +180,7 @@ def _print(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:
 
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
-    """((section, figure), its value), both as they are printed."""
+    """((section, statistic), value) as printed."""
     yield ("codes", "items"), f"{report['items']:,}"
     yield ("codes", "codes a level"), " x ".join(f"{size:,}" for size in report["sizes"])
     yield ("codes", "different codes"), f"{report['distinct_codes']:,}"
@@ -208,15 +194,15 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]
     for row in report["fan_out"]:
         length = row["prefix_length"]
         name = f"codes after {_count(length)}: mean, median, most" if length else "first codes"
-        following = f"{row['mean']:,.1f}, {row['median']:,.0f}, {row['most']:,}" if length else f"{row['most']:,}"
-        yield ("fan-out", name), following
+        branching = f"{row['mean']:,.1f}, {row['median']:,.0f}, {row['most']:,}" if length else f"{row['most']:,}"
+        yield ("fan-out", name), branching
         if length:
             yield ("fan-out", f"most items behind {_count(length)}"), f"{row['most_items']:,}"
-    near, beside = report["embedding_agreement"], report["cooccurrence_agreement"]
+    near, following = report["embedding_agreement"], report["cooccurrence_agreement"]
     if near is not None:
-        yield from _agreement("near", f"{near['neighbours']} nearest in {near['of']}", near)
-    if beside is not None:
-        yield from _agreement("beside", "next event of another item", beside)
+        yield from _agreement("embeddings", f"{near['neighbours']} nearest in {near['of']}", near)
+    if following is not None:
+        yield from _agreement("co-occurrence", "next event of another item", following)
     for band in report["popularity"]:
         name = f"{band['band']} ({band['share_of_items']:.1%} of items, {band['share_of_events']:.1%} of events)"
         shared = f"{band['colliding_share']:.1%}, {band['first_codes_used']:,}"
@@ -224,7 +210,7 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]
 
 
 def _fitted(report: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
-    """What some tokenizers say of how they were fitted: plain numbers and texts."""
+    """The numbers and texts that a tokenizer reports of its fitting."""
     for key, value in report.items():
         if key in _LEFT_OUT:
             continue

@@ -1,4 +1,4 @@
-"""What a store holds, in numbers: `grbench data stats`. Events are read in blocks; memory is that of the items."""
+"""Statistics of a store, for `grbench data stats`. Events are read in blocks; memory is proportional to the items."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, UNKNOWN
 if TYPE_CHECKING:
     from grbench.data.store import FeatureTable, Store
 
-BLOCK = 1 << 22  # events, or cells of a feature table, looked at once
+BLOCK = 1 << 22  # events, or cells of a feature table, read at once
 
 
 @dataclass(frozen=True)
 class StatisticsTable:
-    """A titled table of a report; every row has one text a column."""
+    """A table with a title; each row has one text per column."""
 
     title: str
     columns: tuple[str, ...]
@@ -27,7 +27,7 @@ class StatisticsTable:
 
 
 def statistics(store: Store) -> list[StatisticsTable]:
-    """Overview, actions, popularity, candidates, features and embeddings, as far as the store has them."""
+    """Tables: overview, actions, popularity, candidates, features and embeddings, as far as the store has them."""
     events = np.zeros(store.catalogue.num_items + 1, np.int64)
     tokens = np.zeros(FIRST_ACTION + len(store.catalogue.actions), np.int64)
     for block in _blocks(len(store.items)):
@@ -58,7 +58,7 @@ def _overview(store: Store, events: np.ndarray) -> StatisticsTable:
     new = catalogue.num_items - catalogue.num_indexed
     rows = [
         ("users", f"{catalogue.num_users:,}"),
-        ("items", f"{catalogue.num_indexed:,}" + (f", and {new:,} that only the candidate table knows" if new else "")),
+        ("items", f"{catalogue.num_indexed:,}" + (f", and {new:,} only in the candidate table" if new else "")),
         ("items with an event", _share(int((events[1:] > 0).sum()), catalogue.num_items)),
         ("events", f"{len(store.items):,}"),
         ("events a user", f"mean {lengths.mean():.2f}, median {np.median(lengths):.0f}, most {lengths.max():,}")
@@ -156,6 +156,6 @@ def _share(part: int, whole: int) -> str:
 
 
 def _moment(seconds: int) -> str:
-    if not 0 <= seconds < 2**35:  # no date for what cannot be one
+    if not 0 <= seconds < 2**35:  # not a plausible time
         return str(seconds)
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,1 +1,1 @@
-"""Metrics: each gives one value a query."""
+"""Metrics: each gives one value per query."""

@@ -7,14 +7,14 @@ from pydantic import PositiveInt
 
 from grbench.interfaces import Metric
 from grbench.types import Ranking
-from grbench_reference.metrics.gains import found, metric_name
+from grbench_reference.metrics.gains import hits, metric_name
 
 
 class MRR(Metric):
-    """1 / (rank of the best-ranked target), and 0 when none is among the first k.
+    """1 / (rank of the best-ranked target); 0 if none is among the first k.
 
     Args:
-        k: how many items of the list are looked at.
+        k: length of the list that is scored.
     """
 
     higher_is_better = True
@@ -25,7 +25,7 @@ class MRR(Metric):
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64, 0 to 1."""
-        hits = found(ranking, self.k, self.name)
-        reciprocal = np.zeros(hits.shape)
-        np.divide(1.0, ranking.ranks, out=reciprocal, where=hits)
+        hit = hits(ranking, self.k, self.name)
+        reciprocal = np.zeros(hit.shape)
+        np.divide(1.0, ranking.ranks, out=reciprocal, where=hit)
         return np.asarray(reciprocal.max(axis=1, initial=0.0))

@@ -1,4 +1,4 @@
-"""NDCG@K (challenge paper, section 6.1; its second-round form with equal weights where there are several targets)."""
+"""NDCG@K (challenge paper, section 6.1; with several targets its second-round form, with equal weights)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pydantic import PositiveInt
 
 from grbench.interfaces import Metric
 from grbench.types import Ranking
-from grbench_reference.metrics.gains import discounts, equal_weights, found, ideal_gain, metric_name, share
+from grbench_reference.metrics.gains import discounts, equal_weights, hits, ideal_gain, metric_name, ratio
 
 
 class NDCG(Metric):
-    """Sum of 1 / log2(rank + 1) over the targets among the first k, over what the ideal list would get.
+    """Sum of 1 / log2(rank + 1) over the targets among the first k, divided by that sum for the ideal list.
 
     With one target a query the ideal is 1. A query without a target gets 0.
 
     Args:
-        k: how many items of the list are looked at.
+        k: length of the list that is scored.
     """
 
     higher_is_better = True
@@ -28,5 +28,5 @@ class NDCG(Metric):
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64, 0 to 1."""
         weights = equal_weights(ranking)
-        gains = weights * found(ranking, self.k, self.name) * discounts(ranking.ranks)
-        return share(gains.sum(axis=1), ideal_gain(weights, self.k))
+        gains = weights * hits(ranking, self.k, self.name) * discounts(ranking.ranks)
+        return ratio(gains.sum(axis=1), ideal_gain(weights, self.k))

@@ -18,15 +18,15 @@ OFFICIAL_K = 10
 
 
 class Score(Metric):
-    """0.31 * HitRate@k + 0.69 * NDCG@k: the preliminary round's, and with `weighted` the second round's.
+    """0.31 * HitRate@k + 0.69 * NDCG@k: the score of the preliminary round, and with `weighted` that of the second.
 
     With one target a user and `average: user` the two are the same number.
 
     Args:
-        k: how many items of the list are looked at.
-        weighted: take the weighted hit rate and NDCG, as the second round does.
-        alpha: (weighted) what a conversion is worth when a click is worth 1.
-        average: (weighted) user = every user counts the same; weight = a user counts as much as its targets weigh.
+        k: length of the list that is scored.
+        weighted: use the weighted hit rate and NDCG, as in the second round.
+        alpha: with weighted, the weight of a conversion, where a click has weight 1.
+        average: with weighted, user = all users count the same; weight = a user counts by its targets' weights.
     """
 
     higher_is_better = True

@@ -12,26 +12,25 @@ from grbench_reference.metrics.gains import (
     Average,
     action_weights,
     averaged,
-    found,
+    hits,
     metric_name,
-    share,
+    ratio,
 )
 
 
 class WeightedHitRate(Metric):
-    """Sum of weights of the targets among the first k, over the sum of weights of all the query's targets.
+    """Sum of the weights of the targets among the first k, divided by the sum over all targets of the query.
 
-    The weights are exposure 0, click 1, conversion alpha. A query whose targets weigh nothing (exposures only) has
-    nothing to be found: the paper leaves 0 / 0 open, and here it gets the worst value, 0, so that the mean is over
-    the same queries for every metric.
+    The weights are exposure 0, click 1, conversion alpha. A query whose targets all have weight 0 (exposures) gets the
+    worst value, 0, so that the mean is over the same queries for every metric; the paper leaves 0 / 0 undefined.
 
-    As the paper normalises each user by that user's own weights, with one target a user this equals `hit_rate`: a
-    found conversion and a found click both give 1. `average: weight` lets a query count as much as its targets weigh.
+    Because the paper normalises by the user's own weights, this equals `hit_rate` where users have one target: finding
+    a conversion and finding a click both give 1. With `average: weight` a query counts by its targets' weights.
 
     Args:
-        k: how many items of the list are looked at.
-        alpha: what a conversion is worth when a click is worth 1.
-        average: user = every user counts the same (the paper's); weight = a user counts as much as its targets weigh.
+        k: length of the list that is scored.
+        alpha: weight of a conversion, where a click has weight 1.
+        average: user = all users count the same, as in the paper; weight = a user counts by its targets' weights.
     """
 
     higher_is_better = True
@@ -45,5 +44,5 @@ class WeightedHitRate(Metric):
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64; 0 to 1 averaged by user, and with a mean of 0 to 1 averaged by weight."""
         weights = action_weights(ranking, self.alpha, self.name)
-        hits = (weights * found(ranking, self.k, self.name)).sum(axis=1)
-        return averaged(share(hits, weights.sum(axis=1)), weights, self.average)
+        hit_weight = (weights * hits(ranking, self.k, self.name)).sum(axis=1)
+        return averaged(ratio(hit_weight, weights.sum(axis=1)), weights, self.average)

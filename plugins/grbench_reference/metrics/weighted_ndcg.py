@@ -13,24 +13,25 @@ from grbench_reference.metrics.gains import (
     action_weights,
     averaged,
     discounts,
-    found,
+    hits,
     ideal_gain,
     metric_name,
-    share,
+    ratio,
 )
 
 
 class WeightedNDCG(Metric):
-    """Sum of w / log2(rank + 1) over the targets among the first k, over the same sum with the heaviest targets first.
+    """Sum of w / log2(rank + 1) over the targets among the first k, divided by that sum for the ideal list, which
+    starts with the targets of the largest weights.
 
-    The weights are exposure 0, click 1, conversion alpha. A query whose targets weigh nothing gets the worst value,
-    0, as in `weighted_hit_rate`. With one target a user the weight cancels, and this equals `ndcg`; `average: weight`
-    lets a query count as much as its targets weigh.
+    The weights w are exposure 0, click 1, conversion alpha. A query whose targets all have weight 0 gets the worst
+    value, 0, as in `weighted_hit_rate`. Where users have one target the weight cancels, and this equals `ndcg`. With
+    `average: weight` a query counts by its targets' weights.
 
     Args:
-        k: how many items of the list are looked at.
-        alpha: what a conversion is worth when a click is worth 1.
-        average: user = every user counts the same (the paper's); weight = a user counts as much as its targets weigh.
+        k: length of the list that is scored.
+        alpha: weight of a conversion, where a click has weight 1.
+        average: user = all users count the same, as in the paper; weight = a user counts by its targets' weights.
     """
 
     higher_is_better = True
@@ -44,5 +45,5 @@ class WeightedNDCG(Metric):
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64; 0 to 1 averaged by user, and with a mean of 0 to 1 averaged by weight."""
         weights = action_weights(ranking, self.alpha, self.name)
-        gains = weights * found(ranking, self.k, self.name) * discounts(ranking.ranks)
-        return averaged(share(gains.sum(axis=1), ideal_gain(weights, self.k)), weights, self.average)
+        gains = weights * hits(ranking, self.k, self.name) * discounts(ranking.ranks)
+        return averaged(ratio(gains.sum(axis=1), ideal_gain(weights, self.k)), weights, self.average)

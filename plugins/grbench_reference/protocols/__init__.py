@@ -1,1 +1,1 @@
-"""Protocols: who is evaluated, what of them is visible, and which candidates are ranked."""
+"""Evaluation protocols: which users are evaluated, what is held out, and which candidates are ranked."""

@@ -1,4 +1,4 @@
-"""The challenge's protocol: each evaluation user's last click or conversion is the target."""
+"""The challenge's protocol: the target is the last positive event, a click or conversion, of each evaluation user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from grbench.data.histories import Histories
-from grbench.data.queries import Pool, candidate_pool, last_events, queries_at
+from grbench.data.queries import Pool, candidate_pool, last_events, pool_mask, queries_at
 from grbench.data.split import Queries, Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
@@ -20,26 +20,26 @@ from grbench.registry.option_types import Share
 class LastPositive(EvaluationProtocol):
     """Holds out each evaluation user's last positive event.
 
-    The history is what came strictly before it in the stored order. The 90/10 user split is that of
-    `torch.utils.data.random_split` with the seed given, which the only published local numbers used.
+    The history is the events before it in the stored order. The split into training and evaluation users is that of
+    `torch.utils.data.random_split` with the given seed, as in the only published offline results.
 
     Args:
-        positives: actions whose last event is the target
+        positives: actions that count as positive
         evaluation_share: share of the users that are evaluated
-        validation_share: share of the users that are kept from training to select on, in the same way
-        seed: seed of the user split; the same for every cell, whatever the cell's own seed
-        pool: rank the dataset's official candidates, or every item of the catalogue
-        out_of_pool: users whose target is not in the pool are dropped, or their targets added to the pool
-        targets: train on every next event, or on next events of the positive actions only
-        train_on_evaluation_history: learn from evaluation users' events before their target too
-        exposures_until: unix seconds; later events of the action `exposure` are no training targets
-        next_action: action that states are conditioned on at test; the first of `positives` where not given
+        validation_share: share of the users that are held out for validation in the same way
+        seed: seed of the user split; the same for all cells, whatever the cell's own seed
+        pool: candidates = the dataset's official candidates are ranked; catalogue = all items
+        out_of_pool: drop = users whose target is not in the pool are dropped; add = their targets join the pool
+        targets: every = every next event is a training target; positives = only those of the positive actions
+        train_on_evaluation_history: also train on the evaluation users' events before their target
+        exposures_until: unix seconds; later events of the action `exposure` are not training targets
+        next_action: the action that models are conditioned on at test; the first of `positives` where not given
     """
 
     def __init__(
         self,
         *,
-        positives: Annotated[list[str], Field(min_length=1)] = ["click"],  # noqa: B006 - read, never written
+        positives: Annotated[list[str], Field(min_length=1)] = ["click"],  # noqa: B006 - never modified
         evaluation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1,
         validation_share: Share = 0.0,
         seed: int = 2025,
@@ -60,9 +60,12 @@ class LastPositive(EvaluationProtocol):
         """Raises DataError where an action is unknown, the pool is missing, or no user is left."""
         tokens = action_tokens(self.positives, store.catalogue, "protocol.positives")
         next_action = action_tokens([self.next_action or self.positives[0]], store.catalogue, "protocol.next_action")[0]
-        late = None
+        no_target_after = None
         if self.exposures_until is not None:
-            late = (action_tokens(["exposure"], store.catalogue, "protocol.exposures_until")[0], self.exposures_until)
+            no_target_after = (
+                action_tokens(["exposure"], store.catalogue, "protocol.exposures_until")[0],
+                self.exposures_until,
+            )
         pool = candidate_pool(store, self.pool)
         training, validation, test = self._divide_users(store.catalogue.num_users)
         counts: dict[str, int] = {"evaluation_users": len(test)}
@@ -83,22 +86,25 @@ class LastPositive(EvaluationProtocol):
                 f"{counts['dropped_no_positive']} have no {' or '.join(self.positives)} event and "
                 f"{counts['dropped_out_of_pool']} a target outside the pool"
             )
-        validated = validation_at >= 0
-        selection = self._queries(store, validation[validated], validation_at[validated], next_action, pool)
+        has_validation_target = validation_at >= 0
+        validation_queries = self._queries(
+            store, validation[has_validation_target], validation_at[has_validation_target], next_action, pool
+        )
         return Split(
             training=TrainingData(
                 store.catalogue,
-                self._seen(store, training, test, test_at),
+                self._training_histories(store, training, test, test_at),
                 target_actions=tokens if self.targets == "positives" else None,
-                no_target_after=late,
+                no_target_after=no_target_after,
             ),
-            validation=selection if len(selection) else None,
+            validation=validation_queries if len(validation_queries) else None,
             test=queries,
             candidates=pool,
             counts=counts,
         )
 
     def _divide_users(self, num_users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Training, validation and test users, ascending; raises DataError where none train or none are tested."""
         import torch
 
         order = torch.randperm(num_users, generator=torch.Generator().manual_seed(self.seed)).numpy()
@@ -114,19 +120,19 @@ class LastPositive(EvaluationProtocol):
         return np.sort(order[:training]), np.sort(validation), np.sort(test)
 
     def _queries(self, store: Store, users: np.ndarray, at: np.ndarray, next_action: int, pool: np.ndarray) -> Queries:
-        inside = np.zeros(store.catalogue.num_items + 1, bool)
-        inside[pool] = True
-        kept = inside[store.items[at]]
-        users, at = users[kept], at[kept]
-        return queries_at(store, users, at, next_action)
+        """The queries of users whose target event `at` is on an item of the pool."""
+        inside = pool_mask(store, pool)[store.items[at]]
+        return queries_at(store, users[inside], at[inside], next_action)
 
-    def _seen(self, store: Store, training: np.ndarray, test: np.ndarray, test_at: np.ndarray) -> Histories:
+    def _training_histories(
+        self, store: Store, training: np.ndarray, test: np.ndarray, test_at: np.ndarray
+    ) -> Histories:
         starts, stops = store.offsets[training], store.offsets[training + 1]
         if self.train_on_evaluation_history:
-            before = test[test_at >= 0]
-            users = np.concatenate([training, before])
+            evaluated = test[test_at >= 0]
+            users = np.concatenate([training, evaluated])
             order = np.argsort(users)
-            starts = np.concatenate([starts, store.offsets[before]])[order]
+            starts = np.concatenate([starts, store.offsets[evaluated]])[order]
             stops = np.concatenate([stops, test_at[test_at >= 0]])[order]
             training = users[order]
         return Histories(store, training, np.asarray(starts), np.asarray(stops))

@@ -1,4 +1,4 @@
-"""The protocol of the sequential-recommendation literature: every user's last event is the target."""
+"""Leave-one-out, the usual protocol of sequential recommendation: the target is each user's last event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from grbench.data.histories import Histories
-from grbench.data.queries import Pool, candidate_pool, queries_at
+from grbench.data.queries import Pool, candidate_pool, pool_mask, queries_at
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
@@ -17,12 +17,12 @@ from grbench.interfaces import EvaluationProtocol
 
 
 class LeaveLastOut(EvaluationProtocol):
-    """Holds out each user's last event for the test and the one before for validation.
+    """Holds out each user's last event for the test and the one before it for validation.
 
     Args:
-        min_events: users with fewer events are trained on whole and not evaluated
-        pool: rank every item of the catalogue, or the dataset's official candidates
-        next_action: action that states are conditioned on at test; the dataset's first where not given
+        min_events: users with fewer events are not evaluated; all their events are trained on
+        pool: catalogue = all items are ranked; candidates = the dataset's official candidates
+        next_action: the action that models are conditioned on at test; the dataset's first where not given
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class LeaveLastOut(EvaluationProtocol):
         users = np.arange(len(starts))
         evaluated = ends - starts >= self.min_events
         pool = candidate_pool(store, self.pool)
-        inside = np.zeros(store.catalogue.num_items + 1, bool)
-        inside[pool] = True
+        inside = pool_mask(store, pool)
         has_target = evaluated.copy()
         has_target[evaluated] = inside[store.items[ends[evaluated] - 1]]
         counts = {
@@ -58,14 +57,14 @@ class LeaveLastOut(EvaluationProtocol):
                 f"have fewer than {self.min_events} events and "
                 f"{counts['dropped_out_of_pool']} a target outside the pool"
             )
-        validated = has_target.copy()
-        validated[has_target] = inside[store.items[ends[has_target] - 2]]
-        selection = queries_at(store, users[validated], ends[validated] - 2, next_action)
+        is_validated = has_target.copy()
+        is_validated[has_target] = inside[store.items[ends[has_target] - 2]]
+        validation = queries_at(store, users[is_validated], ends[is_validated] - 2, next_action)
         return Split(
             training=TrainingData(
                 store.catalogue, Histories(store, users, starts, np.where(evaluated, ends - 2, ends))
             ),
-            validation=selection if len(selection) else None,
+            validation=validation if len(validation) else None,
             test=queries_at(store, users[has_target], ends[has_target] - 1, next_action),
             candidates=pool,
             counts=counts,

@@ -1,1 +1,1 @@
-"""Trackers: each is told what happens while a cell runs."""
+"""Trackers: each records what happens while a cell runs."""

@@ -1,4 +1,4 @@
-"""Keeps what happens while a cell trains, one JSON object a line."""
+"""Logs the training of a cell as JSON lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class JsonLines(Tracker):
         self._file: IO[str] | None = None
 
     def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
-        """Opens the log, anew if there is one; raises RunError where the folder cannot be written."""
+        """Opens the log, overwriting an earlier one; raises RunError where the folder cannot be written."""
         path = Path(folder) / "log.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +31,11 @@ class JsonLines(Tracker):
         self._write({"event": "start", "cell": cell})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of values."""
+        """Writes one line of values."""
         self._write({"event": "log", "step": step, **values})
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """The scores, if the cell came to any, and closes the log."""
+        """Writes the scores, if the cell has any, and closes the log."""
         self._write({"event": "finish", "status": record.get("status"), "scores": record.get("scores")})
         assert self._file is not None
         self._file.close()

@@ -15,7 +15,8 @@ from real_data import SAMPLE, needs_sample
 
 from grbench.errors import DataError, GRBenchError, PluginError, RunError, SuiteError
 from grbench.testing import tiny_store
-from grbench_reference.commands.data import _options, add_commands
+from grbench_reference.commands.data import add_commands
+from grbench_reference.commands.sources import parse_overrides
 from grbench_reference.commands.store_statistics import statistics
 from grbench_reference.datasets.download import release as download
 from grbench_reference.datasets.download.hub import Listing, RemoteFile, Request
@@ -261,13 +262,13 @@ def test_download_without_a_network_is_one_message(tmp_path: Path) -> None:
 
 
 def test_options_are_yaml() -> None:
-    assert _options(["embeddings=[81, '84_32']", "actions=3", "path=a=b"]) == {
+    assert parse_overrides(["embeddings=[81, '84_32']", "actions=3", "path=a=b"]) == {
         "embeddings": [81, "84_32"],
         "actions": 3,
         "path": "a=b",
     }
     with pytest.raises(click.BadParameter, match="should be KEY=VALUE"):
-        _options(["embeddings"])
-    assert _options(["lr=1e-3"]) == {"lr": 0.001}  # as in a suite
+        parse_overrides(["embeddings"])
+    assert parse_overrides(["lr=1e-3"]) == {"lr": 0.001}  # as in a suite
     with pytest.raises(SuiteError, match="--set embeddings=\\[81"):
-        _options(["embeddings=[81"])
+        parse_overrides(["embeddings=[81"])

@@ -149,7 +149,7 @@ def test_no_query_gives_no_value(factory: Any) -> None:
 
 @pytest.mark.parametrize("factory", METRICS)
 def test_a_list_shorter_than_k_is_refused(factory: Any) -> None:
-    with pytest.raises(RunError, match=r"holds 4 items a query.*k=5"):
+    with pytest.raises(RunError, match=r"has 4 items per query.*k=5"):
         factory(k=5)(ONE_TARGET)
 
 
