@@ -77,12 +77,13 @@ def _digest(facts: Mapping[str, Any]) -> str:
 
 
 def _describe_stage(registry: Registry, cell: Cell, place: int, where: str) -> dict[str, Any]:
-    """How a stage is trained. Its name is none of it."""
+    """How a stage is trained. Its name counts, because its losses are told it."""
     stage = cell.method.stages[place]
     if stage.name:
         where = f"{where}.stages.{place}"
     losses = {"loss" if len(stage.losses) == 1 else f"loss.{i}": loss for i, loss in enumerate(stage.losses)}
     described: dict[str, Any] = {
+        "name": stage.name,
         "targets": None if stage.targets is None else sorted(set(stage.targets)),
         "losses": [
             {**_describe(registry, "losses", loss, f"{where}.{key}"), "weight": weight}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
 import traceback
 from dataclasses import replace
@@ -16,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,7 +22,6 @@ from grbench.cost.flops import utilisation
 from grbench.cost.meter import Meter, environment
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
-from grbench.evaluation.codes import checked_codes
 from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, optional
@@ -33,7 +30,8 @@ from grbench.results.record import Record, Status, lists_table, write_record
 from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import split_store
 from grbench.suite.suite import Cell
-from grbench.training.stages import Assembled, assemble, learn
+from grbench.training.generators import seed_everything
+from grbench.training.stages import Assembled, train_method
 from grbench.training.state import TrainingResult
 
 if TYPE_CHECKING:
@@ -89,19 +87,14 @@ def run_cell(
     with meter.phase("prepare"):
         report("phase", name="prepare")
         split = split_store(store, cell.protocol, registry)
-    with meter.phase("fit_tokenizer"):
-        report("phase", name="fit tokenizer")
-        codes = registry.build("tokenizers", cell.method.tokenizer).fit(split.training)
-    codes = checked_codes(codes, store.catalogue.num_items, f"tokenizer {cell.method.tokenizer.name}")
-    method = assemble(cell, registry, split, codes, device)
-    trained = learn(cell, registry, method, split, device=device, report=report, meter=meter)
+    method, trained = train_method(cell, registry, split, device=device, report=report, meter=meter)
     report.keep(method.encoder, store.catalogue.num_items)
     report("phase", name="search")
     ranker = Ranker(
         method.retriever,
         method.encoder,
         split,
-        codes,
+        method.codes,
         k=cell.list_length,
         filters=cell.method.filters,
         device=device,
@@ -170,13 +163,6 @@ def costs(meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequ
         "phases": phases,
         "index": optional(method.retriever, Retriever.report)(),
     }
-
-
-def seed_everything(seed: int) -> None:
-    """Every generator that a plug-in may draw from without asking."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - plug-ins may still use the old interface
-    torch.manual_seed(seed)
 
 
 def now() -> str:

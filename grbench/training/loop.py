@@ -11,13 +11,13 @@ import torch
 
 from grbench.cost.flops import FlopCount
 from grbench.cost.meter import Meter, count_parameters, let_go
+from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, silent
 from grbench.data.batches import training_batches
 from grbench.data.examples import Examples, newest_events
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError
 from grbench.interfaces import Trainer, optional
-from grbench.training.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, silent
 from grbench.training.state import TrainingResult, TrainState
 from grbench.types import Batch, Report
 

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from grbench.cost.meter import Meter, count_parameters
+from grbench.cost.monitor import Throughput
 from grbench.errors import PluginError, SuiteError
+from grbench.evaluation.codes import checked_codes
 from grbench.evaluation.scoring import validation_score
 from grbench.interfaces import Loss, optional
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Checkpoint, Validate, joined, train
-from grbench.training.monitor import Throughput
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainingResult, TrainState, WeightedLosses, results_of
 from grbench.types import DEFAULT_LIST_LENGTH, Report
@@ -38,6 +39,22 @@ class Assembled:
     encoder: nn.Module
     retriever: Retriever
     metrics: list[Metric]
+
+
+def train_method(
+    cell: Cell, registry: Registry, split: Split, *, device: str, report: Report, meter: Meter
+) -> tuple[Assembled, TrainingResult]:
+    """The cell's method, trained: its tokenizer is fitted, its parts are made, its stages are trained one by one.
+
+    Raises RunError where the tokenizer gives codes that do not fit the items, and what `learn` raises.
+    """
+    report("phase", name="fit tokenizer")
+    tokenizer = cell.method.tokenizer
+    with meter.phase("fit_tokenizer"):
+        codes = registry.build("tokenizers", tokenizer).fit(split.training)
+    codes = checked_codes(codes, split.training.catalogue.num_items, f"tokenizer {tokenizer.name}")
+    method = assemble(cell, registry, split, codes, device)
+    return method, learn(cell, registry, method, split, device=device, report=report, meter=meter)
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:

@@ -217,6 +217,42 @@ def test_libraries_are_those_that_compute_by_the_names_that_are_imported():
     assert library_version("nothing_of_this_name") is None
 
 
+def test_the_modules_of_the_core_in_the_training_identity():
+    """Whoever changes one of these trains every cell anew. A module whose changes should not do so, such as one that
+    shows progress or writes checkpoints, belongs into another room."""
+    assert room_modules(*TRAINING_ROOMS) == [
+        "grbench.data",
+        "grbench.data.batches",
+        "grbench.data.examples",
+        "grbench.data.histories",
+        "grbench.data.queries",
+        "grbench.data.split",
+        "grbench.data.store",
+        "grbench.data.store_writer",
+        "grbench.data.training_data",
+        "grbench.interfaces",
+        "grbench.training",
+        "grbench.training.generators",
+        "grbench.training.loop",
+        "grbench.training.options",
+        "grbench.training.selection",
+        "grbench.training.stages",
+        "grbench.training.state",
+        "grbench.training.update",
+        "grbench.types",
+    ]
+
+
+def test_the_modules_of_the_core_that_rank():
+    """Whoever changes one of these has every cell's lists made anew, and trained anew what selects by validation."""
+    assert room_modules(*RANKING_ROOMS) == [
+        "grbench.evaluation",
+        "grbench.evaluation.codes",
+        "grbench.evaluation.ranking",
+        "grbench.evaluation.scoring",
+    ]
+
+
 @pytest.fixture
 def core(tmp_path, monkeypatch):
     """A copy of the core that the hashes are taken from."""

@@ -133,7 +133,7 @@ def test_stages_need_a_loss_and_are_no_default(demo):
         ("stages.0.training.epochs=2", True),
         ("stages.1.optimizer.lr=0.02", True),
         ("stages=null", True),
-        ("stages.0.name=renamed", False),
+        ("stages.0.name=renamed", True),  # losses are told it
         ("stages.0.training.workers=7", False),
         ("optimizer.lr=0.001", False),
     ],
