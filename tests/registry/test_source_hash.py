@@ -20,6 +20,7 @@ from grbench.registry.source_hash import (
     look_again,
     plugin_packages,
     room_hash,
+    room_modules,
     source_hash,
 )
 from grbench.results.identity import RANKING_ROOMS, TRAINING_ROOMS
