@@ -1,5 +1,5 @@
-"""What every encoder of histories shares: items, users and events become tokens, tokens become states, and states are
-compared with item vectors. An encoder that builds on it chooses what mixes the tokens.
+"""The base of encoders of histories: items, users and events become tokens, and the tokens' states are compared with
+item vectors. A subclass supplies the blocks between tokens and states.
 
 Shapes: B users, T history length, N items, P tokens, D width.
 """
@@ -46,7 +46,7 @@ Similarity = Literal["dot", "cosine"]
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryOptions(OptionGroup):
-    """What every encoder of histories lets a suite choose.
+    """Options of every encoder of histories.
 
     Args:
         user_token: put the user's token first.
@@ -70,12 +70,13 @@ class HistoryOptions(OptionGroup):
 
 
 class HistoryEncoder(nn.Module, ABC):
-    """User token, then one token an event; items by the same feature fusion. A subclass says how tokens are mixed.
+    """User token, then one token an event; `mix`, the subclass's blocks, turns tokens into states.
 
-    `items` is the one place where an item gets its vector, `_tokens` the one where an event gets its token; an encoder
-    with item vectors of its own puts another module in place of `items`, with the tower's `forward` and `each_once`.
-    The keyword arguments are what a subclass says of itself: `dropout` is that of the tokens that enter the first
-    block; `positions` are added to tokens here where they are learned, and are the blocks' own matter else.
+    `items` gives an item its vector, in the history and as a candidate; `_tokens` gives an event its token. An encoder
+    with item vectors of its own replaces the module `items` by one with the tower's `forward` and `each_once`.
+
+    The keyword arguments come from the subclass. dropout: of the tokens that enter the first block. positions: learned
+    ones are added to the tokens here; rotary ones are applied by the subclass's blocks.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class HistoryEncoder(nn.Module, ABC):
             )
         self.items = items
         if options.user_token:
-            self.anyone = nn.Parameter(torch.empty(width).normal_(std=TABLE_SPREAD))
+            self.start_token = nn.Parameter(torch.empty(width).normal_(std=TABLE_SPREAD))
             self.users = user_tower(
                 data, options.users, options.fusion, width=width, field_dropout=options.field_dropout
             )
@@ -135,18 +136,19 @@ class HistoryEncoder(nn.Module, ABC):
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
-        known = self._pass.of(batch)
+        known = self._pass.get(batch)
         if known is not None:
             (vectors,) = self.items.each_once(items)
             return known, self._normalise(vectors)
         layout = lay_out(batch, user_token=self.user_token)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
         states = self._condition(self._states(batch, layout, events), layout.take(batch.next_actions))
-        return self._pass.keep(batch, layout.give_back(self._normalise(states))), self._normalise(vectors)
+        return self._pass.put(batch, layout.give_back(self._normalise(states))), self._normalise(vectors)
 
     @contextmanager
     def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:
-        """Inside, a batch's histories are read once, however many losses ask; there are no terms but theirs."""
+        """Inside, a batch's histories are encoded once, however many losses need them. Yields a function that gives no
+        further loss terms."""
         with self._pass.open():
             yield dict
 
@@ -163,10 +165,10 @@ class HistoryEncoder(nn.Module, ABC):
 
     @abstractmethod
     def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:
-        """tokens [P, D] -> [P, D], each having read its row's tokens up to itself: the subclass's blocks."""
+        """tokens [P, D] -> [P, D], through the subclass's blocks: a token attends to its row's tokens up to itself."""
 
     def key_bias(self, heads: int) -> EmbeddingTable | None:
-        """For one block: [P] actions of keys -> [P, H], added to the scores of each key; None where not wanted."""
+        """For one block: actions of keys [P] -> [P, H], added to each key's scores; None without attention_bias."""
         return action_bias(self.action_conditioning, self.num_actions, heads)
 
     def _states(self, batch: Batch, layout: Layout, events: Tensor) -> Tensor:
@@ -191,7 +193,7 @@ class HistoryEncoder(nn.Module, ABC):
 
     def _users(self, batch: Batch) -> Tensor:
         """-> [B, D], each row's first token."""
-        users = self.anyone.expand(len(batch.users), -1)
+        users = self.start_token.expand(len(batch.users), -1)
         return users if self.users is None else users + self.users(batch.users)
 
     def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Interfaces of reference encoders beside those of the core, for losses that know a shorter way, or need more.
+"""Interfaces that reference encoders have beside those of the core: logits before they are multiplied out, and logits
+of the next action.
 
 Shapes: B users, T history length, P positions with a target, D width, n codes that items have at a level, A actions.
 """
@@ -18,7 +19,7 @@ from grbench.types import Batch
 class LevelStates:
     """A level's logits before they are multiplied out: of code `codes[j]`, states @ vectors[j].
 
-    states: [P, D]; vectors: [n, D]; codes: [n] int64, ascending: those that an item has. No other is ever written.
+    states: [P, D]; vectors: [n, D]; codes: [n] int64, ascending: those that at least one item has.
     """
 
     states: Tensor
@@ -28,16 +29,17 @@ class LevelStates:
 
 @runtime_checkable
 class CodeScorer(Protocol):
-    """A Decoder whose logits are products, so that a loss need not hold all of them at once."""
+    """A Decoder whose logits are products of states and code vectors, so that a loss can compute them in chunks."""
 
     def code_states(self, batch: Batch, needed: Tensor | None = None) -> Sequence[LevelStates]:
-        """Teacher-forced like Decoder.code_logits -> one a level. needed: [P, L] bool, the positions whose states are
-        wanted at each level, in their order; None = all."""
+        """Teacher-forced like Decoder.code_logits -> one a level. needed: [P, L] bool, the positions that each level's
+        states are computed of, in their order; None = all."""
 
 
 @runtime_checkable
 class ActionPredictor(Protocol):
-    """The interface of encoders that say what the user will do next."""
+    """An encoder that predicts the user's next action."""
 
     def action_logits(self, batch: Batch) -> Tensor:
-        """-> [B, T, A], of the dataset's actions, for the event after each position; blind to `batch.next_actions`."""
+        """-> [B, T, A], of the dataset's actions, for the event after each position; `batch.next_actions` does not
+        enter them."""

@@ -1,4 +1,4 @@
-"""A batch read once a step, however many losses ask: what encoders that share a forward pass keep."""
+"""One forward pass of the history a training step, shared by all losses of a method."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Generic, TypeVar
 
 from grbench.types import Batch
 
-Shared = TypeVar("Shared")
+Encoded = TypeVar("Encoded")
 
 
-class OnePass(Generic[Shared]):
-    """What was read of a batch, kept while a pass is open; outside of one nothing is kept.
+class OnePass(Generic[Encoded]):
+    """Remembers what a batch was encoded to while a pass is open; outside of one, nothing.
 
-    A batch is known by identity: a loss that makes another batch of it has that one read anew.
+    Batches are compared by identity: where a loss makes another batch of the step's, that one is encoded anew.
     """
 
     def __init__(self) -> None:
         self.is_open = False
-        self._kept: tuple[Batch, Shared] | None = None
+        self._last: tuple[Batch, Encoded] | None = None
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Inside, `keep` keeps; afterwards nothing is left, so that no step's graph outlives it."""
+        """Inside, `put` remembers. Afterwards nothing is left, so that no step's autograd graph outlives it."""
         self.is_open = True
         try:
             yield
         finally:
-            self.is_open, self._kept = False, None
+            self.is_open, self._last = False, None
 
-    def of(self, batch: Batch) -> Shared | None:
-        """What was read of this very batch."""
-        return self._kept[1] if self._kept is not None and self._kept[0] is batch else None
+    def get(self, batch: Batch) -> Encoded | None:
+        """What `put` was last called with, if it was for this very batch."""
+        return self._last[1] if self._last is not None and self._last[0] is batch else None
 
-    def keep(self, batch: Batch, read: Shared) -> Shared:
-        """Keeps the newest read, and gives it back."""
+    def put(self, batch: Batch, encoded: Encoded) -> Encoded:
+        """Remembers the result for the batch in place of any earlier one, and returns it."""
         if self.is_open:
-            self._kept = (batch, read)
-        return read
+            self._last = (batch, encoded)
+        return encoded
 
     @property
-    def newest(self) -> Shared | None:
-        """What was read last."""
-        return None if self._kept is None else self._kept[1]
+    def newest(self) -> Encoded | None:
+        """What `put` was last called with, for whichever batch."""
+        return None if self._last is None else self._last[1]

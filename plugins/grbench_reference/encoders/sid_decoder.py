@@ -1,7 +1,7 @@
-"""A decoder-only model that writes the next item's semantic id: the challenge's innovation award (paper, section 7).
+"""A decoder-only model of the next item's semantic ID: the challenge's innovation award (paper, section 7).
 
 Shapes: B users, T history length, L levels, K_l codes of level l, n codes that items have at a level, P positions with
-a target, N items, D width, A actions, R rows (beams of all users).
+a target, N items, D width, A actions, R beams of all users.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.history_encoder import Similarity
 from grbench_reference.encoders.interfaces import LevelStates
-from grbench_reference.encoders.sid_reading import Backbone, CodeReader, ItemReader, Sums
-from grbench_reference.features.code_table import CodeTable, SummedCodes, WritableCodes
+from grbench_reference.encoders.sid_history import Backbone, CodeTokens, ItemTokens, SummedState
+from grbench_reference.features.code_table import CodeTable, SummedCodes, UsedCodes
 from grbench_reference.features.event_context import EventContextOptions, event_context
 from grbench_reference.features.fusion import (
     FusionOptions,
@@ -40,26 +40,28 @@ from grbench_reference.layers.action_conditioning import (
     next_action_head,
     token_actions,
 )
-from grbench_reference.layers.cached_decoding import Cache, WritingBlock
+from grbench_reference.layers.cached_decoding import DecoderBlock, KVCache
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
 from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_heads
 
 
 @dataclass(frozen=True)
-class WritingState:
-    """read: where the reader stands; next_actions: [R] the next action; level: the next."""
+class DecodingState:
+    """history: the decoding state of the history's encoding; next_actions: [R], the action that each beam's item is
+    decoded for; level: the level of the next code."""
 
-    read: Sums | Cache
+    history: SummedState | KVCache
     next_actions: Tensor
     level: int
 
-    def select(self, rows: Tensor) -> WritingState:
-        """Repeats, keeps or reorders rows: rows [R] indexes the current ones."""
-        return WritingState(self.read.select(rows), self.next_actions[rows], self.level)
+    def select(self, rows: Tensor) -> DecodingState:
+        """rows [R'] index the current beams: repeats, drops or reorders them."""
+        return DecodingState(self.history.select(rows), self.next_actions[rows], self.level)
 
 
-class CodeWriter(nn.Module):
-    """What a code is written from -> its state, through a few feed-forward blocks that know the level."""
+class CodeDecoder(nn.Module):
+    """From the state after history and earlier codes to that of a level's logits: feed-forward blocks with an embedding
+    of the level."""
 
     def __init__(self, levels: int, width: int, *, blocks: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -72,16 +74,17 @@ class CodeWriter(nn.Module):
 
     def forward(self, inputs: Tensor, first: int = 0) -> Tensor:
         """inputs [P, l, D] of levels first .. first + l - 1 -> [P, l, D]."""
-        return self._write(inputs + self.level[first : first + inputs.shape[1]])
+        return self._blocks(inputs + self.level[first : first + inputs.shape[1]])
 
     def some(self, inputs: Tensor, needed: Tensor) -> tuple[Tensor, ...]:
-        """inputs [P, L, D], needed [P, L] bool -> a level's [p, D] of the positions that are needed; no others cost."""
+        """inputs [P, L, D], needed [P, L] bool -> for each level [p, D], of its needed positions; only these are
+        computed."""
         by_level = needed.T.flatten().nonzero().squeeze(1)
         chosen = distinct_rows(inputs.transpose(0, 1).flatten(0, 1), by_level)
-        states = self._write(chosen + gather_rows(self.level, by_level // len(inputs)))
+        states = self._blocks(chosen + gather_rows(self.level, by_level // len(inputs)))
         return torch.split(states, needed.sum(0).tolist())
 
-    def _write(self, states: Tensor) -> Tensor:
+    def _blocks(self, states: Tensor) -> Tensor:
         """[..., D] -> [..., D]"""
         for norm, block in zip(self.norms, self.blocks, strict=True):
             states = states + self.dropout(block(norm(states)))
@@ -90,30 +93,29 @@ class CodeWriter(nn.Module):
 
 
 class SIDDecoder(nn.Module):
-    """Reads a history through causal blocks (RMSNorm, SwiGLU, rotary positions) and writes the next item's codes.
+    """Encodes a history by causal blocks (RMSNorm, SwiGLU, rotary positions) and decodes the next item's codes.
 
-    Any tokenizer's codes will do; with `ids` it is a softmax over all items. Codes that no item has are never written.
-    As an Embedder its history vector is the state that writing starts from, its item vector that of the token of an
-    item. A beam's step costs one token: histories are read once, and their keys and values shared by a user's beams.
+    Any tokenizer's codes will do; with `ids` it is a softmax over all items. Codes that no item has get no probability.
+    As an Embedder, its history vector is the state that decoding starts from and its item vector that of an item's
+    token. Decoding a code costs one token a beam: a user's beams share the KV cache of the history.
 
     Args:
         width: of tokens, blocks and states.
-        blocks: how many read the history.
+        blocks: how many encode the history.
         heads: of each block's attention.
         feed_forward: hidden width of the feed-forward layers, in widths.
         dropout: of tokens, block outputs and feed-forward layers.
         attention_dropout: of attention weights; null = as dropout.
         history_length: newest events read.
-        history: items = one token an item, the sum of its codes' embeddings through an MLP, so that a position costs
-            one token; codes = a token each code, all read.
-        decoder_blocks: feed-forward blocks between what was read and each code's logits; they know the codes before.
+        history: items = one token an item, the sum of its codes' embeddings through an MLP; codes = one token a code.
+        decoder_blocks: feed-forward blocks between the state after history and earlier codes and a code's logits.
         user_features: categorical fields of the user in the first token: true = all, false = none, or their names.
         item_features: categorical item fields that tokens have beside codes, likewise.
         embeddings: content embeddings that tokens have beside codes: all = those the dataset option names, none, or
             their names.
         id_width: width of an item id table beside codes; null = width, 0 = no id.
         fusion_layers: layers of the MLP that fuses ids, fields and embeddings.
-        tie_codes: codes are written with the embeddings that they are read with.
+        tie_codes: the output embeddings of codes are their input embeddings.
         similarity: dot, or cosine = states, codes and item vectors scaled to length 1 (lower the temperature with it).
         temperature: code logits are divided by it.
         experts: feed-forward layers become mixtures of so many experts and one that is shared; 0 = none.
@@ -153,9 +155,9 @@ class SIDDecoder(nn.Module):
         self.history_length, self.cosine, self.temperature = history_length, similarity == "cosine", temperature
         self.balance = balance
         hidden, levels = max(1, round(feed_forward * width)), len(codes.sizes)
-        tokens = history_length * (levels if history == "codes" else 1)
-        rotary = Rotary(width_of_heads(width, heads, rotary=True), tokens + levels)
-        reader = ItemReader if history == "items" else CodeReader
+        longest = history_length * (levels if history == "codes" else 1)
+        rotary = Rotary(width_of_heads(width, heads, rotary=True), longest + levels)
+        tokens_of = ItemTokens if history == "items" else CodeTokens
         table = CodeTable(codes, width, trained=data.item_counts() > 0)
         names = data.catalogue.actions
 
@@ -164,9 +166,9 @@ class SIDDecoder(nn.Module):
                 return MixtureOfExperts(width, hidden, experts=experts, active=active_experts, dropout=dropout)
             return FeedForward(width, hidden, activation="swiglu", dropout=dropout)
 
-        def block() -> WritingBlock:
+        def block() -> DecoderBlock:
             share = dropout if attention_dropout is None else attention_dropout
-            return WritingBlock(
+            return DecoderBlock(
                 width,
                 heads,
                 feed_forward=feed(),
@@ -179,17 +181,15 @@ class SIDDecoder(nn.Module):
         features = item_tower(data, items, fusion, width=width)
         profiles = user_tower(data, users, fusion, width=width)
         event_parts = event_context(data, context, width=width)
-        self.reader: ItemReader | CodeReader = reader(
+        self.history: ItemTokens | CodeTokens = tokens_of(
             SummedCodes(table, width, features),
             token_actions(actions.action_conditioning, len(names), width),
             event_parts,
             Backbone([block() for _ in range(blocks)], width, users=profiles, dropout=dropout),
         )
         self.next_action = next_action_head(actions.next_action, names, width)
-        self.writer = CodeWriter(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
-        self.written = nn.ModuleList(
-            WritableCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes)
-        )
+        self.code_decoder = CodeDecoder(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
+        self.used = nn.ModuleList(UsedCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes))
         self.codes_out = None
         if not tie_codes:
             self.codes_out = nn.ParameterList(
@@ -199,76 +199,76 @@ class SIDDecoder(nn.Module):
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
-        read, vectors = self.reader.embed(batch, items)
-        return self._normalise(self._condition(read.tokens, batch.next_actions)), self._normalise(vectors)
+        encoded, vectors = self.history.embed(batch, items)
+        return self._normalise(self._condition(encoded.states, batch.next_actions)), self._normalise(vectors)
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event; after the start where there is none."""
-        return self._normalise(self._condition(self.reader.newest(batch), batch.next_actions[:, -1]))
+        return self._normalise(self._condition(self.history.newest(batch), batch.next_actions[:, -1]))
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D]."""
-        return self._normalise(self.reader.items(items))
+        return self._normalise(self.history.items(items))
 
     def action_logits(self, batch: Batch) -> Tensor:
         """-> [B, T, A], of the dataset's actions, for the event after each position."""
-        logits: Tensor = self.action_head(self.reader.states(batch).tokens)
+        logits: Tensor = self.action_head(self.history.states(batch).states)
         return logits
 
     @contextmanager
     def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:
-        """Inside, a batch's history is read once; what is given says the experts' balance loss where there are any."""
-        with self.reader.one_pass.open():
+        """Inside, a batch's histories are encoded once, however many losses need them. Yields a function that gives the
+        experts' balance loss of the step, where there are experts."""
+        with self.history.one_pass.open():
             yield self._own_terms
 
     def code_states(self, batch: Batch, needed: Tensor | None = None) -> Sequence[LevelStates]:
         """Teacher-forced by batch.targets -> one a level, of all P positions or those of needed [P, L] bool."""
-        places = batch.targets.reshape(-1).nonzero().squeeze(1)
-        read = self.reader.teach(batch, places)
-        inputs = self._condition(read.tokens, batch.next_actions.reshape(-1)[places].unsqueeze(1))
-        states = self.writer(inputs).unbind(1) if needed is None else self.writer.some(inputs, needed)
+        positions = batch.targets.reshape(-1).nonzero().squeeze(1)
+        encoded = self.history.teacher_forced(batch, positions)
+        inputs = self._condition(encoded.states, batch.next_actions.reshape(-1)[positions].unsqueeze(1))
+        states = self.code_decoder(inputs).unbind(1) if needed is None else self.code_decoder.some(inputs, needed)
         return [
-            LevelStates(self._normalise(each) / self.temperature, self._vectors(level), self._written(level).codes)
+            LevelStates(self._normalise(each) / self.temperature, self._vectors(level), self._used(level).codes)
             for level, each in enumerate(states)
         ]
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
         """Teacher-forced by batch.targets -> per level l: [P, K_l], P = positions with a target, in row-major order."""
         levels = enumerate(self.code_states(batch))
-        return [self._written(level).fill(each.states @ each.vectors.T) for level, each in levels]
+        return [self._used(level).scatter(each.states @ each.vectors.T) for level, each in levels]
 
-    def start(self, batch: Batch) -> tuple[Tensor, WritingState]:
-        """-> (logits of level 0 [B, K_0], state)."""
-        inputs, read = self.reader.start(batch)
+    def start(self, batch: Batch) -> tuple[Tensor, DecodingState]:
+        """-> (logits of level 0 [B, K_0], state of one beam a user)."""
+        inputs, history = self.history.start(batch)
         next_actions = batch.next_actions[:, -1]
-        return self._logits(inputs, next_actions, 0), WritingState(read, next_actions, 1)
+        return self._logits(inputs, next_actions, 0), DecodingState(history, next_actions, 1)
 
-    def step(self, codes: Tensor, state: WritingState) -> tuple[Tensor, WritingState]:
-        """codes [R], one a row of the state -> (logits of the next level [R, K_l], state)."""
-        inputs, read = self.reader.step(state.level - 1, codes, state.read)  # type: ignore[arg-type]
-        return self._logits(inputs, state.next_actions, state.level), WritingState(
-            read, state.next_actions, state.level + 1
-        )
+    def step(self, codes: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+        """codes [R], one a beam of the state -> (logits of the next level [R, K_l], state)."""
+        inputs, history = self.history.step(state.level - 1, codes, state.history)  # type: ignore[arg-type]
+        logits = self._logits(inputs, state.next_actions, state.level)
+        return logits, DecodingState(history, state.next_actions, state.level + 1)
 
     def _logits(self, inputs: Tensor, next_actions: Tensor, level: int) -> Tensor:
         """inputs [R, D], next_actions [R] -> [R, K_l]."""
-        needed = self._condition(inputs, next_actions).unsqueeze(1)
-        states = self._normalise(self.writer(needed, level)[:, 0]) / self.temperature
-        return self._written(level).fill(states @ self._vectors(level).T)
+        conditioned = self._condition(inputs, next_actions).unsqueeze(1)
+        states = self._normalise(self.code_decoder(conditioned, level)[:, 0]) / self.temperature
+        return self._used(level).scatter(states @ self._vectors(level).T)
 
     def _own_terms(self) -> Mapping[str, Tensor]:
-        read = self.reader.one_pass.newest
-        return {} if read is None or read.balance is None else {"balance": self.balance * read.balance}
+        encoded = self.history.one_pass.newest
+        return {} if encoded is None or encoded.balance is None else {"balance": self.balance * encoded.balance}
 
-    def _written(self, level: int) -> WritableCodes:
-        writable = self.written[level]
-        assert isinstance(writable, WritableCodes)
-        return writable
+    def _used(self, level: int) -> UsedCodes:
+        used = self.used[level]
+        assert isinstance(used, UsedCodes)
+        return used
 
     def _vectors(self, level: int) -> Tensor:
-        """[n, D] of the codes that items have."""
-        every = self.reader.codes.of_level(level) if self.codes_out is None else self.codes_out[level]
-        return self._normalise(self._written(level).choose(every))
+        """[n, D], the output embeddings of the codes that items have."""
+        every = self.history.codes.of_level(level) if self.codes_out is None else self.codes_out[level]
+        return self._normalise(self._used(level).select(every))
 
     def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:
         """states [..., D], next_actions [...] -> [..., D], conditioned on the next action."""

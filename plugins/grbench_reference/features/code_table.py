@@ -1,6 +1,6 @@
-"""Semantic ids as a model reads and writes them: embeddings of codes, and items as the sum of theirs.
+"""Embeddings of semantic-ID codes, items as the sum of their codes' embeddings, and which codes items use.
 
-Shapes: M items asked for, N items, L levels, K_l codes of level l, n codes that items have at a level, D width.
+Shapes: M items, N items, L levels, K_l codes of level l, n codes that items have at a level, D width.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from grbench_reference.kernels.rms_norm import RMSNorm
 
 
 class CodeTable(nn.Module):
-    """One embedding a code, every level's in one table [K_1 + .. + K_L, D]; and which codes each item has.
+    """The codes of every item, and one embedding a code, those of all levels in one table [K_1 + .. + K_L, D].
 
     trained: [N+1] bool. Codes that no trained item has start at zero, so that a cold item adds no noise.
     """
@@ -54,8 +54,8 @@ class CodeTable(nn.Module):
         codes: Tensor = self.codes[items].long()
         return codes
 
-    def read(self, items: Tensor) -> Tensor:
-        """items [...] -> [..., L] rows of the table; while training those that `random_k` draws."""
+    def rows(self, items: Tensor) -> Tensor:
+        """items [...] -> [..., L] rows of the table; in training with codes drawn by the tokenizer's `random_k`."""
         codes = self.codes_of(items)
         if self.training and self.regularised:
             codes = draw(codes, [getattr(self, f"neighbours_{level}") for level in range(self.regularised)])
@@ -63,24 +63,27 @@ class CodeTable(nn.Module):
         return rows
 
     def vectors(self, rows: Tensor) -> Tensor:
-        """rows [...] of the table -> [..., D], scaled as inputs."""
+        """rows [...] of the table -> [..., D], times the square root of D, as blocks get them."""
         return gather_rows(self.weight, rows) * self.scale
 
     def sums(self, items: Tensor) -> Tensor:
-        """items [M] -> [M, D], each item's codes added up."""
-        return sum_rows(self.weight, self.read(items)) * self.scale
+        """items [M] -> [M, D], the sum of each item's code embeddings."""
+        return sum_rows(self.weight, self.rows(items)) * self.scale
 
     def embed(self, level: int, codes: Tensor) -> Tensor:
         """codes [...] of one level -> [..., D]."""
         return self.vectors(codes + self.first[level])
 
     def of_level(self, level: int) -> Tensor:
-        """[K_l, D], as they are, for logits."""
+        """[K_l, D], unscaled: the output embeddings where `tie_codes` is on."""
         return self.weight[self.first[level] : self.first[level] + self.sizes[level]]
 
 
 class SummedCodes(nn.Module):
-    """An item is the sum of its codes through an MLP, and what is known of it by `features`; item 0 is zero."""
+    """An item's vector: the sum of its code embeddings through an MLP, plus its features' vector; item 0 is zero.
+
+    features: the tower of ids, fields and content embeddings; None = codes alone.
+    """
 
     def __init__(self, codes: CodeTable, width: int, features: Tower | None) -> None:
         super().__init__()
@@ -103,16 +106,16 @@ class SummedCodes(nn.Module):
         return tuple(gather_rows(vectors, some.view(group.shape)) for some, group in zip(places, groups, strict=True))
 
 
-class WritableCodes(nn.Module):
-    """The codes of one level that items have: logits over no others are ever computed.
+class UsedCodes(nn.Module):
+    """The codes of one level that at least one item has: logits are computed for these only, all others are -inf.
 
-    Where they follow each other, as `ids` do behind code 0, vectors are a slice and not a copy.
+    Where they are consecutive, as those of `ids` are behind code 0, their vectors are a slice and not a copy.
     """
 
     codes: Tensor
 
     def __init__(self, codes: Tensor, size: int) -> None:
-        """codes: [N], every item's code of the level; size: K_l."""
+        """codes: [N], each item's code of the level; size: K_l."""
         super().__init__()
         used = torch.unique(codes)
         self.size = size
@@ -120,12 +123,12 @@ class WritableCodes(nn.Module):
         self.dense = self.last - self.first + 1 == len(used)
         self.register_buffer("codes", used, persistent=False)
 
-    def choose(self, vectors: Tensor) -> Tensor:
-        """[K_l, D] -> [n, D]."""
+    def select(self, vectors: Tensor) -> Tensor:
+        """vectors [K_l, D] of all codes -> [n, D], of the used ones."""
         return vectors[self.first : self.last + 1] if self.dense else vectors[self.codes]
 
-    def fill(self, logits: Tensor) -> Tensor:
-        """[P, n] -> [P, K_l], -inf for a code that no item has."""
+    def scatter(self, logits: Tensor) -> Tensor:
+        """logits [P, n] of the used codes -> [P, K_l], -inf for a code that no item has."""
         if logits.shape[1] == self.size:
             return logits
         if self.dense:

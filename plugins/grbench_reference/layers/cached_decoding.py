@@ -1,10 +1,10 @@
-"""Transformer blocks that can write: causal over a whole history at once, then token by token for many beams.
+"""Transformer blocks that decode with a KV cache: a history in one causal pass, then token by token for many beams.
 
-A history's keys and values are kept once a user. Beams attend to their user's, whose products are one matrix product a
-user, and to the few tokens that they have written themselves; a beam owns nothing else.
+A history's keys and values are cached once a user and shared by that user's beams, so that attention to them is one
+matrix product a user. A beam's own cache holds the tokens that it has generated, and nothing else.
 
-Shapes: P tokens, D width, H heads, E = D / H, B users, S longest history in tokens, R rows (beams of all users),
-W most rows a user has, n tokens that each row has written.
+Shapes: P tokens, D width, H heads, E = D / H, B users, S longest history in tokens, R beams of all users, W most beams
+that a user has, n tokens that each beam has generated.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from grbench_reference.layers.transformer import FeedForward, Rotary, causal_att
 
 
 class KeyValues(NamedTuple):
-    """What one block keeps: of histories [B, H, S, E], or of what rows have written [R, H, n, E].
+    """The keys and values of one block: of histories [B, H, S, E], or of generated tokens [R, H, n, E].
 
-    Where keys have a bias they are wider, and carry it.
+    Where keys have a bias they are wider, and carry it (see `with_key_bias`).
     """
 
     keys: Tensor
@@ -34,16 +34,20 @@ class KeyValues(NamedTuple):
 
 
 class BlockOutput(NamedTuple):
-    """tokens: [P, D]; kept: one for each group of the layout; balance: of the experts, where there are any."""
+    """tokens: [P, D]; key_values: of each group of the layout; balance: the experts' balance loss, None without any."""
 
     tokens: Tensor
-    kept: list[KeyValues]
+    key_values: list[KeyValues]
     balance: Tensor | None
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Whose each row is. owner: [R] user; lengths: [B] tokens of each history; cells: [R] in a grid of B x W."""
+class BeamOwners:
+    """Which user each beam belongs to.
+
+    owner: [R], its user's row of the batch; lengths: [B], tokens of each history; cells: [R], the beam's place in the
+    flattened grid of B users x W beams; width: W.
+    """
 
     owner: Tensor
     lengths: Tensor
@@ -51,8 +55,9 @@ class Rows:
     width: int
 
     @classmethod
-    def of(cls, owner: Tensor, lengths: Tensor) -> Rows:
-        """The grid has as many columns as the user with most rows; its shape makes the host wait, once a step."""
+    def of(cls, owner: Tensor, lengths: Tensor) -> BeamOwners:
+        """The grid has as many columns as the user with most beams. Reading that number from the device makes the host
+        wait, once a step."""
         counts = torch.bincount(owner, minlength=len(lengths))
         order = owner.argsort(stable=True)
         rank = torch.empty_like(owner)
@@ -61,7 +66,7 @@ class Rows:
         return cls(owner, lengths, owner * width + rank, width)
 
     def grid(self, values: Tensor) -> Tensor:
-        """[R, H, ...] -> [B, H, W, ...], zero where a user has fewer rows."""
+        """[R, H, ...] -> [B, H, W, ...], zero where a user has fewer than W beams."""
         empty = values.new_zeros(len(self.lengths) * self.width, *values.shape[1:])
         filled = empty.index_copy(0, self.cells, values)
         return filled.view(len(self.lengths), self.width, *values.shape[1:]).transpose(1, 2)
@@ -72,30 +77,31 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Cache:
-    """Every block's keys and values: `history` once a user, `written` once a row."""
+class KVCache:
+    """Keys and values of every block: of the histories once a user, of generated tokens once a beam."""
 
     history: tuple[KeyValues, ...]
-    written: tuple[KeyValues, ...]
-    rows: Rows
+    generated: tuple[KeyValues, ...]
+    beams: BeamOwners
 
     @classmethod
-    def of(cls, history: list[KeyValues], lengths: Tensor) -> Cache:
-        """One row a user, that has written nothing."""
-        nothing = [KeyValues(*(side[:, :, :0] for side in kept)) for kept in history]
+    def of(cls, history: list[KeyValues], lengths: Tensor) -> KVCache:
+        """One beam a user, without generated tokens. history: of each block; lengths: [B], tokens of each history."""
+        empty = [KeyValues(block.keys[:, :, :0], block.values[:, :, :0]) for block in history]
         users = torch.arange(len(lengths), device=lengths.device)
-        return cls(tuple(history), tuple(nothing), Rows.of(users, lengths))
+        return cls(tuple(history), tuple(empty), BeamOwners.of(users, lengths))
 
-    def select(self, rows: Tensor) -> Cache:
-        """Repeats, keeps or reorders rows; histories stay as they are."""
-        written = tuple(KeyValues(kept.keys[rows], kept.values[rows]) for kept in self.written)
-        return Cache(self.history, written, Rows.of(self.rows.owner[rows], self.rows.lengths))
+    def select(self, rows: Tensor) -> KVCache:
+        """rows [R'] index the current beams: repeats, drops or reorders them; the histories' part stays as it is."""
+        generated = tuple(KeyValues(block.keys[rows], block.values[rows]) for block in self.generated)
+        return KVCache(self.history, generated, BeamOwners.of(self.beams.owner[rows], self.beams.lengths))
 
 
-class WritingAttention(nn.Module):
-    """Self-attention of every token over its row's tokens up to itself, with rotary positions.
+class CachedAttention(nn.Module):
+    """Causal self-attention with rotary positions that gives its keys and values out, and goes on from cached ones.
 
-    key_bias: actions of keys [P] -> [P, H], added to the scores of each key. What rows write has no action yet.
+    key_bias: actions of keys [P] -> [P, H], added to the scores of each key. Generated tokens have no action: theirs
+    is 0.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float, rotary: Rotary, key_bias: nn.Module | None) -> None:
@@ -109,46 +115,48 @@ class WritingAttention(nn.Module):
         cos, sin = self.rotary.cos[layout.place], self.rotary.sin[layout.place]
         qkv = turned(self.qkv(tokens).view(len(tokens), 3, self.heads, -1), cos, sin)
         bias = None if self.key_bias is None else self.key_bias(actions)
-        attended, kept = [], []
+        attended, key_values = [], []
         for group in layout.groups:
             query, key, value = group.grid(qkv).permute(2, 0, 3, 1, 4)
             if bias is not None:
                 query, key = with_key_bias(query, key, group.grid(bias).transpose(1, 2))
             mixed = causal_attention(query, key, value, self.share if self.training else 0.0)
             attended.append(group.tokens(mixed.transpose(1, 2).flatten(2)))
-            kept.append(KeyValues(key, value))
-        return self.out(torch.cat(attended)), kept
+            key_values.append(KeyValues(key, value))
+        return self.out(torch.cat(attended)), key_values
 
-    def extend(self, tokens: Tensor, history: KeyValues, written: KeyValues, rows: Rows) -> tuple[Tensor, KeyValues]:
-        """tokens [R, D], one more a row -> ([R, D], what the rows have written by now)."""
+    def decode(
+        self, tokens: Tensor, history: KeyValues, generated: KeyValues, beams: BeamOwners
+    ) -> tuple[Tensor, KeyValues]:
+        """tokens [R, D], each beam's next -> ([R, D], the generated tokens' cache with them in it)."""
         query, key, value = self.qkv(tokens).view(len(tokens), 3, self.heads, -1).unbind(1)
-        place = rows.lengths[rows.owner] + written.keys.shape[2]
+        place = beams.lengths[beams.owner] + generated.keys.shape[2]
         query, key = self._turn(query, place), self._turn(key, place)
         if self.key_bias is not None:
             query, key = with_key_bias(query, key, key.new_zeros(key.shape[:2]))
         query = query * value.shape[2] ** -0.5
-        written = KeyValues(
-            torch.cat([written.keys, key.unsqueeze(2)], 2), torch.cat([written.values, value.unsqueeze(2)], 2)
+        generated = KeyValues(
+            torch.cat([generated.keys, key.unsqueeze(2)], 2), torch.cat([generated.values, value.unsqueeze(2)], 2)
         )
         length = history.keys.shape[2]
-        hidden = torch.arange(length, device=tokens.device) >= rows.lengths.unsqueeze(1)
-        to_history = rows.grid(query) @ history.keys.transpose(2, 3)
-        to_history = to_history.masked_fill(hidden[:, None, None], -torch.inf)
-        to_written = rows.grid((query.unsqueeze(2) * written.keys).sum(3))
-        shares = torch.cat([to_history, to_written], 3).softmax(3)
-        mixed = rows.take(shares[..., :length] @ history.values)
-        mixed = mixed + (rows.take(shares[..., length:]).unsqueeze(3) * written.values).sum(2)
-        return self.out(mixed.flatten(1)), written
+        padding = torch.arange(length, device=tokens.device) >= beams.lengths.unsqueeze(1)
+        history_scores = beams.grid(query) @ history.keys.transpose(2, 3)
+        history_scores = history_scores.masked_fill(padding[:, None, None], -torch.inf)
+        generated_scores = beams.grid((query.unsqueeze(2) * generated.keys).sum(3))
+        weights = torch.cat([history_scores, generated_scores], 3).softmax(3)
+        mixed = beams.take(weights[..., :length] @ history.values)
+        mixed = mixed + (beams.take(weights[..., length:]).unsqueeze(3) * generated.values).sum(2)
+        return self.out(mixed.flatten(1)), generated
 
     def _turn(self, values: Tensor, place: Tensor) -> Tensor:
-        """values [R, H, E], each at its own place [R]: what Rotary does to a whole grid."""
+        """values [R, H, E], place [R] -> [R, H, E]: the rotary turn of `Rotary`, each beam at a place of its own."""
         cos, sin = (side[place].unsqueeze(1).to(values.dtype) for side in (self.rotary.cos, self.rotary.sin))
         first, second = values.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-class WritingBlock(nn.Module):
-    """Attention, then SwiGLU or a mixture of experts, each after an RMSNorm and with its residual."""
+class DecoderBlock(nn.Module):
+    """Cached attention, then SwiGLU or a mixture of experts, each after an RMSNorm and with its residual."""
 
     def __init__(
         self,
@@ -162,23 +170,26 @@ class WritingBlock(nn.Module):
         key_bias: nn.Module | None,
     ) -> None:
         super().__init__()
-        self.attention = WritingAttention(width, heads, dropout=attention_dropout, rotary=rotary, key_bias=key_bias)
+        self.attention = CachedAttention(width, heads, dropout=attention_dropout, rotary=rotary, key_bias=key_bias)
         self.feed_forward = feed_forward
         self.attention_norm, self.feed_forward_norm = RMSNorm(width), RMSNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, layout: Layout, actions: Tensor, real: Tensor | None) -> BlockOutput:
-        """actions: [P] of the tokens; real: [P] bool, the tokens that are no padding; None = all."""
-        attended, kept = self.attention(self.attention_norm(tokens), layout, actions)
+        """actions: [P] of the tokens; real: [P] bool, false for padding; None = none is padding."""
+        attended, key_values = self.attention(self.attention_norm(tokens), layout, actions)
         tokens, balance = self._feed(tokens + self.dropout(attended), real)
-        return BlockOutput(tokens, kept, balance)
+        return BlockOutput(tokens, key_values, balance)
 
-    def extend(self, tokens: Tensor, history: KeyValues, written: KeyValues, rows: Rows) -> tuple[Tensor, KeyValues]:
-        """tokens [R, D], one more a row -> ([R, D], what the rows have written by now)."""
-        attended, written = self.attention.extend(self.attention_norm(tokens), history, written, rows)
-        return self._feed(tokens + attended, None)[0], written
+    def decode(
+        self, tokens: Tensor, history: KeyValues, generated: KeyValues, beams: BeamOwners
+    ) -> tuple[Tensor, KeyValues]:
+        """tokens [R, D], each beam's next -> ([R, D], the generated tokens' cache with them in it)."""
+        attended, generated = self.attention.decode(self.attention_norm(tokens), history, generated, beams)
+        return self._feed(tokens + attended, None)[0], generated
 
     def _feed(self, tokens: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """tokens [P, D] -> ([P, D] after the feed-forward layer, the experts' balance loss or None)."""
         normed = self.feed_forward_norm(tokens)
         if isinstance(self.feed_forward, MixtureOfExperts):
             mixed, balance = self.feed_forward(normed, real)

@@ -43,7 +43,7 @@ def test_equals_separate_passes(data, history, options, order):
     encoder = decoder(data, codes_of(data), history=history, **options)
     losses = [losses_of(data)[place] for place in order]
     readings = []
-    encoder.reader.backbone.register_forward_hook(lambda *_: readings.append(1))
+    encoder.history.backbone.register_forward_hook(lambda *_: readings.append(1))
     together = weighted_terms(encoder, losses, BATCH)
     assert len(readings) == 1
     apart = {name: weight * value for loss, weight in losses for name, value in loss(encoder, BATCH).items()}
@@ -132,12 +132,12 @@ def test_a_pass_compiles(data):
 def test_what_is_kept():
     one, other = "a batch", "another"
     passes = OnePass()
-    assert passes.keep(one, 1) == 1
-    assert passes.of(one) is None  # no pass is open
+    assert passes.put(one, 1) == 1
+    assert passes.get(one) is None  # no pass is open
     with passes.open():
         assert passes.newest is None
-        passes.keep(one, 1)
-        assert (passes.of(one), passes.of(other), passes.newest) == (1, None, 1)
-        passes.keep(other, 2)
-        assert (passes.of(one), passes.of(other), passes.newest) == (None, 2, 2)
-    assert (passes.of(other), passes.newest, passes.is_open) == (None, None, False)
+        passes.put(one, 1)
+        assert (passes.get(one), passes.get(other), passes.newest) == (1, None, 1)
+        passes.put(other, 2)
+        assert (passes.get(one), passes.get(other), passes.newest) == (None, 2, 2)
+    assert (passes.get(other), passes.newest, passes.is_open) == (None, None, False)

@@ -126,7 +126,7 @@ def test_beams_share_their_users_keys_and_values(data):
         assert kept.keys is before.keys
         assert kept.keys.shape == (4, 2, 1 + 4 * 3, 4)
     _, many = encoder.step(torch.zeros(400, dtype=torch.int64), many)
-    assert all(kept.keys.shape == (400, 2, 1, 4) for kept in many.read.written)
+    assert all(kept.keys.shape == (400, 2, 1, 4) for kept in many.history.generated)
 
 
 @both_ways
@@ -136,7 +136,7 @@ def test_packed_equals_unpacked(data, options, monkeypatch):
     results = []
     for packed in (True, False):
         monkeypatch.setattr(
-            "grbench_reference.encoders.sid_reading.lay_out",
+            "grbench_reference.encoders.sid_history.lay_out",
             lambda batch, user_token, packed=packed: lay_out(batch, user_token=user_token, packed=packed),
         )
         levels = [unmasked(level) for level in encoder.code_logits(batch)]
@@ -264,8 +264,8 @@ def test_codes_of_untrained_items_start_at_zero(data):
     """Item 9 alone would own code 9 with `ids`: nobody can know it yet."""
     torch.manual_seed(0)
     encoder = made_with(SIDDecoder, data, codes_of(data, "ids"), width=4, heads=1)
-    assert (encoder.reader.codes.weight[[0, 9]] == 0).all()
-    assert (encoder.reader.codes.weight[1:9] != 0).all()
+    assert (encoder.history.codes.weight[[0, 9]] == 0).all()
+    assert (encoder.history.codes.weight[1:9] != 0).all()
 
 
 def test_options_that_do_not_fit(data):

@@ -220,8 +220,8 @@ class Dense(nn.Module):
         self.encoder = encoder
 
     def embed_histories(self, batch):
-        inputs, _ = self.encoder.reader.start(batch)
-        return self.encoder.writer(inputs.unsqueeze(1))[:, 0]
+        inputs, _ = self.encoder.history.start(batch)
+        return self.encoder.code_decoder(inputs.unsqueeze(1))[:, 0]
 
     def embed_items(self, items):
         return self.encoder.codes_out[0][items]

@@ -89,6 +89,6 @@ def test_what_does_not_fit(data):
     rerank.index(encoder, ITEMS, codes)
     assert {"candidates": 9, "codes": 8, "width": 8}.items() <= rerank.report().items()
     assert (isinstance(rerank, Retriever), BeamRerank.needs) == (True, (Decoder, Embedder))
-    torch.nn.init.constant_(encoder.reader.backbone.anyone, torch.nan)
+    torch.nn.init.constant_(encoder.history.backbone.start_token, torch.nan)
     with pytest.raises(RunError, match="user row 0"):
         rerank.search(encoder, BATCH, 2)
