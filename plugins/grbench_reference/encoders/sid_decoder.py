@@ -47,16 +47,16 @@ from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_h
 
 @dataclass(frozen=True)
 class DecodingState:
-    """history: the decoding state of the history's encoding; next_actions: [R], the action that each beam's item is
-    decoded for; level: the level of the next code."""
+    """cache: what the history's encoding and the decoded codes left; next_actions: [R], the action that each beam's item
+    is decoded for; level: that of the next code."""
 
-    history: SummedState | KVCache
+    cache: SummedState | KVCache
     next_actions: Tensor
     level: int
 
     def select(self, rows: Tensor) -> DecodingState:
         """rows [R'] index the current beams: repeats, drops or reorders them."""
-        return DecodingState(self.history.select(rows), self.next_actions[rows], self.level)
+        return DecodingState(self.cache.select(rows), self.next_actions[rows], self.level)
 
 
 class CodeDecoder(nn.Module):
@@ -240,15 +240,15 @@ class SIDDecoder(nn.Module):
 
     def start(self, batch: Batch) -> tuple[Tensor, DecodingState]:
         """-> (logits of level 0 [B, K_0], state of one beam a user)."""
-        inputs, history = self.history.start(batch)
+        inputs, cache = self.history.start(batch)
         next_actions = batch.next_actions[:, -1]
-        return self._logits(inputs, next_actions, 0), DecodingState(history, next_actions, 1)
+        return self._logits(inputs, next_actions, 0), DecodingState(cache, next_actions, 1)
 
     def step(self, codes: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         """codes [R], one a beam of the state -> (logits of the next level [R, K_l], state)."""
-        inputs, history = self.history.step(state.level - 1, codes, state.history)  # type: ignore[arg-type]
+        inputs, cache = self.history.step(state.level - 1, codes, state.cache)  # type: ignore[arg-type]
         logits = self._logits(inputs, state.next_actions, state.level)
-        return logits, DecodingState(history, state.next_actions, state.level + 1)
+        return logits, DecodingState(cache, state.next_actions, state.level + 1)
 
     def _logits(self, inputs: Tensor, next_actions: Tensor, level: int) -> Tensor:
         """inputs [R, D], next_actions [R] -> [R, K_l]."""

@@ -122,11 +122,11 @@ def test_beams_share_their_users_keys_and_values(data):
     encoder = decoder(data, codes_of(data), history="codes")
     _, state = encoder.start(BATCH)
     many = state.select(torch.arange(4).repeat_interleave(100))
-    for kept, before in zip(many.read.history, state.read.history, strict=True):
+    for kept, before in zip(many.cache.history, state.cache.history, strict=True):
         assert kept.keys is before.keys
         assert kept.keys.shape == (4, 2, 1 + 4 * 3, 4)
     _, many = encoder.step(torch.zeros(400, dtype=torch.int64), many)
-    assert all(kept.keys.shape == (400, 2, 1, 4) for kept in many.history.generated)
+    assert all(kept.keys.shape == (400, 2, 1, 4) for kept in many.cache.generated)
 
 
 @both_ways
