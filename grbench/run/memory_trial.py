@@ -142,6 +142,8 @@ def _plan_stage(
         _build(registry, "trainers", stage.trainer),
         lambda _: (),
         replace(options, compile=False),
+        data=data,
+        codes=codes,
         device=device,
         seed=0,
         name=stage.name,
@@ -161,7 +163,7 @@ def _plan_stage(
         module.to(device)
         known["index"], lacking = _index_bytes(registry, method, encoder, split, device)
         try:
-            steps = _watch_steps(state, split, limit=free - parameters)
+            steps = _watch_steps(state, limit=free - parameters)
         except (MemoryError, torch.OutOfMemoryError):
             lacking = f"a step of {FIRST_TRIAL} users alone takes more than half of the memory that is free"
         unknown = lacking
@@ -195,17 +197,17 @@ def memory_limits(device: str) -> tuple[int, int | None]:
     return ram, torch.cuda.get_device_properties(device).total_memory if on_gpu else None
 
 
-def _watch_steps(state: TrainState, split: Split, *, limit: int) -> list[_Step]:
+def _watch_steps(state: TrainState, *, limit: int) -> list[_Step]:
     """The last two steps of a few, each larger than the one before, up to the size asked for."""
     options = state.options
     state.begin()
     state.train()
-    examples = examples_of(state, split.training)
+    examples = examples_of(state)
     steps: list[_Step] = []
     users = min(FIRST_TRIAL, options.batch_size)
     while True:
         state.options = replace(options, batch_size=users, workers=0)
-        batch = next(batches_of(state, split.training, examples))
+        batch = next(batches_of(state, examples))
         steps.append(_watch(state, batch.to(state.device), limit))
         if users == options.batch_size or (len(steps) > 1 and _enough(steps[-2], steps[-1], limit)):
             break

@@ -148,14 +148,16 @@ class Workbench:
             self.build("trainers", parts["trainer"]),
             partial(self.build, "optimizers", parts["optimizer"]),
             TrainingOptions(batch_size=batch_size, workers=0),
+            data=data,
+            codes=codes,
             device=self.device,
             seed=0,
         )
         state.begin()
         state.train()
-        examples = examples_of(state, data)
+        examples = examples_of(state)
         whole = max(1, examples.num_batches(batch_size) - 1)  # the last one is filled up with empty rows
-        batches = itertools.islice(batches_of(state, data, examples), min(whole, BATCHES))
+        batches = itertools.islice(batches_of(state, examples), min(whole, BATCHES))
         turn = itertools.cycle([batch.to(self.device) for batch in batches])
         state.step = state.steps = 1
 

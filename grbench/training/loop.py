@@ -14,8 +14,6 @@ from grbench.cost.meter import Meter, count_parameters, let_go
 from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, silent
 from grbench.data.batches import training_batches
 from grbench.data.examples import Examples, newest_events
-from grbench.data.split import Split
-from grbench.data.training_data import TrainingData
 from grbench.errors import DataError
 from grbench.interfaces import Trainer, optional
 from grbench.training.state import TrainingResult, TrainState
@@ -33,7 +31,6 @@ Checkpoint = Callable[[TrainState], None]
 
 def train(
     state: TrainState,
-    split: Split,
     *,
     report: Report = silent,
     meter: Meter | None = None,
@@ -60,7 +57,7 @@ def train(
     warm_up: int | None = None
 
     while state.epoch <= last and not state.best.is_stale(options.patience):
-        examples = examples_of(state, split.training)
+        examples = examples_of(state)
         state.steps = examples.num_batches(options.batch_size)
         if warm_up is None:
             warm_up = min(WARM_UP_STEPS, state.steps * options.epochs // 10)
@@ -76,7 +73,7 @@ def train(
         )
         with meter.phase("train") as phase:
             throughput.resume()
-            for batch in batches_of(state, split.training, examples):
+            for batch in batches_of(state, examples):
                 state.step += 1
                 with counted_flops(state, warm_up):
                     values = state.trainer.step(state, batch.to(state.device, non_blocking=True))
@@ -118,9 +115,9 @@ def train(
     )
 
 
-def examples_of(state: TrainState, data: TrainingData) -> Examples:
+def examples_of(state: TrainState) -> Examples:
     """What the running epoch trains on, as the trainer has it; raises DataError where that is nothing."""
-    length = int(state.encoder.history_length)  # type: ignore[arg-type]
+    data, length = state.data, int(state.encoder.history_length)  # type: ignore[arg-type]
     examples = optional(state.trainer, Trainer.examples)(data, length, state.seed, state.epoch)
     if examples is None:
         examples = newest_events(data, seed=state.seed, epoch=state.epoch)
@@ -132,10 +129,10 @@ def examples_of(state: TrainState, data: TrainingData) -> Examples:
     return examples
 
 
-def batches_of(state: TrainState, data: TrainingData, examples: Examples) -> Iterator[Batch]:
+def batches_of(state: TrainState, examples: Examples) -> Iterator[Batch]:
     """The running epoch's batches that are not done yet."""
     return training_batches(
-        data,
+        state.data,
         examples,
         history_length=int(state.encoder.history_length),  # type: ignore[arg-type]
         batch_size=state.options.batch_size,

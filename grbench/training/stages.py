@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,8 @@ def learn(
             registry.build("trainers", stage.trainer),
             partial(registry.build, "optimizers", stage.optimizer),
             options,
+            data=data,
+            codes=method.codes,
             device=device,
             seed=cell.seed,
             name=stage.name,
@@ -115,7 +117,6 @@ def learn(
             resume = None
         trained = train(
             state,
-            replace(split, training=data),
             report=report,
             meter=meter,
             validate=validation(cell, method, split, options, device) if options.validate_every else None,

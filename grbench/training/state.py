@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ from grbench.training.generators import generator_states, restore_generators
 from grbench.training.options import TrainingOptions
 from grbench.training.selection import BestState
 from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite
+
+if TYPE_CHECKING:
+    from grbench.data.training_data import TrainingData
+    from grbench.types import Codes
 
 WeightedLosses = list[tuple[nn.Module, float]]
 """Losses with the weights that their terms count."""
@@ -48,6 +52,7 @@ class TrainingResult:
 class TrainState:
     """One stage of training, from its first batch to its last.
 
+    data, codes: what the stage learns from, and the tokenizer's codes, on the host.
     modules: the encoder and the losses by these names; what a trainer's `start` adds to it is trained and saved too.
     optimizers: made once the trainer has started. Their learning rates follow from the position alone (`update`), so
         that schedules have no state.
@@ -68,16 +73,20 @@ class TrainState:
         make_optimizers: Callable[[nn.Module], Sequence[Optimizer]],
         options: TrainingOptions,
         *,
+        data: TrainingData,
+        codes: Codes,
         device: torch.device | str,
         seed: int,
         name: str = "",
         finished: Sequence[TrainingResult] = (),
     ) -> None:
-        """encoder and losses are on `device` already. name: the stage's, where a method has several.
+        """encoder and losses are on `device` already. data: as the stage learns it. codes: what the tokenizer gave.
+        name: the stage's, where a method has several. finished: the results of the stages before.
 
-        finished: the results of the stages before. Nothing is started yet; see `begin`.
+        Nothing is started yet; see `begin`.
         """
         self.encoder, self.losses, self.trainer, self.options = encoder, losses, trainer, options
+        self.data, self.codes = data, codes
         self.device, self.seed, self.name, self.finished = torch.device(device), seed, name, list(finished)
         self.modules = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")

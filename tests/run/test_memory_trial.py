@@ -123,7 +123,8 @@ def test_steps_grow_until_their_users_show(seconds, tried, registry, split, monk
     options = TrainingOptions(batch_size=512, workers=0)
     encoder = nn.Linear(1, 1)
     encoder.history_length = LENGTH
-    steps = _watch_steps(state_of(encoder, [], [], options, trainer=object()), split, limit=1 << 40)
+    state = state_of(encoder, [], [], options, data=split.training, trainer=object())
+    steps = _watch_steps(state, limit=1 << 40)
     assert [step.users for step in steps] == tried
     if seconds < 5:
         assert _scaled(steps, 512)["activations"] == pytest.approx(512 << 20, rel=0.05)

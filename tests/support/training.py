@@ -9,10 +9,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from grbench.data.split import Split
+from grbench.data.training_data import TrainingData
 from grbench.interfaces import Trainer
 from grbench.training.loop import train
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainingResult, TrainState, WeightedLosses
+from grbench.types import Codes
 from grbench_reference.trainers.supervised import Supervised
 
 
@@ -22,12 +24,14 @@ def state_of(
     optimizers: Sequence[Optimizer],
     options: TrainingOptions,
     *,
+    data: TrainingData | None = None,
+    codes: Codes | None = None,
     seed: int = 0,
     trainer: Trainer | None = None,
 ) -> TrainState:
-    """A state whose optimizers are made already."""
-    trainer = trainer or Supervised()
-    return TrainState(encoder, losses, trainer, lambda _: optimizers, options, device="cpu", seed=seed)
+    """A state whose optimizers are made already; one that reads no batches needs no data."""
+    parts = encoder, losses, trainer or Supervised(), lambda _: optimizers, options
+    return TrainState(*parts, data=data, codes=codes, device="cpu", seed=seed)
 
 
 def train_once(
@@ -42,5 +46,5 @@ def train_once(
     **of_the_loop: Any,
 ) -> TrainingResult:
     """Trains `encoder` in place."""
-    state = state_of(encoder, losses, optimizers, options, seed=seed, trainer=trainer)
-    return train(state, split, **of_the_loop)
+    state = state_of(encoder, losses, optimizers, options, data=split.training, seed=seed, trainer=trainer)
+    return train(state, **of_the_loop)
