@@ -47,8 +47,8 @@ from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_h
 
 @dataclass(frozen=True)
 class DecodingState:
-    """cache: what the history's encoding and the decoded codes left; next_actions: [R], the action that each beam's item
-    is decoded for; level: that of the next code."""
+    """cache: of the history and the codes decoded so far; next_actions: [R], the action that each beam's item is
+    decoded for; level: of the next code."""
 
     cache: SummedState | KVCache
     next_actions: Tensor
