@@ -262,13 +262,12 @@ def _top(module: str) -> str:
 @cache
 def _find(module: str) -> ModuleSpec | None:
     """The module's place, found without importing anything: a parent may be broken, or slow to import."""
-    top, *inner = module.split(".")
+    package = module.rpartition(".")[0]
+    if package:
+        parent = _find(package)
+        places = parent.submodule_search_locations if parent else None
+        return PathFinder.find_spec(module, places) if places is not None else None
     try:
-        spec = find_spec(top)
+        return find_spec(module)
     except ValueError:  # a module made by hand, or __main__
         return None
-    for depth in range(len(inner)):
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        spec = PathFinder.find_spec(".".join([top, *inner[: depth + 1]]), spec.submodule_search_locations)
-    return spec
