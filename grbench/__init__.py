@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from grbench.hookspecs import hookimpl
     from grbench.registry.option_types import DataFile, DataFolder
+    from grbench.results.frame import load_results
 
-__all__ = ["DataFile", "DataFolder", "__version__", "hookimpl"]
+__all__ = ["DataFile", "DataFolder", "__version__", "hookimpl", "load_results"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "DataFile": "grbench.registry.option_types",
     "DataFolder": "grbench.registry.option_types",
     "hookimpl": "grbench.hookspecs",
+    "load_results": "grbench.results.frame",
 }
 """{public name: its module}, imported when it is first used: `python -m grbench` runs this file before its own, which
 must come before any other import."""

@@ -36,6 +36,25 @@ def score(metrics: Sequence[Metric], ranking: Ranking) -> dict[str, np.ndarray]:
     return values
 
 
+def score_lists(
+    metrics: Sequence[Metric], cutoffs: Sequence[int | None], length: int, scored: Ranking, kept: Ranking | None
+) -> dict[str, np.ndarray]:
+    """The values of metrics from lists that were searched for before, possibly for others: {name: [Q] float64}.
+
+    cutoffs: each metric's k, None where it has none; length: of the lists that a search for these metrics gives. A
+    metric sees the scored lists where they are as long as its k, else the longer kept ones. Raises RunError where no
+    lists are long enough.
+    """
+    values: dict[str, np.ndarray] = {}
+    for metric, k in zip(metrics, cutoffs, strict=True):
+        long_enough = (lists for lists in (scored, kept) if lists is not None and (k or 1) <= lists.items.shape[1])
+        lists = next(long_enough, None)
+        if lists is None:
+            raise RunError(f"metric {metric.name}: the lists that were kept are shorter than {k}")
+        values |= score([metric], lists.cut(length))
+    return values
+
+
 def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
     """Tries the metrics on a ranking of no query, so that one that does not fit the dataset is heard of before
     training and not after it."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from grbench.report.format import GIB, count, label_of, number, plain, significant
-from grbench.results.record import Record
+from grbench.results.record import Record, latest
+
+OLDER = "older identity"
 
 Mark = Literal["", "best", "second"]
 
@@ -74,16 +76,6 @@ def tables(records: Sequence[Record]) -> list[ResultTable]:
     return [_table(group, apart, position, len(groups)) for position, group in enumerate(groups, 1)]
 
 
-def latest(records: Iterable[Record]) -> list[Record]:
-    """One record a cell: copies of a results folder hold it twice, and the one that finished last is kept."""
-    kept: dict[tuple[str, str, str], Record] = {}
-    for record in records:
-        key = record.suite, record.method, record.digest
-        if key not in kept or record.finished > kept[key].finished:
-            kept[key] = record
-    return list(kept.values())
-
-
 def comparable(records: Sequence[Record]) -> list[list[Record]]:
     """Groups records with one dataset digest, protocol, candidate pool and version of every metric, in order.
 
@@ -110,7 +102,8 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     """One row a method. The same name with other options, plug-ins or code makes another row that says what differs."""
     by_name: dict[str, dict[str, list[Record]]] = {}
     for record in records:
-        by_name.setdefault(record.method, {}).setdefault(_variant(record), []).append(record)
+        name = f"{record.method} ({OLDER})" if record.older_identity else record.method
+        by_name.setdefault(name, {}).setdefault(_variant(record), []).append(record)
     rows = []
     for name, variants in by_name.items():
         labels = _labels([group[0] for group in variants.values()])
@@ -282,6 +275,8 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
     elif letters:
         lines.append(f"Hardware: {next(iter(letters))}")
     batch = first.cost.get("phases", {}).get("search", {}).get("batch_size")
+    if any(record.older_identity for record in records):
+        lines.append(f"{OLDER.capitalize()}: of an earlier grbench, whose digests covered less; it would be run again")
     repeated = any(len(row.done) > 1 for row in rows_of(records))
     lines.append(
         "Scores are means over users"
@@ -335,8 +330,9 @@ def _variant(record: Record) -> str:
 
 def _without_seed(record: Record) -> dict[str, Any]:
     """The identity of all cells of a row, which differ by their seeds alone."""
-    training = {key: value for key, value in record.identity.get("training", {}).items() if key != "seed"}
-    return {**record.identity, "training": training}
+    identity, older = record.identity, record.older_identity
+    outer = {key: value for key, value in identity.items() if not (older and key == "seed")}
+    return outer | {"training": {key: value for key, value in identity.get("training", {}).items() if key != "seed"}}
 
 
 def _labels(records: Sequence[Record]) -> list[str]:

@@ -1,4 +1,5 @@
-"""What is kept of a cell: one JSON file with everything needed to judge it, and a parquet file with every user's list.
+"""What is kept of a cell: one JSON file with everything needed to judge it, and a parquet file with every user's lists
+(`lists.py`).
 
 Both appear whole or not at all. The lists are written first, so a record that says `ok` always has its lists beside it.
 Tables and statistics are derived from these two files alone.
@@ -13,20 +14,20 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from grbench.errors import RunError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-    from grbench.types import Ranking
+SCHEMA_VERSION = 2
+"""2: the identity has the parts training, ranking and metrics, and the record their digests and `lists`. What version 1
+lacks is empty when it is read."""
 
-SCHEMA_VERSION = 1
-
-Status = Literal["ok", "error", "oom", "timeout", "interrupted"]
+Status = Literal["ok", "error", "oom", "killed", "timeout", "interrupted"]
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -36,14 +37,19 @@ class Record:
     """One cell's result. Times are ISO 8601 in UTC, durations seconds, memory bytes, rates per second.
 
     digest:      names the experiment; `identity` is all that it covers
+    training_digest, lists_digest: records that share them have one trained model, and the same lists of every user
     suite, method, seed, order: where the cell stands (`order` = the method's place in its suite)
-    status:      ok, error, oom, timeout or interrupted; `error` = {type, message, traceback} unless ok
+    status:      ok, error, oom, killed, timeout or interrupted; `error` = {type, message, traceback} unless ok
     dataset:     {name, digest, options}; protocol: {name, and every switch resolved}
     metrics:     {name: {label, higher_is_better, version}}, in the suite's order
     pool:        {size, digest} of the candidates that were ranked; None where the cell did not come so far
     scores:      {metric: mean over the evaluated users}
+    lists:       lengths of the lists beside the record: {scored, kept: of the longer ones or None, shortest: the fewest
+                 items in one of those, error: why there are none though the suite asked for them}
+    rescored_from: digest of the record whose lists were searched and whose costs these are; None = this cell's own
     counts:      {evaluated, dropped: {reason: users}, parameters, collisions, ...}
-    cost:        {phases: {name: {seconds, ...}}, train_users_per_second, search_p99_ms, peak memory, ...}
+    cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (the part of them outside all
+                 phases), train_users_per_second, search_p99_ms, peak memory, ...}
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   what the tokenizer reported; curve: one row an epoch, which names its stage where there are several
     title:       what the suite calls itself in words; baseline: the row that it tests others against; None without
@@ -55,6 +61,8 @@ class Record:
     method: str
     seed: int
     status: Status
+    training_digest: str = ""
+    lists_digest: str = ""
     order: int = 0
     identity: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] | None = None
@@ -63,6 +71,8 @@ class Record:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     pool: dict[str, Any] | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    lists: dict[str, Any] = field(default_factory=dict)
+    rescored_from: str | None = None
     counts: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -73,6 +83,16 @@ class Record:
     started: str = ""
     finished: str = ""
 
+    @property
+    def older_identity(self) -> bool:
+        """Whether an earlier grbench made it, whose identities covered less: no cell of today has such a record."""
+        return bool(self.identity) and "ranking" not in self.identity
+
+    @property
+    def list_length(self) -> int:
+        """The longest cutoff that can be scored from the lists beside it; 0 where there are none."""
+        return max(self.lists.get("scored") or 0, self.lists.get("kept") or 0)
+
     def to_json(self) -> str:
         """The record file's text."""
         values = {"schema": SCHEMA_VERSION, **{key.name: getattr(self, key.name) for key in dataclasses.fields(self)}}
@@ -80,7 +100,8 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Record:
-        """Reads a record file's text; raises RunError where it is none, or one of a newer schema."""
+        """Reads a record file's text, of this schema or an older one; raises RunError where it is none, or of a newer
+        one."""
         try:
             values = json.loads(text)
         except ValueError as error:
@@ -97,6 +118,11 @@ class Record:
             return cls(**{key: value for key, value in values.items() if key in known})
         except TypeError as error:
             raise RunError(f"{where}: the record is incomplete ({error}); move it away or delete it") from error
+
+
+def now() -> str:
+    """The present time in UTC, ISO 8601, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def record_path(folder: Path, digest: str) -> Path:
@@ -159,38 +185,15 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     return sorted(records, key=lambda record: (record.suite, record.order, record.method, record.seed, record.finished))
 
 
-def lists_table(ranking: Ranking, user_ids: np.ndarray, item_ids: np.ndarray) -> pa.Table:
-    """Every user's list in the source's ids, one row a query. user_ids [U], item_ids [N+1].
-
-    Columns: user; items and scores (best first, without the places that stayed empty); targets, ranks (1 = first,
-    0 = not in the list) and target_actions, a value a target. Pool size and action names are the table's metadata.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    names = np.array([None, None, *ranking.actions], dtype=object)
-    filled, wanted = ranking.items > 0, ranking.targets > 0
-    described = {"schema": SCHEMA_VERSION, "pool": ranking.pool, "actions": list(ranking.actions)}
-    return pa.table(
-        {
-            "user": pa.array(user_ids[ranking.users]),
-            "items": _lists(item_ids[ranking.items], filled),
-            "scores": _lists(ranking.scores.astype(np.float32), filled),
-            "targets": _lists(item_ids[ranking.targets], wanted),
-            "ranks": _lists(ranking.ranks.astype(np.int32), wanted),
-            "target_actions": _lists(names[ranking.target_actions], wanted, pa.string()),
-        }
-    ).replace_schema_metadata({"grbench": json.dumps(described)})
-
-
-def _lists(values: np.ndarray, kept: np.ndarray, kind: pa.DataType | None = None) -> pa.ListArray:
-    """values, kept: [Q, K] -> Q lists of the kept values, in order."""
-    import numpy as np
-    import pyarrow as pa
-
-    ends = np.cumsum(kept.sum(axis=1), dtype=np.int32)
-    offsets = np.concatenate([np.zeros(1, np.int32), ends])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[kept], type=kind))
+def latest(records: Iterable[Record]) -> list[Record]:
+    """One record a cell, the one that finished last: copies of a results folder hold it twice, and a cell that was
+    scored by other metrics has a record of each set of them."""
+    kept: dict[tuple[str, str, str], Record] = {}
+    for record in records:
+        key = record.suite, record.method, record.lists_digest or record.digest
+        if key not in kept or record.finished > kept[key].finished:
+            kept[key] = record
+    return list(kept.values())
 
 
 def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

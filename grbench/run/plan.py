@@ -14,15 +14,19 @@ from grbench.interfaces import Metric
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import look_again
 from grbench.report.format import GIB, counted, duration, significant
-from grbench.results.identity import cell_digest, cell_identity
-from grbench.results.record import Record, read_records, record_path
+from grbench.results.identity import cell_digest, cell_identity, lists_digest, training_digest
+from grbench.results.record import Record, ranking_path, read_records, record_path
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell, the record that it will fill in, and the record that there is (None where it never ran)."""
+    """A cell, the record that it will fill in, and the record that there is (None where it never ran).
+
+    source: a finished record whose lists hold all that the cell's metrics need, so that it is scored and not run.
+    older: there is a record of this method and seed whose identity is of an older kind, which cannot be compared.
+    """
 
     cell: Cell
     blank: Record
@@ -30,6 +34,8 @@ class PlannedCell:
     seconds: float | None
     memory: float | None
     again: bool = False
+    source: Record | None = None
+    older: bool = False
 
     @property
     def name(self) -> str:
@@ -43,14 +49,15 @@ class PlannedCell:
 
     @property
     def state(self) -> str:
-        """done, to do, to do again (with what became of it the last time), cannot run."""
+        """done, re-score, to do (again, with what became of it the last time), cannot run."""
         if self.finished:
             return "done"
         if self.cell.error:
             return "cannot run"
+        to_do = "re-score" if self.source else "to do"
         if self.former is None:
-            return "to do"
-        return f"to do again ({'forced' if self.former.status == 'ok' else 'was ' + self.former.status})"
+            return f"{to_do} (there is one of an older identity)" if self.older else to_do
+        return f"{to_do} again ({'forced' if self.former.status == 'ok' else 'was ' + self.former.status})"
 
 
 @dataclass(frozen=True)
@@ -64,20 +71,25 @@ class Plan:
 
     @property
     def to_do(self) -> list[PlannedCell]:
-        """The cells that have to run."""
+        """The cells that have to run, or to be scored."""
         return [planned for planned in self.cells if not planned.finished]
+
+    @property
+    def to_run(self) -> list[PlannedCell]:
+        """The cells that have to run."""
+        return [planned for planned in self.to_do if planned.source is None]
 
     def text(self) -> str:
         """The plan as it is printed: a line of totals, then one a cell."""
         from tabulate import tabulate
 
-        done = len(self.cells) - len(self.to_do)
+        done, rescored = len(self.cells) - len(self.to_do), len(self.to_do) - len(self.to_run)
         methods = len({planned.cell.method.name for planned in self.cells})
         seeds = len({planned.cell.seed for planned in self.cells})
-        known = [planned.seconds for planned in self.to_do if planned.seconds is not None]
+        known = [planned.seconds for planned in self.to_run if planned.seconds is not None]
         expected = ""
         if known:
-            rest = "" if len(known) == len(self.to_do) else f" for {len(known)} of them, the others are not known"
+            rest = "" if len(known) == len(self.to_run) else f" for {len(known)} of them, the others are not known"
             expected = f", about {duration(sum(known))}{rest} (as they took before)"
         rows = [
             [
@@ -98,12 +110,13 @@ class Plan:
         )
         totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
         notes = "".join(f"note: {note}\n" for note in dict.fromkeys(self._notes()))
-        return f"{self.suite.name}: {totals}: {done} done, {len(self.to_do)} to do{expected}\n\n{table}\n{notes}"
+        to_do = f"{rescored} to re-score, " * (rescored > 0) + f"{len(self.to_run)} to do{expected}"
+        return f"{self.suite.name}: {totals}: {done} done, {to_do}\n\n{table}\n{notes}"
 
     def _notes(self) -> Iterator[str]:
         """What is allowed, and hardly meant."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        for planned in self.to_do:
+        for planned in self.to_run:
             method = planned.cell.method
             for place, stage in enumerate(method.stages):
                 workers = stage.training.get("workers", 0)
@@ -137,6 +150,8 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             method=cell.method.name,
             seed=cell.seed,
             status="error",
+            training_digest=training_digest(identity),
+            lists_digest=lists_digest(identity),
             order=order[cell.method.name],
             identity=identity,
             dataset={
@@ -154,6 +169,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             title=suite.title,
             baseline=suite.baseline,
         )
+        source = None if force or cell.error else _source(cell, blank, former, folder)
         # A method of this name, of these options or others: the best guess of what this one will take.
         alike = [record for record in former if record.method == blank.method and record.status == "ok"]
         like = max(alike, key=lambda record: record.finished, default=None)
@@ -163,12 +179,30 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
                 cell=cell,
                 blank=blank,
                 former=by_digest.get(blank.digest),
-                seconds=cost.get("total_seconds"),
-                memory=cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
+                seconds=None if source else cost.get("total_seconds"),
+                memory=None if source else cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
                 again=force,
+                source=source,
+                older=any(
+                    record.older_identity and (record.method, record.seed) == (blank.method, blank.seed)
+                    for record in former
+                ),
             )
         )
     return Plan(suite, folder, tuple(planned), dataset_digest)
+
+
+def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -> Record | None:
+    """A finished record of the cell's lists, as long as its metrics need them: scored ones rather than kept ones."""
+    able = [
+        record
+        for record in former
+        if record.status == "ok"
+        and record.lists_digest == blank.lists_digest
+        and record.list_length >= cell.list_length
+        and ranking_path(folder, record.digest).is_file()
+    ]
+    return max(able, key=lambda record: (record.lists["scored"], record.finished), default=None)
 
 
 def as_planned(planned: PlannedCell, record: Record) -> Record:

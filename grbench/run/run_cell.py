@@ -11,7 +11,6 @@ import os
 import time
 import traceback
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,11 @@ from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, Status, lists_table, write_record
+from grbench.results.lists import lists_table
+from grbench.results.record import Record, Status, now, write_record
 from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import split_store
+from grbench.run.rescore_cell import rescore_cell
 from grbench.suite.suite import Cell
 from grbench.training.generators import seed_everything
 from grbench.training.stages import Assembled, train_method
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from grbench.data.split import Split
+    from grbench.data.split import Queries, Split
     from grbench.suite.method import Stage
-    from grbench.types import Codes
+    from grbench.types import Codes, Ranking
 
 REPORT_SECONDS = 0.5
 """How often the parent hears how far a phase is; more would only cost time."""
@@ -81,7 +82,7 @@ class Reporter:
 def run_cell(
     cell: Cell, blank: Record, store: Store, *, registry: Registry, device: str, report: Reporter
 ) -> tuple[Record, pa.Table]:
-    """Runs the cell; returns its record, filled in, and every user's list. Raises whatever a plug-in raises."""
+    """Runs the cell; returns its record, filled in, and every user's lists. Raises whatever a plug-in raises."""
     meter = Meter(device)
     seed_everything(cell.seed)
     with meter.phase("prepare"):
@@ -103,10 +104,12 @@ def run_cell(
     )
     ranking = ranker.rank(split.test)
     values = score(method.metrics, ranking)
+    kept, lists = keep_lists(ranker, split.test, cell, report)
     record = replace(
         blank,
         status="ok",
         scores={name: float(each.mean()) for name, each in values.items()},
+        lists=lists,
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(split, trained, ranker.codes),
         cost=costs(meter, method, trained, cell.method.stages),
@@ -115,7 +118,27 @@ def run_cell(
         curve=trained.curve,
         finished=now(),
     )
-    return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids)
+    return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids, kept)
+
+
+def keep_lists(
+    ranker: Ranker, queries: Queries, cell: Cell, report: Reporter
+) -> tuple[Ranking | None, dict[str, int | str | None]]:
+    """The longer lists that the suite asks for, None without; and what the record says of the lists.
+
+    A retriever that fails here has done all that the cell's scores need, so that costs the longer lists alone.
+    """
+    lists: dict[str, int | str | None] = {"scored": ranker.k, "kept": None}
+    if (cell.keep_lists or 0) <= ranker.k:
+        return None, lists
+    report("phase", name="keep longer lists")
+    try:
+        kept = ranker.keep(queries, cell.keep_lists or 0)
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the record says what
+        traceback.print_exc()
+        return None, {**lists, "error": f"{type(error).__name__}: {error}"}
+    shortest = int((kept.items > 0).sum(axis=1).min(initial=kept.items.shape[1]))
+    return kept, {**lists, "kept": kept.items.shape[1], "shortest": shortest}
 
 
 def counts(split: Split, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
@@ -144,10 +167,12 @@ def costs(meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequ
     used = utilisation(trained.flops_per_step, trained.steps_per_second, meter.device, precision)
     train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
 
-    def largest(key: str) -> int | None:
-        return max((phase[key] for phase in phases.values() if phase.get(key) is not None), default=None)
+    needed = [phase for name, phase in phases.items() if name != "keep"]  # lists that no score is of cost nothing
 
-    joules = [phase["energy_joules"] for phase in phases.values() if phase.get("energy_joules") is not None]
+    def largest(key: str) -> int | None:
+        return max((phase[key] for phase in needed if phase.get(key) is not None), default=None)
+
+    joules = [phase["energy_joules"] for phase in needed if phase.get("energy_joules") is not None]
     return {
         "train_seconds": train_cost.get("seconds"),
         "train_users_per_second": train_cost.get("users_per_second"),
@@ -163,11 +188,6 @@ def costs(meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequ
         "phases": phases,
         "index": optional(method.retriever, Retriever.report)(),
     }
-
-
-def now() -> str:
-    """The present time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def status_of(error: BaseException) -> Status:
@@ -222,10 +242,13 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     lists: pa.Table | None = None
     try:
         cell, registry = Cell.from_json(job["cell"]), Registry.load()
-        trackers = start_trackers(cell, registry, folder / f"{blank.digest}.d")
         store = Store.open(Path(job["store"]))
-        report = Reporter(events, trackers)
-        record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report)
+        if job["source"]:
+            record, lists = rescore_cell(cell, blank, Path(job["source"]), store, registry=registry)
+        else:
+            trackers = start_trackers(cell, registry, folder / f"{blank.digest}.d")
+            report = Reporter(events, trackers)
+            record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report)
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
         traceback.print_exc()
         record = failed(blank, error, device)

@@ -10,14 +10,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError
 from grbench.registry.discovery import Registry
 from grbench.report.format import duration, label_of, number
-from grbench.results.record import Record, Status, read_record, record_path, replace_record, write_record
+from grbench.results.record import Record, Status, now, read_record, record_path, replace_record, write_record
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import MemoryPlan, disk_text, memory_text, size_text
 from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
@@ -105,7 +104,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         prepared = _prepare(plan, request, server, progress, log)
         _refuse_too_large(prepared, request)
         ready = prepared.facts
-    progress.plan([planned.seconds for planned in plan.to_do])
+    progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
     records: dict[str, Record] = {}
     for planned in plan.cells:
         digest = planned.blank.digest
@@ -122,7 +121,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
 
 def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Console) -> None:
     """Says what disk and memory the cells will take; raises GRBenchError where one cannot run or cannot fit."""
-    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    able = [planned.cell for planned in plan.to_run if planned.cell.error is None]
     if not able:
         return
     from grbench.data.store import STORE_FILE
@@ -166,15 +165,17 @@ def _refuse_too_large(ready: Ready, request: RunRequest) -> None:
 def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
-    methods = {cell.method.name: cell for cell in able}
+    methods = {planned.cell.method.name: planned.cell for planned in plan.to_run if planned.cell.error is None}
     trained = [name for name, cell in methods.items() if cell.method.stages]
     job = {
         "cell": able[0].to_json(),
         "cache": str(store_cache(request.cache)),
         "device": request.device,
-        "filters": sorted({cell.method.filters for cell in able}),
+        "filters": sorted({cell.method.filters for cell in methods.values()}),
         "suite": plan.suite.path,
-        "validates": any(stage.training.get("validate_every") for cell in able for stage in cell.method.stages),
+        "validates": any(
+            stage.training.get("validate_every") for cell in methods.values() for stage in cell.method.stages
+        ),
         "methods": [cell.to_json() for cell in methods.values()],
     }
     found: dict[str, ChildMessage] = {}
@@ -214,7 +215,7 @@ def _run_cell(
     """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
     position = plan.to_do.index(planned)
     heading = f"[{position + 1}/{len(plan.to_do)}] {planned.name}"
-    began, started = time.monotonic(), _now()
+    began, started = time.monotonic(), now()
     progress.start(heading, position)
     log = plan.folder / f"{planned.blank.digest}.log"
     keep = _keeper(plan.folder, replace(planned.blank, started=started))
@@ -224,6 +225,7 @@ def _run_cell(
         job = {
             "cell": planned.cell.to_json(),
             "blank": replace(planned.blank, started=started).to_json(),
+            "source": str(record_path(plan.folder, planned.source.digest)) if planned.source else None,
             "store": ready["store"],
             "cache": str(store_cache(request.cache)),
             "device": ready["device"],
@@ -275,7 +277,7 @@ def _keeper(folder: Path, blank: Record) -> Keep:
 
     def keep(status: Status, kind: str, message: str, traceback: str = "") -> Record:
         error = {"type": kind, "message": message, "traceback": traceback}
-        record = replace(blank, status=status, error=error, finished=_now())
+        record = replace(blank, status=status, error=error, finished=now())
         write_record(folder, record)
         return record
 
@@ -331,7 +333,3 @@ def _check_writable(folder: Path) -> None:
         raise RunError(
             f"{folder}: results cannot be written there ({error.strerror}); choose another --results"
         ) from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -76,6 +76,11 @@ def suite_schema(registry: Registry) -> Schema:
         "dataset": {"$ref": component("datasets", installed("datasets"))},
         "protocol": {"$ref": component("protocols", installed("protocols"))},
         "metrics": {"type": "array", "minItems": 1, "items": {"$ref": metric}},
+        "keep_lists": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "length of the lists that are kept for later metrics, beside those that are scored",
+        },
         "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
         "defaults": _closed(defaults),
         "methods": {"type": "object", "minProperties": 1, "additionalProperties": _closed(method)},

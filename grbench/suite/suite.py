@@ -31,13 +31,27 @@ from grbench.suite.method import (
 
 __all__ = ["Cell", "Method", "Suite", "load_suite"]
 
-SUITE_KEYS = ("suite", "title", "dataset", "protocol", "metrics", "seeds", "defaults", "methods", "baseline")
+SUITE_KEYS = (
+    "suite",
+    "title",
+    "dataset",
+    "protocol",
+    "metrics",
+    "keep_lists",
+    "seeds",
+    "defaults",
+    "methods",
+    "baseline",
+)
 REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed. `error` says which plug-in it names is broken; such a cell cannot run."""
+    """One method with one seed. `error` says which plug-in it names is broken; such a cell cannot run.
+
+    keep_lists: length of the lists that are kept for later metrics, beside those that are scored; None = no others.
+    """
 
     suite: str
     dataset: Component
@@ -46,6 +60,7 @@ class Cell:
     method: Method
     seed: int
     error: str | None = None
+    keep_lists: int | None = None
 
     @property
     def list_length(self) -> int:
@@ -92,6 +107,7 @@ class Suite:
     methods: dict[str, dict[str, Any]]
     grids: dict[str, tuple[str, ...]]
     baseline: str | None
+    keep_lists: int | None = None
 
     def cells(self, registry: Registry, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
         """Every cell, seed by seed, so that a suite cut short has compared all methods.
@@ -120,7 +136,7 @@ class Suite:
                     )
             methods.append((method, "; ".join(broken + broken_here) or None))
         return [
-            Cell(self.name, dataset, protocol, metrics, method, seed, error)
+            Cell(self.name, dataset, protocol, metrics, method, seed, error, self.keep_lists)
             for seed in chosen_seeds
             for method, error in methods
         ]
@@ -190,6 +206,9 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         raise SuiteError(f"{where}: title: should be text")
     if not isinstance(metrics, list) or not metrics:
         raise SuiteError(f"{where}: metrics: should be a list such as [hit_rate@10, ndcg@10]")
+    keep_lists = content.get("keep_lists")
+    if keep_lists is not None and (type(keep_lists) is not int or keep_lists < 1):  # true is an int to Python
+        raise SuiteError(f"{where}: keep_lists: should be a whole number from 1, such as 100, got {keep_lists!r}")
     written = _methods(content, where)
     grids = {method: expand(method, keys, where) for method, keys in written.items()}
     methods = {cell: keys for cells in grids.values() for cell, keys in cells.items()}
@@ -210,6 +229,7 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         methods=methods,
         grids={method: tuple(cells) for method, cells in grids.items()},
         baseline=baseline,
+        keep_lists=keep_lists,
     )
 
 

@@ -155,10 +155,28 @@ def test_gpu_memory_where_a_gpu_was_used() -> None:
 
 def test_one_name_with_two_meanings_makes_two_rows() -> None:
     old, new = (
-        a_record("a", 0, 0.1, digest=digest, identity={"training": {"training": {"epochs": epochs}, "seed": 0}})
+        a_record("a", 0, 0.1, digest=digest, identity={"training": {"epochs": epochs}, "ranking": {}})
         for digest, epochs in (("x", 1), ("y", 2))
     )
     assert [row.name for row in rows_of([old, new])] == ["a (epochs=1)", "a (epochs=2)"]
+
+
+def test_an_older_identity_is_shown_as_such_and_has_a_row_of_its_own() -> None:
+    older = [a_record("a", seed, 0.1, digest=f"o{seed}", identity={"method": "a", "seed": seed}) for seed in (0, 1)]
+    (table,) = tables([*older, a_record("a", 0, 0.2)])
+    assert [row[0].text for row in table.rows] == ["a (older identity)", "a"]
+    assert texts(table, 0)["seeds"] == "2"
+    assert "Older identity: of an earlier grbench" in "\n".join(table.footer)
+    (table,) = tables([a_record("a", 0, 0.2)])
+    assert "lder identity" not in "\n".join(table.footer)
+
+
+def test_a_cell_that_was_scored_by_more_metrics_shows_the_newer_record() -> None:
+    more = a_record("a", 0, 0.1, digest="x", lists_digest="l", finished="2026-01-02")
+    one = {"hit_rate@10": METRICS["hit_rate@10"]}
+    (table,) = tables([a_record("a", 0, 0.1, lists_digest="l", finished="2026-01-01", metrics=one), more])
+    assert [column.metric for column in table.columns if column.metric] == list(METRICS)
+    assert texts(table, 0)["seeds"] == "1"
 
 
 def test_a_copied_record_counts_once() -> None:

@@ -9,42 +9,25 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 
 from grbench.errors import RunError
 from grbench.results.record import (
     SCHEMA_VERSION,
     Record,
-    lists_table,
+    latest,
     ranking_path,
     read_record,
     read_records,
     record_path,
     write_record,
 )
-from grbench.types import Ranking
 
 
 def a_record(digest: str = "abc", **values: object) -> Record:
     defaults = {"suite": "tiny", "method": "baseline", "seed": 0, "status": "ok", "scores": {"hit_rate@2": 0.5}}
     return Record(digest=digest, **(defaults | values))
-
-
-def two_lists() -> Ranking:
-    # Two queries, lists of two places, the second list ended early; targets: item 3 found first, item 1 not found.
-    return Ranking(
-        users=np.array([1, 0]),
-        items=np.array([[3, 1], [2, 0]]),
-        scores=np.array([[0.5, 0.25], [1.0, -np.inf]], np.float32),
-        targets=np.array([[3, 0], [1, 2]]),
-        target_actions=np.array([[3, 0], [2, 1]]),
-        ranks=np.array([[1, 0], [0, 1]]),
-        actions=("exposure", "click"),
-        pool=3,
-        history_lengths=np.array([2, 1]),
-        training=None,  # type: ignore[arg-type] # files of lists hold nothing of it
-    )
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -62,40 +45,8 @@ def test_numbers_of_numpy_and_what_json_cannot_say(tmp_path: Path) -> None:
     assert text["curve"] == [{"loss": None, "step": 3}]
 
 
-def test_lists_speak_the_ids_of_the_source(tmp_path: Path) -> None:
-    lists = lists_table(two_lists(), np.array([70, 71]), np.array([0, 2**40, 2**40 + 1, 2**40 + 2]))
-    write_record(tmp_path, a_record(), lists)
-    read = pq.read_table(ranking_path(tmp_path, "abc"))
-    assert read.to_pylist() == [
-        {
-            "user": 71,
-            "items": [2**40 + 2, 2**40],
-            "scores": [0.5, 0.25],
-            "targets": [2**40 + 2],
-            "ranks": [1],
-            "target_actions": ["click"],
-        },
-        {
-            "user": 70,
-            "items": [2**40 + 1],
-            "scores": [1.0],
-            "targets": [2**40, 2**40 + 1],
-            "ranks": [0, 1],
-            "target_actions": ["exposure", None],
-        },
-    ]
-    assert json.loads(read.schema.metadata[b"grbench"]) == {"schema": 1, "pool": 3, "actions": ["exposure", "click"]}
-
-
-def test_string_ids_stay_strings() -> None:
-    lists = lists_table(two_lists(), np.array(["u0", "u1"]), np.array(["", "a", "b", "c"]))
-    assert lists["user"].to_pylist() == ["u1", "u0"]
-    assert lists["items"].to_pylist() == [["c", "a"], ["b"]]
-
-
 def test_a_failed_rerun_takes_the_old_lists_with_it(tmp_path: Path) -> None:
-    lists = lists_table(two_lists(), np.array([70, 71]), np.arange(4))
-    write_record(tmp_path, a_record(), lists)
+    write_record(tmp_path, a_record(), pa.table({"user": [1]}))
     write_record(tmp_path, a_record(status="oom", error={"type": "MemoryError", "message": "", "traceback": ""}))
     assert not ranking_path(tmp_path, "abc").exists()
     assert read_record(record_path(tmp_path, "abc")).status == "oom"
@@ -160,6 +111,32 @@ except RunError as error:
     assert "no space left" in done.stdout
     assert [file.name for file in tmp_path.iterdir()] == ["abc.json"]
     assert read_record(tmp_path / "abc.json") == a_record(seed=0)
+
+
+def test_a_record_of_version_1_is_read_and_its_identity_is_an_older_one(tmp_path: Path) -> None:
+    (path,) = (Path(__file__).parent / "version_1").glob("*.json")
+    record = read_record(path)
+    assert (record.method, record.status) == ("most_popular", "ok")
+    assert record.scores["hit_rate@10"] == 0.06593406593406594
+    assert (record.training_digest, record.lists_digest, record.lists, record.rescored_from) == ("", "", {}, None)
+    assert record.older_identity
+    assert record.list_length == 0
+    # written again it is one of today's schema, and no less an older identity
+    again = read_record(write_record(tmp_path, record))
+    assert json.loads((tmp_path / path.name).read_text())["schema"] == SCHEMA_VERSION == 2
+    assert again == record
+
+
+def test_an_identity_of_today_is_not_an_older_one() -> None:
+    assert not a_record(identity={"training": {}, "ranking": {}, "metrics": []}).older_identity
+    assert not a_record().older_identity  # nothing is known of it
+
+
+def test_the_latest_record_of_a_cell_is_kept_whatever_it_was_scored_by() -> None:
+    first = a_record("a", lists_digest="l", finished="2026-01-01")
+    rescored = a_record("b", lists_digest="l", finished="2026-01-02")
+    other, older = a_record("c", lists_digest="m"), a_record("d")
+    assert latest([rescored, first, other, older, older]) == [rescored, other, older]
 
 
 def test_every_field_is_described() -> None:
