@@ -1,1 +1,1 @@
-"""Dataset layouts: each reads one form of files and pours it into a store."""
+"""Datasets: each reads a source and writes it into a store."""

@@ -1,7 +1,7 @@
-"""A folder of parquet parts, checked by its footers and read as a stream of record batches.
+"""A folder of parquet files, checked by their footers and read as a stream of record batches.
 
-Memory stays that of a few batches, whatever the folder holds. Every message names the file, and the column and the
-row (counted from 0 within the file) where they are known.
+Only a few batches are in memory at a time. Error messages name the file and, where known, the column and the row
+(counted from 0 within the file).
 """
 
 from __future__ import annotations
@@ -23,32 +23,31 @@ import pyarrow.parquet as pq
 from grbench.errors import DataError
 from grbench.types import Progress
 
-Complain = Callable[[DataError], None]
-"""Told of each fault in the data. Ingest raises it; validation keeps it, and the reader goes on without those rows."""
+FaultHandler = Callable[[DataError], None]
+"""Called with each fault in the data. Ingest raises it; validation records it, and reading skips the rows."""
 
-
-# Column chunks are read through a buffer of this many bytes; unbuffered, arrow would load each one whole.
+# Column chunks are read through a buffer of this many bytes; without one, arrow loads whole chunks.
 _READ_BUFFER = 1 << 20
 
 _NUMBERED_PART = re.compile(r"(?P<stem>.*?)(?P<number>\d+)-of-(?P<total>\d+)(?P<rest>.*)")
 
 
-def raise_it(error: DataError) -> None:
-    """The Complain of those who cannot go on."""
+def raise_fault(error: DataError) -> None:
+    """The FaultHandler that raises."""
     raise error
 
 
 @dataclass(frozen=True)
 class ColumnType:
-    """What a column may be: in words, and as a test of its arrow type."""
+    """The type that a column should have: a description for messages, and a predicate of arrow types."""
 
-    words: str
+    description: str
     fits: Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
 class ParquetPart:
-    """One parquet file, as its footer describes it."""
+    """One parquet file: path, and rows and schema from its footer."""
 
     path: Path
     rows: int
@@ -57,7 +56,7 @@ class ParquetPart:
 
 @dataclass(frozen=True)
 class PartBatch:
-    """Some rows of one part; `first_row` is where they start in it."""
+    """A batch of rows of one part. first_row: its first row, counted within the part."""
 
     path: Path
     first_row: int
@@ -70,13 +69,13 @@ class PartBatch:
         """The column as an arrow array."""
         return self.columns.column(column)
 
-    def whole(self, column: str, *, null: int) -> np.ndarray:
+    def integers(self, column: str, *, null: int) -> np.ndarray:
         """The column as [rows] int64; nulls become `null`."""
         with self.reading(column):
-            return whole_numbers(self.array(column), null=null)
+            return to_integers(self.array(column), null=null)
 
     def error(self, problem: str, *, column: str | None = None, row: int | None = None) -> DataError:
-        """A DataError that says where: `row` counts within this batch."""
+        """A DataError that names file, row and column. row: counted within this batch."""
         where = str(self.path)
         if row is not None:
             where += f", row {self.first_row + row}"
@@ -86,16 +85,18 @@ class PartBatch:
 
     @contextmanager
     def reading(self, column: str) -> Iterator[None]:
-        """Turns what arrow says of a value that does not fit into a DataError."""
+        """Converts arrow's errors about values of the wrong type into a DataError."""
         try:
             yield
         except pa.ArrowInvalid as error:
-            raise self.error(f"a value does not fit ({_first_line(error)})", column=column) from error
+            raise self.error(
+                f"a value has the wrong type or is out of range ({_first_line(error)})", column=column
+            ) from error
 
 
 @dataclass(frozen=True)
 class PartFolder:
-    """A table of the release: the parquet parts of one folder, in the order of their numbers."""
+    """A table stored as the parquet files of one folder, in the order of their numbers."""
 
     name: str
     parts: tuple[ParquetPart, ...]
@@ -105,15 +106,16 @@ class PartFolder:
         """Rows of all parts."""
         return sum(part.rows for part in self.parts)
 
-    def values(self, column: str) -> int:
-        """How many values a column holds, by the footers: a null and an empty list count 1."""
+    def num_values(self, column: str) -> int:
+        """The number of values of a column, from the footers. For a list column these are the elements; nulls and empty
+        lists count 1."""
         return sum(
             next(chunk.num_values for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
             for chunks in self._chunks()
         )
 
     def largest(self, column: str) -> int | None:
-        """The largest value of a column of whole numbers, by the footers; None where one of them does not say it."""
+        """The largest value of an integer column, from the footers; None where one of them lacks the statistics."""
         found = [chunk.statistics for chunks in self._chunks() for chunk in chunks if chunk.path_in_schema == column]
         if not all(each is not None and each.has_min_max for each in found):
             return None
@@ -133,14 +135,15 @@ class PartFolder:
             for column, expected in columns.items():
                 if column not in part.schema.names:
                     raise DataError(
-                        f"{part.path}: has no column {column} ({expected.words}); it has {', '.join(part.schema.names)}"
+                        f"{part.path}: has no column {column} ({expected.description}); it has "
+                        f"{', '.join(part.schema.names)}"
                     )
                 found = part.schema.field(column).type
                 if not expected.fits(found):
-                    raise DataError(f"{part.path}: column {column} is {found}; it should be {expected.words}")
+                    raise DataError(f"{part.path}: column {column} is {found}; it should be {expected.description}")
 
     def stream(self, columns: Sequence[str], *, batch_rows: int, report: Progress) -> Iterator[PartBatch]:
-        """Every row of every part, in order, a batch at a time; the next batches are decoded meanwhile."""
+        """All rows of all parts in order, in batches; the next batches are decoded in a thread."""
         done = 0
         report(self.name, 0, self.rows)
         for batch in read_ahead(self._batches(columns, batch_rows)):
@@ -157,26 +160,26 @@ class PartFolder:
                     first_row += batch.num_rows
             if first_row != part.rows:
                 raise DataError(
-                    f"{part.path}: holds {first_row} rows, not the {part.rows} of its footer; download it again"
+                    f"{part.path}: has {first_row} rows, but its footer says {part.rows}; download it again"
                 )
 
 
 def open_folder(folder: Path, name: str) -> PartFolder:
-    """The parquet parts of `folder`, footers read; raises DataError where there are none, or one is missing or cut
-    short."""
+    """The parquet files of `folder` with their footers. Raises DataError where there are none, or one is missing or
+    truncated."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: is missing; the release keeps the parquet parts of {name} there")
+        raise DataError(f"{folder}: is missing; it should hold the parquet files of {name}")
     paths = sorted(folder.glob("*.parquet"), key=lambda path: _natural(path.name))
     if not paths:
-        raise DataError(f"{folder}: holds no *.parquet file; the release keeps the parts of {name} there")
+        raise DataError(f"{folder}: has no *.parquet file; it should hold the parquet files of {name}")
     _require_all_numbers(folder, paths)
     return PartFolder(name, tuple(_open_part(path) for path in paths))
 
 
-def whole_numbers(array: Any, *, null: int) -> np.ndarray:
-    """An arrow array of whole numbers -> [n] int64, nulls as `null`; raises ArrowInvalid where one does not fit.
+def to_integers(array: Any, *, null: int) -> np.ndarray:
+    """An arrow array of integers -> [n] int64, nulls as `null`; raises ArrowInvalid where a value is no int64.
 
-    Doubles are taken where each is whole: that is how pandas writes integers with nulls.
+    Floats are accepted if all are integral, because pandas writes integers with nulls as floats.
     """
     if pa.types.is_null(array.type):
         return np.full(len(array), null, np.int64)
@@ -190,7 +193,7 @@ def whole_numbers(array: Any, *, null: int) -> np.ndarray:
 
 
 def read_ahead(source: Iterator[Any], depth: int = 2) -> Iterator[Any]:
-    """The items of `source`, in order, taken `depth` ahead by a thread: arrow decodes without holding Python's lock."""
+    """The elements of `source` in order, `depth` of them prefetched by a thread; arrow decodes without the GIL."""
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="parquet") as pool:
         pending = deque(pool.submit(next, source, end) for _ in range(depth))
@@ -201,12 +204,12 @@ def read_ahead(source: Iterator[Any], depth: int = 2) -> Iterator[Any]:
 
 @contextmanager
 def readable(path: Path, kind: str = "parquet") -> Iterator[None]:
-    """Turns what arrow and the system say of a file into a DataError."""
+    """Converts errors of arrow and of the system while reading `path` into a DataError."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read as {kind} ({_first_line(error)}); it is cut short, damaged, or of another kind"
+            f"{path}: cannot be read as {kind} ({_first_line(error)}); it is truncated, damaged, or not {kind}"
         ) from error
 
 
@@ -220,18 +223,18 @@ def _first_line(error: BaseException) -> str:
 
 
 def _natural(name: str) -> list[str | int]:
-    """part-2 before part-10. Text and numbers alternate, so like is compared with like."""
+    """A sort key that puts part-2 before part-10: text and numbers alternate."""
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
 
 
 def _require_all_numbers(folder: Path, paths: Sequence[Path]) -> None:
-    """Raises DataError where names such as part-00000-of-00010.parquet show that a part is missing."""
+    """Raises DataError where file names such as part-00000-of-00010.parquet show that a part is missing."""
     numbers: dict[tuple[str, int], set[int]] = {}
     for path in paths:
         if match := _NUMBERED_PART.fullmatch(path.stem):
             numbers.setdefault((match["stem"], int(match["total"])), set()).add(int(match["number"]))
     for (stem, total), found in numbers.items():
-        first = 0 if 0 in found else 1  # both ways of counting occur
+        first = 0 if 0 in found else 1  # numbers start at 0 or at 1
         missing = sorted(set(range(first, first + total)) - found)
         if missing:
             raise DataError(

@@ -20,7 +20,7 @@ from grbench.data.store_writer import build_store
 from grbench.errors import DataError
 from grbench_reference.datasets.synthetic import generator
 from grbench_reference.datasets.synthetic import users as generator_users
-from grbench_reference.datasets.synthetic.ads import AdCatalogue, hashed_uniform
+from grbench_reference.datasets.synthetic.ads import AdCatalogue, hash_uniform
 from grbench_reference.datasets.synthetic.dataset import TencentGRSynthetic
 from grbench_reference.datasets.synthetic.generator import estimated_bytes, generate, last_positives
 from grbench_reference.datasets.synthetic.schema import (
@@ -30,7 +30,7 @@ from grbench_reference.datasets.synthetic.schema import (
     num_values,
     pool_size,
 )
-from grbench_reference.datasets.synthetic.tables import Parts
+from grbench_reference.datasets.synthetic.tables import PartWriter
 from grbench_reference.datasets.synthetic.users import Population, UserBlock
 from grbench_reference.datasets.tencentgr.dataset import TencentGR
 
@@ -245,22 +245,22 @@ def test_more_users_leave_the_first_ones_as_they_were(monkeypatch: pytest.Monkey
 @settings(max_examples=25, deadline=None)
 def test_draws_equal_a_binary_search(num_ads: int, shares: list[float], seed: int) -> None:
     catalogue = AdCatalogue(num_ads, 5, RELEASES[2], seed)
-    at = np.array(shares) * catalogue.running[-1]
-    expected = (np.searchsorted(catalogue.running, at, side="right") - 1).clip(0, num_ads - 1)
+    at = np.array(shares) * catalogue.cumulative_popularity[-1]
+    expected = (np.searchsorted(catalogue.cumulative_popularity, at, side="right") - 1).clip(0, num_ads - 1)
     # Where the guide's own rounding puts a draw on the other side of a boundary, it is off by one at the most.
-    boundary = np.isclose(at, catalogue.running[expected], rtol=1e-12) | np.isclose(
-        at, catalogue.running[expected + 1], rtol=1e-12
+    boundary = np.isclose(at, catalogue.cumulative_popularity[expected], rtol=1e-12) | np.isclose(
+        at, catalogue.cumulative_popularity[expected + 1], rtol=1e-12
     )
-    assert (np.abs(catalogue.at(at) - expected)[boundary] <= 1).all()
-    np.testing.assert_array_equal(catalogue.at(at)[~boundary], expected[~boundary])
+    assert (np.abs(catalogue.ads_at(at) - expected)[boundary] <= 1).all()
+    np.testing.assert_array_equal(catalogue.ads_at(at)[~boundary], expected[~boundary])
 
 
 def test_hashed_chance_is_even_and_independent() -> None:
     keys = np.arange(100_000)
-    one, other = hashed_uniform(keys, 0, 1), hashed_uniform(keys, 0, 2)
+    one, other = hash_uniform(keys, 0, 1), hash_uniform(keys, 0, 2)
     np.testing.assert_allclose(np.histogram(one, bins=10, range=(0, 1))[0], 10_000, rtol=0.05)
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.02
-    np.testing.assert_array_equal(one[500:600], hashed_uniform(keys[500:600], 0, 1))
+    np.testing.assert_array_equal(one[500:600], hash_uniform(keys[500:600], 0, 1))
 
 
 def test_last_positives_by_hand() -> None:
@@ -280,7 +280,7 @@ def test_last_positives_by_hand() -> None:
 
 def test_parts_are_cut_wherever_the_pieces_end(tmp_path: Path) -> None:
     schema = pa.schema([("n", pa.int64())])
-    with Parts(tmp_path / "seq", schema, 7) as parts:
+    with PartWriter(tmp_path / "seq", schema, 7) as parts:
         for piece in ([0, 1, 2], [3, 4, 5, 6]):
             parts.write(pa.table({"n": piece}, schema=schema))
     found = [pq.read_table(path)["n"].to_pylist() for path in sorted((tmp_path / "seq").iterdir())]
@@ -329,7 +329,7 @@ def test_impossible_sizes_are_refused(tmp_path: Path, wrong: dict[str, int], mes
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="already exists"):
         generate(tmp_path, users=20, items=60)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 

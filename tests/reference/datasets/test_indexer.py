@@ -66,7 +66,7 @@ def test_cut_short(tmp_path: Path, size: int) -> None:
     path = write_indexer(tmp_path)
     path.write_bytes(path.read_bytes()[:size])
 
-    with pytest.raises(DataError, match=r"indexer\.pkl: damaged or cut short"):
+    with pytest.raises(DataError, match=r"indexer\.pkl: damaged or truncated"):
         read_indexer(path)
 
 
@@ -75,13 +75,13 @@ def test_another_pickle(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "indexer.pkl"
     path.write_bytes(pickle.dumps(content))
 
-    with pytest.raises(DataError, match="is not the release's indexer"):
+    with pytest.raises(DataError, match="is not an indexer of the release"):
         read_indexer(path)
 
 
 @pytest.mark.parametrize("rids", [{A: 1, B: 3}, {A: 1, B: 1}, {A: 0, B: 1}, {A: -1, B: 2}, {}])
 def test_items_that_are_not_numbered_one_to_n(tmp_path: Path, rids: dict[int, int]) -> None:
-    with pytest.raises(DataError, match=rf"should number its {len(rids)} items 1\.\.{len(rids)}, each once"):
+    with pytest.raises(DataError, match=rf"should number its {len(rids)} items from 1 to {len(rids)}, each once"):
         read_indexer(write_indexer(tmp_path, rids))
 
 

@@ -272,12 +272,12 @@ def test_a_table_equals_a_stable_sort_of_each_user(tmp_path_factory: Any, rows: 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("log.json", "{", r"log\.json: is no JSON .*it should be \{user: \[item, \.\.\.\]\}"),
+        ("log.json", "{", r"log\.json: is not JSON .*it should be \{user: \[item, \.\.\.\]\}"),
         ("log.json", "[1]", r"log\.json: is a JSON list"),
         ("log.json", '{"a": 3}', r"log\.json: user 'a' has '3'; it should be a list of items"),
-        ("log.json", '{"a": [1], "a": [2]}', r"log\.json: user 'a' is there twice"),
+        ("log.json", '{"a": [1], "a": [2]}', r"log\.json: user 'a' occurs twice"),
         ("log.json", '{"a": [1, "b"]}', r"log\.json: items should be all numbers or all text"),
-        ("log.json", '{"a": [[1]]}', r"log\.json: items are list<.*ids should be whole numbers or text"),
+        ("log.json", '{"a": [[1]]}', r"log\.json: items are list<.*ids should be integers or text"),
         ("log.json", '{"a": [1.5]}', r"log\.json: items are double"),
         ("log.json", '{"a": [1, null]}', r"log\.json, row 1: items is missing"),
         ("log.json", '{"a": []}', r"log\.json: none of its 1 users has 1 event"),
@@ -293,7 +293,7 @@ def test_a_table_equals_a_stable_sort_of_each_user(tmp_path_factory: Any, rows: 
             r"row 0: column timestamp has 1745456042000, which may",
         ),
         ("log.parquet", "PAR1", r"log\.parquet: cannot be read as parquet"),
-        ("log.txt", "1 2", r"log\.txt: is of no known kind; known are \.json, \.parquet, \.csv"),
+        ("log.txt", "1 2", r"log\.txt: has an unknown suffix; known are \.json, \.parquet, \.csv"),
     ],
 )
 def test_bad_input(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -309,7 +309,7 @@ def test_bad_input(tmp_path: Path, name: str, content: str, message: str) -> Non
     [
         (["click", "buy"], r"column action has 'view'; actions are click, buy"),
         ([], r"has 0 kinds of action"),
-        (["view", "view"], r"each named once"),
+        (["view", "view"], r"with different names"),
     ],
 )
 def test_bad_actions(tmp_path: Path, actions: list[str], message: str) -> None:

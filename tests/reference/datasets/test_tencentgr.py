@@ -188,7 +188,7 @@ def test_one_embedding_in_two_widths_is_named_with_its_width(release: Path) -> N
     world.write_vectors(release, "emb_84_2_parquet", {A: [1.0, 2.0]})
 
     assert store_of(release, embeddings=["84_2"]).catalogue.embeddings["84_2"].values.shape == (7, 2)
-    with pytest.raises(DataError, match=r"embedding 84 is there more than once; name one of 84_1, 84_2"):
+    with pytest.raises(DataError, match=r"embedding 84 exists more than once; choose one of 84_1, 84_2"):
         store_of(release, embeddings=[84])
 
 

@@ -60,12 +60,12 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a file": (lambda root: (shutil.rmtree(root), root.touch()), r"release: is a file; give the folder that holds"),
     "one folder too high": (
         lambda root: (root.rename(root.parent / "inner"), root.mkdir(), (root.parent / "inner").rename(root / "1M")),
-        r"holds none of indexer.pkl, seq, item_feat, user_feat, .*did you mean .*release/1M\?",
+        r"has none of indexer.pkl, seq, item_feat, user_feat, .*did you mean .*release/1M\?",
     ),
     "no indexer": (lambda root: (root / "indexer.pkl").unlink(), r"indexer\.pkl: is missing; finish the download"),
-    "no folder": (lambda root: shutil.rmtree(root / "seq"), r"release/seq: is missing; the release keeps the parquet"),
-    "empty folder": (lambda root: (root / "seq" / PART).unlink(), r"release/seq: holds no \*\.parquet file"),
-    "no rows": (lambda root: world.write_events(root, {}), r"release/seq: its parts hold no row"),
+    "no folder": (lambda root: shutil.rmtree(root / "seq"), r"release/seq: is missing; it should hold the parquet"),
+    "empty folder": (lambda root: (root / "seq" / PART).unlink(), r"release/seq: has no \*\.parquet file"),
+    "no rows": (lambda root: world.write_events(root, {}), r"release/seq: its parts have no rows"),
     "partial file": (
         lambda root: leave_partial(root, "item_feat/part-00001.parquet.incomplete"),
         r"part-00001\.parquet\.incomplete: a download is unfinished; resume it",
@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "dangling link": (
         lambda root: (root / "seq" / "part-00001.parquet").symlink_to(root / "blobs" / "0123"),
-        r"part-00001\.parquet: links to a file that is not there",
+        r"part-00001\.parquet: is a link to a missing file",
     ),
     "missing part": (
         lambda root: (root / "seq" / PART).rename(root / "seq" / "part-00001-of-00003.parquet"),
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty file": (lambda root: cut(root / "user_feat" / PART, 0), rf"user_feat/{PART}: cannot be read as parquet"),
     "truncated file": (
         lambda root: cut(root / "seq" / PART, 0.9),
-        rf"seq/{PART}: cannot be read as parquet .*cut short",
+        rf"seq/{PART}: cannot be read as parquet .*truncated",
     ),
     "corrupt file": (lambda root: corrupt_pages(root / "item_feat" / PART), rf"item_feat/{PART}: cannot be read as"),
     "missing column": (
@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "fractions": (
         lambda root: change_column(root / "user_feat" / PART, "104", pa.array([1.5, None, 2.0])),
-        rf"user_feat/{PART}, column 104: a value does not fit",
+        rf"user_feat/{PART}, column 104: a value has the wrong type or is out of range",
     ),
     "item beyond the indexer": (
         lambda root: world.write_events(root, {1: [(1, 0, T)], 2: [(2, 0, T), (6, 0, T)]}),
@@ -130,7 +130,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no time": (
         lambda root: world.write_events(root, {1: [(1, 0, None)]}),
-        rf"seq/{PART}, row 0, column seq: .* no timestamp; each event needs its unix seconds",
+        rf"seq/{PART}, row 0, column seq: .* no timestamp; each event needs one, in unix seconds",
     ),
     "unknown action": (
         lambda root: world.write_events(root, {1: [(1, 3, T)]}),
@@ -146,7 +146,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "features of an unknown item": (
         lambda root: world.write_items(root, {1: {}, 6: {}}),
-        rf"item_feat/{PART}, row 1, column item_id: the id here is none of 1\.\.5",
+        rf"item_feat/{PART}, row 1, column item_id: the id 6 is not in indexer\.pkl, which has 1\.\.5",
     ),
     "negative value": (
         lambda root: world.write_items(root, {1: {"101": 3}, 2: {"101": -1}}),
@@ -162,7 +162,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "vectors of two widths": (
         lambda root: world.write_vectors(root, "emb_81_3_parquet", dict(zip((A, B, 9), LONG, strict=True))),
-        rf"emb_81_3_parquet/{PART}, row 1, column emb: 1 vector\(s\) .* another width, such as 2; it is 3",
+        rf"emb_81_3_parquet/{PART}, row 1, column emb: 1 vector\(s\) .* another width than 3, such as 2",
     ),
     "no vector at all": (
         lambda root: world.write_vectors(root, "emb_81_3_parquet", {A: None}),
@@ -170,11 +170,11 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "vector of no item": (
         lambda root: world.write_vectors(root, "emb_81_3_parquet", {A: [1.0], "ad_7": [1.0], None: [1.0]}),
-        rf"emb_81_3_parquet/{PART}, row 1, column anonymous_cid: 'ad_7' is no raw item id",
+        rf"emb_81_3_parquet/{PART}, row 1, column anonymous_cid: 'ad_7' is not a raw item id",
     ),
     "candidate without id": (
         lambda root: change_column(root / "candidate" / PART, "item_id", pa.array([A, None, B])),
-        rf"candidate/{PART}, row 1, column item_id: None is no raw item id",
+        rf"candidate/{PART}, row 1, column item_id: None is not a raw item id",
     ),
 }
 

@@ -34,10 +34,10 @@ def test_a_sound_release(release: Path) -> None:
     assert "describes 4 (80.00 %) of the indexer's items; 1 items of seq have no row" in found["item_feat"].detail
     assert found["item_feat.115"] == Finding("item_feat.115", "ok", 2, "2 (50.00 %) have a value; largest 2")
     assert found["item_feat.122"].status == "absent"
-    assert "1 users of seq have no row; 1 rows belong to no user of seq" in found["user_feat"].detail
+    assert "1 users of seq have no row; 1 rows are of users that are not in seq" in found["user_feat"].detail
     assert found["user_feat.106"].detail == "2 (66.67 %) have a value; largest 4; up to 3 a row, 1 nulls"
     assert "item_id and cold_start; 0 repeated ids; 1 are not in the indexer (cold)" in found["candidate"].detail
-    assert "unknown: 1 flagged, 1 no number, 1 beyond the vocabulary" in found["candidate.121"].detail
+    assert "unknown: 1 flagged, 1 not a number, 1 beyond the vocabulary" in found["candidate.121"].detail
     embedding = found["mm_emb/emb_81_3_parquet"]
     assert (embedding.status, embedding.rows) == ("ok", 4)
     assert "3-d; 1 null, 0 not finite; 1 not in the indexer; 2 (40.00 %) of the indexer's" in embedding.detail
@@ -67,10 +67,10 @@ def test_every_part_is_read_though_others_are_broken(release: Path) -> None:
         "mm_emb/emb_82_2_parquet": "ok",
         **{f"mm_emb/emb_{number}": "absent" for number in (83, 84, 85, 86)},
     }
-    assert "damaged or cut short" in found["indexer.pkl"].detail
+    assert "damaged or truncated" in found["indexer.pkl"].detail
     assert "no timestamp" in found["seq"].detail
-    assert "(and 2 more such messages)" in found["seq"].detail  # the action, and times in milliseconds
-    assert "row 0, column item_id: 1 id(s) from here on are none of" in found["item_feat"].detail
+    assert "(and 2 more faults)" in found["seq"].detail  # the action, and times in milliseconds
+    assert "row 0, column item_id: 1 id(s) from here on are outside" in found["item_feat"].detail
     assert "user_feat: is missing" in found["user_feat"].detail
     assert "vectors are 2-d, the folder's name says 3-d (and 1 more" in found["mm_emb/emb_81_3_parquet"].detail
 
@@ -89,7 +89,7 @@ def test_without_candidates(release: Path) -> None:
     shutil.rmtree(release / "candidate")
 
     assert findings(release)["candidate"].status == "absent"
-    assert "the whole catalogue has to be ranked" in findings(release)["candidate"].detail
+    assert "all items have to be ranked" in findings(release)["candidate"].detail
 
 
 def test_progress_reaches_the_end_of_every_part(release: Path) -> None:

@@ -1,6 +1,6 @@
-"""The dataset `interactions`: any log of who took what, from JSON, CSV or parquet.
+"""The dataset `interactions`: any log of user-item interactions, from JSON, CSV or parquet.
 
-Items are numbered 1 + their rank among the ids that occur, so an item that its source calls 0 is a real one.
+Items are numbered by the rank of their ids, from 1; so an item with the id 0 in the source is not taken for padding.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from grbench_reference.datasets.interactions.files import (
     read_json,
     read_table,
 )
-from grbench_reference.datasets.parquet_parts import whole_numbers
+from grbench_reference.datasets.parquet_parts import to_integers
 
 if TYPE_CHECKING:
     from grbench.data.store_writer import StoreWriter
 
-# Raised whenever the same source is turned into another store than before.
-_READER = 1
+# Incremented when the same source gives a different store than before.
+_READER_VERSION = 1
 _MOST_ACTIONS = 127 - FIRST_ACTION + 1  # tokens are int8
 _NULL = -(2**63)
 
 
 class Interactions(Dataset):
-    """A log of interactions: `{user: [item, ...]}` in JSON, oldest first, or a CSV or parquet table of one event a row.
+    """A log of interactions: JSON `{user: [item, ...]}`, oldest first, or a CSV or parquet table of one event per row.
 
     Args:
-        path: the file, or the folder that holds it. In a folder it is the one `*.inter.json`, else the only file of a
-            known kind, else all the parquet parts.
-        file: the file's name in the folder, where there are several.
-        user: column of the users' ids (tables only, as the next three).
-        item: column of the items' ids, whole numbers or text.
-        timestamp: column of the unix seconds, or of dates and times; null where there is none: then the rows of a user
-            are in order.
-        action: column of what was done, as names or whole numbers; null where there is none.
-        actions: the actions' names: number a is the a-th of them, from 0; left out, the values that occur, sorted.
-        min_events: users with fewer events are left out, before items are numbered.
+        path: the file, or its folder. In a folder it is the one `*.inter.json`, else the only file with a known suffix,
+            else all parquet files.
+        file: name of the file in the folder, where there are several.
+        user: column of user ids (tables only, like the next three).
+        item: column of item ids, integers or text.
+        timestamp: column of unix seconds or of dates and times; null = there is none, and rows are in order of time.
+        action: column of actions, as names or integers; null = there is none.
+        actions: names of the actions; the number a in the column means the a-th name, from 0; null = the values that
+            occur, sorted.
+        min_events: users with fewer events are dropped, before items are numbered.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Interactions(Dataset):
 
     @classmethod
     def recognises(cls, path: str | Path) -> bool:
-        """Whether `path` is a file of a known kind, or a folder with exactly one (or parquet parts only)."""
+        """Whether `path` is a file with a known suffix, or a folder with exactly one (or with parquet files only)."""
         try:
             return bool(cls(path=Path(path))._source())
         except DataError:
             return False
 
     def digest(self) -> str:
-        """sha256 over the file's content and the options; raises DataError where the file is missing."""
+        """sha256 of the file's content and the options; raises DataError where the file is missing."""
         source = self._source()
-        options = [_READER, *vars(self._columns).values(), self._actions, self._min_events]
+        options = [_READER_VERSION, *vars(self._columns).values(), self._actions, self._min_events]
         digest = hashlib.sha256(json.dumps(options).encode())
         for path in sorted(source.glob("*.parquet")) if source.is_dir() else [source]:
             try:
@@ -95,38 +95,41 @@ class Interactions(Dataset):
         return digest.hexdigest()
 
     def store_bytes(self) -> int | None:
-        """From all events of a small log, and of a large one from the first: users and items are as many as these let
-        one expect. None where the first cannot be told apart from the rest."""
+        """An estimate: a small log is read, a large one extrapolated from its first events. None where these cannot be
+        read without the rest."""
         first = read_first(self._source(), self._columns)
         if first is None:
             return None
         if not len(first.users):
             return 0
-        more = first.total / len(first.users)
-        side_by_side = bool((np.diff(first.users) >= 0).all())  # then nobody who is here comes back later
+        scale = first.total / len(first.users)
+        # Where each user's events are contiguous, no user of the first events occurs again later.
+        contiguous = bool((np.diff(first.users) >= 0).all())
         lengths = np.bincount(first.users)
         items = first.items.dictionary_encode()
         kept = lengths >= self._min_events
-        if more == 1 or side_by_side:
+        if scale == 1 or contiguous:
             lengths = lengths[kept]
             items = items.filter(pa.array(kept[first.users]))
-        met = np.bincount(items.indices.to_numpy(), minlength=1)
+        occurrences = np.bincount(items.indices.to_numpy(), minlength=1)
         return store_size(
-            events=int(lengths.sum() * more),
-            users=int(len(lengths) * more if side_by_side else _distinct(lengths, more)),
-            items=int(_distinct(met[met > 0], more)),
+            events=int(lengths.sum() * scale),
+            users=int(len(lengths) * scale if contiguous else _expected_distinct(lengths, scale)),
+            items=int(_expected_distinct(occurrences[occurrences > 0], scale)),
             user_id_bytes=first.user_ids.itemsize,
             item_id_bytes=ids_of(items.dictionary).itemsize,
         )
 
     def write(self, writer: StoreWriter) -> None:
-        """Pours the log into `writer`; raises DataError naming file, column and row."""
+        """Writes the log into `writer`; raises DataError naming file, column and row of a fault."""
         source = self._source()
         writer.report(source.name, 0, None)
         log = self._read(source)
-        all_users, log = len(log.lengths), self._keep(log)
+        all_users, log = len(log.lengths), self._drop_short(log)
         if not len(log.lengths):
-            raise DataError(f"{source}: none of its {all_users} users has {self._min_events} event(s) (min_events)")
+            raise DataError(
+                f"{source}: none of its {all_users} users has {self._min_events} events or more (min_events)"
+            )
         item_ids, items = number_items(log.items)
         writer.actions, tokens = ("interaction",), np.full(len(items), FIRST_ACTION, np.int8)
         if log.actions is not None:
@@ -145,7 +148,7 @@ class Interactions(Dataset):
         writer.report(source.name, len(items), len(items))
 
     def validate(self, progress: Progress) -> list[Finding]:
-        """Reads the whole log and says what it holds, or what is wrong with it."""
+        """Reads the whole log and reports its size, or the first fault."""
         source = self._source()
         progress(source.name, 0, None)
         try:
@@ -166,8 +169,8 @@ class Interactions(Dataset):
     def _read(self, source: Path) -> Log:
         return read_json(source) if source.suffix == ".json" else read_table(source, self._columns)
 
-    def _keep(self, log: Log) -> Log:
-        """Without the users of too few events."""
+    def _drop_short(self, log: Log) -> Log:
+        """The log without users of fewer than min_events events."""
         kept = log.lengths >= self._min_events
         if kept.all():
             return log
@@ -181,13 +184,13 @@ class Interactions(Dataset):
         )
 
     def _source(self) -> Path:
-        """The file, or the folder of parquet parts; raises DataError where it is not clear which."""
+        """The file, or the folder of parquet files; raises DataError where there is none, or several."""
         path = self._path if self._file is None else self._path / self._file
         if not path.exists():
-            raise DataError(f"{path}: does not exist; path (and file) should name a log of interactions")
+            raise DataError(f"{path}: does not exist; the options path and file should name a log of interactions")
         if path.is_file():
             if path.suffix not in SUFFIXES:
-                raise DataError(f"{path}: is of no known kind; known are {', '.join(SUFFIXES)}")
+                raise DataError(f"{path}: has an unknown suffix; known are {', '.join(SUFFIXES)}")
             return path
         found = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
         named = [child for child in found if child.name.endswith(".inter.json")]
@@ -200,15 +203,15 @@ class Interactions(Dataset):
         raise DataError(f"{path}: holds {', '.join(child.name for child in found)}; choose one with the option file")
 
 
-def _distinct(met: np.ndarray, more: float) -> float:
-    """How many ids a log has that is `more` times as long as its beginning, where each of [n] ids is met so often: as
-    Chao (Scandinavian Journal of Statistics, 1984) estimates from those met once and twice, at most n * more."""
-    once, twice = int((met == 1).sum()), int((met == 2).sum())
-    return min(len(met) * more, len(met) + once * (once - 1) / (2 * (twice + 1)))
+def _expected_distinct(occurrences: np.ndarray, scale: float) -> float:
+    """The number of distinct ids in a log that is `scale` times as long as a sample: Chao's estimate (Scandinavian
+    Journal of Statistics, 1984) from the ids that occur once and twice. occurrences: [n] of each id in the sample."""
+    once, twice = int((occurrences == 1).sum()), int((occurrences == 2).sum())
+    return min(len(occurrences) * scale, len(occurrences) + once * (once - 1) / (2 * (twice + 1)))
 
 
 def number_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Arrow ids [E] -> (item_ids [N+1] sorted, the padding's first; rows [E] int64, 1 + rank)."""
+    """Arrow ids [E] -> (item_ids [N+1], row 0 = padding, then sorted; rows [E] int64, 1 + rank of the id)."""
     encoded = items.dictionary_encode()
     distinct = ids_of(encoded.dictionary)
     order = np.argsort(distinct)
@@ -219,30 +222,31 @@ def number_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def action_tokens(column: Any, names: Sequence[str] | None, where: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Actions [E] as names or numbers -> (names, tokens [E] int8), null as ACTION_MISSING; raises DataError."""
+    """Actions [E] as names or numbers -> (names, tokens [E] int8, null = ACTION_MISSING). Raises DataError where a
+    value is not an action, or there are none or too many."""
     if pt.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pt.is_string(column.type) or pt.is_large_string(column.type):
         encoded = column.dictionary_encode()
         found = encoded.dictionary.to_pylist()
         known = tuple(sorted(found) if names is None else names)
-        places = [known.index(name) if name in known else -1 for name in found]
-        numbers = np.array([*places, _NULL])[encoded.indices.fill_null(len(found)).to_numpy()]
+        indices = [known.index(name) if name in known else -1 for name in found]
+        numbers = np.array([*indices, _NULL])[encoded.indices.fill_null(len(found)).to_numpy()]
     elif pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_boolean(column.type):
         try:
-            numbers = whole_numbers(column, null=_NULL)
+            numbers = to_integers(column, null=_NULL)
         except pa.ArrowInvalid as error:
-            raise DataError(f"{where}: actions should be names or whole numbers ({error})") from error
+            raise DataError(f"{where}: actions should be names or integers ({error})") from error
         known = tuple(names or ())
         if names is None:
             values = np.unique(numbers[numbers != _NULL])
             known = tuple(map(str, values.tolist()))
             numbers = np.where(numbers == _NULL, _NULL, np.searchsorted(values, numbers))
     else:
-        raise DataError(f"{where} is {column.type}; actions should be names or whole numbers")
+        raise DataError(f"{where} is {column.type}; actions should be names or integers")
     if not known or len(known) > _MOST_ACTIONS or len(set(known)) < len(known):
         raise DataError(
-            f"{where}: has {len(known)} kinds of action; there can be 1 to {_MOST_ACTIONS}, each named once"
+            f"{where}: has {len(known)} kinds of action; there can be 1 to {_MOST_ACTIONS}, with different names"
         )
     wrong = (numbers != _NULL) & ((numbers < 0) | (numbers >= len(known)))
     if wrong.any():

@@ -1,4 +1,4 @@
-"""Reads a log of interactions from JSON, CSV or parquet into arrow columns, events of one user side by side.
+"""Reads a log of interactions from JSON, CSV or parquet into arrow columns, grouped by user.
 
 Shapes: U users, E events.
 """
@@ -20,22 +20,22 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from grbench.errors import DataError
-from grbench_reference.datasets.parquet_parts import open_folder, readable, whole_numbers
+from grbench_reference.datasets.parquet_parts import open_folder, readable, to_integers
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # .inter: RecBole's atomic files
 SUFFIXES = (".json", ".parquet", *DELIMITERS)
 
-# Ids that are whole numbers and nothing else become numbers; 007 stays text, or it would be the same as 7.
-_WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
+# Text ids become numbers if all are canonical integers; 007 stays text, since it would become 7.
+_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
 _LATEST_SECOND = 10**11  # the year 5138; as milliseconds, 1973
 
 SAMPLED_BYTES, SAMPLED_ROWS = 16 << 20, 1 << 20
-"""Of a log, to tell how large it is without reading all of it: the former of a text, the latter of parquet."""
+"""How much of a large log is read to estimate its size: bytes of a text file, rows of parquet."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a table's columns; None where there is none."""
+    """Names of a table's columns; None = the table has no such column."""
 
     user: str
     item: str
@@ -45,10 +45,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Log:
-    """Events user after user, each user's in file order or, where there are times, in order of time.
+    """Events grouped by user, each user's in order of time or, without times, in file order.
 
-    user_ids: [U] int64 or text, in order of first appearance; lengths: [U]; items: arrow [E], as in the file;
-    times: [E] int64 unix seconds, or None; actions: arrow [E] as in the file, or None.
+    user_ids: [U] int64 or text, in order of first appearance; lengths: [U] events of each user; items: arrow [E], as in
+    the file; times: [E] int64 unix seconds, or None; actions: arrow [E] as in the file, or None.
     """
 
     user_ids: np.ndarray
@@ -60,8 +60,8 @@ class Log:
 
 @dataclass(frozen=True)
 class FirstEvents:
-    """The first events of a log, in file order. users: [e] codes by first appearance; user_ids: their ids; items: arrow
-    [e]; total: events of the whole log, about, exactly e where these are all of them."""
+    """The first e events of a log, in file order. users: [e] indices of user_ids; user_ids: by first appearance;
+    items: arrow [e]; total: estimated number of events of the whole log, exactly e where these are all."""
 
     users: np.ndarray
     user_ids: np.ndarray
@@ -70,20 +70,20 @@ class FirstEvents:
 
 
 def read_json(path: Path) -> Log:
-    """{user: [item, ...]}, oldest first; raises DataError where it is anything else."""
+    """Reads {user: [item, ...]}, oldest first; raises DataError where the file is anything else."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) != len(pairs):
             names = [name for name, _ in pairs]
-            raise DataError(f"{path}: user {next(name for name in names if names.count(name) > 1)!r} is there twice")
+            raise DataError(f"{path}: user {next(name for name in names if names.count(name) > 1)!r} occurs twice")
         return content
 
     try:
         with path.open(encoding="utf-8") as file:
-            content = json.load(file, object_pairs_hook=once)
+            content = json.load(file, object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON ({error}); it should be {{user: [item, ...]}}") from error
+        raise DataError(f"{path}: is not JSON ({error}); it should be {{user: [item, ...]}}") from error
     return _log_of(content, path)
 
 
@@ -104,7 +104,7 @@ def _log_of(content: Any, path: Path) -> Log:
 
 
 def read_table(path: Path, columns: Columns) -> Log:
-    """A CSV or parquet file, or a folder of parquet parts, one event a row; raises DataError."""
+    """Reads a CSV or parquet file, or a folder of parquet files, with one event per row; raises DataError."""
     table = _parquet(path, columns) if path.is_dir() or path.suffix == ".parquet" else _delimited(path, columns)
     users = _ids(table[columns.user], str(path), columns.user).dictionary_encode()
     user = users.indices.to_numpy().astype(np.int64)
@@ -121,14 +121,14 @@ def read_table(path: Path, columns: Columns) -> Log:
 
 
 def read_first(path: Path, columns: Columns) -> FirstEvents | None:
-    """The first events of any log; None where they cannot be told apart from the rest. Raises DataError."""
+    """The first events of a log; None where they cannot be read without the rest. Raises DataError."""
     if path.suffix == ".json":
         return _first_of_json(path)
-    wanted = [columns.user, columns.item]
+    names = [columns.user, columns.item]
     if path.is_dir() or path.suffix == ".parquet":
-        table, total = _first_of_parquet(path, wanted)
+        table, total = _first_of_parquet(path, names)
     else:
-        table, total = _first_of_text(path, wanted)
+        table, total = _first_of_text(path, names)
     users = _ids(table[columns.user], str(path), columns.user).dictionary_encode()
     items = _ids(table[columns.item], str(path), columns.item)
     return FirstEvents(users.indices.to_numpy(), ids_of(users.dictionary), items, total)
@@ -138,7 +138,7 @@ def _first_of_json(path: Path) -> FirstEvents | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         text = file.read(SAMPLED_BYTES)
-    if len(text) < size:  # up to the last whole user
+    if len(text) < size:  # cut after the last complete user
         text = text[: text.rfind(b"]") + 1] + b"}"
     try:
         log = _log_of(json.loads(text), path)
@@ -148,64 +148,64 @@ def _first_of_json(path: Path) -> FirstEvents | None:
     return FirstEvents(users, log.user_ids, log.items, len(users) * max(1.0, size / len(text)))
 
 
-def _first_of_parquet(path: Path, wanted: Sequence[str]) -> tuple[Any, float]:
+def _first_of_parquet(path: Path, names: Sequence[str]) -> tuple[Any, float]:
     tables, rows, total = [], 0, 0
     for part in _parts(path):
         with readable(part), pq.ParquetFile(part) as file:
-            _require(part, file.schema_arrow.names, wanted)
+            _require(part, file.schema_arrow.names, names)
             total += file.metadata.num_rows
-            for batch in file.iter_batches(SAMPLED_ROWS, columns=wanted) if rows < SAMPLED_ROWS else ():
+            for batch in file.iter_batches(SAMPLED_ROWS, columns=names) if rows < SAMPLED_ROWS else ():
                 tables.append(pa.Table.from_batches([batch]))
                 rows += batch.num_rows
                 if rows >= SAMPLED_ROWS:
                     break
             else:
-                tables.append(file.schema_arrow.empty_table().select(wanted))
+                tables.append(file.schema_arrow.empty_table().select(names))
     with readable(path, "one table"):
         return pa.concat_tables(tables), total
 
 
-def _first_of_text(path: Path, wanted: Sequence[str]) -> tuple[Any, float]:
-    """A block of whole lines is what arrow makes of so many bytes."""
+def _first_of_text(path: Path, names: Sequence[str]) -> tuple[Any, float]:
+    """One block as arrow reads it: the complete lines within SAMPLED_BYTES."""
     reading = pyarrow.csv.ReadOptions(block_size=SAMPLED_BYTES)
     with readable(path, "CSV"):
         with pyarrow.csv.open_csv(path, parse_options=_parsing(path)) as file:
-            _require(path, file.schema.names, wanted)
-        with pyarrow.csv.open_csv(path, reading, _parsing(path), _converting(wanted, wanted)) as file:
+            _require(path, file.schema.names, names)
+        with pyarrow.csv.open_csv(path, reading, _parsing(path), _converting(names, names)) as file:
             table = pa.Table.from_batches(itertools.islice(file, 1), file.schema)
     return table, len(table) * max(1.0, path.stat().st_size / SAMPLED_BYTES)
 
 
 def ids_of(distinct: Any) -> np.ndarray:
-    """Distinct ids as the store keeps them: [n] int64 where all of them are whole numbers, else text."""
+    """Distinct ids as the store keeps them: [n] int64 where all of them are integers, else text."""
     if pt.is_integer(distinct.type):
         numbers: np.ndarray = distinct.cast(pa.int64()).to_numpy(zero_copy_only=False)
         return numbers
-    if pc.all(pc.match_substring_regex(distinct, _WHOLE), min_count=0).as_py():
+    if pc.all(pc.match_substring_regex(distinct, _INTEGER), min_count=0).as_py():
         return np.asarray(distinct.cast(pa.int64()).to_numpy(zero_copy_only=False))
     return np.array(distinct.to_pylist(), dtype=np.str_)
 
 
 def _delimited(path: Path, columns: Columns) -> dict[str, Any]:
-    wanted = _wanted(columns)
+    names = _column_names(columns)
     with readable(path, "CSV"):
-        names = pyarrow.csv.open_csv(path, parse_options=_parsing(path)).schema.names
-        _require(path, names, wanted)
+        present = pyarrow.csv.open_csv(path, parse_options=_parsing(path)).schema.names
+        _require(path, present, names)
         table = pyarrow.csv.read_csv(
             path,
             parse_options=_parsing(path),
-            convert_options=_converting(wanted, [columns.user, columns.item]),
+            convert_options=_converting(names, [columns.user, columns.item]),
         )
-    return {name: table.column(name) for name in wanted}
+    return {name: table.column(name) for name in names}
 
 
 def _parsing(path: Path) -> Any:
     return pyarrow.csv.ParseOptions(delimiter=DELIMITERS[path.suffix])
 
 
-def _converting(wanted: Sequence[str], ids: Sequence[str]) -> Any:
+def _converting(names: Sequence[str], ids: Sequence[str]) -> Any:
     return pyarrow.csv.ConvertOptions(
-        include_columns=wanted,
+        include_columns=names,
         column_types=dict.fromkeys(ids, pa.large_string()),
         null_values=[""],  # NA and null may be names
         strings_can_be_null=True,
@@ -213,32 +213,33 @@ def _converting(wanted: Sequence[str], ids: Sequence[str]) -> Any:
 
 
 def _parquet(path: Path, columns: Columns) -> dict[str, Any]:
-    wanted = _wanted(columns)
+    names = _column_names(columns)
     tables = []
     for part in _parts(path):
         with readable(part, "parquet"):
-            _require(part, pq.read_schema(part).names, wanted)
-            tables.append(pq.read_table(part, columns=wanted))
+            _require(part, pq.read_schema(part).names, names)
+            tables.append(pq.read_table(part, columns=names))
     with readable(path, "one table"):
         table = pa.concat_tables(tables)
-    return {name: table.column(name) for name in wanted}
+    return {name: table.column(name) for name in names}
 
 
 def _parts(path: Path) -> list[Path]:
     return [part.path for part in open_folder(path, "the interactions").parts] if path.is_dir() else [path]
 
 
-def _wanted(columns: Columns) -> list[str]:
+def _column_names(columns: Columns) -> list[str]:
     named = (columns.user, columns.item, columns.timestamp, columns.action)
     return [name for name in named if name is not None]
 
 
-def _require(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in names:
+def _require(path: Path, present: Sequence[str], names: Sequence[str]) -> None:
+    """Raises DataError unless all `names` are among the columns `present`."""
+    for name in names:
+        if name not in present:
             raise DataError(
-                f"{path}: has no column {name}; it has {', '.join(names)}. The options user, item, timestamp and "
-                "action name its columns; timestamp: null says that it has no times"
+                f"{path}: has no column {name}; it has {', '.join(present)}. The options user, item, timestamp and "
+                "action name its columns; timestamp: null means that it has no times"
             )
 
 
@@ -247,22 +248,22 @@ def _flat(column: Any) -> Any:
 
 
 def _ids(column: Any, where: str, name: str) -> Any:
-    """A column of ids, int64 or large text, without nulls; raises DataError."""
+    """A column of ids as int64 or large text; raises DataError where one is null or of another type."""
     array = _flat(column)
     if pt.is_null(array.type) and not len(array):
         return array.cast(pa.int64())
     if pt.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if not (pt.is_integer(array.type) or pt.is_string(array.type) or pt.is_large_string(array.type)):
-        raise DataError(f"{where}: {name} are {array.type}; ids should be whole numbers or text")
+        raise DataError(f"{where}: {name} are {array.type}; ids should be integers or text")
     if array.null_count:
         row = int(pc.index(pc.is_null(array), True).as_py())
-        raise DataError(f"{where}, row {row}: {name} is missing; each event needs its user and its item")
+        raise DataError(f"{where}, row {row}: {name} is missing; each event needs a user and an item")
     return array.cast(pa.int64() if pt.is_integer(array.type) else pa.large_string())
 
 
 def _seconds(column: Any, where: str, name: str) -> np.ndarray:
-    """A column of times as [E] int64 unix seconds; raises DataError."""
+    """A column of times as [E] int64 unix seconds; raises DataError where one is missing or not plausible."""
     array = _flat(column)
     if pt.is_date(array.type) or pt.is_timestamp(array.type):
         array = array.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
@@ -272,12 +273,12 @@ def _seconds(column: Any, where: str, name: str) -> np.ndarray:
         raise DataError(f"{where}: column {name} is {array.type}; it should be unix seconds, or dates and times")
     missing = -(2**63)
     try:
-        seconds = whole_numbers(array, null=missing)
+        seconds = to_integers(array, null=missing)
     except pa.ArrowInvalid as error:
         raise DataError(f"{where}: column {name} should be unix seconds ({error})") from error
     wrong = (seconds == missing) | (seconds > _LATEST_SECOND)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         found = "no time" if seconds[row] == missing else f"{seconds[row]}, which may be milliseconds"
-        raise DataError(f"{where}, row {row}: column {name} has {found}; each event needs its unix seconds")
+        raise DataError(f"{where}, row {row}: column {name} has {found}; each event needs unix seconds")
     return seconds

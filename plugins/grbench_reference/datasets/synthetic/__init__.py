@@ -1,1 +1,1 @@
-"""Synthetic data in the layout of the release."""
+"""The dataset `tencentgr_synthetic`: synthetic data in the layout of TencentGR."""

@@ -1,4 +1,4 @@
-"""The dataset `tencentgr_synthetic`: made-up data in TencentGR's layout, read by the same code as the real release."""
+"""The dataset `tencentgr_synthetic`: synthetic data in TencentGR's layout, read by the same code as the release."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pydantic import Field
 from grbench.data.store import store_size
 from grbench.interfaces import Dataset
 from grbench_reference.datasets.synthetic.generator import (
-    FEWEST_ITEMS,
-    FEWEST_USERS,
+    MIN_ITEMS,
+    MIN_USERS,
     VERSION,
     estimated_bytes,
     generate,
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 
 class TencentGRSynthetic(Dataset):
-    """Made-up data in TencentGR's layout, at any size, with structure that a better method finds.
+    """Synthetic data in TencentGR's layout, at any size, with structure that better methods can learn.
 
-    Made when a suite first asks for it, and kept as a store only; `grbench data synth` writes the same as a release.
+    It is generated when first used and kept as a store only; `grbench data synth` writes the same data as a release.
 
     Args:
-        users: how many users, at least 10.
-        items: how many ads, at least 50; cold candidates come on top.
-        actions: 2 = exposure and click, as TencentGR-1M; 3 = and conversion, as TencentGR-10M.
-        seed: which of the made-up worlds; the same numbers always give the same data.
-        embeddings: content embeddings to take in, of [81]; [] takes none.
+        users: number of users, at least 10.
+        items: number of ads, at least 50; cold candidates are added to them.
+        actions: 2 = exposure and click, as TencentGR-1M; 3 = also conversion, as TencentGR-10M.
+        seed: of the generator; the same options always give the same data.
+        embeddings: content embeddings to read: [81] or [].
     """
 
     def __init__(
         self,
         *,
-        users: Annotated[int, Field(ge=FEWEST_USERS)] = 4000,
-        items: Annotated[int, Field(ge=FEWEST_ITEMS)] = 5000,
+        users: Annotated[int, Field(ge=MIN_USERS)] = 4000,
+        items: Annotated[int, Field(ge=MIN_ITEMS)] = 5000,
         actions: Literal[2, 3] = 2,
         seed: Annotated[int, Field(ge=0)] = 0,
         embeddings: Sequence[int | str] = (81,),
@@ -55,7 +55,7 @@ class TencentGRSynthetic(Dataset):
         self._embeddings = tuple(str(embedding) for embedding in embeddings)
 
     def digest(self) -> str:
-        """sha256 over the options, the versions of generator and reader, and whose random numbers were drawn."""
+        """sha256 of the options, the versions of generator and reader, and numpy's major version."""
         identity = {
             "generator": VERSION,
             "reader": READER_VERSION,
@@ -69,7 +69,7 @@ class TencentGRSynthetic(Dataset):
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def store_bytes(self) -> int:
-        """The store, and the release that is beside it while it is made."""
+        """An estimate of the store and of the temporary release from which it is built."""
         release = RELEASES[self._actions]
         pool = pool_size(self._items, release)
         store = store_size(
@@ -84,7 +84,7 @@ class TencentGRSynthetic(Dataset):
         return store + estimated_bytes(self._users, self._items, release)
 
     def write(self, writer: StoreWriter) -> None:
-        """Generates a release beside the store that is being made, reads it in, and removes it again."""
+        """Generates a release in the store's folder, reads it into `writer`, and removes it."""
         with tempfile.TemporaryDirectory(prefix="release-", dir=writer.folder) as folder:
             release = Path(folder) / "release"
             generate(

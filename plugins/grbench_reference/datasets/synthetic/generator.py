@@ -1,8 +1,8 @@
-"""Writes a synthetic release in TencentGR's public layout, at any size, with structure that a better method finds.
+"""Generates a synthetic release in TencentGR's layout, at any size, with structure that better methods can learn.
 
-What is planted: ads in a tree of clusters that shows in their sparse features and in emb_81; users with a few
-interests, that drift; sessions about one cluster; ads that follow each other; popularity with a long tail; ads that
-live for days; clicks where an ad meets an interest; cold candidates. Sizes and shares are the paper's (Tables 1-3).
+The structure: ads in a tree of clusters that their sparse features and emb_81 reflect; users with a few drifting
+interests; sessions about one cluster; ads that tend to follow other ads; long-tailed popularity; ads with a lifetime of
+days; more clicks on ads of a user's interests; cold candidates. Sizes and shares are the paper's (Tables 1-3).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from grbench_reference.datasets.synthetic.schema import (
 )
 from grbench_reference.datasets.synthetic.users import Population, UserBlock
 
-# Raised whenever the same options give other data; stores made from the older data are then not reused.
+# Incremented when the same options give different data, so that stores of the older data are not reused.
 VERSION = 1
-FEWEST_USERS, FEWEST_ITEMS = 10, 50
+MIN_USERS, MIN_ITEMS = 10, 50
 ROWS = 65_536  # ads written at once
 
 
 def _silent(what: str, done: int, total: int | None) -> None:
-    """Reports to nobody."""
+    """A Progress that reports nothing."""
 
 
 def generate(
@@ -50,22 +50,22 @@ def generate(
     workers: int | None = None,
     report: Progress = _silent,
 ) -> None:
-    """Writes a release of `users` users and `items` indexed ads to `folder`, which must not exist or be empty.
+    """Writes a release of `users` users and `items` indexed ads to `folder`, which must be empty or not exist.
 
-    Memory: about 100 bytes an ad and 300 MB a worker, and once more for indexer.pkl's dictionaries (180 bytes an ad or
-    user). The same options give the same data, whatever the number of workers. Nothing is left behind when it fails.
+    Memory: about 100 bytes per ad, 300 MB per worker, and 180 bytes per ad and user for indexer.pkl.
+    The same options give the same data, whatever the number of workers. After a failure nothing is left behind.
 
     Args:
-        folder: where the release goes
-        users: how many, at least 10
-        items: how many ads the index knows, at least 50; cold candidates come on top
-        actions: 2 = exposure and click (TencentGR-1M), 3 = and conversion (TencentGR-10M)
-        seed: any number from 0
-        workers: threads that simulate; None = one a core. The threads' number never changes the data
-        report: told (what, done, total) as it goes on
+        folder: the folder to write
+        users: number of users, at least 10
+        items: number of ads in the indexer, at least 50; cold candidates are added to them
+        actions: 2 = exposure and click (TencentGR-1M), 3 = also conversion (TencentGR-10M)
+        seed: at least 0
+        workers: number of simulating threads; None = one per core
+        report: called with (part, done, total) as the work proceeds
 
     Raises:
-        DataError: an impossible size, a folder that holds something, or a disk without room
+        DataError: for an impossible size, a folder that is not empty, or too little disk space
     """
     release = check_size(users, items, actions, seed)
     _check_place(folder, estimated_bytes(users, items, release))
@@ -73,10 +73,10 @@ def generate(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        report("planting ads", 0, 1)
+        report("generating ads", 0, 1)
         catalogue = AdCatalogue(items, round(pool_size(items, release) * release.cold_share), release, seed)
         population = Population(catalogue, users, release, seed)
-        report("planting ads", 1, 1)
+        report("generating ads", 1, 1)
         _write(partial, population, workers or _cores(), report)
         if folder.exists():
             folder.rmdir()
@@ -88,27 +88,27 @@ def generate(
 
 
 def check_size(users: int, items: int, actions: int, seed: int) -> SyntheticRelease:
-    """The release that the numbers ask for; raises DataError where there can be none."""
+    """The release with this number of actions; raises DataError where an argument is out of range."""
     if actions not in RELEASES:
         raise DataError(f"actions: {actions}; a synthetic release has 2 (exposure, click) or 3 (and conversion)")
-    for name, value, least in (("users", users, FEWEST_USERS), ("items", items, FEWEST_ITEMS), ("seed", seed, 0)):
-        if value < least:
-            raise DataError(f"{name}: {value}; a synthetic release needs at least {least}")
+    for name, value, minimum in (("users", users, MIN_USERS), ("items", items, MIN_ITEMS), ("seed", seed, 0)):
+        if value < minimum:
+            raise DataError(f"{name}: {value}; a synthetic release needs at least {minimum}")
     return RELEASES[actions]
 
 
 def _check_place(folder: Path, needed: int) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: is there already; name a folder that does not exist or is empty")
+        raise DataError(f"{folder}: already exists; name a folder that does not exist or is empty")
     free = shutil.disk_usage(next(parent for parent in folder.absolute().parents if parent.exists())).free
     if needed > free:
         raise DataError(
-            f"{folder}: a release of this size takes {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free there"
+            f"{folder}: a release of this size takes {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free there"
         )
 
 
 def estimated_bytes(users: int, items: int, release: SyntheticRelease) -> int:
-    """About how much disk a release takes, rounded up a little."""
+    """An estimate of the release's size on disk, slightly too large."""
     return int(users * (release.lengths * 7 + 40) + items * 220 + pool_size(items, release) * 220)
 
 
@@ -120,17 +120,17 @@ def _write(folder: Path, population: Population, workers: int, report: Progress)
     catalogue, items = population.catalogue, population.catalogue.num_ads
     events, targets = _write_users(folder, population, workers, report)
     pool = tables.choose_candidates(population, events, targets)
-    with tables.Parts(folder / "candidate", tables.CANDIDATES, len(pool), most=1) as parts:
+    with tables.PartWriter(folder / "candidate", tables.CANDIDATES, len(pool), max_parts=1) as parts:
         for start in _blocks(len(pool), "candidates", report):
             parts.write(tables.candidates(pool[start : start + ROWS], start + 1, catalogue))
 
     by_item_id = np.argsort(catalogue.item_ids)
-    with tables.Parts(folder / "item_feat", tables.ADS, items) as parts:
+    with tables.PartWriter(folder / "item_feat", tables.ADS, items) as parts:
         for start in _blocks(items, "item features", report):
             parts.write(tables.ads(by_item_id[start : start + ROWS], catalogue))
     described = np.concatenate([by_item_id, np.sort(pool[pool >= items])])
     embedding_folder = folder / "mm_emb" / f"emb_{EMBEDDING}_{EMBEDDING_WIDTH}_parquet"
-    with tables.Parts(embedding_folder, tables.EMBEDDINGS, len(described), most=5) as parts:
+    with tables.PartWriter(embedding_folder, tables.EMBEDDINGS, len(described), max_parts=5) as parts:
         for start in _blocks(len(described), "embeddings", report):
             parts.write(tables.embeddings(described[start : start + ROWS], catalogue))
 
@@ -147,8 +147,8 @@ def _write_users(
     num_ads = population.catalogue.num_ads
     events, targets = np.zeros(num_ads, np.int64), np.zeros(num_ads, np.int64)
     with (
-        tables.Parts(folder / "seq", tables.SEQUENCES, population.num_users) as sequences,
-        tables.Parts(folder / "user_feat", tables.USERS, population.num_users) as features,
+        tables.PartWriter(folder / "seq", tables.SEQUENCES, population.num_users) as sequences,
+        tables.PartWriter(folder / "user_feat", tables.USERS, population.num_users) as features,
     ):
         for block in _simulated(population, workers):
             sequences.write(tables.sequences(block, population.catalogue))
@@ -160,19 +160,19 @@ def _write_users(
 
 
 def _simulated(population: Population, workers: int) -> Iterator[UserBlock]:
-    """The blocks in order, a few of them ahead in threads, which is all that memory has to hold."""
+    """The blocks of users in order, simulated by threads that are at most `workers` blocks ahead."""
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[UserBlock]] = deque()
+        pending: deque[Future[UserBlock]] = deque()
         for number in range(population.num_blocks):
-            ahead.append(pool.submit(population.block, number))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(population.block, number))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def last_positives(block: UserBlock) -> NDArray[np.int32]:
-    """The ad of each user's last positive event, for the users that have one."""
+    """The ad of the last positive event of each user that has one."""
     positive = np.flatnonzero(block.actions > 0)
     user = np.repeat(np.arange(len(block.lengths)), block.lengths)[positive]
     is_last = np.append(user[1:] != user[:-1], True) if len(user) else np.zeros(0, bool)
@@ -189,7 +189,7 @@ def _blocks(rows: int, what: str, report: Progress) -> Iterator[int]:
 def _readme(population: Population) -> str:
     return (
         "# Synthetic data in the layout of TencentGR\n\n"
-        "No line of this is real: `grbench data synth` made it up. Layout, feature ids, cardinalities, coverages and "
+        "This data is synthetic, generated by `grbench data synth`. Layout, feature ids, cardinalities, coverages and "
         "shares follow\nthe paper of the Tencent Advertising Algorithm Challenge 2025.\n\n"
         f"    grbench data synth --users {population.num_users} --items {population.catalogue.num_ads} "
         f"--actions {len(population.release.shares)} --seed {population.seed}\n\n"

@@ -1,4 +1,4 @@
-"""What the synthetic release must look like: the paper's Tables 1-3 as data, and how its numbers shrink with the size.
+"""The properties of the synthetic release: the paper's Tables 1-3 as data, and how they scale with its size.
 
 Source: "The Tencent Advertising Algorithm Challenge 2025: All-Modality Generative Recommendation", Tables 1, 2 and 3.
 """
@@ -13,22 +13,23 @@ from dataclasses import dataclass
 class Feature:
     """One sparse feature of Table 2; pairs are (TencentGR-1M, TencentGR-10M).
 
-    values:   how many different values it takes in the full release
-    coverage: share of the ads (users) that have it
-    growth:   an ad feature's number of values grows as (number of ads) ** growth; fitted between the full release
-              (4,783,154 ads) and the organisers' 1k sample (58,734 ads), 0 where both have the same
-    level:    what an ad's value follows: its `place` in the content tree, its `cluster`, or its `material`
-    noise:    share of the ads whose value is drawn at random instead
-    fresh:    share of the new ads whose value nobody had before (TencentGR-1M's candidates; 121 has it by its material)
-    together: features with the same word are missing together, as they are in the release
-    width:    the most values that one user can have; 1 = a single value
+    values:   number of different values in the full release
+    coverage: share of the ads (users) that have the feature
+    growth:   exponent of the number of values as a function of the number of ads, fitted between the full release
+              (4,783,154 ads) and the organisers' 1k sample (58,734 ads); 0 where both have the same number
+    level:    what determines an ad's value: its `position` in the content tree, its `cluster`, or its `material`
+    noise:    share of the ads whose value is random instead
+    fresh:    share of the cold ads with a value that no other ad has (as in TencentGR-1M's candidates); of feature 121
+              these are the ads with new materials
+    together: features of the same group are missing together, as in the release
+    width:    largest number of values per user; 1 = a single value
     """
 
     name: str
     values: tuple[int, int]
     coverage: tuple[float, float]
     growth: float = 0.0
-    level: str = "place"
+    level: str = "position"
     noise: float = 0.05
     fresh: float = 0.0
     together: str = ""
@@ -65,13 +66,16 @@ USER_FEATURES = (
 
 @dataclass(frozen=True)
 class SyntheticRelease:
-    """Table 1, and the facts about each release that the paper leaves to its data.
+    """A release in Table 1, with statistics measured on the data itself.
 
-    lengths:          mean events a user, of at most 100
+    number:           index of the release in the pairs of `Feature`
+    ads:              number of ads in the indexer
+    pool:             number of candidates
+    lengths:          mean number of events per user, each of whom has at most 100
     shares:           share of each action among the events that have one: exposure, click (, conversion)
-    pool:             size of the candidate table
-    target_coverage:  share of the users whose last positive ad is in the pool (78,921 of 98,439 users in 1M)
     quiet_from:       unix seconds from which there are exposures only (2025-05-31 in Beijing); None = never
+    target_coverage:  share of the users whose last positive ad is a candidate (78,921 of 98,439 users in 1M)
+    cold_share:       share of the candidates without an event
     """
 
     number: int
@@ -97,18 +101,18 @@ NULL_ACTIONS = 0.001
 
 
 def num_values(feature: Feature, ads: int, release: SyntheticRelease) -> int:
-    """How many values a feature of Table 2 takes in a release of this many ads (users' features keep theirs)."""
+    """The number of values of an ad feature of Table 2 in a release with `ads` ads."""
     full = feature.values[release.number]
     shrunk = full if ads >= release.ads else round(full * math.pow(ads / release.ads, feature.growth))
-    # Of the sample's ads, too, only 84 % have a material of their own.
+    # In the 1k sample, the number of materials is 84 % of the number of ads.
     return max(2, min(shrunk, round(0.84 * ads) if feature.level == "material" else ads))
 
 
 def pool_size(ads: int, release: SyntheticRelease) -> int:
-    """Candidates of a release of this many ads.
+    """The number of candidates of a release with `ads` ads.
 
-    The full releases rank 14 % (1M) and 21 % (10M) of their ads. Small ones get a larger share, down to half of a
-    few thousand ads: ten ranks out of a tiny pool would tell methods apart by luck.
+    The pools of the full releases are 14 % (1M) and 21 % (10M) of their ads. Small releases get a larger share, at most
+    60 %, because metrics at 10 on a tiny pool would be dominated by chance.
     """
     share = release.pool / release.ads * max(1.0, math.pow(release.ads / ads, 0.2))
     return max(1, round(ads * min(share, 0.6)))

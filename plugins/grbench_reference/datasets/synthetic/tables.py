@@ -1,4 +1,4 @@
-"""The synthetic release as Arrow tables in the public release's columns, and the parquet parts that hold them.
+"""The synthetic release as arrow tables with the columns of the public release, and their parquet files.
 
 Letters: B users of a block, E events of a block, n ads, P candidates.
 """
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from grbench_reference.datasets.synthetic.ads import AdCatalogue, hashed_uniform, stream
+from grbench_reference.datasets.synthetic.ads import AdCatalogue, hash_uniform, random_stream
 from grbench_reference.datasets.synthetic.schema import (
     AD_FEATURES,
     EMBEDDING_COVERAGE,
@@ -41,14 +41,14 @@ CANDIDATES = pa.schema(
 )
 
 
-class Parts:
-    """Writes one table as several parquet files of equal length, whatever the pieces it comes in."""
+class PartWriter:
+    """Writes one table, given in pieces, as several parquet files with the same number of rows."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, rows: int, *, most: int = 10) -> None:
-        """`rows` = how many there will be; at least two parts where there are two rows, and `most` at the most."""
+    def __init__(self, folder: Path, schema: pa.Schema, rows: int, *, max_parts: int = 10) -> None:
+        """rows: of the whole table. There is one file for 50,000 rows, but at least 2 files and at most `max_parts`."""
         folder.mkdir(parents=True)
         self.folder, self.schema = folder, schema
-        self.rows_a_part = -(-rows // min(most, max(2, rows // 50_000)))
+        self.rows_per_part = -(-rows // min(max_parts, max(2, rows // 50_000)))
         self.written = 0
         self.file: pq.ParquetWriter | None = None
 
@@ -59,20 +59,20 @@ class Parts:
         self.close()
 
     def close(self) -> None:
-        """Writes the footer of the part at hand."""
+        """Closes the current file."""
         if self.file is not None:
             self.file.close()
 
     def write(self, table: pa.Table) -> None:
-        """Appends `table`, going on to the next part where one is full."""
+        """Appends `table`, starting a new file where one is full."""
         while len(table):
-            part, filled = divmod(self.written, self.rows_a_part)
+            part, filled = divmod(self.written, self.rows_per_part)
             if self.file is None or filled == 0:
                 self.close()
                 path = self.folder / f"part-{part:05d}.parquet"
-                # Ids hardly repeat within a row group, so a dictionary would cost time and save nothing.
+                # Ids rarely repeat within a row group, so dictionary encoding would not save space.
                 self.file = pq.ParquetWriter(path, self.schema, compression="zstd", use_dictionary=False)
-            piece = table.slice(0, self.rows_a_part - filled)
+            piece = table.slice(0, self.rows_per_part - filled)
             self.file.write_table(piece)
             self.written += len(piece)
             table = table.slice(len(piece))
@@ -97,18 +97,18 @@ def sequences(block: UserBlock, catalogue: AdCatalogue) -> pa.Table:
 
 
 def users(block: UserBlock, population: Population) -> pa.Table:
-    """[B] rows of user_feat/: values that follow the interests, as far as the feature's noise lets them."""
+    """[B] rows of user_feat/: values that depend on the users' interests, with the feature's noise."""
     numbers = block.first + np.arange(len(block.lengths))
     release, seed, clusters = population.release, population.seed, population.catalogue.num_clusters
-    known = max(feature.coverage[release.number] for feature in USER_FEATURES)
+    any_feature = max(feature.coverage[release.number] for feature in USER_FEATURES)
     columns = [pa.array(numbers + 1)]
     for feature in USER_FEATURES:
         purpose, size = int(feature.name), feature.values[release.number]
-        random = stream(seed, 6, purpose, block.first)
-        # Some users have no features at all, so the rest of a feature's gaps are drawn among those who do.
-        has = hashed_uniform(numbers, seed, 20) < known
-        has &= random.random(len(numbers)) < feature.coverage[release.number] / known
-        order = stream(seed, 7, purpose).permutation(size) + 1
+        random = random_stream(seed, 6, purpose, block.first)
+        # Some users have no features at all; the remaining missing values are drawn among the other users.
+        has = hash_uniform(numbers, seed, 20) < any_feature
+        has &= random.random(len(numbers)) < feature.coverage[release.number] / any_feature
+        order = random_stream(seed, 7, purpose).permutation(size) + 1
         values = order[block.interests[:, : feature.width].astype(np.int64) * size // clusters]
         stray = random.random(values.shape) < feature.noise
         values = np.where(stray, random.integers(1, size + 1, values.shape), values)
@@ -133,9 +133,9 @@ def ads(numbers: NDArray[np.integer], catalogue: AdCatalogue) -> pa.Table:
 
 
 def embeddings(numbers: NDArray[np.integer], catalogue: AdCatalogue) -> pa.Table:
-    """Rows of mm_emb/emb_81_32_parquet/ for those of `numbers` [n] that have one; a few of them hold a null."""
-    numbers = numbers[hashed_uniform(numbers, catalogue.seed, 21) < EMBEDDING_COVERAGE]
-    null = hashed_uniform(numbers, catalogue.seed, 22) < EMBEDDING_NULLS
+    """Rows of mm_emb/emb_81_32_parquet/ of those ads `numbers` [n] that have one; a few vectors are null."""
+    numbers = numbers[hash_uniform(numbers, catalogue.seed, 21) < EMBEDDING_COVERAGE]
+    null = hash_uniform(numbers, catalogue.seed, 22) < EMBEDDING_NULLS
     vectors = catalogue.embeddings(catalogue.ads(numbers[~null])).ravel()
     lengths = np.where(null, 0, EMBEDDING_WIDTH)
     lists = pa.ListArray.from_arrays(_offsets(lengths), pa.array(vectors), mask=pa.array(null))
@@ -144,12 +144,12 @@ def embeddings(numbers: NDArray[np.integer], catalogue: AdCatalogue) -> pa.Table
 
 
 def raw_values(feature: str, values: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The value as the log had it before it was numbered, as `indexer.pkl` maps it: 121 -> 1,210,000,000 and on."""
+    """The raw values that `indexer.pkl` maps to the value ids `values`: of feature 121, 1,210,000,000 + value id."""
     return int(feature) * 10_000_000 + values.astype(np.int64)
 
 
 def candidates(numbers: NDArray[np.integer], first: int, catalogue: AdCatalogue) -> pa.Table:
-    """[n] rows of candidate/; `first` = the retrieval id of the first one."""
+    """[n] rows of candidate/. first: retrieval id of the first one."""
     found = catalogue.ads(numbers)
     columns = [pa.array(catalogue.creative_ids[numbers]), pa.array(first + np.arange(len(numbers)))]
     for feature in AD_FEATURES:
@@ -163,7 +163,7 @@ def candidates(numbers: NDArray[np.integer], first: int, catalogue: AdCatalogue)
 
 
 def write_indexer(path: Path, catalogue: AdCatalogue, population: Population) -> None:
-    """indexer.pkl: dictionaries from the log's ids to the release's, the one part that cannot be streamed."""
+    """Writes indexer.pkl: dictionaries from raw ids to those of the release, the only part that cannot be streamed."""
     in_order = np.argsort(catalogue.item_ids)
     ids = catalogue.creative_ids[: catalogue.num_ads][in_order]
     features: defaultdict[str, dict[int, int]] = defaultdict(dict)
@@ -173,7 +173,7 @@ def write_indexer(path: Path, catalogue: AdCatalogue, population: Population) ->
     for name, size in sizes.items():
         values = np.arange(1, size + 1)
         features[name] = dict(zip(raw_values(name, values).tolist(), values.tolist(), strict=True))
-    random = stream(population.seed, 8)
+    random = random_stream(population.seed, 8)
     digits = pc.cast(pa.array(random.permutation(population.num_users)), pa.string())
     user_names = pc.binary_join_element_wise("user_", pc.utf8_lpad(digits, 8, "0"), "").to_pylist()
     indexer = {
@@ -191,24 +191,24 @@ def choose_candidates(
 ) -> NDArray[np.int64]:
     """[P] ad numbers, in random order.
 
-    Enough ads that were somebody's last positive to hold `release.target_coverage` of the users; `release.cold_share`
-    ads without an event, some in the index and most new; the rest any that were shown.
+    They are: last positive ads of users, enough to cover `release.target_coverage` of the users; a share
+    `release.cold_share` of ads without events, some of them in the indexer, most of them new; other ads with events.
 
     Args:
-        events: [N] events of each ad
-        targets: [N] users whose last positive event each ad is
+        events: [N] number of events of each ad
+        targets: [N] number of users whose last positive event is on the ad
     """
     catalogue, release = population.catalogue, population.release
     size = pool_size(catalogue.num_ads, release)
-    random = stream(catalogue.seed, 9)
+    random = random_stream(catalogue.seed, 9)
     num_cold = min(round(size * release.cold_share), catalogue.num_cold)
-    silent = random.permutation(np.flatnonzero(events == 0))[: round(0.3 * num_cold)]
-    new = catalogue.num_ads + np.arange(num_cold - len(silent))
-    wanted = np.flatnonzero(targets)
-    # Drawn without replacement, each with a chance that grows with its users (Efraimidis and Spirakis 2006).
-    wanted = wanted[np.argsort(-np.log(random.random(len(wanted))) / targets[wanted])]
-    share = np.cumsum(targets[wanted]) / max(1, targets.sum())
+    without_events = random.permutation(np.flatnonzero(events == 0))[: round(0.3 * num_cold)]
+    new = catalogue.num_ads + np.arange(num_cold - len(without_events))
+    last_positive = np.flatnonzero(targets)
+    # Weighted sampling without replacement (Efraimidis and Spirakis 2006), weighted by the number of users.
+    last_positive = last_positive[np.argsort(-np.log(random.random(len(last_positive))) / targets[last_positive])]
+    share = np.cumsum(targets[last_positive]) / max(1, targets.sum())
     warm = size - num_cold
-    chosen = wanted[: min(warm, int(np.searchsorted(share, release.target_coverage)) + 1)]
+    chosen = last_positive[: min(warm, int(np.searchsorted(share, release.target_coverage)) + 1)]
     others = random.permutation(np.flatnonzero((events > 0) & (targets == 0)))[: warm - len(chosen)]
-    return random.permutation(np.concatenate([chosen, others, silent, new])).astype(np.int64)
+    return random.permutation(np.concatenate([chosen, others, without_events, new])).astype(np.int64)

@@ -1,1 +1,1 @@
-"""The parquet release of TencentGR-1M and -10M."""
+"""The dataset `tencentgr`: the public parquet releases TencentGR-1M and TencentGR-10M."""

@@ -1,7 +1,9 @@
-"""Reads `candidate`, the pool that is ranked, in both of its spellings.
+"""Reads `candidate`, the table of the candidates that are ranked, in both of its column namings.
 
-Ids are raw (OIDs), and not every candidate is in the catalogue. A feature is a struct: its value as a decimal string,
-and a flag where training never saw that value, which is then some raw number that must not be taken for a value id.
+Items have their raw ids (OIDs), and some are not in the indexer. A feature is a struct of a value, as a decimal string,
+and a flag for values that never occur in training: such a value is a raw number and not a value id.
+
+Shapes: n rows, C features.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import pyarrow.types as pt
 
 from grbench.data.store import Field
 from grbench.types import FIRST_VALUE, MISSING, UNKNOWN, Progress
-from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, whole_numbers
+from grbench_reference.datasets.parquet_parts import FaultHandler, PartBatch, PartFolder, to_integers
 from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
-from grbench_reference.datasets.tencentgr.layout import candidate_spelling
+from grbench_reference.datasets.tencentgr.layout import candidate_naming
 
 _BATCH_ROWS = 65_536
 _NULL = -(2**63)
@@ -27,7 +29,7 @@ _WHOLE = r"^[0-9]{1,18}$"
 
 @dataclass
 class CandidateCounts:
-    """What was met in the features of the candidates, in cells; each UNKNOWN one is counted under one reason."""
+    """Counts of the candidates' feature values: missing, and UNKNOWN by reason."""
 
     missing: int = 0
     flagged_cold: int = 0
@@ -35,30 +37,31 @@ class CandidateCounts:
     beyond_vocabulary: int = 0
 
 
-def read_candidate_ids(folder: PartFolder, *, complain: Complain, report: Progress) -> np.ndarray:
-    """OIDs [rows] int64 in file order; complains of a missing one."""
-    column = candidate_spelling(folder).item
-    found = [
-        raw_ids(batch, column, complain) for batch in folder.stream([column], batch_rows=_BATCH_ROWS, report=report)
+def read_candidate_ids(folder: PartFolder, *, on_fault: FaultHandler, report: Progress) -> np.ndarray:
+    """OIDs [rows] int64 in file order, without missing ones, which are reported to `on_fault`."""
+    column = candidate_naming(folder).item
+    blocks = [
+        raw_ids(batch, column, on_fault) for batch in folder.stream([column], batch_rows=_BATCH_ROWS, report=report)
     ]
-    ids = np.concatenate(found) if found else np.empty(0, np.int64)
-    given: np.ndarray = ids[ids != _NULL]
-    return given
+    ids = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+    valid: np.ndarray = ids[ids != _NULL]
+    return valid
 
 
-def raw_ids(batch: PartBatch, column: str, complain: Complain) -> np.ndarray:
-    """A column of OIDs, numbers or decimal strings, as [rows] int64; complains of what is neither (-2^63 then)."""
+def raw_ids(batch: PartBatch, column: str, on_fault: FaultHandler) -> np.ndarray:
+    """A column of OIDs, numbers or decimal strings, as [rows] int64; other values become -2^63 and are reported to
+    `on_fault`."""
     array = batch.array(column)
     if pt.is_string(array.type) or pt.is_large_string(array.type):
         numbers, wrong = _parse(array)
     else:
         with batch.reading(column):
-            numbers = whole_numbers(array, null=_NULL)
+            numbers = to_integers(array, null=_NULL)
         wrong = numbers == _NULL
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         found = array[row].as_py()
-        complain(batch.error(f"{found!r} is no raw item id (a whole number in decimals)", column=column, row=row))
+        on_fault(batch.error(f"{found!r} is not a raw item id (a decimal integer)", column=column, row=row))
     return numbers
 
 
@@ -68,24 +71,24 @@ def candidate_features(
     lookup: IdLookup,
     *,
     counts: CandidateCounts,
-    complain: Complain,
+    on_fault: FaultHandler,
     report: Progress,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows [n] of the catalogue, codes [n, C]) batch by batch, for the candidates whose OID `lookup` finds."""
-    spelling = candidate_spelling(folder)
-    columns = [spelling.item, *(field.name for field in fields)]
+    """Yields (item rows [n], feature codes [n, C]) for each batch, of the candidates whose OID is in `lookup`."""
+    naming = candidate_naming(folder)
+    columns = [naming.item, *(field.name for field in fields)]
     for batch in folder.stream(columns, batch_rows=_BATCH_ROWS, report=report):
         codes = np.empty((len(batch), len(fields)), np.int32)
         for column, field in enumerate(fields):
             with batch.reading(field.name):
-                codes[:, column] = candidate_codes(batch.array(field.name), spelling.flag, field.size, counts)
-        rows = lookup.find(raw_ids(batch, spelling.item, complain))
+                codes[:, column] = candidate_codes(batch.array(field.name), naming.flag, field.size, counts)
+        rows = lookup.find(raw_ids(batch, naming.item, on_fault))
         yield rows[rows >= 0], codes[rows >= 0]
 
 
 def candidate_codes(cells: pa.Array, flag: str, size: int, counts: CandidateCounts) -> np.ndarray:
-    """Feature structs [n] -> codes [n] int32 below `size`: null is MISSING; flagged, unreadable or never seen before is
-    UNKNOWN. A flag counts even where the value beside it is null: then the ad has one, but training had not."""
+    """Feature structs [n] -> codes [n] int32 below `size`. Null becomes MISSING; flagged, non-numeric and out-of-range
+    values become UNKNOWN. A flagged null is UNKNOWN too: the ad has a value, but one that never occurs in training."""
     if pt.is_null(cells.type):
         counts.missing += len(cells)
         return np.full(len(cells), MISSING, np.int32)
@@ -96,25 +99,25 @@ def candidate_codes(cells: pa.Array, flag: str, size: int, counts: CandidateCoun
     if pt.is_string(texts.type) or pt.is_large_string(texts.type):
         values, wrong = _parse(texts)
     else:
-        values, wrong = whole_numbers(texts, null=_NULL), null
+        values, wrong = to_integers(texts, null=_NULL), null
 
     missing = null & ~cold
-    unreadable = wrong & ~null & ~cold
+    not_a_number = wrong & ~null & ~cold
     beyond = ~wrong & ~cold & ((values < 0) | (values >= size - FIRST_VALUE))
     counts.missing += int(missing.sum())
     counts.flagged_cold += int(cold.sum())
-    counts.not_a_number += int(unreadable.sum())
+    counts.not_a_number += int(not_a_number.sum())
     counts.beyond_vocabulary += int(beyond.sum())
-    codes = np.where(cold | unreadable | beyond, UNKNOWN, values + FIRST_VALUE)
+    codes = np.where(cold | not_a_number | beyond, UNKNOWN, values + FIRST_VALUE)
     codes[missing] = MISSING
     return codes.astype(np.int32)
 
 
 def _parse(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Decimal strings [n] -> (numbers [n] int64, which of them are none [n] bool), without a loop over them."""
+    """Decimal strings [n] -> (numbers [n] int64, [n] bool: the string is not a number), vectorised."""
     try:
         numbers = texts.cast(pa.int64())
-    except pa.ArrowInvalid:  # some are no number: only then is each looked at
+    except pa.ArrowInvalid:  # some strings are not numbers; the slower check of each string is made only then
         fits = pc.match_substring_regex(texts, _WHOLE)
         numbers = pc.if_else(fits, texts, pa.scalar(None, texts.type)).cast(pa.int64())
     return numbers.fill_null(_NULL).to_numpy(), pc.is_null(numbers).to_numpy(zero_copy_only=False)

@@ -1,7 +1,7 @@
-"""The dataset `tencentgr`: the public release of TencentGR-1M or TencentGR-10M, or anything laid out like it.
+"""The dataset `tencentgr`: the public release of TencentGR-1M or TencentGR-10M, or data in the same layout.
 
 Source: the Tencent Advertising Algorithm Challenge 2025; Hugging Face datasets TAAC2025/TencentGR-1M and -10M.
-Items are numbered as the release numbers them (RID 1..N); candidates that it does not number follow as N+1, N+2, ...
+Items keep the numbers of the release (RID 1..N); candidates without one are numbered N+1, N+2, ...
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from grbench.errors import DataError
 from grbench.interfaces import Dataset
 from grbench.types import Finding, Progress
 from grbench_reference.datasets.download.release import describe_missing
-from grbench_reference.datasets.parquet_parts import PartBatch, PartFolder, raise_it
+from grbench_reference.datasets.parquet_parts import PartBatch, PartFolder, raise_fault
 from grbench_reference.datasets.tencentgr.candidates import CandidateCounts, candidate_features, read_candidate_ids
 from grbench_reference.datasets.tencentgr.embeddings import embedding_width, fill_embedding
 from grbench_reference.datasets.tencentgr.events import ACTIONS, EventCounts, read_events
@@ -28,7 +28,7 @@ from grbench_reference.datasets.tencentgr.features import (
     FeatureProfile,
     feature_rows,
     fill_missing,
-    longest_lists,
+    longest_list_lengths,
     make_fields,
     release_pages,
 )
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from grbench.data.store import Field
     from grbench.data.store_writer import StoreWriter
 
-# Raised whenever the same source is turned into another store than before.
+# Incremented when the same source gives a different store than before.
 READER_VERSION = 1
 
 
@@ -56,11 +56,11 @@ class TencentGR(Dataset):
     """The public TencentGR release, 1M or 10M, read from a folder.
 
     Args:
-        path: the folder that holds indexer.pkl, seq/, item_feat/, user_feat/, candidate/ and mm_emb/; a relative one
-            starts at the folder that grbench is called from.
-        embeddings: content embeddings to take in, by number (81) or, where one number is there in two widths, by
-            number and width ("84_32"); [] takes none.
-        actions: 2 (exposure, click) or 3 (and conversion); left out, as many as occur in the data.
+        path: the folder with indexer.pkl, seq/, item_feat/, user_feat/, candidate/ and mm_emb/; relative to the current
+            working directory.
+        embeddings: content embeddings to read, by number (81) or, where a number exists in two widths, by number and
+            width ("84_32"); [] = none.
+        actions: 2 (exposure, click) or 3 (also conversion); null = as many as occur in the data.
     """
 
     def __init__(
@@ -73,27 +73,27 @@ class TencentGR(Dataset):
 
     @classmethod
     def recognises(cls, path: str | Path) -> bool:
-        """Whether the folder at `path` looks like a release, be it an unfinished one."""
+        """Whether the folder at `path` looks like a release, possibly an incomplete one."""
         return recognises(Path(path).expanduser())
 
     def digest(self) -> str:
-        """sha256 over the files that the options select and over the options; raises DataError where one is missing,
-        cut short, or has not the release's columns."""
+        """sha256 of the options and of the files that they select; raises DataError where a file is missing, truncated,
+        or lacks columns."""
         options = {"reader": READER_VERSION, "embeddings": self._embeddings, "actions": self._actions}
         release = self._open()
         self._stamps = release.stamps()
         return release.digest(json.dumps(options, sort_keys=True))
 
     def store_bytes(self) -> int:
-        """From the footers of the parts. Lists of users' features are taken to be as long as in the first part; every
-        candidate counts as one that the catalogue lacks, which makes it rather too much."""
+        """An estimate from the footers of the parquet files: list features of users are assumed to be as long as in the
+        first file, and every candidate to be a new item, which overestimates a little."""
         release = self._open()
         lists = [name for name in USER_FEATURES if name in LIST_FEATURES]
-        some_users = dataclasses.replace(release.user_features, parts=release.user_features.parts[:1])
-        widths = longest_lists(some_users, lists, report=lambda *_: None)
+        first_part = dataclasses.replace(release.user_features, parts=release.user_features.parts[:1])
+        widths = longest_list_lengths(first_part, lists, report=lambda *_: None)
         candidates = 0 if release.candidates is None else release.candidates.rows
         return store_size(
-            events=release.events.values("seq"),
+            events=release.events.num_values("seq"),
             users=release.events.rows,
             items=(release.item_features.largest("item_id") or release.item_features.rows) + candidates,
             candidates=candidates,
@@ -103,12 +103,12 @@ class TencentGR(Dataset):
         )
 
     def validate(self, progress: Progress) -> list[Finding]:
-        """Reads every column of every part, all embeddings included, and says what is there, absent and wrong."""
+        """Reads all columns of all parts, including all embeddings, and reports what is present, absent and wrong."""
         return validate_release(self._root, progress)
 
     def write(self, writer: StoreWriter) -> None:
-        """Streams the release into `writer`; raises DataError naming file, column and row, or a file that was changed
-        since the digest was taken: the store would be named after other files than those it was made from."""
+        """Streams the release into `writer`. Raises DataError naming file, column and row of a fault, or a file that
+        changed after `digest` was called, since the store's name would not match its content."""
         release = self._open()
         before = self._stamps or release.stamps()
         writer.report("indexer.pkl", 0, 1)
@@ -125,7 +125,7 @@ class TencentGR(Dataset):
         after = release.stamps()
         if changed := sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)):
             raise DataError(
-                f"{changed[0]}: was changed while it was read; prepare the data again when nothing writes it"
+                f"{changed[0]}: was changed while it was read; try again when no other program writes to it"
             )
 
     def _open(self) -> Release:
@@ -136,7 +136,7 @@ class TencentGR(Dataset):
 
 @dataclass
 class _Ingest:
-    """One release on its way into one store. `items` finds the rows of raw item ids."""
+    """Writes one release into one store. items: rows of raw item ids (OIDs)."""
 
     writer: StoreWriter
     release: Release
@@ -146,12 +146,12 @@ class _Ingest:
     item_table: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
 
     def number_items(self) -> None:
-        """The indexer's items keep their RIDs; candidates that it does not know follow, ascending by raw id."""
+        """Items of the indexer keep their RIDs; candidates that it lacks follow, ascending by raw id."""
         if self.release.candidates is None:
             self.writer.notes["candidates"] = f"none: {self.release.root} has no folder candidate/"
             self.writer.set_items(self.indexer.item_ids)
             return
-        candidates = read_candidate_ids(self.release.candidates, complain=raise_it, report=self.writer.report)
+        candidates = read_candidate_ids(self.release.candidates, on_fault=raise_fault, report=self.writer.report)
         cold = np.unique(candidates[self.items.find(candidates) < 0])
         item_ids = np.concatenate([self.indexer.item_ids, cold])
         if len(cold):
@@ -170,7 +170,7 @@ class _Ingest:
         for block in read_events(
             self.release.events,
             num_items=self.indexer.num_items,
-            complain=raise_it,
+            on_fault=raise_fault,
             counts=counts,
             report=self.writer.report,
         ):
@@ -191,9 +191,9 @@ class _Ingest:
             folder,
             "item_id",
             columns,
-            self._indexed,
+            self._rows_of_rids,
             profiles=profiles,
-            complain=raise_it,
+            on_fault=raise_fault,
             report=self.writer.report,
         ):
             self.item_table[rows] = codes
@@ -207,17 +207,17 @@ class _Ingest:
         }
         release_pages(self.item_table)
 
-    def _indexed(self, batch: PartBatch, ids: np.ndarray) -> np.ndarray:
-        """RIDs are rows already; raises DataError where one is not the indexer's."""
+    def _rows_of_rids(self, batch: PartBatch, ids: np.ndarray) -> np.ndarray:
+        """The rows of RIDs, which are the RIDs themselves; raises DataError where one is not in the indexer."""
         wrong = (ids < 1) | (ids > self.indexer.num_items)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            fault = f"the id here is none of 1..{self.indexer.num_items}, which indexer.pkl knows"
+            fault = f"the id {ids[row]} is not in indexer.pkl, which has 1..{self.indexer.num_items}"
             raise batch.error(fault, column="item_id", row=row)
         return ids
 
     def write_candidate_features(self) -> None:
-        """What the candidate table says of an item wins over the catalogue: it is what the ranking is asked of."""
+        """Features in the candidate table replace those of item_feat, because candidates are what is ranked."""
         if self.release.candidates is None:
             return
         counts = CandidateCounts()
@@ -227,7 +227,7 @@ class _Ingest:
             self.item_fields,
             self.items,
             counts=counts,
-            complain=raise_it,
+            on_fault=raise_fault,
             report=self.writer.report,
         ):
             indexed = rows <= self.indexer.num_items
@@ -248,7 +248,7 @@ class _Ingest:
                 f"({len(repeated)} such users); each user needs one row"
             )
         lists = [name for name in USER_FEATURES if name in LIST_FEATURES]
-        widths = longest_lists(folder, lists, report=_list_lengths(self.writer.report))
+        widths = longest_list_lengths(folder, lists, report=_list_lengths(self.writer.report))
         profiles = {name: FeatureProfile(width=widths.get(name, 1)) for name in USER_FEATURES}
         columns = make_fields(profiles, self.indexer.vocabulary)
         table = self.writer.create_user_features(columns)
@@ -261,7 +261,7 @@ class _Ingest:
             columns,
             lambda _, ids: users.find(ids),
             profiles=profiles,
-            complain=raise_it,
+            on_fault=raise_fault,
             report=self.writer.report,
         ):
             table[rows] = codes
@@ -279,7 +279,7 @@ class _Ingest:
     def write_embedding(self, name: str, folder: PartFolder) -> None:
         width = embedding_width(folder)
         values, present = self.writer.create_embedding(name, width)
-        counts = fill_embedding(folder, self.items, values, present, complain=raise_it, report=self.writer.report)
+        counts = fill_embedding(folder, self.items, values, present, on_fault=raise_fault, report=self.writer.report)
         self.writer.notes.setdefault("embeddings", {})[name] = {
             "folder": folder.name,
             "width": width,
@@ -293,7 +293,7 @@ def _list_lengths(report: Progress) -> Progress:
 
 
 def _plain(counts: Any) -> dict[str, Any]:
-    """A dataclass of counts as JSON holds it."""
+    """A dataclass of counts as JSON-ready values."""
     return {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in dataclasses.asdict(counts).items()

@@ -1,7 +1,7 @@
-"""Reads one folder of `mm_emb` into a mapped table: content vectors by raw item id.
+"""Reads one folder of `mm_emb`, content embeddings by raw item id, into a memory-mapped table.
 
-Shapes: n rows of one batch, d the vectors' width, which is read from the data: embedding 84 is 4096-d in TencentGR-1M
-and 32-d in TencentGR-10M.
+Shapes: n rows of one batch, N items, d width of the vectors, which is read from the data: embedding 84 has d = 4096 in
+TencentGR-1M and d = 32 in TencentGR-10M.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import pyarrow.compute as pc
 
 from grbench.errors import DataError
 from grbench.types import Progress
-from grbench_reference.datasets.parquet_parts import Complain, PartFolder
+from grbench_reference.datasets.parquet_parts import FaultHandler, PartFolder
 from grbench_reference.datasets.tencentgr.candidates import raw_ids
 from grbench_reference.datasets.tencentgr.features import release_pages
 from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
 
 _BATCH_BYTES = 16 << 20  # of one batch's vectors, as arrow holds them
-_RELEASED_BYTES = 64 << 20  # written between two releases of the mapped pages
+_RELEASED_BYTES = 64 << 20  # written between two calls of release_pages
 
 
 @dataclass
 class EmbeddingCounts:
-    """What was met: rows, null vectors, vectors with a NaN or an infinity (float16 ends at 65,504), unknown items."""
+    """Counts of rows, null vectors, vectors with NaN or infinity (beyond 65,504 in float16), unknown and repeated
+    items."""
 
     rows: int = 0
     null: int = 0
@@ -35,7 +36,7 @@ class EmbeddingCounts:
 
 
 def embedding_width(folder: PartFolder) -> int:
-    """d, the length of the first vector; raises DataError where there is none at all."""
+    """d, the length of the first vector; raises DataError where there is no vector."""
     for batch in folder.stream(["emb"], batch_rows=256, report=lambda *_: None):
         lengths = batch.array("emb").drop_null()
         if len(lengths):
@@ -44,22 +45,23 @@ def embedding_width(folder: PartFolder) -> int:
 
 
 def read_embedding(
-    folder: PartFolder, width: int, *, complain: Complain, counts: EmbeddingCounts, report: Progress
+    folder: PartFolder, width: int, *, on_fault: FaultHandler, counts: EmbeddingCounts, report: Progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(OIDs [n] int64, vectors [n, d] float16), batch by batch; complains of vectors of another width."""
+    """Yields (OIDs [n] int64, vectors [n, d] float16) for each batch; vectors of another width are reported to
+    `on_fault`."""
     batch_rows = max(256, min(65_536, _BATCH_BYTES // (4 * width)))
     for batch in folder.stream(["anonymous_cid", "emb"], batch_rows=batch_rows, report=report):
-        ids = raw_ids(batch, "anonymous_cid", complain)
+        ids = raw_ids(batch, "anonymous_cid", on_fault)
         lists = batch.array("emb")
         lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy()
         fits = lengths == width
         wrong = ~fits & (lengths >= 0)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            fault = f"{int(wrong.sum())} vector(s) from here on of another width, such as {lengths[row]}; it is {width}"
-            complain(batch.error(fault, column="emb", row=row))
+            fault = f"{int(wrong.sum())} vector(s) from here on have another width than {width}, such as {lengths[row]}"
+            on_fault(batch.error(fault, column="emb", row=row))
             lists = lists.filter(pc.equal(pc.list_value_length(lists), width))
-        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is counted so below
+        with np.errstate(over="ignore"):  # values beyond float16 become infinite and are counted below
             vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, width)
         finite = np.isfinite(vectors).all(axis=1)
         counts.rows += len(batch)
@@ -75,13 +77,13 @@ def fill_embedding(
     values: np.ndarray,
     present: np.ndarray,
     *,
-    complain: Complain,
+    on_fault: FaultHandler,
     report: Progress,
 ) -> EmbeddingCounts:
-    """Scatters every vector to its item's row of `values` [N+1, d], and says in `present` [N+1] which rows have one."""
+    """Writes each vector to its item's row of `values` [N+1, d], and sets `present` [N+1] for these rows."""
     counts = EmbeddingCounts()
     written = since_release = 0
-    for ids, vectors in read_embedding(folder, values.shape[1], complain=complain, counts=counts, report=report):
+    for ids, vectors in read_embedding(folder, values.shape[1], on_fault=on_fault, counts=counts, report=report):
         found = lookup.find(ids)
         known = found >= 0
         rows = found[known]

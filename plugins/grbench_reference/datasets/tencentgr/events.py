@@ -1,4 +1,4 @@
-"""Reads `seq`: each user's events, in a stable order of time.
+"""Reads `seq`: each user's events, sorted by time (stably).
 
 Shapes: n users of one batch, e their events.
 """
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grbench.types import ACTION_MISSING, FIRST_ACTION, Progress
-from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, whole_numbers
+from grbench_reference.datasets.parquet_parts import FaultHandler, PartBatch, PartFolder, to_integers
 
 ACTIONS = ("exposure", "click", "conversion")  # action_type 0, 1, 2
 
@@ -23,8 +23,8 @@ _NULL = -(2**63)  # no id, action or time is this
 
 @dataclass(frozen=True)
 class EventBlock:
-    """Some users and their events. user_ids, lengths: [n] int64; items [e] int64, actions [e] int8 tokens, times [e]
-    int64 unix seconds, user after user."""
+    """Users and their events, user by user. user_ids, lengths: [n] int64; items: [e] int64; actions: [e] int8 tokens;
+    times: [e] int64 unix seconds."""
 
     user_ids: np.ndarray
     lengths: np.ndarray
@@ -35,7 +35,7 @@ class EventBlock:
 
 @dataclass
 class EventCounts:
-    """What was met while reading. `tokens` [5] counts the action tokens."""
+    """Counts over all events read. tokens: [5], events by action token."""
 
     users: int = 0
     users_without_events: int = 0
@@ -49,26 +49,26 @@ class EventCounts:
 
     @property
     def actions(self) -> int:
-        """2 where there are exposures and clicks only, 3 where there are conversions too."""
+        """3 where there are conversions, else 2."""
         return 3 if self.tokens[FIRST_ACTION + 2] else 2
 
 
 def read_events(
-    folder: PartFolder, *, num_items: int, complain: Complain, counts: EventCounts, report: Progress
+    folder: PartFolder, *, num_items: int, on_fault: FaultHandler, counts: EventCounts, report: Progress
 ) -> Iterator[EventBlock]:
-    """Every user of `folder`, in file order; within a user by time, equal times in file order.
+    """Yields all users of `folder` in file order, each user's events by time, equal times in file order.
 
-    An event without an item says nothing and is left out, counted. An id outside 1..num_items, an unknown action and
-    a missing user or time are complained of.
+    Events without an item are skipped and counted. Item ids outside 1..num_items, unknown actions and missing users or
+    times are reported to `on_fault`.
     """
     for batch in folder.stream(["user_id", "seq"], batch_rows=_BATCH_USERS, report=report):
-        block = _order(_read(batch, num_items, complain, counts), counts)
+        block = _order(_read(batch, num_items, on_fault, counts), counts)
         _count(block, counts)
         yield block
 
 
-def _read(batch: PartBatch, num_items: int, complain: Complain, counts: EventCounts) -> EventBlock:
-    users = batch.whole("user_id", null=_NULL)
+def _read(batch: PartBatch, num_items: int, on_fault: FaultHandler, counts: EventCounts) -> EventBlock:
+    users = batch.integers("user_id", null=_NULL)
     with batch.reading("seq"):
         lists = batch.array("seq")
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
@@ -80,8 +80,8 @@ def _read(batch: PartBatch, num_items: int, complain: Complain, counts: EventCou
     keep = items != _NULL
     counts.events_without_item += int(len(items) - keep.sum())
     faults = (
-        (keep & ((items < 1) | (items > num_items)), f"an item_id outside 1..{num_items}, which indexer.pkl knows"),
-        (keep & (times == _NULL), "no timestamp; each event needs its unix seconds"),
+        (keep & ((items < 1) | (items > num_items)), f"an item_id outside 1..{num_items}, the items of indexer.pkl"),
+        (keep & (times == _NULL), "no timestamp; each event needs one, in unix seconds"),
         (
             keep & (actions != _NULL) & ((actions < 0) | (actions >= len(ACTIONS))),
             f"an unknown action_type; known are 0 to {len(ACTIONS) - 1} and null",
@@ -90,30 +90,30 @@ def _read(batch: PartBatch, num_items: int, complain: Complain, counts: EventCou
     for wrong, fault in faults:
         if wrong.any():
             row = int(np.searchsorted(np.cumsum(lengths), np.flatnonzero(wrong)[0], side="right"))
-            complain(batch.error(f"{int(wrong.sum())} event(s) from here on have {fault}", column="seq", row=row))
+            on_fault(batch.error(f"{int(wrong.sum())} event(s) from here on have {fault}", column="seq", row=row))
             keep &= ~wrong
     if not keep.all():
         lengths = np.bincount(np.repeat(np.arange(len(users)), lengths)[keep], minlength=len(users))
         items, actions, times = items[keep], actions[keep], times[keep]
     if (users == _NULL).any():
         row = int(np.flatnonzero(users == _NULL)[0])
-        complain(batch.error("is null; each row needs its user", column="user_id", row=row))
-        of_somebody = np.repeat(users != _NULL, lengths)
-        items, actions, times = items[of_somebody], actions[of_somebody], times[of_somebody]
+        on_fault(batch.error("is null; each row needs a user", column="user_id", row=row))
+        has_user = np.repeat(users != _NULL, lengths)
+        items, actions, times = items[has_user], actions[has_user], times[has_user]
         users, lengths = users[users != _NULL], lengths[users != _NULL]
     tokens = np.where(actions == _NULL, ACTION_MISSING, actions + FIRST_ACTION).astype(np.int8)
     return EventBlock(users, lengths, items, tokens, times)
 
 
 def _member(events: pa.Array, name: str) -> np.ndarray:
-    return whole_numbers(pc.struct_field(events, name), null=_NULL)
+    return to_integers(pc.struct_field(events, name), null=_NULL)
 
 
 def _order(block: EventBlock, counts: EventCounts) -> EventBlock:
-    """Sorts those users whose events are not in order of time; the release has none, other sources may."""
+    """Sorts the events of users that are not sorted by time. The release has no such users, other sources may."""
     backwards = block.times[1:] < block.times[:-1]
     starts = np.cumsum(block.lengths)[:-1]
-    backwards[starts[(starts > 0) & (starts < len(block.times))] - 1] = False  # another user begins there
+    backwards[starts[(starts > 0) & (starts < len(block.times))] - 1] = False  # the next event is another user's
     if not backwards.any():
         return block
     user = np.repeat(np.arange(len(block.lengths)), block.lengths)

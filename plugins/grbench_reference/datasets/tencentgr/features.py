@@ -1,6 +1,6 @@
 """Reads `item_feat` and `user_feat` into tables of feature codes.
 
-Shapes: n rows of one batch, v values in their cells, C columns of the table.
+Shapes: n rows of one batch, v values of a feature in these rows, C columns of the table.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import pyarrow.types as pt
 
 from grbench.data.store import Field
 from grbench.types import FIRST_VALUE, MISSING, Progress
-from grbench_reference.datasets.parquet_parts import Complain, PartBatch, PartFolder, whole_numbers
+from grbench_reference.datasets.parquet_parts import FaultHandler, PartBatch, PartFolder, to_integers
 from grbench_reference.datasets.tencentgr.layout import LIST_FEATURES
 
 LARGEST_VALUE = 2**31 - 1 - FIRST_VALUE  # a code is an int32
 
-NULL = -(2**63)  # stands for a null value; no value is this
+NULL = -(2**63)  # stands for null
 
 _BATCH_ROWS = 65_536
-_BLOCK_ROWS = 1 << 20  # of a mapped table that are filled at a time
+_BLOCK_ROWS = 1 << 20  # of a memory-mapped table, filled at once
 
 
 @dataclass(frozen=True)
-class Cells:
-    """One feature of n rows. values: [v] int64, NULL for a null one; lengths: [n] values a row, None where each row has
-    exactly one."""
+class FeatureColumn:
+    """One feature of n rows. values: [v] int64, NULL = null; lengths: [n], number of values of each row, None = one per
+    row."""
 
     values: np.ndarray
     lengths: np.ndarray | None = None
 
     def codes(self, width: int) -> np.ndarray:
-        """[n, width] int32 feature codes: a cell without any value is one MISSING, the rest of a short one padding."""
+        """[n, width] int32 feature codes. A row without values gets one MISSING; short lists are padded with 0."""
         codes = np.where(self.values == NULL, MISSING, self.values + FIRST_VALUE).astype(np.int32)
         if self.lengths is None:
             table = np.zeros((len(codes), width), np.int32)
@@ -46,18 +46,18 @@ class Cells:
         table[self.lengths == 0, 0] = MISSING
         return table
 
-    def valued(self) -> np.ndarray:
-        """[n] bool: the rows with at least one value."""
+    def has_value(self) -> np.ndarray:
+        """[n] bool: the row has at least one value."""
         if self.lengths is None:
             return np.asarray(self.values != NULL)
-        valued = np.zeros(len(self.lengths), np.bool_)
-        valued[np.repeat(np.arange(len(self.lengths)), self.lengths)[self.values != NULL]] = True
-        return valued
+        has_value = np.zeros(len(self.lengths), np.bool_)
+        has_value[np.repeat(np.arange(len(self.lengths)), self.lengths)[self.values != NULL]] = True
+        return has_value
 
 
 @dataclass
 class FeatureProfile:
-    """What a feature's column holds. `present` counts the rows with a value, `width` is the longest list."""
+    """Statistics of a feature. present: rows with a value; largest: value; width: length of the longest list."""
 
     rows: int = 0
     present: int = 0
@@ -65,19 +65,19 @@ class FeatureProfile:
     largest: int = 0
     width: int = 1
 
-    def add(self, cells: Cells) -> None:
-        """Takes in one batch."""
-        valued = cells.valued()
-        self.rows += len(valued)
-        self.present += int(valued.sum())
-        self.largest = max(self.largest, int(cells.values.max(initial=0)))
-        if cells.lengths is not None:
-            self.nulls_in_lists += int((cells.values == NULL).sum())
-            self.width = max(self.width, int(cells.lengths.max(initial=1)))
+    def add(self, column: FeatureColumn) -> None:
+        """Adds one batch."""
+        has_value = column.has_value()
+        self.rows += len(has_value)
+        self.present += int(has_value.sum())
+        self.largest = max(self.largest, int(column.values.max(initial=0)))
+        if column.lengths is not None:
+            self.nulls_in_lists += int((column.values == NULL).sum())
+            self.width = max(self.width, int(column.lengths.max(initial=1)))
 
 
-def longest_lists(folder: PartFolder, features: Sequence[str], *, report: Progress) -> dict[str, int]:
-    """How many values the longest list of each of these has, at least 1: what the columns of a table depend on."""
+def longest_list_lengths(folder: PartFolder, features: Sequence[str], *, report: Progress) -> dict[str, int]:
+    """The length of the longest list of each feature, at least 1, which decides the number of its columns."""
     longest = dict.fromkeys(features, 1)
     for batch in folder.stream(features, batch_rows=_BATCH_ROWS, report=report):
         for feature in features:
@@ -88,8 +88,8 @@ def longest_lists(folder: PartFolder, features: Sequence[str], *, report: Progre
 
 
 def make_fields(profiles: Mapping[str, FeatureProfile], vocabulary: Mapping[str, int]) -> tuple[Field, ...]:
-    """Columns and sizes of a feature table. A size covers every value that was met and the indexer's `vocabulary`, and
-    the codes for padding, missing and unknown."""
+    """Columns and sizes of a feature table. A size covers all values of the profile and of the indexer's `vocabulary`,
+    and the codes for padding, missing and unknown."""
     fields, start = [], 0
     for feature, profile in profiles.items():
         largest = max(profile.largest, vocabulary.get(feature, 0))
@@ -99,7 +99,7 @@ def make_fields(profiles: Mapping[str, FeatureProfile], vocabulary: Mapping[str,
 
 
 def fill_missing(table: np.ndarray, fields: Sequence[Field], *, first_row: int) -> None:
-    """Marks every feature of every row as missing, from `first_row` on."""
+    """Sets all features of the rows from `first_row` on to missing."""
     row = np.zeros(table.shape[1], table.dtype)
     row[[field.start for field in fields]] = MISSING
     for start in range(first_row, len(table), _BLOCK_ROWS):
@@ -108,8 +108,8 @@ def fill_missing(table: np.ndarray, fields: Sequence[Field], *, first_row: int) 
 
 
 def release_pages(values: np.ndarray) -> None:
-    """Lets go of a map's pages, which otherwise count as this process's memory until the whole file is in it. What was
-    written stays in the file."""
+    """Releases the resident pages of a memory-mapped array, which otherwise add up to the whole file in the process's
+    memory. Written data stays in the file."""
     pages: object = values.base
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
@@ -122,40 +122,42 @@ def feature_rows(
     rows_of: Callable[[PartBatch, np.ndarray], np.ndarray],
     *,
     profiles: Mapping[str, FeatureProfile],
-    complain: Complain,
+    on_fault: FaultHandler,
     report: Progress,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows [n], codes [n, C]) batch by batch, for the ids that `rows_of` gives a row (not -1). Of `fields` only the
-    columns count; `profiles` take in every cell, also of rows that are not given."""
+    """Yields (rows [n], codes [n, C]) for each batch, of the ids for which `rows_of` gives a row (not -1).
+
+    Of `fields` only names and columns are used, not sizes. All rows are added to `profiles`.
+    """
     columns = sum(field.width for field in fields)
     for batch in folder.stream([id_column, *(field.name for field in fields)], batch_rows=_BATCH_ROWS, report=report):
-        rows = rows_of(batch, batch.whole(id_column, null=NULL))
+        rows = rows_of(batch, batch.integers(id_column, null=NULL))
         codes = np.empty((len(batch), columns), np.int32)
         for field in fields:
-            cells = read_cells(batch, field.name, complain)
-            profiles[field.name].add(cells)
-            codes[:, field.start : field.start + field.width] = cells.codes(field.width)
+            column = read_feature_column(batch, field.name, on_fault)
+            profiles[field.name].add(column)
+            codes[:, field.start : field.start + field.width] = column.codes(field.width)
         known = rows >= 0
         yield (rows, codes) if known.all() else (rows[known], codes[known])
 
 
-def read_cells(batch: PartBatch, feature: str, complain: Complain) -> Cells:
-    """One feature of one batch; complains of values that no code can stand for, and takes them as null."""
+def read_feature_column(batch: PartBatch, feature: str, on_fault: FaultHandler) -> FeatureColumn:
+    """One feature of one batch; values out of range are reported to `on_fault` and become null."""
     array = batch.array(feature)
     lengths = None
     with batch.reading(feature):
         if pt.is_null(array.type):
-            return Cells(np.full(len(batch), NULL))
+            return FeatureColumn(np.full(len(batch), NULL))
         if feature in LIST_FEATURES:
             lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
             array = array.flatten()
-        values = whole_numbers(array, null=NULL)
+        values = to_integers(array, null=NULL)
     wrong = (values > LARGEST_VALUE) | ((values < 0) & (values != NULL))
     if wrong.any():
         fault = f"{int(wrong.sum())} value(s) such as {values[wrong][0]}; values are 0 to {LARGEST_VALUE}"
-        complain(batch.error(fault, column=feature, row=_first_row(wrong, lengths)))
+        on_fault(batch.error(fault, column=feature, row=_first_row(wrong, lengths)))
         values = np.where(wrong, NULL, values)
-    return Cells(values, lengths)
+    return FeatureColumn(values, lengths)
 
 
 def _first_row(wrong: np.ndarray, lengths: np.ndarray | None) -> int:

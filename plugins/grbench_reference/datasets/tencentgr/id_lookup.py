@@ -1,4 +1,4 @@
-"""Finds the rows of many ids at once, in arrays rather than dictionaries: 12 bytes an id instead of about 100."""
+"""Look-up of many ids at once, in sorted arrays: 12 bytes per id instead of about 100 in a dictionary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class IdLookup:
-    """Rows of source ids. Row r of `ids` [n] is found again as `first_row` + r."""
+    """Maps ids to rows: the id ids[r] of `ids` [n] has row `first_row` + r."""
 
     def __init__(self, ids: np.ndarray, *, first_row: int = 0) -> None:
         ids = np.asarray(ids, dtype=np.int64)
@@ -22,10 +22,10 @@ class IdLookup:
         return np.unique(self._ids[1:][self._ids[1:] == self._ids[:-1]])
 
     def find(self, ids: np.ndarray) -> np.ndarray:
-        """ids [m] -> their rows [m] int64, -1 where there is none."""
+        """ids [m] -> their rows [m] int64, -1 for unknown ids."""
         if not len(self._ids):
             return np.full(len(ids), -1, np.int64)
-        # Ids in order walk through memory rather than jump about in it: several times faster on millions of ids.
+        # Sorted queries access memory in order, which is several times faster with millions of ids.
         order = np.argsort(ids)
         places = np.empty(len(ids), np.int64)
         places[order] = np.searchsorted(self._ids, np.asarray(ids)[order])

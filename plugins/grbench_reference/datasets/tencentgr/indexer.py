@@ -1,4 +1,4 @@
-"""Reads `indexer.pkl`, which maps raw ids to re-numbered ones, without running anything that it might contain."""
+"""Reads `indexer.pkl`, which maps raw ids to consecutive ones, without executing code that a pickle may contain."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from grbench.errors import DataError
 
-# All that the release's file needs: dictionaries, a defaultdict of them, and what such a defaultdict makes by default.
+# The only names that the release's file imports: a defaultdict, and the types that its default factories make.
 _BUILTINS = frozenset({"dict", "int", "list"})
 _ALLOWED = frozenset(
     {("collections", "defaultdict")} | {(module, name) for module in ("builtins", "__builtin__") for name in _BUILTINS}
 )
 
-# What `pickle` raises on bytes that are cut short or are no pickle at all (its documentation gives no shorter list).
+# What `pickle` may raise on truncated or invalid bytes, according to its documentation.
 _DAMAGED = (
     pickle.UnpicklingError,
     EOFError,
@@ -34,11 +34,11 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Indexer:
-    """What grbench keeps of `indexer.pkl`.
+    """The content of `indexer.pkl` that grbench uses.
 
-    item_ids:   [N+1] int64, the raw creative id (OID) of each re-numbered item (RID); 0 at row 0. OIDs exceed 2^31.
-    num_users:  how many users it names
-    vocabulary: per feature, the largest value id that it gives out
+    item_ids:   [N+1] int64, the raw creative id (OID) of each numbered item (RID); 0 at row 0. OIDs exceed 2^31.
+    num_users:  number of users
+    vocabulary: the largest value id of each feature
     """
 
     item_ids: np.ndarray
@@ -47,25 +47,29 @@ class Indexer:
 
     @property
     def num_items(self) -> int:
-        """N, the number of re-numbered items."""
+        """N, the number of items."""
         return len(self.item_ids) - 1
 
 
 def read_indexer(path: Path) -> Indexer:
-    """Reads the file at `path`; raises DataError where it is missing, damaged, or tries to import anything else.
+    """Reads the file at `path`; raises DataError where it is missing, damaged, or imports anything else.
 
-    Its own dictionaries are the only part of the ingest that grows in memory with the data. They are turned into
-    arrays at once, one after the other, and let go.
+    Its dictionaries are the only part of the ingest whose memory grows with the data; they are converted to arrays one
+    by one and freed.
     """
     try:
         with path.open("rb") as file:
             content = _Unpickler(file, path).load()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); the release has it at its root") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); it should be at the root of the release"
+        ) from error
     except _DAMAGED as error:
-        raise DataError(f"{path}: damaged or cut short ({error}); download it again") from error
+        raise DataError(f"{path}: damaged or truncated ({error}); download it again") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in "iuf"):
-        raise DataError(f"{path}: is not the release's indexer, a dictionary with the dictionaries i, u and f")
+        raise DataError(
+            f"{path}: is not an indexer of the release, which is a dictionary of the dictionaries i, u and f"
+        )
     num_users = len(content.pop("u"))
     item_ids = _item_ids(content.pop("i"), path)
     return Indexer(item_ids, num_users, _vocabulary(content.pop("f"), path))
@@ -88,7 +92,7 @@ def _item_ids(numbers: dict[Any, Any], path: Path) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: dictionary i should map int64 ids to int64 ids ({error})") from error
     if not count or rids.min() != 1 or rids.max() != count or np.bincount(rids, minlength=count + 1)[1:].max() != 1:
-        raise DataError(f"{path}: dictionary i should number its {count:,} items 1..{count:,}, each once")
+        raise DataError(f"{path}: dictionary i should number its {count:,} items from 1 to {count:,}, each once")
     item_ids = np.zeros(count + 1, np.int64)
     item_ids[rids] = oids
     return item_ids
@@ -103,6 +107,6 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in _ALLOWED:
             raise DataError(
                 f"{self._path}: tries to import {module}.{name}; the release's indexer needs only dict and "
-                "collections.defaultdict, so this file is not from there. Nothing of it was run"
+                "collections.defaultdict, so this file is not the release's. None of its code was executed"
             )
         return super().find_class(module, name)

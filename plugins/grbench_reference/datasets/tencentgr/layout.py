@@ -1,7 +1,7 @@
-"""What lies where in a TencentGR release, and whether all of it is there.
+"""The files and columns of a TencentGR release, and the check that all of them are present.
 
-Source: the Hugging Face datasets TAAC2025/TencentGR-1M and TAAC2025/TencentGR-10M; column names of the candidate table
-also as the organisers' own reader (baseline_2025, `infer.py`) expects them.
+Source: the Hugging Face datasets TAAC2025/TencentGR-1M and TAAC2025/TencentGR-10M; the candidate table
+also with the column names that the organisers' reader (baseline_2025, `infer.py`) expects.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ USER_FEATURES = ("103", "104", "105", "106", "107", "108", "109", "110")
 LIST_FEATURES = frozenset({"106", "107", "108", "110"})
 
 _EMBEDDING_FOLDER = re.compile(r"emb_(?P<id>[^_]+)_(?P<width>\d+)(_parquet)?")
-_SAMPLED_BYTES = 64 * 1024  # of each end of a file, for its digest
-_WHOLE_BYTES = 64 << 20
+_SAMPLED_BYTES = 64 * 1024  # at each end of a large file, for its digest
+_LARGE_BYTES = 64 << 20  # larger files are sampled for the digest
 
 
-def _whole(kind: Any) -> bool:
-    # Doubles are how pandas writes integers with nulls; a column without any value may lose its type altogether.
+def _integer(kind: Any) -> bool:
+    # Pandas writes integers with nulls as floats; a column of nulls may have the null type.
     return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_null(kind))
 
 
@@ -55,7 +55,7 @@ def _text(kind: Any) -> bool:
     return bool(pt.is_string(kind) or pt.is_large_string(kind))
 
 
-def _text_or_whole(kind: Any) -> bool:
+def _text_or_integer(kind: Any) -> bool:
     return _text(kind) or bool(pt.is_integer(kind) or pt.is_null(kind))
 
 
@@ -65,11 +65,11 @@ def _flag(kind: Any) -> bool:
 
 ID = ColumnType("int64", lambda kind: bool(pt.is_integer(kind)))
 RAW_ID = ColumnType("int64, or its decimal string", lambda kind: _text(kind) or bool(pt.is_integer(kind)))
-VALUE = ColumnType("int64, nulls allowed", _whole)
-VALUES = ColumnType("list<int64>, nulls allowed", lambda kind: bool(pt.is_null(kind)) or _list_of(_whole)(kind))
+VALUE = ColumnType("int64, nulls allowed", _integer)
+VALUES = ColumnType("list<int64>, nulls allowed", lambda kind: bool(pt.is_null(kind)) or _list_of(_integer)(kind))
 EVENTS = ColumnType(
     "list<struct<item_id: int64, action_type: int64, timestamp: int64>>",
-    _list_of(_struct(item_id=ID.fits, action_type=_whole, timestamp=ID.fits)),
+    _list_of(_struct(item_id=ID.fits, action_type=_integer, timestamp=ID.fits)),
 )
 VECTOR = ColumnType("list<float>", _list_of(pt.is_floating))
 
@@ -81,40 +81,40 @@ EMBEDDING_COLUMNS = {"anonymous_cid": RAW_ID, "emb": VECTOR}
 
 
 @dataclass(frozen=True)
-class CandidateSpelling:
-    """One of the two ways in which the candidate table is written. `flag` marks a value that training never saw."""
+class CandidateNaming:
+    """One of the two column namings of the candidate table. flag: the field that marks values unseen in training."""
 
     item: str
     flag: str
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """What every part must have."""
-        fits = _struct(**{self.flag: _flag, "feature_value": _text_or_whole})
+        """The columns that every part must have."""
+        fits = _struct(**{self.flag: _flag, "feature_value": _text_or_integer})
         cell = ColumnType(
             f"struct<{self.flag}: bool, feature_value: string>", lambda kind: bool(pt.is_null(kind)) or fits(kind)
         )
         return {self.item: RAW_ID} | dict.fromkeys(ITEM_FEATURES, cell)
 
 
-RELEASED = CandidateSpelling("item_id", "cold_start")
-ORGANISERS = CandidateSpelling("creative_id", "is_str")
+RELEASED = CandidateNaming("item_id", "cold_start")
+ORGANISERS = CandidateNaming("creative_id", "is_str")
 
 
-def candidate_spelling(candidates: PartFolder) -> CandidateSpelling:
-    """Which of the two this table is; raises DataError where it is neither."""
+def candidate_naming(candidates: PartFolder) -> CandidateNaming:
+    """The naming of this table; raises DataError where its columns fit neither."""
     first = candidates.parts[0].schema
     item = next((name for name in (ORGANISERS.item, RELEASED.item) if name in first.names), RELEASED.item)
     kind = first.field(ITEM_FEATURES[0]).type if ITEM_FEATURES[0] in first.names else pa.null()
     organisers = pt.is_struct(kind) and kind.get_field_index(ORGANISERS.flag) >= 0
-    spelling = CandidateSpelling(item, ORGANISERS.flag if organisers else RELEASED.flag)
-    candidates.require(spelling.columns)
-    return spelling
+    naming = CandidateNaming(item, ORGANISERS.flag if organisers else RELEASED.flag)
+    candidates.require(naming.columns)
+    return naming
 
 
 @dataclass(frozen=True)
 class Release:
-    """A whole release: every part found, every footer read, every column of the right type."""
+    """A complete release: all parts are present, their footers readable, their columns of the right types."""
 
     root: Path
     events: PartFolder
@@ -125,32 +125,32 @@ class Release:
 
     @property
     def indexer(self) -> Path:
-        """Where the ids are mapped."""
+        """Path of the file that maps ids."""
         return self.root / "indexer.pkl"
 
     def files(self) -> Iterator[Path]:
-        """All files that are read."""
+        """The paths of all files that are read."""
         yield self.indexer
         for folder in (self.events, self.item_features, self.user_features, self.candidates, *self.embeddings.values()):
             if folder is not None:
                 yield from (part.path for part in folder.parts)
 
     def stamps(self) -> dict[Path, tuple[int, int] | None]:
-        """Size and time of change of all files that are read; None for one that is gone."""
+        """Size and modification time (ns) of all files that are read; None for a file that was removed."""
         found = {path: path.stat() if path.exists() else None for path in self.files()}
         return {path: stat and (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
     def digest(self, options: str) -> str:
-        """sha256 over `options` and over each file's relative path, size and content.
+        """sha256 of `options` and of each file's relative path, size and content.
 
-        indexer.pkl and files up to 64 MiB count whole. Of a larger parquet part both ends count: its footer, which
-        holds the place, size and range of every page, is in the last 64 KiB.
+        Of parquet files above 64 MiB only the first and last 64 KiB are read; the end holds the footer with the offset,
+        size and value range of every page.
         """
         digest = hashlib.sha256(options.encode())
         for path in sorted(self.files()):
             size = path.stat().st_size
             with path.open("rb") as file:
-                if path == self.indexer or size <= _WHOLE_BYTES:
+                if path == self.indexer or size <= _LARGE_BYTES:
                     content = hashlib.file_digest(file, "sha256")
                 else:
                     content = hashlib.sha256(file.read(_SAMPLED_BYTES))
@@ -161,7 +161,7 @@ class Release:
 
 
 def open_release(root: Path, embeddings: Sequence[str]) -> Release:
-    """The release at `root` with the named embeddings; raises DataError where part of it is missing or misshapen."""
+    """The release at `root` with the named embeddings; raises DataError where a part is missing or lacks columns."""
     require_root(root)
     if not (root / "indexer.pkl").is_file():
         raise DataError(f"{root / 'indexer.pkl'}: is missing; finish the download (`grbench data download`)")
@@ -178,12 +178,12 @@ def open_release(root: Path, embeddings: Sequence[str]) -> Release:
 
 
 def recognises(root: Path) -> bool:
-    """Whether `root` looks like a release, be it an unfinished one."""
+    """Whether `root` looks like a release, possibly an incomplete one."""
     return root.is_dir() and sum((root / name).exists() for name in ("indexer.pkl", *_CORE)) >= 2
 
 
 def require_root(root: Path) -> None:
-    """Raises DataError unless there is something at `root` that may be a release."""
+    """Raises DataError unless `root` looks like a release."""
     fetch = "`grbench data download` fetches the official ones"
     if not root.exists():
         raise DataError(f"{root}: does not exist; {fetch}")
@@ -194,7 +194,9 @@ def require_root(root: Path) -> None:
     if not any((root / name).exists() for name in ("indexer.pkl", *_CORE)):
         inner = next((child for child in sorted(root.iterdir()) if recognises(child)), None)
         hint = f"did you mean {inner}?" if inner else fetch
-        raise DataError(f"{root}: holds none of indexer.pkl, {', '.join(_CORE)}, so it is no TencentGR release; {hint}")
+        raise DataError(
+            f"{root}: has none of indexer.pkl, {', '.join(_CORE)}, so it is not a TencentGR release; {hint}"
+        )
 
 
 def open_core(root: Path, name: str) -> PartFolder:
@@ -203,7 +205,7 @@ def open_core(root: Path, name: str) -> PartFolder:
     folder = open_folder(root / name, name)
     folder.require(_CORE[name])
     if name == "seq" and not folder.rows:
-        raise DataError(f"{root / name}: its parts hold no row; finish the download")
+        raise DataError(f"{root / name}: its parts have no rows; finish the download")
     return folder
 
 
@@ -213,31 +215,33 @@ def open_candidates(root: Path) -> PartFolder | None:
         return None
     require_finished(root, "candidate")
     folder = open_folder(root / "candidate", "candidate")
-    candidate_spelling(folder)
+    candidate_naming(folder)
     return folder
 
 
 def embedding_folders(root: Path) -> dict[str, tuple[str, int]]:
-    """Folders of mm_emb -> (embedding id, the width that the folder's name promises)."""
+    """Folders of mm_emb -> (embedding number, width according to the folder's name)."""
     found = (root / "mm_emb").iterdir() if (root / "mm_emb").is_dir() else iter(())
     matches = {path.name: _EMBEDDING_FOLDER.fullmatch(path.name) for path in sorted(found) if path.is_dir()}
     return {name: (match["id"], int(match["width"])) for name, match in matches.items() if match}
 
 
 def embedding_folder(root: Path, embedding: str) -> str:
-    """The folder in mm_emb of embedding `81` or `84_32`; raises DataError where there is none, or more than one."""
+    """The folder in mm_emb of the embedding `81` or `84_32`; raises DataError where there is none or more than one."""
     folders = embedding_folders(root)
-    fits = [folder for folder, (number, width) in folders.items() if embedding in (number, f"{number}_{width}", folder)]
-    if len(fits) > 1:
-        choices = ", ".join("{}_{}".format(*folders[folder]) for folder in fits)
-        raise DataError(f"{root / 'mm_emb'}: embedding {embedding} is there more than once; name one of {choices}")
-    if not fits:
-        there = ", ".join(f"{number} ({width}-d)" for number, width in folders.values()) or "none"
+    matches = [
+        folder for folder, (number, width) in folders.items() if embedding in (number, f"{number}_{width}", folder)
+    ]
+    if len(matches) > 1:
+        choices = ", ".join("{}_{}".format(*folders[folder]) for folder in matches)
+        raise DataError(f"{root / 'mm_emb'}: embedding {embedding} exists more than once; choose one of {choices}")
+    if not matches:
+        available = ", ".join(f"{number} ({width}-d)" for number, width in folders.values()) or "none"
         raise DataError(
-            f"{root / 'mm_emb'}: has no folder emb_{embedding}_<width>_parquet; embeddings there: {there}. Choose with "
-            "embeddings: [81], none with embeddings: []; `grbench data download` fetches further ones"
+            f"{root / 'mm_emb'}: has no folder emb_{embedding}_<width>_parquet; embeddings there: {available}. Choose "
+            "with embeddings: [81], none with embeddings: []; `grbench data download` downloads others"
         )
-    return fits[0]
+    return matches[0]
 
 
 def open_embedding(root: Path, folder: str) -> PartFolder:
@@ -260,4 +264,4 @@ def require_finished(root: Path, folder: str, *, pattern: str = "*") -> None:
             raise DataError(f"{path}: a download is unfinished; resume it, or remove this file if it is a left-over")
     for path in sorted((root / folder).glob("*.parquet")) if (root / folder).is_dir() else ():
         if not path.exists():
-            raise DataError(f"{path}: links to a file that is not there; finish the download")
+            raise DataError(f"{path}: is a link to a missing file; finish the download")

@@ -1,5 +1,5 @@
-"""What `grbench data validate` finds in a TencentGR release: every column of every part is read, whatever is wrong with
-the part before it."""
+"""The validation of a TencentGR release, for `grbench data validate`: all columns of all parts are read, also after
+faults."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, Finding, Pr
 from grbench_reference.datasets.tencentgr.candidates import CandidateCounts, candidate_codes, raw_ids
 from grbench_reference.datasets.tencentgr.embeddings import EmbeddingCounts, embedding_width, read_embedding
 from grbench_reference.datasets.tencentgr.events import ACTIONS, EventCounts, read_events
-from grbench_reference.datasets.tencentgr.features import NULL, FeatureProfile, read_cells
+from grbench_reference.datasets.tencentgr.features import NULL, FeatureProfile, read_feature_column
 from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
 from grbench_reference.datasets.tencentgr.indexer import Indexer, read_indexer
 from grbench_reference.datasets.tencentgr.layout import (
     ITEM_FEATURES,
     USER_FEATURES,
-    candidate_spelling,
+    candidate_naming,
     embedding_folders,
     open_candidates,
     open_core,
@@ -31,12 +31,12 @@ from grbench_reference.datasets.tencentgr.layout import (
 
 _EMBEDDINGS = ("81", "82", "83", "84", "85", "86")  # all that the release has
 _BATCH_ROWS = 65_536
-_ANY_ID = 2**31 - 2  # the most items that there can be, where no indexer says how many there are
+_ANY_ID = 2**31 - 2  # the largest item id, where the number of items is unknown
 _PLAUSIBLE = (946_684_800, 4_102_444_800)  # the years 2000 to 2099 in unix seconds
 
 
 class _Faults:
-    """Keeps count of what is wrong with one part."""
+    """Records the first fault of one part and counts the others."""
 
     def __init__(self) -> None:
         self.first: DataError | None = None
@@ -49,12 +49,12 @@ class _Faults:
     def finding(self, part: str, rows: int | None, detail: str) -> Finding:
         if self.first is None:
             return Finding(part, "ok", rows, detail)
-        more = f" (and {self.count - 1} more such messages)" if self.count > 1 else ""
+        more = f" (and {self.count - 1} more faults)" if self.count > 1 else ""
         return Finding(part, "problem", rows, f"{self.first}{more}. {detail}".removesuffix(" "))
 
 
 def validate_release(root: Path, progress: Progress) -> list[Finding]:
-    """Reads everything under `root`; raises DataError only where there is no release at all."""
+    """Reads the whole release at `root`; raises DataError only where `root` is not a release."""
     require_root(root)
     return list(_Validation(root, progress).findings())
 
@@ -81,7 +81,9 @@ class _Validation:
         for name in folders:
             yield from self._guarded(f"mm_emb/{name}", partial(self._embedding, name, folders[name][1]))
         for embedding in sorted(set(_EMBEDDINGS) - {number for number, _ in folders.values()}):
-            yield Finding(f"mm_emb/emb_{embedding}", "absent", None, "not downloaded; only suites that name it need it")
+            yield Finding(
+                f"mm_emb/emb_{embedding}", "absent", None, "not downloaded; needed only by suites that name it"
+            )
 
     def _guarded(self, part: str, read: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
         try:
@@ -105,7 +107,7 @@ class _Validation:
         folder, faults, counts = open_core(self.root, "seq"), _Faults(), EventCounts()
         users = []
         for block in read_events(
-            folder, num_items=self.num_items, complain=faults, counts=counts, report=self.progress
+            folder, num_items=self.num_items, on_fault=faults, counts=counts, report=self.progress
         ):
             users.append(block.user_ids)
             if self.seen_items is not None:
@@ -124,16 +126,16 @@ class _Validation:
         profiles = {name: FeatureProfile() for name in ITEM_FEATURES}
         read = 0
         for batch in folder.stream(["item_id", *ITEM_FEATURES], batch_rows=_BATCH_ROWS, report=self.progress):
-            ids = batch.whole("item_id", null=NULL)
+            ids = batch.integers("item_id", null=NULL)
             wrong = (ids < 1) | (ids > self.num_items)
             if wrong.any():
-                fault = f"{int(wrong.sum())} id(s) from here on are none of 1..{self.num_items}"
+                fault = f"{int(wrong.sum())} id(s) from here on are outside 1..{self.num_items}"
                 faults(batch.error(fault, column="item_id", row=int(np.flatnonzero(wrong)[0])))
             if described is not None:
                 described[ids[~wrong]] = True
             read += len(ids) - int(wrong.sum())
             for name, profile in profiles.items():
-                profile.add(read_cells(batch, name, faults))
+                profile.add(read_feature_column(batch, name, faults))
         detail = f"{len(folder.parts)} part(s)"
         if described is not None and self.seen_items is not None:
             detail += f"; describes {_share(int(described.sum()), self.num_items)} of the indexer's items"
@@ -146,43 +148,41 @@ class _Validation:
         lookup = IdLookup(self.users)
         described = np.zeros(len(self.users), np.bool_)
         profiles = {name: FeatureProfile() for name in USER_FEATURES}
-        strangers = 0
+        unknown_users = 0
         for batch in folder.stream(["user_id", *USER_FEATURES], batch_rows=_BATCH_ROWS, report=self.progress):
-            ids = batch.whole("user_id", null=NULL)
+            ids = batch.integers("user_id", null=NULL)
             if (ids == NULL).any():
                 faults(batch.error("is null", column="user_id", row=int(np.flatnonzero(ids == NULL)[0])))
             rows = lookup.find(ids)
             described[rows[rows >= 0]] = True
-            strangers += int((rows < 0).sum())
+            unknown_users += int((rows < 0).sum())
             for name, profile in profiles.items():
-                profile.add(read_cells(batch, name, faults))
+                profile.add(read_feature_column(batch, name, faults))
         detail = (
             f"{len(folder.parts)} part(s); {int((~described).sum()):,} users of seq have no row; "
-            f"{strangers:,} rows belong to no user of seq"
+            f"{unknown_users:,} rows are of users that are not in seq"
         )
         return [faults.finding("user_feat", folder.rows, detail), *_describe_features("user_feat", profiles)]
 
     def _candidates(self) -> Sequence[Finding]:
         folder, faults = open_candidates(self.root), _Faults()
         if folder is None:
-            missing = "no such folder: the whole catalogue has to be ranked, which is not the official protocol"
+            missing = "no such folder: all items have to be ranked, which is not the official protocol"
             return [Finding("candidate", "absent", None, missing)]
-        spelling = candidate_spelling(folder)
+        naming = candidate_naming(folder)
         extra = [name for name in ("retrieval_id",) if all(name in part.schema.names for part in folder.parts)]
         counts = {name: CandidateCounts() for name in ITEM_FEATURES}
         sizes = self.indexer.vocabulary if self.indexer else {}
         ids = []
-        for batch in folder.stream(
-            [spelling.item, *extra, *ITEM_FEATURES], batch_rows=_BATCH_ROWS, report=self.progress
-        ):
-            ids.append(raw_ids(batch, spelling.item, faults))
+        for batch in folder.stream([naming.item, *extra, *ITEM_FEATURES], batch_rows=_BATCH_ROWS, report=self.progress):
+            ids.append(raw_ids(batch, naming.item, faults))
             for name in ITEM_FEATURES:
                 size = sizes.get(name, _ANY_ID - 1 - FIRST_VALUE) + 1 + FIRST_VALUE
                 with batch.reading(name):
-                    candidate_codes(batch.array(name), spelling.flag, size, counts[name])
+                    candidate_codes(batch.array(name), naming.flag, size, counts[name])
         candidates = np.concatenate(ids) if ids else np.empty(0, np.int64)
         repeated = len(candidates) - len(np.unique(candidates))
-        detail = f"{len(folder.parts)} part(s), {spelling.item} and {spelling.flag}; {repeated:,} repeated ids"
+        detail = f"{len(folder.parts)} part(s), {naming.item} and {naming.flag}; {repeated:,} repeated ids"
         if self.items is not None:
             detail += f"; {int((self.items.find(candidates) < 0).sum()):,} are not in the indexer (cold)"
         rows = folder.rows
@@ -192,19 +192,19 @@ class _Validation:
                 "ok",
                 rows - count.missing,
                 f"{_share(rows - count.missing, rows)} have a value; unknown: {count.flagged_cold:,} flagged, "
-                f"{count.not_a_number:,} no number, {count.beyond_vocabulary:,} beyond the vocabulary",
+                f"{count.not_a_number:,} not a number, {count.beyond_vocabulary:,} beyond the vocabulary",
             )
             for name, count in counts.items()
         ]
         return [faults.finding("candidate", rows, detail), *per_feature]
 
-    def _embedding(self, name: str, promised: int) -> Sequence[Finding]:
+    def _embedding(self, name: str, named_width: int) -> Sequence[Finding]:
         folder, faults, counts = open_embedding(self.root, name), _Faults(), EmbeddingCounts()
         width = embedding_width(folder)
-        if width != promised:
-            faults(DataError(f"vectors are {width}-d, the folder's name says {promised}-d"))
+        if width != named_width:
+            faults(DataError(f"vectors are {width}-d, the folder's name says {named_width}-d"))
         present = np.zeros(self.num_items + 1, np.bool_) if self.items is not None else None
-        for ids, _ in read_embedding(folder, width, complain=faults, counts=counts, report=self.progress):
+        for ids, _ in read_embedding(folder, width, on_fault=faults, counts=counts, report=self.progress):
             if self.items is not None and present is not None:
                 rows = self.items.find(ids)
                 present[rows[rows >= 0]] = True
@@ -232,7 +232,7 @@ def _describe_events(counts: EventCounts, parts: int) -> str:
         f"{parts} part(s), {counts.users:,} users, {counts.events:,} events, at most {counts.longest_history:,} a user"
         f"{times}; {actions}, no action {_share(int(counts.tokens[ACTION_MISSING]), counts.events)}; "
         f"{counts.events_without_item:,} events without item, {counts.users_without_events:,} users without events, "
-        f"{counts.users_sorted_by_time:,} users out of order"
+        f"{counts.users_sorted_by_time:,} users not sorted by time"
     )
 
 
