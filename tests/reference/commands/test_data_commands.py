@@ -111,7 +111,7 @@ def test_validate_asks_the_plug_ins_unless_one_is_named(tmp_path: Path) -> None:
         unknown.exception
     )
     named = run("validate", tmp_path, "--dataset", "tencentgr")
-    assert "is no TencentGR release" in str(named.exception)
+    assert "is not a TencentGR release" in str(named.exception)
     misspelt = run("validate", tmp_path, "--dataset", "tencent")
     assert isinstance(misspelt.exception, PluginError)
     absent = run("validate", tmp_path / "TencentGR-10M")
