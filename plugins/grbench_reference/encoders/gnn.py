@@ -1,5 +1,5 @@
 """The challenge's second place: items enriched by a graph neural network over sampled neighbourhoods of the graph of
-users and items, then a causal Transformer that writes the next item's embedding (paper, section 7).
+users and items, then a causal Transformer that predicts the next item's embedding (paper, section 7).
 
 Shapes: B users, T history length, N items, D width.
 """
@@ -23,24 +23,23 @@ from grbench_reference.graphs.user_item_graph import user_item_graph
 
 
 class GNN(CausalTransformer):
-    """`causal_transformer` whose items, in histories and as candidates, are seen with sampled neighbourhoods: users who
-    met the item, items that those met, and so on, each hop taken in through a gate. Only training events are edges.
+    """`causal_transformer` whose item vectors, in histories and of candidates, include a sampled neighbourhood: the
+    item's users, those users' items, and so on, each hop added through a gate. Only training events are edges.
 
-    In training no edge of a user of the step's batch exists. Otherwise an item would lead through its own user to that
-    user's next item, in the history as among the candidates, and the answer would be read off the graph: the edges of
-    other users never lead to an event of a row of the batch, so that nothing is left of it. This is also how a user is
-    met at test under `last_positive`, who has no edge at all. Where test users are trained on (leave_last_out,
+    A training step hides all edges of the users in its batch. Otherwise an item would lead through its own user to that
+    user's next item, and the target could be read off the graph; the edges of other users lead to no event of the
+    batch. Test users of `last_positive` have no edges either. Where test users are trained on (leave_last_out,
     train_on_evaluation_history), their training events, and only those, are edges at test.
 
-    An item that nobody else met is thus a target without a neighbourhood, which negatives hardly ever are. So that this
-    is no sign of a target (nor of an unseen candidate at test), `neighbourhood_dropout` takes other items theirs; where
-    unseen candidates matter, draw the loss's negatives from all items too (`pool: all`).
+    An item of a single user is thus a target without a neighbourhood, which negatives hardly ever are. So that a
+    missing neighbourhood does not mark targets (nor unseen candidates at test), `neighbourhood_dropout` removes that of
+    other items too; where unseen candidates matter, draw the loss's negatives from all items (`pool: all`).
 
-    At test the neighbourhoods are fixed (evenly spaced edges), so that a score depends on nothing but user and item.
-    Training starts from the items alone, that is from `causal_transformer`; what neighbourhoods add is learnt.
+    At test the neighbourhoods are fixed (evenly spaced edges), so that a score depends on user and item only. The last
+    layer of the outermost gate starts at zero, so that training starts from `causal_transformer`.
 
     The paper names GNNs over sampled neighbourhoods and gated MLPs and no more: the gate, the mean over neighbours and
-    the numbers drawn are this encoder's. A user's first vector is that of its profile, as in the user token; without
+    the numbers drawn are this encoder's. A user's own vector is that of its profile, as in the user token; without
     one it is zero.
 
     Args:
@@ -69,7 +68,7 @@ class GNN(CausalTransformer):
         self.items = Neighbourhoods(graph, own, self._profiles, neighbours, neighbourhood_dropout)
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is gathered for once."""
+        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
         if not self.training:
             return super().embed(batch, items)
         with self.items.without(batch.users):  # the empty rows that fill the last batch hide a user too: no harm

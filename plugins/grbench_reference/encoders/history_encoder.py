@@ -143,7 +143,7 @@ class HistoryEncoder(nn.Module, ABC):
         layout = lay_out(batch, user_token=self.user_token)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
         states = self._condition(self._states(batch, layout, events), layout.take(batch.next_actions))
-        return self._pass.put(batch, layout.give_back(self._normalise(states))), self._normalise(vectors)
+        return self._pass.put(batch, layout.to_batch(self._normalise(states))), self._normalise(vectors)
 
     @contextmanager
     def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:

@@ -43,9 +43,9 @@ def time_buckets(times: Tensor, known: Tensor, count: int) -> Tensor:
 
 
 class HSTUBlock(nn.Module):
-    """tokens [P, D] -> [P, D]: what a token reads, times what it lets through, plus itself; there is no feed-forward.
+    """tokens [P, D] -> [P, D]: attention times an elementwise gate, with a residual; there is no feed-forward layer.
 
-    U, V, Q, K = SiLU(Linear(norm(x))); y = x + Linear(dropout(U * norm(SiLU(QK' / sqrt(E) + bias) V / n))).
+    U (the gate), V, Q, K = SiLU(Linear(norm(x))); y = x + Linear(dropout(U * norm(SiLU(QK' / sqrt(E) + bias) V / n))).
     """
 
     def __init__(
@@ -76,24 +76,24 @@ class HSTUBlock(nn.Module):
     def forward(self, tokens: Tensor, layout: Layout, actions: Tensor, buckets: Sequence[Tensor | None]) -> Tensor:
         """actions: [P] of the tokens; buckets: each group's [G, L, L]."""
         width = tokens.shape[1]
-        let_through, read = torch.split(functional.silu(self.uvqk(self.norm(tokens))), [width, 3 * width], 1)
+        gate, vqk = torch.split(functional.silu(self.uvqk(self.norm(tokens))), [width, 3 * width], 1)
         of_key = None if self.key_bias is None else self.key_bias(actions)
         attended = [
-            group.tokens(self._attend(group.grid(read), None if of_key is None else group.grid(of_key), pairs))
+            group.tokens(self._attend(group.grid(vqk), None if of_key is None else group.grid(of_key), pairs))
             for group, pairs in zip(layout.groups, buckets, strict=True)
         ]
-        mixed: Tensor = self.out(self.dropout(let_through * self.attended_norm(torch.cat(attended))))
+        mixed: Tensor = self.out(self.dropout(gate * self.attended_norm(torch.cat(attended))))
         return tokens + mixed
 
-    def _attend(self, read: Tensor, of_key: Tensor | None, buckets: Tensor | None) -> Tensor:
+    def _attend(self, vqk: Tensor, of_key: Tensor | None, buckets: Tensor | None) -> Tensor:
         """[G, L, 3 D], [G, L, H], [G, L, L] -> [G, L, D]"""
-        rows, length, width = read.shape
-        value, query, key = read.view(rows, length, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
+        rows, length, width = vqk.shape
+        value, query, key = vqk.view(rows, length, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
         if self.rotary is not None:
             query, key = self.rotary(query), self.rotary(key)
         position = None
         if self.position_bias is not None:
-            place = torch.arange(length, device=read.device)
+            place = torch.arange(length, device=vqk.device)
             back = (place.unsqueeze(1) - place).clamp(min=0)
             position = functional.embedding(back, self.position_bias).permute(2, 0, 1)
         attended = pointwise_attention(
@@ -111,11 +111,11 @@ class HSTUBlock(nn.Module):
 class HSTU(HistoryEncoder):
     """User token, then one token an event, through HSTU blocks; items by feature fusion.
 
-    Attention weighs each pair by SiLU, so that how often something happened is not normalised away between heads, and a
-    block is one gated layer. Differs from the released code: scores are divided by the square root of a head's width,
-    and weights by the number of tokens that a query sees and not by the longest row's, which the norm behind undoes up
-    to its epsilon (short histories would fade); biases are learned for each head; the time of a pair runs from its key
-    to its query, and not to the event after it, which a test does not know.
+    Attention weights are SiLU of the scores instead of a softmax, so that how often something happened is not normalised
+    away, and a block is one gated layer. Differs from the released code: scores are divided by the square root of a
+    head's width; weights are divided by the number of tokens that a query sees, not by the longest row's (up to epsilon
+    the norm behind undoes either, but short histories would fade into it); biases are learned for each head; the time
+    of a pair runs from its key to its query, not to the event after it, which is unknown at test.
 
     Args:
         width: of tokens, blocks and the vectors that are compared.

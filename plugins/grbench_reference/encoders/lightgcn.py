@@ -29,15 +29,15 @@ class _Propagated:
 
 
 class LightGCN(nn.Module):
-    """e(k+1) = D^-1/2 A D^-1/2 e(k) over users and items, and the mean of e(0) .. e(K): nothing else is learnt.
+    """e(k+1) = D^-1/2 A D^-1/2 e(k) over users and items, and the mean of e(0) .. e(K); only e(0) is learnt.
 
-    A history's vector is its user's, at all positions alike: neither order nor actions nor features are read. A user
-    without an edge, as the evaluation users of `last_positive` are, is taken as a node that was added with the history
-    for its edges, its own e(0) being 0. An item without an edge is the zero vector.
+    A history's vector is its user's, the same at all positions: order, actions and features do not enter. A user
+    without an edge, such as the evaluation users of `last_positive`, is treated as a new node whose edges are its
+    history and whose e(0) is 0. An item without an edge has the zero vector.
 
-    As in the paper, the edges to be learnt are in the graph that is propagated over; what is held out never is.
-    Differs from the paper: the loss is the suite's (there: BPR with one negative, and L2 on e(0), for which adamw's
-    decay stands), it is learnt from a user's targets of one batch rather than from edges drawn at random.
+    As in the paper, the graph contains the edges that training predicts, but no held-out event. Differs from the paper:
+    the loss is the suite's (there: BPR with one negative, and L2 on e(0), for which adamw's decay stands), and it is
+    taken over the targets of a batch of users, not over edges drawn at random.
 
     Args:
         width: of the vectors (paper: 64).
@@ -66,8 +66,8 @@ class LightGCN(nn.Module):
         self.history_length, self.layers, self.cosine = history_length, layers, similarity == "cosine"
         self.graph = user_item_graph(data, actions=graph_actions, distinct=True)
         names = data.catalogue.actions
-        told = None if graph_actions is None else [False] * FIRST_ACTION + [name in graph_actions for name in names]
-        self.register_buffer("edge_actions", None if told is None else torch.tensor(told), persistent=False)
+        named = None if graph_actions is None else [False] * FIRST_ACTION + [name in graph_actions for name in names]
+        self.register_buffer("edge_actions", None if named is None else torch.tensor(named), persistent=False)
         self.users = nn.Embedding(data.catalogue.num_users, width)
         self.items = nn.Embedding(data.catalogue.num_items + 1, width)
         for table in (self.users, self.items):
@@ -102,8 +102,8 @@ class LightGCN(nn.Module):
         return self.graph.items_of.degrees[batch.users] > 0, propagated.users[batch.users]
 
     def _edges(self, batch: Batch) -> Tensor:
-        """-> [B, T], the items of the history where they are edges by the graph's rules, 0 elsewhere: each once, where
-        it is first met, and of `graph_actions` only."""
+        """-> [B, T], the items of the history that would be edges of the graph, 0 elsewhere: of `graph_actions` only,
+        and each item once, at its first event."""
         items = batch.items if self.edge_actions is None else batch.items * self.edge_actions[batch.actions]
         ordered, order = items.sort(dim=1, stable=True)
         again = torch.zeros_like(items, dtype=torch.bool)
@@ -111,7 +111,7 @@ class LightGCN(nn.Module):
         return items.masked_fill(torch.empty_like(again).scatter_(1, order, again), 0)
 
     def _propagate(self) -> _Propagated:
-        """Over the whole graph; without gradients the result is kept until a weight changes."""
+        """Over the whole graph; without gradients the result is cached until a weight changes."""
         if torch.is_grad_enabled():
             return self._layers()
         weights = tuple((table.weight.data_ptr(), table.weight._version) for table in (self.users, self.items))

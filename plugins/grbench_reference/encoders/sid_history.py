@@ -115,7 +115,7 @@ class ItemTokens(nn.Module):
         layout = lay_out(batch, user_token=True)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
         encoded = self._encode(events, batch, layout)
-        return self.one_pass.put(batch, encoded._replace(states=layout.give_back(encoded.states))), vectors
+        return self.one_pass.put(batch, encoded._replace(states=layout.to_batch(encoded.states))), vectors
 
     def states(self, batch: Batch) -> EncodedHistory:
         """[B, T, D], the state after each event."""
@@ -236,7 +236,7 @@ class CodeTokens(nn.Module):
         if known is not None:
             return known
         encoded, layout = self._encode(batch, with_targets=with_targets or self.one_pass.is_open)
-        return self.one_pass.put(batch, encoded._replace(states=layout.give_back(encoded.states)))
+        return self.one_pass.put(batch, encoded._replace(states=layout.to_batch(encoded.states)))
 
     def _encode(self, batch: Batch, *, with_targets: bool, packed: bool | None = None) -> tuple[EncodedHistory, Layout]:
         """with_targets: the codes of each row's last target, but its last code, follow the history (the codes of all

@@ -1,4 +1,4 @@
-"""What is known of an event beside its item, in buckets: one table, one row a bucket, an event's rows added up.
+"""Bucketed features of events (time, popularity): one table, one row a bucket, an event's rows summed.
 
 Shapes: B users, T history length, C columns of buckets, P tokens, D width.
 """
@@ -16,10 +16,10 @@ from grbench_reference.kernels.embedding import sum_rows
 
 
 class BucketTable(nn.Module):
-    """sizes: [C] buckets of each column. dropout: share of buckets taken as hidden while training.
+    """sizes: [C], the number of buckets of each column. dropout: share of buckets replaced by their column's `hidden`
+    row in training, as OnePiece's feature dropout does (dataset.py, rate .5 on the buckets of time and popularity).
 
-    Each column has a row of its own for what is hidden, as OnePiece's feature dropout has (dataset.py, rate .5 on the
-    buckets of time and popularity); it starts at zero. What is no event is zero.
+    The hidden rows start at zero. Tokens that are no event get zero.
     """
 
     hidden: Tensor

@@ -100,9 +100,9 @@ class SummedCodes(nn.Module):
 
     def each_once(self, *groups: Tensor) -> tuple[Tensor, ...]:
         """The vectors of several tensors of items, each distinct item embedded once."""
-        met, where = distinct(torch.cat([group.reshape(-1) for group in groups]), len(self.codes.codes))
+        items, where = distinct(torch.cat([group.reshape(-1) for group in groups]), len(self.codes.codes))
         places = torch.split(where, [group.numel() for group in groups])
-        vectors = self(met)
+        vectors = self(items)
         return tuple(gather_rows(vectors, some.view(group.shape)) for some, group in zip(places, groups, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What an event's token has beside its item and action: when it happened, and how popular its item was then."""
+"""The context of an event, added to its token: when it happened, and how popular its item was at that time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grbench_reference.features.time_features import TimeFeature, TimeFeatures
 
 @dataclass(frozen=True, kw_only=True)
 class EventContextOptions(OptionGroup):
-    """What is added to an event's token.
+    """The context features of events.
 
     Args:
         time_features: what an event's time (UTC) adds to its token: hour, weekday, day (since the first training
@@ -33,7 +33,7 @@ class EventContextOptions(OptionGroup):
 
 
 class EventContext(nn.Module):
-    """The sum of its parts."""
+    """The sum of time features and popularity: a batch of histories -> one vector a token."""
 
     def __init__(self, parts: Sequence[TimeFeatures | PopularityFeature]) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from grbench_reference.features.parts import ContentEmbedding, FeaturePart, Fuse
 from grbench_reference.features.semantic_ids import SemanticIds
 from grbench_reference.kernels.embedding import distinct, gather_rows
 
-ROWS_AT_ONCE = 1 << 16  # entities embedded at once where no gradient is kept, to bound memory
+ROWS_AT_ONCE = 1 << 16  # entities embedded at once without gradients, to bound memory
 
 Names = bool | list[str | int]
 """Which fields: true for all, false for none, or their names."""
@@ -34,7 +34,7 @@ Pooling = Literal["mean", "sum"]
 
 @dataclass(frozen=True, kw_only=True)
 class ItemFeatureOptions(OptionGroup):
-    """What an encoder knows of an item, beside the row of its id.
+    """Features of items.
 
     Args:
         item_features: categorical item fields: true = all the dataset has, false = none, or their names.
@@ -52,7 +52,7 @@ class ItemFeatureOptions(OptionGroup):
 
 @dataclass(frozen=True, kw_only=True)
 class UserFeatureOptions(OptionGroup):
-    """What an encoder knows of a user, beside the history.
+    """Features of users, beside the history.
 
     Args:
         user_features: categorical user fields: true = all the dataset has, false = none, or their names.
@@ -66,7 +66,7 @@ class UserFeatureOptions(OptionGroup):
 
 @dataclass(frozen=True, kw_only=True)
 class FusionOptions(OptionGroup):
-    """How what is known of an item or a user becomes one vector.
+    """How the features of an item or a user become one vector.
 
     Args:
         id_width: width of the item id's table; null = width, 0 = no id.
@@ -122,8 +122,8 @@ class Tower(nn.Module):
         """The vectors of several tensors of entities, each distinct entity embedded once."""
         if self.is_table:  # a row is cheaper to gather twice than to be recognised
             return tuple(self(group) for group in groups)
-        met, where = distinct(torch.cat([group.reshape(-1) for group in groups]), self.count)
-        vectors = self(met)
+        entities, where = distinct(torch.cat([group.reshape(-1) for group in groups]), self.count)
+        vectors = self(entities)
         places = torch.split(where, [group.numel() for group in groups])
         return tuple(gather_rows(vectors, some.view(group.shape)) for some, group in zip(places, groups, strict=True))
 
@@ -204,7 +204,7 @@ def user_tower(
     width: int,
     field_dropout: float = 0.0,
 ) -> Tower | None:
-    """Users [...] -> [..., width] from their profile, and their own row where user_id says so; None without either.
+    """Users [...] -> [..., width] from their profile, and their own row where user_id is on; None without either.
 
     The user's own row is id_width wide, or width where that is null or 0. field_dropout: as in `item_tower`.
     Raises SuiteError for a field that the store does not have.

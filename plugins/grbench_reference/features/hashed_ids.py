@@ -1,10 +1,10 @@
-"""Item ids in tables smaller than the catalogue, several of which together tell items apart.
+"""Item ids hashed into tables smaller than the catalogue; several tables together distinguish items.
 
 OnePiece (shuoyang2/OnePiece, model.py): an id table of width 32 beside two of 2,000,003 and 3,000,017 rows, width 256,
-row = item number modulo rows. Every row serves as many items as any other, and where the numbers of rows share no
-divisor, no two items below their product share a row in every table: a hash that mixes bits promises neither.
+row = item number modulo rows. All rows are shared by equally many items, and where the numbers of rows have no common
+divisor, no two items below their product share a row in every table; a bit-mixing hash guarantees neither.
 
-Shapes: M items asked for, W width of the hashed tables.
+Shapes: M items, W width of the hashed tables.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ All categorical fields share ONE table, so that an entity costs one gather whate
 that training has seen own a row: any other value, and any item without a training event, takes its field's `unknown`
 row, so that a cold item is never mistaken for padding or for a missing value.
 
-Shapes: M entities (items or users) asked for, C feature columns, F fields, R rows of the fused table, W field width,
+Shapes: M entities (items or users), C feature columns, F fields, R rows of the fused table, W field width,
 D width of the token, d embedding width.
 """
 
@@ -36,9 +36,10 @@ def on_device(module: nn.Module, name: str, array: np.ndarray) -> None:
 
 
 class EmbeddingTable(nn.Embedding):
-    """Rows of fixed spread; row 0 is padding, always zero. `sparse` gradients cost what a batch touches, not R.
+    """An embedding table whose rows start with one fixed spread; row 0 is padding, always zero.
 
-    unknown: row 1 starts at zero too, so that it says nothing until training has taught it something.
+    sparse: gradients are sparse, so that their cost follows the batch and not R. unknown: row 1, of unknown entities,
+    starts at zero, so that it has no effect until it is trained.
     """
 
     def __init__(self, rows: int, width: int, *, sparse: bool = False, unknown: bool = False) -> None:
@@ -53,7 +54,7 @@ class EmbeddingTable(nn.Embedding):
             self.weight[0] = 0
 
     def look_up(self, rows: Tensor) -> Tensor:
-        """rows [M] -> [M, W], the faster way there is."""
+        """rows [M] -> [M, W]; like calling the table, and faster on a CPU where gradients are dense."""
         if self.sparse:
             vectors: Tensor = self(rows)
             return vectors
@@ -61,20 +62,21 @@ class EmbeddingTable(nn.Embedding):
 
 
 class FeaturePart(nn.Module):
-    """Something known of an entity: entities [M] -> [M, output_width]."""
+    """One feature of an item or a user: entities [M] -> [M, output_width]."""
 
     output_width: int
 
     def project(self, entities: Tensor, weight: Tensor) -> Tensor:
-        """linear(self(entities), weight) -> [M, D], weight [D, output_width]; a part may know a shorter way."""
+        """linear(self(entities), weight) -> [M, D], weight [D, output_width]; a subclass may compute it faster."""
         return functional.linear(self(entities), weight)
 
 
 class IdentityPart(FeaturePart):
-    """Which entity it is. Those without a training event share row 1, `unknown`; the others count from row 2.
+    """The rows of entities in id tables: those without a training event share row 1, `unknown`; the others have one
+    each from row 2 on.
 
-    That row starts at zero, and is learnt by `dropout`, the share of entities hidden while training, and by losses that
-    meet such items as negatives. padded: entity 0 is padding, and has row 0.
+    dropout: share of entities that get the unknown row in training, so that it is trained; losses train it too where
+    such items are negatives. padded: entity 0 is padding, and has row 0.
     """
 
     row_of: Tensor
@@ -135,7 +137,7 @@ class FusedFields(FeaturePart):
     table: the codes, [rows, C]; fields: which of its fields.
     trained: [rows] bool, the entities that training has seen; a value that none of them has is unknown.
     pooling: how the values of a multi-value field become one vector, padding left out.
-    dropout: share of values taken as unknown while training, so that the unknown rows are learnt.
+    dropout: share of values replaced by their field's unknown one in training, so that the unknown rows are trained.
     """
 
     codes: Tensor
@@ -173,7 +175,7 @@ class FusedFields(FeaturePart):
         on_device(self, "field_of", field_of)
         on_device(self, "first_rows", row_of[starts + MISSING].astype(np.int64))  # a field's rows start with this one
         self.table = EmbeddingTable(int(row_of.max()) + 1, width, sparse=sparse)
-        with torch.no_grad():  # an unknown value says nothing until training has taught it something
+        with torch.no_grad():  # an unknown value has no effect until its row is trained
             self.table.weight[torch.from_numpy(row_of[starts + UNKNOWN]).long()] = 0
 
     def read(self, entities: Tensor) -> Tensor:
@@ -205,15 +207,15 @@ class FusedFields(FeaturePart):
     def project(self, entities: Tensor, weight: Tensor) -> Tensor:
         """linear(self(entities), weight) -> [M, D], weight [D, F * W].
 
-        On a CPU each distinct row is multiplied once, with its field's piece of the weight, and an entity adds up what
-        its values gave: a batch has far fewer rows than entities x fields, and nothing [M, F * W] is ever written.
+        On a CPU each distinct row is multiplied once, by its field's columns of the weight, and the products of an
+        entity's values are summed: a batch has far fewer distinct rows than M F, and no [M, F * W] tensor is made.
         """
         if weight.is_cuda:
             return super().project(entities, weight)
         rows = self.rows(entities)
-        met, where = distinct(rows, len(self.table.weight))
-        vectors = distinct_rows(self.table.weight, met, sparse=self.table.sparse, padding=0)
-        bounds = [*torch.searchsorted(met, self.first_rows).tolist(), len(met)]
+        used, where = distinct(rows, len(self.table.weight))
+        vectors = distinct_rows(self.table.weight, used, sparse=self.table.sparse, padding=0)
+        bounds = [*torch.searchsorted(used, self.first_rows).tolist(), len(used)]
         padding, *by_field = torch.split(
             vectors, [bounds[0], *(stop - start for start, stop in itertools.pairwise(bounds))]
         )
@@ -223,7 +225,7 @@ class FusedFields(FeaturePart):
         return sum_rows(torch.cat(projected), where, self._shares(rows, vectors.dtype))
 
     def _shares(self, rows: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """[M, C] what each value counts in its field's mean; None where every value counts whole."""
+        """[M, C], each value's weight in its field's mean; None where all weights are 1."""
         if self.single or self.pooling == "sum":
             return None
         filled = (rows > 0).to(dtype)

@@ -1,8 +1,8 @@
-"""How popular an event's item had been just before it, in several windows (paper, section 7: the innovation award).
+"""The popularity of an event's item before the event, in several windows (paper, section 7: the innovation award).
 
-Counted leak-safe: training events on the W whole UTC days before the event's own day, so that neither the event nor
-anything that came after it is ever counted, whoever's it is. (OnePiece ranks items by their events in the bucket of the
-event's own time, those after it included, which a local hold-out must not do.)
+To avoid leaks, only training events on whole UTC days before the event's own day are counted: never the event itself
+nor any user's event after it. (OnePiece ranks items by their events in the bucket of the event's own time, including
+those after it, which a local hold-out must not do.)
 
 Shapes: B users, T history length, W windows, N items, K distinct days of items, P tokens, D width.
 """
@@ -28,13 +28,13 @@ DAY_BITS = 15
 LAST_DAY = (1 << DAY_BITS) - 2
 """A day since the first training event fits into so many bits; 2^15 days are 89 years."""
 
-_COUNTED: WeakKeyDictionary[TrainingData, EventDays] = WeakKeyDictionary()
-"""What was counted once is not counted again for the next encoder of the same split, as when a suite is planned."""
+_COUNTED: WeakKeyDictionary[TrainingData, DailyCounts] = WeakKeyDictionary()
+"""Counts of a split, shared by all encoders that are built for it, as when a suite is planned."""
 
 
 @dataclass(frozen=True)
-class EventDays:
-    """On which days each item has training events, and how many there are before each of those days.
+class DailyCounts:
+    """The days on which each item has training events, and the number of its events before each of those days.
 
     offsets: [N+2], item i's days are offsets[i]:offsets[i+1] of the others; days: [K+1] int16 since first_day,
     ascending within an item; before: [K+1], training events of all earlier items and days. The last of days is never
@@ -52,7 +52,7 @@ class EventDays:
     longest: int
 
 
-def event_days(data: TrainingData) -> EventDays:
+def event_days(data: TrainingData) -> DailyCounts:
     """Counts the training events, in memory bounded by 2 bytes an event, some millions of events and the result.
 
     90 M synthetic events of 4.8 M items over 200 days: 12 s of one core, 0.9 GB at most, of which 0.3 GB are kept.
@@ -63,7 +63,7 @@ def event_days(data: TrainingData) -> EventDays:
     return _COUNTED[data]
 
 
-def _count(data: TrainingData) -> EventDays:
+def _count(data: TrainingData) -> DailyCounts:
     first_day, _ = training_days(data, "popularity_windows")
     counts = data.item_counts()
     places = np.concatenate([[0], np.cumsum(counts)])  # item i's events are places[i]:places[i+1]
@@ -80,7 +80,7 @@ def _count(data: TrainingData) -> EventDays:
     # Sorted by item and day, how many events come before a day of an item is where its first one stands.
     before = np.concatenate([*_first_of_each_day(days, places, counts), [len(days)]]).astype(number, copy=False)
     offsets = np.searchsorted(before, places)
-    return EventDays(
+    return DailyCounts(
         first_day,
         offsets.astype(number, copy=False),
         np.append(days[before[:-1]], np.int16(0)),
@@ -115,9 +115,10 @@ def _days(keys: np.ndarray) -> np.ndarray:
 
 
 class PopularityFeature(nn.Module):
-    """Training events of each event's item in the windows before its day, a bucket a doubling, embedded and added up.
+    """The number of training events of each event's item in windows before its day, in buckets that double, embedded
+    and summed.
 
-    windows: whole days each. dropout: share of buckets hidden while training, with a learnt row in their place.
+    windows: whole days each. dropout: share of buckets replaced by a learnt row in training.
     Raises SuiteError where the dataset has no times.
     """
 

@@ -1,6 +1,6 @@
-"""Semantic ids as a feature of items, beside the id or in its place (paper, section 7: first and second place).
+"""Semantic IDs as a feature of items, beside the id or in its place (paper, section 7: first and second place).
 
-Shapes: M items asked for, N items, L levels, W field width.
+Shapes: M items, N items, L levels, W field width.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from grbench_reference.features.parts import FusedFields
 class SemanticIds(FusedFields):
     """Each level of the codes as a categorical field: items [M] -> [M, L * W], one table for all levels.
 
-    As with any field, padding has its own row, and a code that no trained item has is its level's unknown one, which
-    `dropout` teaches. While training, codes are replaced as the tokenizer's `random_k` asks.
+    As with any field, padding has its own row, and codes that no trained item has share their level's unknown row,
+    which `dropout` trains. In training, codes are drawn by the tokenizer's `random_k`, where it has one.
 
-    trained: [N+1] bool. Raises SuiteError for codes that say no more than the item's id.
+    trained: [N+1] bool. Raises SuiteError for codes that are the item's id (one level, a code of its own each item).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SemanticIds(FusedFields):
         self.regularised = len(neighbours)
 
     def read(self, entities: Tensor) -> Tensor:
-        """items [M] -> [M, L] field codes; while training those that `random_k` draws."""
+        """items [M] -> [M, L] field codes; in training drawn by `random_k`."""
         codes = super().read(entities)
         if not (self.training and self.regularised):
             return codes

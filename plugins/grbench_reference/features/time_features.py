@@ -1,9 +1,9 @@
-"""What the time of an event says: its date, the gap before it, its request, session and day (paper, section 7: the
+"""Features of an event's time: its date, the gap before it, its request, session and day (paper, section 7: the
 first place's hierarchy of absolute time, relative gaps, request, session and cross-day structures, with Fourier terms).
 
-All times are UTC. The paper gives no bucket; those of OnePiece (shuoyang2/OnePiece, dataset.py) are followed where
-said, the others are choices made here. Nothing behind an event is read for it, and what counts events or days counts
-from the oldest event that the batch shows.
+All times are UTC. The paper gives no buckets; where noted they are OnePiece's (shuoyang2/OnePiece, dataset.py), the
+others are choices made here. A feature depends on the event and those before it only; counts of events or days start at
+the oldest event in the batch.
 
 Shapes: B users, T history length, C columns of buckets, P tokens, F periods, D width.
 """
@@ -33,9 +33,9 @@ SESSION_GAP = 30 * 60
 GAP_BUCKETS = 27
 """Doublings of a second, up to two years."""
 DAYS_APART = 32
-"""Days since the last active one are told apart below this, as OnePiece does (time_diff_day)."""
+"""Days since the last active one have a bucket each below this, as in OnePiece (time_diff_day)."""
 PLACES = 128
-"""Events of a request or session, sessions and active days are told apart below this."""
+"""Events of a request or session, sessions and active days have a bucket each below this."""
 PERIODS = (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, WEEK // 2, WEEK, 2 * WEEK, 2_629_800, 7_889_400, 31_557_600)
 """Seconds of the Fourier terms; the last three are a month, a quarter and a year of 365.25 days."""
 
@@ -44,7 +44,7 @@ def training_days(data: TrainingData, option: str) -> tuple[int, int]:
     """The first and the last day of a training event, counted from 1970-01-01; raises SuiteError without times."""
     if not data.catalogue.has_times:
         raise SuiteError(
-            f"encoder.{option}: this dataset has no times, so nothing can be told by them; leave the option out, or "
+            f"encoder.{option}: this dataset has no times, so it has no such feature; leave the option out, or "
             "name the dataset's column of times"
         )
     ends = [(events.times.min(), events.times.max()) for events in data.stream() if len(events.times)]
@@ -54,7 +54,7 @@ def training_days(data: TrainingData, option: str) -> tuple[int, int]:
 
 
 class TimeFeatures(nn.Module):
-    """The chosen features of each event, each embedded, added up: a batch of histories -> one vector a token.
+    """The sum of the embeddings of each event's chosen features: a batch of histories -> one vector a token.
 
     features:
         hour, weekday: of the event's time.
@@ -98,7 +98,7 @@ class TimeFeatures(nn.Module):
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def bucketed(self, times: Tensor, items: Tensor) -> Tensor:
-        """times, items [B, T], left-padded -> [B, T, C] int64; what stands before a row's first event means nothing."""
+        """times, items [B, T], left-padded -> [B, T, C] int64; columns before a row's first event are undefined."""
         moments = _Moments.of(times, items)
         return torch.stack([bucket(moments) for _, bucket in self._columns()], dim=2)
 
@@ -142,7 +142,7 @@ class TimeFeatures(nn.Module):
 class _Moments:
     """A batch's times, [B, T] each. gaps, days_apart: since the event before; first: there is none before.
 
-    Before a row's first event nothing ever starts.
+    Before a row's first event no session and no day starts.
     """
 
     times: Tensor

@@ -1,6 +1,6 @@
-"""Items seen together with sampled neighbourhoods: who met them, what else those met, and so on outwards.
+"""Item vectors with sampled neighbourhoods: an item's users, those users' items, and so on outwards.
 
-Shapes: M items asked for, D width, K distinct nodes of a hop, C neighbours drawn of each node.
+Shapes: M items, D width, K distinct nodes of a hop, C neighbours drawn of each node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from grbench_reference.kernels.embedding import distinct, gather_rows, sum_rows
 
 
 class GatedMean(nn.Module):
-    """own + sigmoid(W [own, mean]) * MLP([own, mean]): a gate says how much of its neighbourhood a node takes in.
+    """own + sigmoid(W [own, mean]) * MLP([own, mean]): a gate weighs the neighbourhood against the node itself.
 
     A node without a neighbour stays as it is.
     """
@@ -29,11 +29,12 @@ class GatedMean(nn.Module):
         self.gate = nn.Linear(2 * width, width)
         self.hidden = nn.Linear(2 * width, width)
         self.value = nn.Linear(width, width)
-        for layer in (self.gate, self.hidden, self.value):  # no vector that all nodes have in common at first
+        for layer in (self.gate, self.hidden, self.value):  # a bias would add one vector to all nodes
             nn.init.zeros_(layer.bias)
 
     def forward(self, own: Tensor, vectors: Tensor, where: Tensor, found: Tensor) -> Tensor:
-        """own [M, D]; vectors [K, D] of the neighbours; where, found [M, C] which are whose -> [M, D]."""
+        """own [M, D]; vectors [K, D] of the neighbours; where [M, C] which of them are a node's, found [M, C] bool
+        whether there is one -> [M, D]."""
         shares = found / found.sum(1, keepdim=True).clamp(min=1)
         mean = sum_rows(vectors.float(), where, shares)
         both = torch.cat([own, mean.to(own.dtype)], dim=1)
@@ -43,7 +44,8 @@ class GatedMean(nn.Module):
 
 @dataclass(frozen=True)
 class _Hop:
-    """nodes: [K] distinct; where, found: [M, C], which of them are the neighbours of the hop before, and if at all."""
+    """nodes: [K], distinct; where: [M, C], which of them are the neighbours of the hop before's nodes; found: [M, C]
+    bool, whether there is one."""
 
     nodes: Tensor
     where: Tensor
@@ -51,11 +53,11 @@ class _Hop:
 
 
 class Neighbourhoods(nn.Module):
-    """In place of a tower of items: items [...] -> [..., D], own features and `neighbours[0]` users of each, seen with
-    `neighbours[1]` items of each, and so on. Each distinct node of a hop is drawn for and computed once.
+    """In place of a tower of items: items [...] -> [..., D], from own features, `neighbours[0]` users of each item,
+    `neighbours[1]` items of each of those, and so on. Each distinct node of a hop is sampled and computed once.
 
-    own: the items' tower; profiles: users [K] -> [K, D], what is known of a user apart from events; dropout: share of
-    items left without a neighbourhood while training.
+    own: the items' tower; profiles: users [K] -> [K, D], from user features; dropout: share of items left without a
+    neighbourhood in training.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Neighbourhoods(nn.Module):
 
     @contextmanager
     def without(self, users: Tensor) -> Iterator[None]:
-        """Inside, no edge of these users exists."""
+        """Inside, the edges of these users are hidden."""
         hidden = torch.zeros(len(self.graph.items_of.degrees), dtype=torch.bool, device=users.device)
         hidden[users] = True
         self._hidden = hidden
@@ -95,13 +97,13 @@ class Neighbourhoods(nn.Module):
 
     def each_once(self, *groups: Tensor) -> tuple[Tensor, ...]:
         """The vectors of several tensors of items, each distinct item's neighbourhood drawn once."""
-        met, where = distinct(torch.cat([group.reshape(-1) for group in groups]), self.own.count)
-        vectors = self(met)
+        distinct_items, where = distinct(torch.cat([group.reshape(-1) for group in groups]), self.own.count)
+        vectors = self(distinct_items)
         places = torch.split(where, [group.numel() for group in groups])
         return tuple(gather_rows(vectors, some.view(group.shape)) for some, group in zip(places, groups, strict=True))
 
     def _gather(self, items: Tensor) -> Tensor:
-        """items [M] -> [M, D]: outwards to draw, then inwards hop by hop."""
+        """items [M] -> [M, D]: samples hops outwards, then aggregates inwards."""
         hops = self._draw(items)
         of_items = iter(self.own.each_once(items, *(hop.nodes for hop in hops[1::2])))
         own = [next(of_items)]

@@ -1,6 +1,6 @@
 """The graph of users and items: an edge is a training event. No other event can be reached from it.
 
-Shapes: U users, N items, E edges, M nodes asked for, C neighbours drawn of each.
+Shapes: U users, N items, E edges, M nodes, C neighbours drawn of each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from grbench.data.training_data import TrainingData, action_tokens
 from grbench.errors import DataError, SuiteError
 
 
-class Neighbours(nn.Module):
+class AdjacencyList(nn.Module):
     """Each node's neighbours on the other side: node n's are columns[offsets[n]:offsets[n + 1]].
 
     offsets: [nodes + 1] int64; columns: [E] int32. Both move with the module and are never saved.
@@ -41,11 +41,11 @@ class Neighbours(nn.Module):
         return self.offsets.diff()
 
     def sample(self, nodes: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """nodes [M] -> (neighbours [M, C] int64, mask [M, C]); where the mask is false, the neighbour is 0 and none.
+        """nodes [M] -> (neighbours [M, C] int64, mask [M, C]); where the mask is false, there is none and it is 0.
 
-        A node with `count` edges or fewer gives each of them once. Of more, training draws `count` with replacement,
-        each edge as likely as any other; evaluation takes `count` evenly spaced ones of the node's list, so that a
-        node's neighbours depend on nothing but the node.
+        A node with `count` edges or fewer yields each of them once. With more, training draws `count` uniformly with
+        replacement; evaluation takes `count` evenly spaced ones of the node's list, so that the sample depends on the
+        node alone.
         """
         first = self.offsets[nodes].unsqueeze(1)
         degree = self.offsets[nodes + 1].unsqueeze(1) - first
@@ -67,7 +67,7 @@ class UserItemGraph(nn.Module):
     Building takes 2 bytes an edge more while it lasts.
     """
 
-    def __init__(self, items_of: Neighbours, users_of: Neighbours) -> None:
+    def __init__(self, items_of: AdjacencyList, users_of: AdjacencyList) -> None:
         super().__init__()
         self.items_of, self.users_of = items_of, users_of
 
@@ -88,10 +88,10 @@ class UserItemGraph(nn.Module):
 
 
 class _Sum(Function):
-    """Neither side is ever transposed: what flows back through one direction flows along the other."""
+    """The backward pass of a sum along one direction is the sum along the other, so that neither is transposed."""
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, along: Neighbours, back: Neighbours) -> Tensor:
+    def forward(ctx: Any, vectors: Tensor, along: AdjacencyList, back: AdjacencyList) -> Tensor:
         ctx.back = back
         return _sums(along, vectors)
 
@@ -101,7 +101,7 @@ class _Sum(Function):
         return _sums(ctx.back, gradient), None, None
 
 
-def _sums(table: Neighbours, vectors: Tensor) -> Tensor:
+def _sums(table: AdjacencyList, vectors: Tensor) -> Tensor:
     """The vectors of each node's neighbours added up, in float32."""
     vectors, columns = vectors.float().contiguous(), table.columns
     offsets = table.offsets.int() if len(columns) < 2**31 else table.offsets
@@ -110,12 +110,12 @@ def _sums(table: Neighbours, vectors: Tensor) -> Tensor:
 
 
 def _bags(offsets: Tensor, columns: Tensor, vectors: Tensor) -> Tensor:
-    """A CPU's way: 3 times as fast there as torch's sparse product."""
+    """For a CPU: 3 times as fast there as torch's sparse product."""
     return functional.embedding_bag(columns, vectors, offsets, mode="sum", include_last_offset=True)
 
 
 def _spread_product(offsets: Tensor, columns: Tensor, vectors: Tensor) -> Tensor:
-    """A GPU's way, which shares the edges out: bags would leave a popular item to one thread. 4 bytes an edge more."""
+    """For a GPU: work is spread over edges, where a bag would leave a popular item to one thread. Takes 4 bytes an edge."""
     with warnings.catch_warnings(), torch.autocast(vectors.device.type, enabled=False):
         warnings.filterwarnings("ignore", message=".*(Sparse CSR tensor|Sparse invariant).*")
         ones = vectors.new_ones(len(columns))
@@ -127,7 +127,7 @@ def user_item_graph(
 ) -> UserItemGraph:
     """The graph of the training events, of the named actions only where given.
 
-    distinct: one edge for each pair of user and item, however often they met, users' items ascending; else one an
+    distinct: one edge for each pair of user and item, however many events it has, users' items ascending; else one an
     event, a user's in the order of its history.
     Raises SuiteError for an action that the dataset lacks, and where there is no edge at all.
     """
@@ -151,7 +151,7 @@ def user_item_graph(
     if distinct:
         edges.sum_duplicates()
     other = edges.tocsc()
-    return UserItemGraph(Neighbours(edges.indptr, edges.indices), Neighbours(other.indptr, other.indices))
+    return UserItemGraph(AdjacencyList(edges.indptr, edges.indices), AdjacencyList(other.indptr, other.indices))
 
 
 def _tokens(data: TrainingData, actions: Sequence[str]) -> tuple[int, ...]:

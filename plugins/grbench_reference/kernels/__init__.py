@@ -1,1 +1,1 @@
-"""Operations with a forward and backward pass of their own, because torch's take more time or memory."""
+"""Operations with hand-written forward and backward passes that take less time or memory than torch's."""

@@ -1,5 +1,5 @@
-"""Causal attention with dropout for the CPU: a few rows at a time, so that their weights stay in the cache between one
-operation and the next. 55 ms forward and backward where whole tensors take 78 (512 rows x 101 x 32, 2 cores).
+"""Causal attention with dropout for the CPU: a few rows at a time, so that their weights stay in the processor's cache
+from one operation to the next. 55 ms forward and backward where whole tensors take 78 (512 rows x 101 x 32, 2 cores).
 
 Shapes: G rows, H heads, L length, E width of a head; n rows at a time.
 """
@@ -22,7 +22,7 @@ from grbench_reference.kernels.embedding import dropout_mask
 WEIGHTS_AT_ONCE = 1 << 19  # 2 MiB of float32
 
 
-def dropped_attention(query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
+def dropout_attention(query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
     """softmax(q k' / sqrt(E)) v below the diagonal, [G, H, L, E] each; `share` of the weights dropped.
 
     Queries and keys may be wider than values; E is the values' width.
@@ -71,7 +71,7 @@ class _DroppedAttention(Function):
 
 
 def _pieces(rows: int, length: int, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows that are worked on together, and the same memory [n, L, L] for each of them."""
+    """Slices of rows, and the memory [n, L, L] that their scores share."""
     many = max(1, WEIGHTS_AT_ONCE // length**2)
     memory = like.new_empty(min(many, rows), length, length)
     bounds = [*range(0, rows, many), rows]

@@ -1,7 +1,7 @@
-"""HSTU's attention (arXiv 2402.17152): every pair of tokens is weighed by itself, SiLU where softmax would be.
+"""HSTU's pointwise attention (arXiv 2402.17152): SiLU of each pair's score in place of a softmax over keys.
 
-No kernel of torch does this, so that scores are made here, some rows at a time, and again on the way back: memory is
-bounded by PAIRS_AT_ONCE, not by batch and length.
+Torch has no kernel for it. Scores are computed a few rows at a time, and again in the backward pass, so that memory is
+bounded by PAIRS_AT_ONCE and not by batch and length.
 
 Shapes: G rows padded to length L, H heads, E width of a head, K time buckets.
 """
@@ -20,7 +20,7 @@ from torch.nn import functional
 # mypy: disable-error-code="no-untyped-call"
 
 PAIRS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}
-"""Scores [g, H, L, L] that exist at a time: what a core's cache still helps with; what keeps a GPU busy."""
+"""Scores [g, H, L, L] that exist at a time: few enough for a core's cache, many enough to keep a GPU busy."""
 
 
 def pointwise_attention(
@@ -43,7 +43,7 @@ def pointwise_attention(
 
 
 def pieces(values: Tensor, *, pairs: int) -> Iterator[slice]:
-    """Rows of values [G, ...] that are worked on at a time, where each makes so many pairs."""
+    """Slices of the rows of values [G, ...], so that a slice's rows, with `pairs` scores each, stay in the bound."""
     step = max(1, PAIRS_AT_ONCE["cuda" if values.is_cuda else "cpu"] // pairs)
     return (slice(first, first + step) for first in range(0, len(values), step))
 
@@ -115,7 +115,7 @@ class _PointwiseAttention(Function):
         heads, length = query.shape[1:3]
         shares, scale = _shares(length, query), query.shape[3] ** -0.5
         sides = [torch.empty(side.shape, dtype=side.dtype, device=side.device) for side in (query, key, value)]
-        # Sums over rows are kept in float32 whatever the scores are.
+        # Sums over rows are float32, whatever the scores are.
         to_position = None if position is None else torch.zeros_like(position, dtype=torch.float32)
         to_key = None if of_key is None else torch.empty_like(of_key)
         to_time = None if time is None else torch.zeros_like(time, dtype=torch.float32)

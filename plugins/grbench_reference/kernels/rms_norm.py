@@ -1,4 +1,4 @@
-"""Root mean square normalisation (arXiv 1910.07467) in a few passes: on a CPU torch composes it of a dozen operations.
+"""Root mean square normalisation (arXiv 1910.07467) in a few passes; on a CPU torch composes it of a dozen operations.
 
 Shapes: P rows, D width.
 """

@@ -1,5 +1,4 @@
-"""Rotary positions (arXiv 2104.09864) of the tokens of a layout at once: the four groups of a CPU's batch, queries and
-keys, are one operation, and so is the way back.
+"""Rotary positions (arXiv 2104.09864) for all tokens of a layout in one operation, forward and backward.
 
 Shapes: P tokens, H heads, E width of a head.
 """
@@ -39,9 +38,9 @@ class _Turned(Function):
         return _turn(gradient, cos, sin, -1), None, None
 
 
-def turned(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """qkv [P, 3, H, E], cos, sin [P, E / 2] of each token's place -> [P, 3, H, E], queries and keys turned as
-    blocks.Rotary turns them, values as they are."""
+def rotate_qkv(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """qkv [P, 3, H, E], cos, sin [P, E / 2] of each token's place -> [P, 3, H, E]: queries and keys turned as
+    `layers.transformer.Rotary` does, values unchanged."""
     cos, sin = (side[:, None, None].to(qkv.dtype) for side in (cos, sin))
     result: Tensor = _Turned.apply(qkv, cos, sin)
     return result

@@ -1,7 +1,7 @@
-"""How actions reach an encoder: those of the events that it reads, and the next action that a state is conditioned on.
+"""How actions enter an encoder: those of the history's events, and the next action that a state is conditioned on.
 
-An action is a token: 0 = padding, a user's token or a code, 1 = missing, a + 2 = the dataset's action a. Token 0 never
-changes anything, and whatever scales starts neutral.
+Actions are numbered: 0 = padding, a user's token or a code, 1 = missing, a + 2 = the dataset's action a. Action 0
+changes nothing, and the gate and FiLM start as the identity.
 
 Shapes: P tokens, D width, A actions, H heads.
 """
@@ -32,7 +32,7 @@ NextActions = bool | list[str]
 
 @dataclass(frozen=True, kw_only=True)
 class ActionOptions(OptionGroup):
-    """How an encoder reads actions.
+    """How actions condition an encoder.
 
     Args:
         action_conditioning: how an event's action enters: additive = its embedding is added to the token (paper,
@@ -77,7 +77,7 @@ class TokenActions(nn.Module):
 
 
 class NextActionEmbedding(nn.Module):
-    """states [..., D], next actions [...] -> [..., D]: a state conditioned on the next action, or as it was.
+    """states [..., D], next actions [...] -> [..., D]: states conditioned on the next action, others unchanged.
 
     An MLP head that reads state and action, as PinRec's (arXiv 2504.10507, outcome-conditioned generation). Differs:
     its output is added to the state and starts at zero, so that conditioned and unconditioned states share a space.
@@ -100,13 +100,13 @@ class NextActionEmbedding(nn.Module):
 
 
 def token_actions(conditioning: ActionConditioning, actions: int, width: int) -> TokenActions | None:
-    """What changes tokens; None where actions are not read, or by attention alone."""
+    """The module that applies actions to tokens; None for `none`, and for attention_bias alone."""
     ways = [way for way in _ways(conditioning) if way != "attention_bias"]
     return TokenActions(ways, actions, width) if ways else None
 
 
 def action_bias(conditioning: ActionConditioning, actions: int, heads: int) -> EmbeddingTable | None:
-    """[P] actions of keys -> [P, H], what each adds to the scores of its key, for one block; None where not wanted."""
+    """For one block: actions of keys [P] -> [P, H], added to each key's scores; None without attention_bias."""
     if "attention_bias" not in _ways(conditioning):
         return None
     table = EmbeddingTable(actions + FIRST_ACTION, heads)

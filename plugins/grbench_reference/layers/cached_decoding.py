@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from grbench_reference.kernels.embedding import Dropout
 from grbench_reference.kernels.rms_norm import RMSNorm
-from grbench_reference.kernels.rotary import turned
+from grbench_reference.kernels.rotary import rotate_qkv
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
 from grbench_reference.layers.token_packing import Layout
 from grbench_reference.layers.transformer import FeedForward, Rotary, causal_attention, with_key_bias
@@ -113,7 +113,7 @@ class CachedAttention(nn.Module):
     def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> tuple[Tensor, list[KeyValues]]:
         """tokens [P, D], actions [P] -> ([P, D], each group's keys and values)."""
         cos, sin = self.rotary.cos[layout.place], self.rotary.sin[layout.place]
-        qkv = turned(self.qkv(tokens).view(len(tokens), 3, self.heads, -1), cos, sin)
+        qkv = rotate_qkv(self.qkv(tokens).view(len(tokens), 3, self.heads, -1), cos, sin)
         bias = None if self.key_bias is None else self.key_bias(actions)
         attended, key_values = [], []
         for group in layout.groups:

@@ -1,4 +1,4 @@
-"""How a batch of histories lies in memory while an encoder works on it.
+"""How the tokens of a batch of histories are laid out in memory: packed, or as a grid.
 
 Batches come left-padded; encoders read them left-aligned, so that a causal mask alone hides the padding behind every
 token: no key mask, no row without a visible key (which gives NaN in some kernels), positions that count from the first
@@ -23,9 +23,9 @@ WORTH_PACKING = 0.7  # pack where the tokens fill less of the grid than this
 
 @dataclass(frozen=True)
 class Group:
-    """Some rows padded to one length: tokens first:last are the cells [n] of a grid of rows x length.
+    """Rows of similar length, padded to one length: tokens first:last fill the cells [n] of a grid of rows x length.
 
-    cells: None where every cell holds a token.
+    cells: [n] places in the flattened grid; None where every cell holds a token.
     """
 
     first: int
@@ -50,10 +50,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """row, place: [P] where each token stands, place 0 being the row's first token.
+    """The P tokens of a batch, and where each belongs.
 
-    events: [P] the token's event in the flattened [B * T] columns of the batch; -1 for a user token or padding.
-    first, last: [B] each row's oldest and newest token; last is -1 where the row has none.
+    row, place: [P], the token's row of the batch and its place in it, 0 = the row's first token.
+    events: [P], the token's event in the flattened [B * T] columns of the batch; -1 for a user token or padding.
+    first, last: [B], each row's oldest and newest token; last is -1 where the row has none.
+    groups: the tokens as grids, for attention. shape: (B, T).
     """
 
     row: Tensor
@@ -65,7 +67,7 @@ class Layout:
     shape: tuple[int, int]
 
     def from_newest(self) -> Tensor:
-        """-> [P], how many tokens of its row follow each; 0 for padding."""
+        """-> [P], the number of tokens behind each in its row; 0 for padding."""
         return (self.last[self.row] - torch.arange(len(self.row), device=self.row.device)).clamp(min=0)
 
     def take(self, column: Tensor) -> Tensor:
@@ -73,10 +75,10 @@ class Layout:
         taken = column.reshape(-1)[self.events.clamp(min=0)]
         return taken.masked_fill(self.events < 0, 0)
 
-    def give_back(self, tokens: Tensor) -> Tensor:
+    def to_batch(self, tokens: Tensor) -> Tensor:
         """tokens [P, D] -> [B, T, D] at the places of the batch's events; zero where there is none."""
         rows, length = self.shape
-        flat = tokens.new_zeros(rows * length + 1, tokens.shape[1])  # what is no event goes to one row more
+        flat = tokens.new_zeros(rows * length + 1, tokens.shape[1])  # the last row takes the tokens that are no event
         events = torch.where(self.events < 0, rows * length, self.events)
         return flat.index_copy(0, events, tokens)[:-1].view(rows, length, -1)
 
@@ -87,13 +89,13 @@ class Layout:
 
 
 def lay_out(batch: Batch, *, user_token: bool, packed: bool | None = None) -> Layout:
-    """The tokens of a batch: where asked for the user's, then its events, oldest first.
+    """The tokens of each row of a batch: with user_token the user's, then its events, oldest first.
 
-    packed: only the tokens there are, grouped by length (a CPU's way); or the whole grid (a GPU's: static shapes, and
-    the host need not know the lengths). None chooses.
+    packed: true = only the tokens that exist, grouped by length (best on a CPU); false = the whole grid (best on a GPU:
+    shapes are static, and the host need not know the lengths); None = packed on a CPU where padding is over 30 %.
     """
     real = batch.items != 0
-    # Everything behind the first event is one: a position never depends on which item stands there.
+    # All columns behind the first event count as events, so that a position never depends on an item's number.
     lengths = torch.where(real.any(1), real.shape[1] - real.int().argmax(1), 0) + int(user_token)
     if packed is None:
         cells = real.shape[0] * (real.shape[1] + int(user_token))

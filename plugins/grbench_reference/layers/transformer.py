@@ -1,4 +1,4 @@
-"""Pieces of Transformer blocks that encoders share.
+"""Transformer blocks, and the normalisation, feed-forward layer and attention that they consist of.
 
 Shapes: P tokens, D width, G rows of a group padded to length L, H heads, E = D / H width of a head.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.errors import SuiteError
-from grbench_reference.kernels.dropout_attention import dropped_attention
+from grbench_reference.kernels.dropout_attention import dropout_attention
 from grbench_reference.kernels.embedding import Dropout
 from grbench_reference.layers.token_packing import Layout
 
@@ -102,7 +102,7 @@ class CausalAttention(nn.Module):
         self.key_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
 
     def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> Tensor:
-        """actions [P]: the tokens' own, read where keys have a bias."""
+        """actions [P] of the tokens, used where there is a key_bias."""
         qkv = self.qkv(tokens)
         bias = None if self.key_bias is None else self.key_bias(actions)
         attended = [
@@ -129,9 +129,9 @@ class CausalAttention(nn.Module):
 
 
 def with_key_bias(query: Tensor, key: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """query, key [..., E], bias [...] -> both with columns more, so that q k' / sqrt(E) has each key's bias added.
+    """query, key [..., E], bias [...] -> both with further columns, so that q k' / sqrt(E) includes each key's bias.
 
-    A kernel then needs no mask of scores, and a cache of keys holds the bias.
+    The attention kernel then needs no mask of scores, and a KV cache holds the bias.
     """
     more = 8 if query.is_cuda else 1  # the GPU's fused kernels want widths that 8 divides
     column = (bias * query.shape[-1] ** 0.5).to(key.dtype).unsqueeze(-1)
@@ -152,7 +152,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float) ->
             query, key, value, dropout_p=share, is_causal=True, scale=width**-0.5
         )
         return mixed[..., :width]
-    return dropped_attention(query, key, value, share)
+    return dropout_attention(query, key, value, share)
 
 
 class TransformerBlock(nn.Module):

@@ -13,7 +13,7 @@ from worlds import everything, training_data
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.testing import tiny_store
-from grbench_reference.graphs.user_item_graph import Neighbours, _bags, _spread_product, user_item_graph
+from grbench_reference.graphs.user_item_graph import AdjacencyList, _bags, _spread_product, user_item_graph
 from grbench_reference.protocols.last_positive import LastPositive
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
@@ -88,7 +88,7 @@ def test_a_graph_without_edges_is_refused(tmp_path, actions, message):
 
 
 def table_of(*rows):
-    return Neighbours(np.cumsum([0, *map(len, rows)]), np.array(list(itertools.chain(*rows)) or [0]))
+    return AdjacencyList(np.cumsum([0, *map(len, rows)]), np.array(list(itertools.chain(*rows)) or [0]))
 
 
 def test_evaluation_takes_evenly_spaced_neighbours():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grbench_reference.kernels import dropout_attention as attention_kernel
-from grbench_reference.kernels.dropout_attention import dropped_attention
+from grbench_reference.kernels.dropout_attention import dropout_attention
 from grbench_reference.kernels.embedding import dropout_mask
 
 
@@ -18,7 +18,7 @@ def test_values_and_gradients_are_those_of_whole_tensors(monkeypatch, at_once: i
     inputs = [torch.randn(3, 2, 5, width, requires_grad=True) for width in (6, 6, 4)]  # keys may be wider
     upstream = torch.randn(3, 2, 5, 4)
     torch.manual_seed(1)
-    pieces = dropped_attention(*inputs, share)
+    pieces = dropout_attention(*inputs, share)
     found = torch.autograd.grad(pieces, inputs, upstream)
 
     torch.manual_seed(1)

@@ -15,7 +15,7 @@ def test_tokens_come_back_where_they_were(packed, user_token):
     layout = lay_out(BATCH, user_token=user_token, packed=packed)
     items = layout.take(BATCH.items)
     vectors = items.unsqueeze(1).float() * torch.tensor([1.0, 10.0])
-    grid = layout.give_back(vectors)
+    grid = layout.to_batch(vectors)
     assert torch.equal(grid[..., 0].long(), BATCH.items)
     assert torch.equal(grid[..., 1].long(), BATCH.items * 10)
 
