@@ -111,11 +111,11 @@ class HSTUBlock(nn.Module):
 class HSTU(HistoryEncoder):
     """User token, then one token an event, through HSTU blocks; items by feature fusion.
 
-    Attention weights are SiLU of the scores instead of a softmax, so that how often something happened is not normalised
-    away, and a block is one gated layer. Differs from the released code: scores are divided by the square root of a
-    head's width; weights are divided by the number of tokens that a query sees, not by the longest row's (up to epsilon
-    the norm behind undoes either, but short histories would fade into it); biases are learned for each head; the time
-    of a pair runs from its key to its query, not to the event after it, which is unknown at test.
+    Attention weights are SiLU of the scores instead of a softmax, so that how often something happened is not
+    normalised away, and a block is one gated layer. Differs from the released code: scores are divided by the square
+    root of a head's width; weights are divided by the number of tokens that a query sees, not by the longest row's (up
+    to epsilon the norm behind undoes either, but short histories would fade into it); biases are learned for each head;
+    the time of a pair runs from its key to its query, not to the event after it, which is unknown at test.
 
     Args:
         width: of tokens, blocks and the vectors that are compared.

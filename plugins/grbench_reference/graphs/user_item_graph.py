@@ -115,7 +115,7 @@ def _bags(offsets: Tensor, columns: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _spread_product(offsets: Tensor, columns: Tensor, vectors: Tensor) -> Tensor:
-    """For a GPU: work is spread over edges, where a bag would leave a popular item to one thread. Takes 4 bytes an edge."""
+    """For a GPU: spreads work over edges, where a bag would leave a popular item to one thread. 4 bytes an edge."""
     with warnings.catch_warnings(), torch.autocast(vectors.device.type, enabled=False):
         warnings.filterwarnings("ignore", message=".*(Sparse CSR tensor|Sparse invariant).*")
         ones = vectors.new_ones(len(columns))
