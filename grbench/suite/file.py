@@ -89,6 +89,9 @@ def _construct_integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(text, 0 if text[1:2] in ("x", "o") else 10)
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """The safe loader with the core schema of YAML 1.2 and no key twice."""
 
@@ -105,6 +108,22 @@ class _Loader(yaml.SafeLoader):
                 )
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Puts merged pairs before the node's own: of pairs with one key, the last is the one that is constructed.
+
+        In place of the base's, whose winner among them differs between releases of PyYAML.
+        """
+        merged = [value for key, value in node.value if key.tag == _MERGE]
+        node.value = [pair for pair in node.value if pair[0].tag != _MERGE]
+        for value in merged:
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"expected mappings to merge, but found a {source.id}", source.start_mark
+                    )
+                self.flatten_mapping(source)
+                node.value = source.value + node.value
+
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)$"), [*"~nN", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"])
@@ -118,5 +137,5 @@ _Loader.add_implicit_resolver(
     ),
     [*"-+.0123456789"],
 )
-_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<$"), ["<"])
+_Loader.add_implicit_resolver(_MERGE, re.compile(r"<<$"), ["<"])
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)

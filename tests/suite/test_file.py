@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,6 +60,37 @@ def test_anchors_are_copies_and_merge_keys_may_repeat_a_key():
     assert parsed == {"a": {"b": {"p": 2}}, "d": {"p": 2, "q": 3}, "e": {"p": 1}}
     parsed["e"]["p"] = 5
     assert parsed["a"]["b"]["p"] == 2
+
+
+# Keys of one letter and longer ones: PyYAML 6.0.4 takes another pair of one-letter keys than of others.
+@pytest.mark.parametrize("key", ["p", "layers"])
+@pytest.mark.parametrize(
+    ("text", "merged"),
+    [
+        ("{<<: *one, KEY: 0}", {"KEY": 0, "one": 1}),
+        ("{KEY: 0, <<: *one}", {"KEY": 0, "one": 1}),
+        ("{<<: [*one, *two]}", {"KEY": 1, "one": 1, "two": 2}),
+        ("{<<: [*two, *one], one: 0}", {"KEY": 2, "one": 0, "two": 2}),
+        ("{<<: [*one, *one]}", {"KEY": 1, "one": 1}),
+        ("{<<: {<<: *one, KEY: 0}}", {"KEY": 0, "one": 1}),
+        ("{<<: {<<: {<<: *one, KEY: 0}, one: 3}, one: 4}", {"KEY": 0, "one": 4}),
+        ("{<<: [{<<: *one, two: 0}, *two]}", {"KEY": 1, "one": 1, "two": 0}),
+        ("{<<: [{<<: [*two, *one]}, {three: 3}], KEY: 0}", {"KEY": 0, "one": 1, "two": 2, "three": 3}),
+        ("{<<: []}", {}),
+        ("{'<<': 0}", {"<<": 0}),
+    ],
+)
+def test_a_mapping_s_own_key_wins_over_merged_ones_and_an_earlier_merged_mapping_over_later_ones(key, text, merged):
+    anchors = {"a": {"KEY": 1, "one": 1}, "b": {"KEY": 2, "two": 2}}
+    document = f"a: &one {{KEY: 1, one: 1}}\nb: &two {{KEY: 2, two: 2}}\nc: {text}\nd: {text}\n".replace("KEY", key)
+    expected = {**anchors, "c": merged, "d": merged}
+    assert parse_yaml(document, "x") == json.loads(json.dumps(expected).replace("KEY", key))
+
+
+@pytest.mark.parametrize("value", ["1", "[{a: 1}, 2]", "[[{a: 1}]]", ""])
+def test_only_mappings_can_be_merged(value):
+    with pytest.raises(SuiteError, match=r"^x:2: expected mappings to merge, but found a (scalar|sequence)$"):
+        parse_yaml(f"a: 1\n<<: {value}\n", "x")
 
 
 @settings(deadline=None)
