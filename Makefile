@@ -1,14 +1,17 @@
 # make quickstart   from a fresh clone to a result table: own virtual environment, everything installed, small suite run
 # make test         the tests        make lint   ruff, mypy, import-linter
 # make bench        the benchmarks, compared with tests/benchmarks/reference.json        make bench-reference   writes it anew
+# make constraints  writes constraints.txt, the versions that all of the above install, anew
+# make test-newest  the tests with the newest releases that pyproject.toml allows        make test-oldest   with its lower bounds
 #
-# Nothing is installed outside .venv. Stamp files in it remember what is installed, so that a second call starts at once.
+# Nothing is installed outside .venv and its siblings .venv-*. Stamp files in .venv remember what is installed, so that a second
+# call starts at once.
 
 PYTHON ?= python3
 
-# torch comes first and by its exact version: `==` also accepts a build with a local label (2.13.0+cpu), so a machine
-# whose pip is pointed at CPU wheels takes one, and the install of the project afterwards finds torch there and does not
-# fetch the CUDA libraries. For a GPU: make quickstart FAISS=gpu
+# The one version that make constraints does not raise: the benchmarks' reference and the results in docs/ were measured with
+# it. `==` also accepts a build with a local label (2.13.0+cpu), so a machine whose pip is pointed at CPU wheels takes one
+# and does not fetch the CUDA libraries. For a GPU: make quickstart FAISS=gpu
 TORCH ?= torch==2.13.0
 
 # cpu or gpu: faiss-cpu and faiss-gpu clash, so exactly one of the two extras is installed.
@@ -16,10 +19,11 @@ FAISS ?= cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP_INSTALL := -m pip --disable-pip-version-check --quiet install
+UV := $(VENV)-uv/bin/uv
 
 .DEFAULT_GOAL := quickstart
-.PHONY: quickstart test lint bench bench-reference clean
+.PHONY: quickstart test lint bench bench-reference constraints test-newest test-oldest clean
 
 quickstart: $(VENV)/.project
 	$(BIN)/grbench run suites/quickstart.yaml
@@ -40,21 +44,37 @@ bench: $(VENV)/.development
 bench-reference: $(VENV)/.development
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-only --write-reference tests/benchmarks
 
+# Resolved for the oldest Python, so that one file serves all. The libraries that only a CUDA build of torch needs are left
+# out: which ones and which versions is for that build to say.
+constraints: $(UV)
+	echo '$(TORCH)' | $(UV) --quiet pip compile pyproject.toml --extra cpu --extra dev --constraints - --python-version 3.11 \
+		--no-header --no-annotate > $(VENV)-uv/resolved.txt
+	( echo '# The versions that the tests were run with: whatever .[cpu,dev] installs. The Makefile installs no others.'; \
+	  echo '# Not written by hand: make constraints'; \
+	  awk '/^nvidia-ml-py==/ || !/^(cuda|nvidia|triton)/' $(VENV)-uv/resolved.txt ) > constraints.txt
+
+test-newest: RESOLUTION := highest
+test-oldest: RESOLUTION := lowest-direct
+test-newest test-oldest: $(UV)
+	$(PYTHON) -m venv --clear $(VENV)-$@
+	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev]'
+	$(VENV)-$@/bin/python -m pytest
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
-$(VENV)/.torch:
-	@echo "making $(VENV) and installing $(TORCH) (once, some minutes)"
+$(VENV)/.project: pyproject.toml constraints.txt
+	@echo "making $(VENV) and installing grbench with faiss-$(FAISS) (once, some minutes)"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install '$(TORCH)'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS)]'
 	@touch $@
 
-$(VENV)/.project: pyproject.toml | $(VENV)/.torch
-	@echo "installing grbench with faiss-$(FAISS)"
-	$(PIP) install --editable '.[$(FAISS)]'
-	@touch $@
-
-$(VENV)/.development: pyproject.toml | $(VENV)/.project
+$(VENV)/.development: pyproject.toml constraints.txt | $(VENV)/.project
 	@echo "installing what the tests and linters need"
-	$(PIP) install --editable '.[$(FAISS),dev]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),dev]'
 	@touch $@
+
+# pip cannot resolve to the lowest versions.
+$(UV):
+	$(PYTHON) -m venv $(VENV)-uv
+	$(VENV)-uv/bin/python $(PIP_INSTALL) uv

@@ -53,7 +53,7 @@ def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (package / "pyproject.toml").write_text(PYPROJECT)
     (package / "mean_of_history.py").write_text(HOOKS)
     (package / "mean_of_history_parts.py").write_text(PARTS)
-    # No network: the build backend is the setuptools that torch brings.
+    # No network: the build backend is the setuptools of the extra dev.
     command(python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", str(package))
     assert (there / "mean_of_history.py").is_file()
     return python
