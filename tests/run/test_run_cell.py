@@ -89,6 +89,16 @@ class ByCode:
         return TopK(self.order[:k].expand(users, -1), self.scores[:k].expand(users, -1))
 
 
+class Shallow(ByCode):
+    """Finds the first four items and no others; gives up where more than six are asked for."""
+
+    def search(self, encoder: nn.Module, batch: Batch, k: int) -> TopK:
+        if k > 6:
+            raise ValueError("too many")
+        found, beyond = super().search(encoder, batch, k), torch.arange(k) >= 4
+        return TopK(found.items.masked_fill(beyond, 0), found.scores.masked_fill(beyond, -torch.inf))
+
+
 class OwnPlugins:
     @hookimpl
     def register_metrics(self, register: Any) -> None:
@@ -105,6 +115,7 @@ class OwnPlugins:
     @hookimpl
     def register_retrievers(self, register: Any) -> None:
         register("by_code", ByCode)
+        register("shallow", Shallow)
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +222,25 @@ def test_codes_that_are_learnt_are_those_of_each_validation_and_of_the_state_tha
     assert record.tokenizer == {"steps": 3}
     best = [store.catalogue.item_ids[item] for item in (2, 1)]  # codes 5 and 4
     assert lists["items"].to_pylist() == [best] * 12
+
+
+def test_longer_lists_are_as_long_as_the_retriever_makes_them_and_fail_without_the_cell(
+    registry: Registry, tmp_path: Path
+) -> None:
+    walks = [[((user + step) % 8 + 1, 1, 100 + step) for step in range(4)] for user in range(8)]
+    store, cell = tiny_store(tmp_path, walks), a_cell(trained=False)
+    cell = replace(cell, method=replace(cell.method, retriever=Component("shallow", {})))
+    without, lists, _ = run(cell, store, registry)
+    assert without.lists == {"scored": 2, "kept": None}
+    shorter, table, _ = run(replace(cell, keep_lists=5), store, registry)  # a sixth item is searched for, to see ties
+    assert shorter.lists == {"scored": 2, "kept": 5, "shortest": 4}
+    assert {len(row) for row in table["kept_items"].to_pylist()} == {4}
+    given_up, table, _ = run(replace(cell, keep_lists=6), store, registry)
+    assert given_up.lists == {"scored": 2, "kept": None, "error": "ValueError: too many"}
+    assert given_up.status == "ok"
+    assert table.equals(lists)
+    assert without.scores == shorter.scores == given_up.scores
+    assert shorter.cost["search_p99_ms"] == shorter.cost["phases"]["search"]["p99_ms"]
 
 
 def test_the_seed_decides_the_numbers(store: Store, registry: Registry) -> None:
