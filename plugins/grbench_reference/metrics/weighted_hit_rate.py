@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveInt
 
-from grbench.interfaces import Metric
 from grbench.types import Ranking
-from grbench_reference.metrics.gains import (
-    CONVERSION_WEIGHT,
-    Average,
-    action_weights,
-    averaged,
-    hits,
-    metric_name,
-    ratio,
-)
+from grbench_reference.metrics.gains import action_weights, averaged, hits, ratio
+from grbench_reference.metrics.weighted_metric import WeightedMetric
 
 
-class WeightedHitRate(Metric):
+class WeightedHitRate(WeightedMetric):
     """Sum of the weights of the targets among the first k, divided by the sum over all targets of the query.
 
     The weights are exposure 0, click 1, conversion alpha. A query whose targets all have weight 0 (exposures) gets the
@@ -33,13 +24,7 @@ class WeightedHitRate(Metric):
         average: user = all users count the same, as in the paper; weight = a user counts by its targets' weights.
     """
 
-    higher_is_better = True
-
-    def __init__(
-        self, *, k: PositiveInt, alpha: NonNegativeFloat = CONVERSION_WEIGHT, average: Average = "user"
-    ) -> None:
-        self.name = metric_name("weighted_hit_rate", k, alpha=(alpha, CONVERSION_WEIGHT), average=(average, "user"))
-        self.k, self.alpha, self.average = k, alpha, average
+    base_name = "weighted_hit_rate"
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64; 0 to 1 averaged by user, and with a mean of 0 to 1 averaged by weight."""

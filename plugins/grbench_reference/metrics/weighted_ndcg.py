@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveInt
 
-from grbench.interfaces import Metric
 from grbench.types import Ranking
-from grbench_reference.metrics.gains import (
-    CONVERSION_WEIGHT,
-    Average,
-    action_weights,
-    averaged,
-    discounts,
-    hits,
-    ideal_gain,
-    metric_name,
-    ratio,
-)
+from grbench_reference.metrics.gains import action_weights, averaged, discounts, hits, ideal_gain, ratio
+from grbench_reference.metrics.weighted_metric import WeightedMetric
 
 
-class WeightedNDCG(Metric):
+class WeightedNDCG(WeightedMetric):
     """Sum of w / log2(rank + 1) over the targets among the first k, divided by that sum for the ideal list, which
     starts with the targets of the largest weights.
 
@@ -34,13 +23,7 @@ class WeightedNDCG(Metric):
         average: user = all users count the same, as in the paper; weight = a user counts by its targets' weights.
     """
 
-    higher_is_better = True
-
-    def __init__(
-        self, *, k: PositiveInt, alpha: NonNegativeFloat = CONVERSION_WEIGHT, average: Average = "user"
-    ) -> None:
-        self.name = metric_name("weighted_ndcg", k, alpha=(alpha, CONVERSION_WEIGHT), average=(average, "user"))
-        self.k, self.alpha, self.average = k, alpha, average
+    base_name = "weighted_ndcg"
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
         """-> [Q] float64; 0 to 1 averaged by user, and with a mean of 0 to 1 averaged by weight."""
