@@ -44,7 +44,7 @@ def unmasked(logits):
 
 @both_ways
 @tokenizers
-def test_shapes_and_faces(data, options, tokenizer):
+def test_shapes_and_interfaces(data, options, tokenizer):
     codes = codes_of(data, tokenizer)
     encoder = decoder(data, codes, **options)
     assert all(isinstance(encoder, interface) for interface in (Decoder, Embedder, CodeScorer, ActionPredictor))

@@ -161,7 +161,7 @@ def test_defaults_are_each_encoder_s_own(registry):
     assert gnn.keys() - transformer.keys() == {"neighbours", "neighbourhood_dropout", "graph_actions"}
 
 
-def test_nothing_asked_for_is_nothing_built(split):
+def test_without_options_there_is_no_context(split):
     assert event_context(split.training, EventContextOptions(context_dropout=0.5), width=4) is None
 
 
