@@ -115,7 +115,7 @@ def test_padding_and_neighbours_change_nothing(data, options):
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_one_call_equals_the_two_faces(data, options):
+def test_embed_equals_the_two_separate_methods(data, options):
     encoder = build(data, **options)
     assert isinstance(encoder, Embedder)
     batch, items = batch_of([1, 2, 3], [4]), torch.tensor([6, 1, 2])

@@ -142,7 +142,7 @@ def test_a_share_of_items_loses_its_neighbourhood_in_training(data):
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_one_call_equals_the_two_faces(data, options):
+def test_embed_equals_the_two_separate_methods(data, options):
     encoder = build(data, **options)
     assert isinstance(encoder, Embedder)
     batch, items = batch_of([1, 2, 3], [4], []), torch.tensor([6, 1, 2, 1])

@@ -160,7 +160,7 @@ def test_bfloat16_is_near_float32(data, options):
 
 
 @every_way
-def test_one_call_equals_the_two_faces(data, options):
+def test_embed_equals_the_two_separate_methods(data, options):
     encoder = build(data, **options)
     assert isinstance(encoder, Embedder)
     items = torch.tensor([6, 1, 2])

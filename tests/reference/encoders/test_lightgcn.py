@@ -88,7 +88,7 @@ def test_a_new_user_has_the_edges_that_training_would_have_given(tmp_path, graph
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_one_call_equals_the_two_faces(data, similarity):
+def test_embed_equals_the_two_separate_methods(data, similarity):
     encoder = build(data, similarity=similarity)
     assert isinstance(encoder, Embedder)
     batch, items = batch_of([1, 2, 2], [3], [], users=[0, 2, 2]), torch.tensor([5, 1, 2])

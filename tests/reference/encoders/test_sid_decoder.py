@@ -56,7 +56,7 @@ def test_shapes_and_interfaces(data, options, tokenizer):
     assert state.select(torch.tensor([0, 0, 3])).select(torch.tensor([2])).level == 1
 
 
-def test_only_codes_that_items_have_are_written(data):
+def test_only_codes_that_items_have_get_probability(data):
     levels = decoder(data, codes_of(data)).code_logits(BATCH)
     assert [level.isfinite().all(0).nonzero().squeeze(1).tolist() for level in levels] == [
         [0, 1, 2, 3],
@@ -168,7 +168,7 @@ def test_no_state_sees_the_future(data, options):
     assert not torch.allclose(one[:, 2:], other[:, 2:])
 
 
-def test_an_items_action_is_not_known_while_it_is_written(data):
+def test_an_items_action_is_not_known_while_it_is_decoded(data):
     encoder = decoder(data, codes_of(data), history="codes", item_features=True)
     target = [[2, 3]]
     shown = encoder.code_logits(batch_of([1, 2], actions=[[2, 2]], targets=target))
@@ -178,7 +178,7 @@ def test_an_items_action_is_not_known_while_it_is_written(data):
     assert not torch.allclose(shown[0][1], clicked[0][1])
 
 
-def test_the_action_asked_for(data):
+def test_next_action_conditions_the_codes(data):
     asked = dataclasses.replace(BATCH, next_actions=torch.where(BATCH.items > 0, 3, 0))
     for history in ("items", "codes"):
         told = decoder(data, codes_of(data), history=history, next_action=True)
@@ -276,7 +276,7 @@ def test_options_that_do_not_fit(data):
 
 
 @pytest.mark.parametrize("history", ["items", "codes"])
-def test_states_that_are_asked_for_are_rows_of_all(data, history):
+def test_states_of_needed_positions_are_rows_of_all(data, history):
     encoder = decoder(data, codes_of(data), history=history)
     whole = encoder.code_states(BATCH)
     asked = torch.zeros(len(whole[0].states), 3, dtype=torch.bool)

@@ -90,7 +90,7 @@ def test_evaluation_reads_the_times_of_its_histories(name, registry, split):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_no_state_is_told_when_a_later_event_happens(name, registry, split):
+def test_no_state_depends_on_a_later_events_time(name, registry, split):
     encoder, _ = build(registry, name, split, EVENTS)
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)

@@ -131,7 +131,7 @@ moments = st.lists(st.integers(0, 40 * DAY) | st.integers(0, 3 * HOUR), min_size
 
 
 @given(earlier=moments, later=moments, others=moments)
-def test_no_event_is_told_of_a_later_one(data, earlier, later, others):
+def test_no_event_depends_on_a_later_one(data, earlier, later, others):
     """Whatever follows, what is said of an event is the same."""
     earlier = sorted(MONDAY + moment for moment in earlier)
     features = TimeFeatures(data, ALL, 4).eval()
