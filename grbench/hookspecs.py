@@ -41,6 +41,7 @@ class Kind:
     arguments: run-time objects that its factories take before their options
     gives:     the class of `grbench/interfaces.py` that the factory's product is
     default:   the plug-in of a method that names none
+    timed:     what of it is timed by the fixtures of `grbench.testing`, "step" = a training step; "" = nothing
     purpose:   what it is for
     """
 
@@ -49,6 +50,7 @@ class Kind:
     place: Literal["suite", "suite list", "method", "method list"]
     arguments: str
     gives: str
+    timed: Literal["ingest", "split", "fit", "step", "search", "scores", ""]
     purpose: str
     default: str | None = None
 
@@ -61,22 +63,24 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("datasets", "dataset", "suite", "", "Dataset", "A source on disk that a store is made from."),
-        Kind("protocols", "protocol", "suite", "", "EvaluationProtocol", "Who is evaluated, and what may be learnt."),
-        Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "How items become codes.", "ids"),
-        Kind("encoders", "encoder", "method", "data, codes", "Encoder", "The model of histories."),
-        Kind("losses", "loss", "method", "data, codes", "Loss", "What training minimises."),
-        Kind("trainers", "trainer", "method", "", "Trainer", "How a batch becomes updates of the model.", "supervised"),
-        Kind("retrievers", "retriever", "method", "", "Retriever", "How the best candidates are found.", "exact"),
-        Kind("metrics", "metric", "suite list", "", "Metric", "What a ranking is worth, one value a query."),
-        Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "How parameters are updated.", "adam"),
-        Kind("trackers", "tracker", "method list", "", "Tracker", "Who hears what happens while a cell runs."),
+        Kind("datasets", "dataset", "suite", "", "Dataset", "ingest", "A source on disk that a store is made from."),
+        Kind("protocols", "protocol", "suite", "", "EvaluationProtocol", "split", "Who is evaluated, and on what."),
+        Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "fit", "How items become codes.", "ids"),
+        Kind("encoders", "encoder", "method", "data, codes", "Encoder", "step", "The model of histories."),
+        Kind("losses", "loss", "method", "data, codes", "Loss", "step", "What training minimises."),
+        Kind("trainers", "trainer", "method", "", "Trainer", "step", "How a batch becomes updates.", "supervised"),
+        Kind("retrievers", "retriever", "method", "", "Retriever", "search", "How candidates are found.", "exact"),
+        Kind("metrics", "metric", "suite list", "", "Metric", "scores", "What a ranking is worth, one value a query."),
+        Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "step", "How weights change.", "adam"),
+        Kind("trackers", "tracker", "method list", "", "Tracker", "", "Who hears what happens while a cell runs."),
     )
 }
 """Every kind of plug-in, in the order in which listings show them."""
 
-PARTS = tuple(kind.key for kind in KINDS.values() if kind.place == "method")
-"""The keys of a method that name one plug-in each; `loss` may be a list of several."""
+KIND_OF_PART = {kind.key: kind.name for kind in KINDS.values() if kind.place == "method"}
+"""The keys of a method that name one plug-in each, and its kind; `loss` may be a list of several."""
+
+PARTS = tuple(KIND_OF_PART)
 
 DEFAULT_PARTS = {kind.key: kind.default for kind in KINDS.values() if kind.place == "method" and kind.default}
 

@@ -1,14 +1,10 @@
-"""What a piece of torch code holds in memory at its worst, by tensors alive; and modules built without filling them.
-
-Tensors are counted from the operation that makes them until the last one that shares their storage is gone, on any
-device. What a kernel takes for itself while it runs, and gives back, is not seen.
-"""
+"""What a piece of torch code holds in memory at its worst, by tensors alive; and modules built without filling them."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -22,79 +18,57 @@ LARGE = 1 << 20
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every storage made and freed inside. What was there before is not counted.
+    """Notes every storage made inside, from the operation that makes it until its last tensor is gone, on any device.
 
-    limit: MemoryError is raised once more bytes than these are alive; None = never.
+    What was there before is not counted, nor what a kernel takes for itself while it runs.
+    limit: MemoryError is raised once more bytes than these are alive.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.limit, self.live, self._name = limit, 0, ""
-        self._changes: list[tuple[int, int, str]] = []  # (which storage, bytes more or fewer, under what name)
-        self._alive: dict[int, int] = {}  # a storage's address -> which it is
-        self._made = 0
+        self.limit, self.live = limit, 0
+        self._alive: dict[int, int] = {}  # a storage's address -> which it is, of all that were made
+        self._changes: list[tuple[int, int]] = []  # (which storage, bytes more or fewer)
 
-    @contextmanager
-    def named(self, name: str) -> Iterator[None]:
-        """What is made inside counts under this name; the innermost counts."""
-        before, self._name = self._name, name
-        try:
-            yield
-        finally:
-            self._name = before
-
-    def peak(self, without: Iterable[Tensor] = ()) -> dict[str, int]:
-        """{name: bytes} at the moment when most bytes were alive, tensors `without` not counted at any time."""
-        left_out = {self._alive.get(storage._cdata) for tensor in without for storage in _storages(tensor)}
-        live: dict[str, int] = {}
-        total, largest, worst = 0, 0, {}
-        for which, change, name in self._changes:
-            if which in left_out:
-                continue
-            live[name] = live.get(name, 0) + change
-            total += change
-            if total > largest:
-                largest, worst = total, dict(live)
-        return worst
+    def changes(self, without: Iterable[Tensor] = ()) -> list[int]:
+        """Bytes of each storage as it is made, and negative as it is freed, in order; those of `without` left out."""
+        left_out = {self._alive.get(storage._cdata) for storage in _storages(without)}
+        return [change for which, change in self._changes if which not in left_out]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given: set[int] | None = None
-        for tensor in tree_leaves(result):
-            if not isinstance(tensor, Tensor):
-                continue
-            for storage in _storages(tensor):
-                if storage._cdata in self._alive:
-                    continue
-                if given is None:
-                    leaves = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-                    given = {each._cdata for leaf in leaves for each in _storages(leaf)}
-                if storage._cdata not in given:
-                    self._count(storage)
+        given = {storage._cdata for storage in _storages(tree_leaves((args, kwargs)))}
+        for storage in _storages(tree_leaves(result)):
+            if storage._cdata not in given and storage._cdata not in self._alive:
+                self._alive[storage._cdata] = which = len(self._changes)
+                self._change(which, storage.nbytes())
+                weakref.finalize(storage, self._free, storage._cdata, which, storage.nbytes())
+        if self.live > self.limit:
+            raise MemoryError(f"more than {self.limit} bytes are alive")
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        which, size, name = self._made, storage.nbytes(), self._name
-        self._made += 1
-        self._alive[storage._cdata] = which
-        self._changes.append((which, size, name))
+    def _change(self, which: int, size: int) -> None:
+        self._changes.append((which, size))
         self.live += size
-        weakref.finalize(storage, self._free, storage._cdata, which, size, name)
-        if self.limit is not None and self.live > self.limit:
-            raise MemoryError(f"more than {self.limit} bytes are alive")
 
-    def _free(self, address: int, which: int, size: int, name: str) -> None:
+    def _free(self, address: int, which: int, size: int) -> None:
         del self._alive[address]
-        self._changes.append((which, -size, name))
-        self.live -= size
+        self._change(which, -size)
 
 
-def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
-    if tensor.layout != torch.strided:
-        if tensor.layout != torch.sparse_coo:
-            return []
-        return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
-    return [tensor.untyped_storage()]
+def peak(changes: Iterable[int]) -> int:
+    """The most bytes alive at one time."""
+    return max(accumulate(changes), default=0)
+
+
+def _storages(leaves: Iterable[Any]) -> Iterator[torch.UntypedStorage]:
+    for tensor in leaves:
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.layout == torch.strided:
+            yield tensor.untyped_storage()
+        elif tensor.layout == torch.sparse_coo:
+            yield from (tensor._indices().untyped_storage(), tensor._values().untyped_storage())
 
 
 class Unfilled(TorchFunctionMode):
@@ -103,16 +77,8 @@ class Unfilled(TorchFunctionMode):
     Its values are whatever the memory holds, which is zeros where the system has just handed it over.
     """
 
-    _IN_PLACE = (
-        Tensor.normal_,
-        Tensor.uniform_,
-        Tensor.exponential_,
-        Tensor.log_normal_,
-        Tensor.cauchy_,
-        Tensor.bernoulli_,
-        Tensor.erfinv_,
-    )
-    _FACTORIES = (torch.randn, torch.rand)
+    _FILLS = ("normal_", "uniform_", "exponential_", "log_normal_", "cauchy_", "bernoulli_", "erfinv_")
+    _IN_PLACE = tuple(getattr(Tensor, name) for name in _FILLS)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -121,7 +87,6 @@ class Unfilled(TorchFunctionMode):
             tensor = args[0] if args else kwargs.get("tensor")
             if isinstance(tensor, Tensor) and tensor.numel() >= LARGE:
                 return tensor
-        if func in self._FACTORIES:
-            kwargs = {key: value for key, value in kwargs.items() if key != "generator"}
-            return torch.empty(*args, **kwargs)
+        if func in (torch.randn, torch.rand):
+            return torch.empty(*args, **{key: value for key, value in kwargs.items() if key != "generator"})
         return func(*args, **kwargs)

@@ -12,8 +12,7 @@ from grbench.errors import RunError
 from grbench.interfaces import Dataset, optional
 from grbench.report.format import GIB
 
-TRAINING, SEARCHING = ("gradients", "optimizer state", "activations", "logits"), ("index",)
-WITH_THE_BATCH = ("activations", "logits", "loader")
+TRAINING, SEARCHING = ("gradients", "activations"), ("index",)
 SAFE = 0.9
 """Of the batch that would just fit: a plan is only about right."""
 WORTH_NAMING = 1 << 20
@@ -26,8 +25,8 @@ MAPPED = (
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes by part. device: where the model is (RAM on a CPU); host: RAM whatever the device; fixed: what of them
-    does not grow with the batch; mapped: of the store's columns that the cell reads, at most, in no other part. key:
+    """Bytes by part. device: where the model is (RAM on a CPU); host: RAM whatever the device; growing: what of them is
+    in proportion to the batch; mapped: of the store's columns that the cell reads, at most, in no other part. key:
     where in the method the batch size is. unknown: why some parts are missing; "" where none is."""
 
     method: str
@@ -35,11 +34,10 @@ class MemoryPlan:
     on_gpu: bool
     device: dict[str, int] = field(default_factory=dict)
     host: dict[str, int] = field(default_factory=dict)
-    fixed: dict[str, int] = field(default_factory=dict)
+    growing: dict[str, int] = field(default_factory=dict)
     mapped: int = 0
     key: str = "training"
     unknown: str = ""
-    state_while_searching: bool = False
 
     @property
     def parts(self) -> dict[str, int]:
@@ -49,12 +47,8 @@ class MemoryPlan:
     @property
     def device_bytes(self) -> int:
         """The most at one time on the device: search comes when training is over, or between two epochs."""
-        always = sum(size for name, size in self.device.items() if name not in TRAINING + SEARCHING)
-        training = sum(self.device.get(name, 0) for name in TRAINING)
-        searching = sum(self.device.get(name, 0) for name in SEARCHING)
-        if self.state_while_searching:
-            searching += self.device.get("optimizer state", 0)
-        return always + max(training, searching)
+        training, searching = (sum(self.device.get(name, 0) for name in names) for names in (TRAINING, SEARCHING))
+        return sum(self.device.values()) - min(training, searching)
 
     @property
     def gpu_bytes(self) -> int:
@@ -95,7 +89,7 @@ class MemoryPlan:
 
     def _largest_batch(self, limit: int, needed: int, parts: Mapping[str, int]) -> int:
         """0 where no batch would fit, or search is what does not."""
-        growing = sum(parts.get(name, 0) - self.fixed.get(name, 0) for name in WITH_THE_BATCH)
+        growing = sum(size for name, size in self.growing.items() if name in parts)
         if growing <= 0 or needed - growing >= limit:
             return 0
         fits = int(SAFE * self.batch_size * (limit - (needed - growing)) / growing)

@@ -1,17 +1,17 @@
-"""How much memory a cell will take, by part, before it runs: its modules are built with untouched memory, one small
-training step is made and watched, and what grows with the batch is scaled to the batch asked for.
+"""How much memory a method will take, by part, before it runs: its modules are built with untouched memory, and its
+trainer makes a few small steps, which are watched. What grows with the batch lies on a line through the last two.
 
-Nothing is known of a method here but its kinds: encoders, losses and optimizers as torch's modules and optimizers;
+Nothing is known of a method here but its kinds: encoders, losses and optimizers as torch's modules and optimizers,
 retrievers and tokenizers by their optional methods `index_bytes` and `stand_in`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from inspect import isfunction
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,171 +19,129 @@ import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.sparse import Embedding, EmbeddingBag
+from torch.optim import Optimizer
 
+from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
 from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, optional
-from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.run.live_memory import LiveBytes, Unfilled
+from grbench.run.live_memory import LiveBytes, Unfilled, peak
 from grbench.run.memory_plan import MemoryPlan
-from grbench.suite.method import Method, Stage
-from grbench.training.loop import batches_of, examples_of
+from grbench.suite.method import Method
+from grbench.training.loop import examples_of
 from grbench.training.options import TrainingOptions
+from grbench.training.stages import losses_of, targets_of
 from grbench.training.state import TrainState
-from grbench.types import Batch
 
-FIRST_TRIAL = 8
-"""Users of the first step that is watched."""
-TRIAL_SECONDS = 0.5
-"""How long a step with more users may be expected to take; what lies beyond is scaled from two smaller ones."""
-LONGEST_SECONDS = 4.0
-"""After a step that takes longer, none is tried in any case."""
+FIRST_TRIAL = 3
+"""Users of the first step that is watched; each later one has four times as many and one more, so that tensors of two
+steps are hardly as large as each other unless they have nothing to do with the users."""
+LONGEST_SECONDS = 1.0
+"""A third or later step that is expected to take longer is not made."""
 SHARE_TRIED = 0.5
-"""Of the memory that is free: a trial that would take more is not made."""
+"""Of the memory that is free: what parameters and a step may take."""
 SHRUNK = 1 << 16
 """Numbers of a parameter that the optimizer is tried on."""
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What one watched step of `users` took."""
+class MappedColumns:
+    """A store's columns in memory: pages that the system can have back, which are no part of RAM that is needed."""
 
-    users: int
-    seconds: float
-    encoder: int
-    losses: int
-    gradients: int
-
-    @property
-    def taken(self) -> int:
-        """Bytes of all that it made, at least 1."""
-        return max(1, self.encoder + self.losses + self.gradients)
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """A store's columns in memory: pages that the system can have back, which are no part of RAM that is needed.
-
-    read: bytes of those that every cell reads; columns: {address: bytes} of those that a module may hold.
-    """
-
-    read: int = 0
-    columns: Mapping[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, store: Store) -> Mapped:
-        """Events and their offsets are read whole; of features and embeddings, what a module wants."""
+    def __init__(self, store: Store) -> None:
+        """Every cell reads all events; of features and embeddings, what its modules hold."""
         events = (store.offsets, store.items, store.actions, store.times, store.candidates)
+        self.read = sum(column.nbytes for column in events if column is not None)
         catalogue = store.catalogue
         columns = [catalogue.item_features.values, catalogue.user_features.values]
         columns += [column for each in catalogue.embeddings.values() for column in (each.values, each.present)]
-        return cls(
-            read=sum(column.nbytes for column in events if column is not None),
-            columns={column.ctypes.data: column.nbytes for column in columns},
-        )
+        self.addresses = [range(each.ctypes.data, each.ctypes.data + each.nbytes) for each in columns]
 
-    def under(self, buffer: Tensor) -> int | None:
-        """The address of the column that a buffer lies in; None where it has memory of its own."""
-        place = buffer.data_ptr()
-        return next((start for start, size in self.columns.items() if start <= place < start + size), None)
+    def sizes_of(self, buffers: Sequence[Tensor]) -> tuple[int, int]:
+        """Bytes of the buffers that have memory of their own; of the events and of the columns that others lie in."""
+        places = [buffer.data_ptr() for buffer in buffers]
+        held = [column for column in self.addresses if any(place in column for place in places)]
+        own = [each.nbytes for each in buffers if not any(each.data_ptr() in column for column in held)]
+        return sum(own), self.read + sum(map(len, held))
 
-    def bytes_with(self, module: nn.Module) -> int:
-        """Of all that is read where this module is trained. What a tokenizer reads of embeddings is not in it."""
-        held = {self.under(each) for each in module.buffers()}
-        return self.read + sum(size for start, size in self.columns.items() if start in held)
+
+@dataclass(frozen=True)
+class _Step:
+    """A step that was watched. gradients: bytes of those that it left; changes: what else was made and freed."""
+
+    users: int
+    seconds: float
+    gradients: int
+    changes: Sequence[int]
 
 
 def plan_memory(
-    method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: Mapped
+    method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: MappedColumns
 ) -> MemoryPlan:
     """The plan of a trained method, of the stage that takes most where it has several. process: bytes of the process
-    with its split; mapped: the store's columns. Raises whatever a plug-in raises.
-    """
-    plans = []
-    for place, stage in enumerate(method.stages):
-        data, key = split.training, method.training_key(place)
-        if stage.targets is not None:
-            data = data.with_targets(stage.targets, f"stages.{place}.targets")
-        plan = _plan_stage(
-            method, stage, registry, replace(split, training=data), device=device, process=process, mapped=mapped
-        )
-        plans.append(replace(plan, key=key))
-    return max(plans, key=lambda plan: (plan.gpu_bytes, plan.ram_bytes))
+    with its split. Raises whatever a plug-in raises."""
+    plan = partial(_plan_stage, method, registry, split, device=device, process=process, mapped=mapped)
+    return max(map(plan, range(len(method.stages))), key=lambda plan: (plan.gpu_bytes, plan.ram_bytes))
 
 
 def _plan_stage(
-    method: Method,
-    stage: Stage,
-    registry: Registry,
-    split: Split,
-    *,
-    device: str,
-    process: int,
-    mapped: Mapped,
+    method: Method, registry: Registry, split: Split, place: int, *, device: str, process: int, mapped: MappedColumns
 ) -> MemoryPlan:
-    options, data = TrainingOptions(**stage.training), split.training
-    on_gpu = torch.device(device).type == "cuda"
-    tokenizer = _build(registry, "tokenizers", method.tokenizer)
-    codes = optional(tokenizer, Tokenizer.stand_in)(data)
+    stage, on_gpu = method.stages[place], torch.device(device).type == "cuda"
+    options = TrainingOptions(**stage.training)
+    data = targets_of(stage, split.training, f"stages.{place}.targets")
+    plan = partial(MemoryPlan, method.name, options.batch_size, on_gpu, key=method.training_key(place))
+    codes = optional(registry.build("tokenizers", method.tokenizer), Tokenizer.stand_in)(data)
     if codes is None:
-        why = f"the tokenizer {method.tokenizer.name} has to be fitted first (its `stand_in` gives nothing)"
-        return MemoryPlan(method.name, options.batch_size, on_gpu, unknown=why)
+        return plan(
+            unknown=f"the tokenizer {method.tokenizer.name} has to be fitted first (its `stand_in` gives nothing)"
+        )
     with Unfilled():
-        encoder = _build(registry, "encoders", method.encoder, data, codes)
-        losses = [(_build(registry, "losses", loss, data, codes), weight) for loss, weight in stage.losses]
+        encoder = registry.build("encoders", method.encoder, data, codes)
+        losses = losses_of(stage, registry, data, codes, "cpu")
     for loss, _ in losses:
         optional(loss, Loss.grow)()
-    # Without an optimizer a step leaves the gradients that it makes. Compiled, it could not be watched.
     state = TrainState(
         encoder,
         losses,
-        _build(registry, "trainers", stage.trainer),
-        lambda _: (),
-        replace(options, compile=False),
+        registry.build("trainers", stage.trainer),
+        lambda _: (),  # without optimizers a step leaves its gradients, and updates nothing
+        replace(options, compile=False),  # what is compiled cannot be watched
         data=data,
         codes=codes,
         device=device,
         seed=0,
         name=stage.name,
     )
-    module = state.modules
-    parameters, tables = _bytes_of(module.parameters()), _bytes_of(_tables(module))
-    known = {"tables": tables, "other parameters": parameters - tables}
-    known["catalogue"] = _bytes_of(each for each in module.buffers() if on_gpu or mapped.under(each) is None)
-    mapped_bytes = mapped.bytes_with(module)
+    own, mapped_bytes = mapped.sizes_of(list(state.modules.buffers()))
+    catalogue = _bytes_of(state.modules.buffers()) if on_gpu else own
     host = {"process": process, "codes": codes.table.nbytes, "loader": _loader_bytes(encoder, options, data)}
     if options.validate_every:
         host["best state"] = _bytes_of(encoder.parameters())
-    fixed: dict[str, int] = {}
-    unknown, steps = "", []
-    free = int(SHARE_TRIED * _free_bytes(device))
-    if 2 * parameters + known["catalogue"] * on_gpu < free:
-        module.to(device)
-        known["index"], lacking = _index_bytes(registry, method, encoder, split, device)
-        try:
-            steps = _watch_steps(state, limit=free - parameters)
-        except (MemoryError, torch.OutOfMemoryError):
-            lacking = f"a step of {FIRST_TRIAL} users alone takes more than half of the memory that is free"
-        unknown = lacking
-    else:
-        unknown = "the parameters alone are too large to try a step"
+    free = int(SHARE_TRIED * _free_bytes(device)) - 2 * _bytes_of(state.modules.parameters()) - catalogue * on_gpu
+    index, steps, unknown = 0, [], "the parameters alone are too large to try a step"
+    if free > 0:
+        state.modules.to(device)
+        state.begin()
+        index, unknown = _index_bytes(registry, method, encoder, split, device)
+        steps = _watch_steps(state, free)
+        if not steps:
+            unknown = f"a step of {FIRST_TRIAL} users alone takes more than half of the memory that is free"
+    parameters = _bytes_of(state.modules.parameters())
+    tables = _bytes_of(each.weight for each in state.modules.modules() if isinstance(each, Embedding | EmbeddingBag))
+    known = {"tables": tables, "other parameters": parameters - tables, "catalogue": catalogue, "index": index}
+    known["gradients"], growing = parameters, {"loader": host["loader"]}
     if steps:
-        known |= _scaled(steps, options.batch_size)
-        fixed = _scaled(steps, 0)
-    known.setdefault("gradients", _bytes_of(module.parameters()))
-    known["optimizer state"] = _optimizer_bytes(registry, stage.optimizer, module)
-    return MemoryPlan(
-        method.name,
-        options.batch_size,
-        on_gpu,
+        known["gradients"] = int(_line(steps, [step.gradients for step in steps], options.batch_size))
+        known["activations"], growing["activations"] = _activations(steps, options.batch_size)
+    known["optimizer state"] = _state_bytes(partial(registry.build, "optimizers", stage.optimizer), state.modules)
+    return plan(
         device=known,
         host=host,
-        fixed=fixed,
+        growing=growing,
         mapped=mapped_bytes,
         unknown=unknown,
-        state_while_searching=bool(options.validate_every),
     )
 
 
@@ -197,133 +155,84 @@ def memory_limits(device: str) -> tuple[int, int | None]:
     return ram, torch.cuda.get_device_properties(device).total_memory if on_gpu else None
 
 
-def _watch_steps(state: TrainState, *, limit: int) -> list[_Step]:
-    """The last two steps of a few, each larger than the one before, up to the size asked for."""
-    options = state.options
-    state.begin()
+def _watch_steps(state: TrainState, limit: int) -> list[_Step]:
+    """Steps of more and more users up to the batch size, as far as they take neither long nor more than `limit`."""
     state.train()
-    examples = examples_of(state)
+    examples, length = examples_of(state), int(state.encoder.history_length)  # type: ignore[arg-type]
+    state.step = state.steps = 1
     steps: list[_Step] = []
-    users = min(FIRST_TRIAL, options.batch_size)
-    while True:
-        state.options = replace(options, batch_size=users, workers=0)
-        batch = next(batches_of(state, examples))
-        steps.append(_watch(state, batch.to(state.device), limit))
-        if users == options.batch_size or (len(steps) > 1 and _enough(steps[-2], steps[-1], limit)):
+    users = 0
+    while users < state.options.batch_size:
+        users = min(FIRST_TRIAL if not users else 4 * users + 1, state.options.batch_size)
+        if len(steps) > 1 and _line(steps, [step.seconds for step in steps], users) > LONGEST_SECONDS:
             break
-        last = steps[-1]
-        growth = min(TRIAL_SECONDS / max(last.seconds, 1e-6), limit / last.taken / 2)
-        if len(steps) > 1 and not _shows_users(steps[-2], steps[-1]):
-            growth = max(growth, 4)
-        users = min(options.batch_size, int(users * max(growth, 2)))
-    return steps[-2:]
-
-
-def _enough(before: _Step, last: _Step, limit: int) -> bool:
-    """Whether no larger step is to be tried: because it would take too much, or these two already say what it takes."""
-    if 2 * 2 * last.taken > limit or last.seconds > LONGEST_SECONDS:
-        return True
-    return last.seconds > TRIAL_SECONDS and _shows_users(before, last)
-
-
-def _shows_users(before: _Step, last: _Step) -> bool:
-    """Whether memory has grown by half as much as the users: a catalogue of millions takes the same in every step, and
-    what few users take is hidden below it."""
-    more = last.users / before.users - 1
-    return last.encoder + last.losses >= (1 + more / 2) * (before.encoder + before.losses)
-
-
-def _watch(state: TrainState, batch: Batch, limit: int) -> _Step:
-    encoder = state.encoder
-    kind, known = type(encoder), set(dir(nn.Module))
-    methods = [name for name in dir(kind) if name[0] != "_" and name not in known and isfunction(getattr(kind, name))]
-    state.steps, state.step = state.options.accumulate, 1
-    began = time.perf_counter()
-    with LiveBytes(limit) as live:
-        for name in methods:  # what the encoder makes is told from what the losses make of it
-            setattr(encoder, name, _under(live, "encoder", getattr(encoder, name)))
-        state.backward = _under(live, "backward", state.backward)  # type: ignore[method-assign]
+        batch = next(training_batches(state.data, examples, history_length=length, batch_size=users, workers=0))
+        began = time.perf_counter()
         try:
-            with live.named("losses"):
-                state.trainer.step(state, batch)
-        finally:
-            for name in methods:
-                delattr(encoder, name)
-            del state.backward
-            state.step = 0
-    seconds = time.perf_counter() - began
-    gradients = [each.grad for each in state.modules.parameters() if each.grad is not None]
-    peak = live.peak(without=gradients)
-    step = _Step(
-        users=len(batch.users),
-        seconds=seconds,
-        encoder=peak.get("encoder", 0) + peak.get("backward", 0),
-        losses=peak.get("losses", 0),
-        gradients=sum(_stored_bytes(gradient) for gradient in gradients),
-    )
-    state.modules.zero_grad(set_to_none=True)
-    return step
+            with LiveBytes(limit) as live:
+                state.trainer.step(state, batch.to(state.device))
+        except (MemoryError, torch.OutOfMemoryError):
+            break
+        seconds = time.perf_counter() - began
+        gradients = [each.grad for each in state.modules.parameters() if each.grad is not None]
+        steps.append(_Step(users, seconds, sum(map(_stored_bytes, gradients)), live.changes(without=gradients)))
+        state.modules.zero_grad(set_to_none=True)
+    return steps
 
 
-def _under(live: LiveBytes, name: str, method: Any) -> Any:
-    def watched(*args: Any, **options: Any) -> Any:
-        with live.named(name):
-            return method(*args, **options)
-
-    return watched
+def _line(steps: Sequence[_Step], values: Sequence[float], users: int) -> float:
+    """The line through the last two values at so many users, or the only value; it does not fall."""
+    slope = (values[-1] - values[-2]) / (steps[-1].users - steps[-2].users) if len(steps) > 1 else 0.0
+    return values[-1] + max(0.0, slope) * (users - steps[-1].users)
 
 
-def _scaled(steps: list[_Step], users: int) -> dict[str, int]:
-    """The line through two steps, or through one and nothing, at so many users."""
-    last = steps[-1]
-    first = steps[0] if len(steps) > 1 else _Step(0, 0.0, 0, 0, last.gradients)
+def _activations(steps: Sequence[_Step], users: int) -> tuple[int, int]:
+    """Bytes at so many users, and how many of them grow with the users.
 
-    def at(part: str) -> int:
-        high = getattr(last, part)
-        slope = max(0.0, (high - getattr(first, part)) / (last.users - first.users))
-        return max(0, int(high + slope * (users - last.users)))
+    Tensors that are as large in both steps, of the whole catalogue say, do not grow, and are counted by themselves:
+    their peak would hide that of few users' tensors. Where there is one step, all of it grows.
+    """
+    first, last = [_Step(0, 0.0, 0, ()), *steps][-2:]
+    same = set(map(abs, first.changes)) & set(map(abs, last.changes))
+    constant = peak(change for change in last.changes if abs(change) in same)
+    grows = [peak(change for change in step.changes if abs(change) not in same) for step in (first, last)]
+    grown = int(_line((first, last), grows, users))
+    return (peak(last.changes) if users == last.users else constant + grown), grown
 
-    return {"gradients": at("gradients"), "activations": at("encoder"), "logits": at("losses")}
 
-
-def _optimizer_bytes(registry: Registry, component: Component, module: nn.Module) -> int:
-    """Bytes of the optimizers' states, from one step on a few rows of each parameter, which is all that is left."""
-    rows = {}
+def _state_bytes(make_optimizers: Callable[[nn.Module], Sequence[Optimizer]], module: nn.Module) -> int:
+    """Bytes of the optimizers' states, from an update of a few rows of each parameter, which is all that is left."""
     bags = [child for child in module.modules() if isinstance(child, Embedding | EmbeddingBag)]
     sparse = {child.weight for child in bags if child.sparse}
-    for parameter in module.parameters():
-        rows[parameter] = len(parameter) if parameter.ndim else 1
-        each = max(1, parameter.numel() // max(rows[parameter], 1))
-        if parameter.numel() > SHRUNK:
-            parameter.data = parameter.data[: max(1, SHRUNK // each)].clone()
-    optimizers = _build(registry, "optimizers", component, module)
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            gradient = torch.zeros_like(parameter)
-            parameter.grad = gradient.to_sparse(1) if parameter in sparse else gradient
+    sizes: dict[Tensor, int] = {parameter: parameter.numel() for parameter in module.parameters()}
+    for parameter, size in sizes.items():
+        if size > SHRUNK:
+            parameter.data = parameter.data[: max(1, SHRUNK * len(parameter) // size)].clone()
+    optimizers = make_optimizers(module)
+    for parameter in filter(lambda each: each.requires_grad, sizes):
+        parameter.grad = torch.zeros_like(parameter.data)
+        if parameter in sparse:
+            parameter.grad = parameter.grad.to_sparse(1)
     total = 0
     for optimizer in optimizers:
         optimizer.step()
-        for parameter, state in optimizer.state.items():
+        for owner, state in optimizer.state.items():
             for tensor in (each for each in state.values() if isinstance(each, Tensor)):
-                grows = tensor.ndim > 0 and len(tensor) == len(parameter)
-                total += tensor.nbytes * rows[parameter] // len(parameter) if grows else tensor.nbytes
+                grows = tensor.ndim > 0 and len(tensor) == len(owner)
+                total += tensor.nbytes * sizes[owner] // owner.numel() if grows else tensor.nbytes
     return total
 
 
 @torch.no_grad()
 def _index_bytes(registry: Registry, method: Method, encoder: Any, split: Split, device: str) -> tuple[int, str]:
     """Bytes of the candidates in the retriever; where they cannot be known, 0 and why."""
-    retriever = _build(registry, "retrievers", method.retriever)
-    if not isinstance(encoder, Embedder):
-        return 0, f"the index of {method.retriever.name} is not in it"
-    encoder.eval()  # type: ignore[attr-defined]
-    width = encoder.embed_items(torch.from_numpy(split.candidates[:FIRST_TRIAL]).to(device)).shape[1]
-    pool = len(split.candidates)
-    known = optional(retriever, Retriever.index_bytes)(pool, width)
-    if known is None and Embedder not in type(retriever).needs:
-        return 0, f"the index of {method.retriever.name} is not in it"
-    return pool * 8 + (pool * width * 4 if known is None else known), ""
+    retriever, pool, known = registry.build("retrievers", method.retriever), len(split.candidates), None
+    if isinstance(encoder, Embedder):
+        width = encoder.eval().embed_items(torch.from_numpy(split.candidates[:FIRST_TRIAL]).to(device)).shape[1]  # type: ignore[attr-defined]
+        known = optional(retriever, Retriever.index_bytes)(pool, width)
+        if known is None and Embedder in type(retriever).needs:
+            known = pool * width * 4
+    return (0, f"the index of {method.retriever.name} is not in it") if known is None else (pool * 8 + known, "")
 
 
 def _loader_bytes(encoder: Any, options: TrainingOptions, data: TrainingData) -> int:
@@ -332,26 +241,15 @@ def _loader_bytes(encoder: Any, options: TrainingOptions, data: TrainingData) ->
     return batch * (2 * options.workers + 2) + 2 * batch * max(options.workers, 1) + 8 * len(data.trainable)
 
 
-def _tables(module: nn.Module) -> set[Tensor]:
-    return {child.weight for child in module.modules() if isinstance(child, Embedding | EmbeddingBag)}
-
-
-def _bytes_of(tensors: Any) -> int:
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
 def _stored_bytes(gradient: Tensor) -> int:
-    if not gradient.is_sparse:
-        return gradient.nbytes
-    return gradient._indices().nbytes + gradient._values().nbytes
+    return _bytes_of((gradient._indices(), gradient._values())) if gradient.is_sparse else gradient.nbytes
 
 
 def _free_bytes(device: str) -> int:
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min(psutil.virtual_memory().available, memory_limits(device)[0])
-
-
-def _build(registry: Registry, kind: str, component: Component, *runtime_objects: object) -> Any:
-    where = f"{kind} {component.name}"
-    return registry.build(kind, component, *runtime_objects, where=where)

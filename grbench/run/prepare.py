@@ -162,11 +162,11 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: ChildMessag
     """
     from grbench.registry.discovery import Registry
     from grbench.run.memory_plan import MemoryPlan
-    from grbench.run.memory_trial import Mapped, memory_limits, plan_memory
+    from grbench.run.memory_trial import MappedColumns, memory_limits, plan_memory
 
     if hasattr(signal, "alarm"):
         signal.alarm(PLANNING_SECONDS)
-    registry, mapped = Registry.load(), Mapped.of(prepared.store)
+    registry, mapped = Registry.load(), MappedColumns(prepared.store)
     ram, gpu = memory_limits(prepared.device)
     events("limits", ram=ram, gpu=gpu)
     for method in _methods(job):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from grbench.hookspecs import KINDS
+from grbench.hookspecs import KIND_OF_PART
 from grbench.registry.discovery import Registry
 from grbench.registry.options import Factory, options_model
 from grbench.suite.method import LEARNING_KEYS, stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
 
 Schema = dict[str, Any]
-KIND_OF_PART = {kind.key: kind.name for kind in KINDS.values() if kind.place == "method"}
 
 
 def suite_schema(registry: Registry) -> Schema:

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from methods import cases
 
 from grbench.data.batches import training_batches
 from grbench.data.examples import newest_events
@@ -22,6 +23,12 @@ def release(benchmark_size, tmp_path_factory) -> Path:
 def test_ingest(keeps_up, workbench, release) -> None:
     (work,) = workbench.works("datasets", {"name": "tencentgr", "path": str(release), "embeddings": [81], "actions": 2})
     keeps_up(work, seconds=5)
+
+
+@pytest.mark.parametrize(("protocol", "parts"), cases("protocols"))
+def test_split(keeps_up, workbench, protocol, parts) -> None:
+    (work,) = workbench.works("protocols", protocol, **parts)
+    keeps_up(work)
 
 
 def test_loader(keeps_up, workbench) -> None:

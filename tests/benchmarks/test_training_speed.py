@@ -26,6 +26,13 @@ def test_loss(keeps_up, workbench, loss, parts) -> None:
     keeps_up(work)
 
 
+@pytest.mark.parametrize(("trainer", "parts"), cases("trainers"))
+def test_trainer(keeps_up, workbench, trainer, parts) -> None:
+    """A training step by each trainer."""
+    (work,) = workbench.works("trainers", trainer, **{"batch_size": workbench.size.queries // 16, **parts})
+    keeps_up(work)
+
+
 @pytest.mark.parametrize(("optimizer", "parts"), cases("optimizers"))
 def test_optimizer(keeps_up, workbench, optimizer, parts) -> None:
     """A training step with each optimizer, on few users: dense tables are updated whole, whatever the batch."""

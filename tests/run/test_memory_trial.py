@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,13 +17,23 @@ from grbench.data.examples import newest_events
 from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
+from grbench.hookspecs import hookimpl
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.run.live_memory import LiveBytes
-from grbench.run.memory_trial import Mapped, _optimizer_bytes, _scaled, _Step, _watch_steps, plan_memory
+from grbench.run.live_memory import LiveBytes, peak
+from grbench.run.memory_trial import (
+    MappedColumns,
+    _activations,
+    _line,
+    _state_bytes,
+    _Step,
+    _watch_steps,
+    plan_memory,
+)
 from grbench.suite.method import Method, Stage
 from grbench.testing import tiny_store
 from grbench.training.options import TrainingOptions
+from grbench_reference.trainers.supervised import Supervised
 
 ITEMS, USERS, LENGTH, WIDTH = 3000, 200, 20, 16
 
@@ -66,7 +80,7 @@ def a_method(*, tokenizer: str = "ids", optimizer: str = "adam", loss=None, enco
 
 
 def planned(method, registry, split, store):
-    return plan_memory(method, registry, split, device="cpu", process=1 << 20, mapped=Mapped.of(store))
+    return plan_memory(method, registry, split, device="cpu", process=1 << 20, mapped=MappedColumns(store))
 
 
 def test_parameters_state_and_index_by_hand(registry, split, store) -> None:
@@ -111,23 +125,50 @@ def test_columns_of_the_store_are_no_memory_of_the_model(registry, split, store)
     assert featured.device["catalogue"] - bare.device["catalogue"] < 1000
 
 
-@pytest.mark.parametrize(("seconds", "tried"), [(0.01, [400, 512]), (1.0, [64, 256]), (5.0, [8, 16])])
-def test_steps_grow_until_their_users_show(seconds, tried, registry, split, monkeypatch) -> None:
-    """Every step takes 80 MiB for the catalogue; those of more than 80 users 1 MiB a user. Of slow ones, few."""
+class Takes:
+    """A trainer whose step takes 80 MiB for the catalogue and then, once that is gone, 1 MiB a user."""
 
-    def watched(state, batch, limit):
+    def __init__(self, seconds_of) -> None:
+        self.seconds_of, self.now = seconds_of, 0.0
+
+    def step(self, state, batch):
         users = len(batch.users)
-        return _Step(users, seconds, encoder=max(80, users) << 20, losses=0, gradients=users)
+        self.now += self.seconds_of(users)
+        assert len(torch.empty(80 << 20, dtype=torch.uint8))
+        return {"loss": torch.empty(users << 20, dtype=torch.uint8)}
 
-    monkeypatch.setattr("grbench.run.memory_trial._watch", watched)
-    options = TrainingOptions(batch_size=512, workers=0)
+
+@pytest.mark.parametrize(
+    ("seconds_of", "limit", "tried", "mib"),
+    [
+        (lambda users: 0.01, 1024, [3, 13, 53, 213, 512], 512),
+        (lambda users: 0.9, 1024, [3, 13, 53, 213, 512], 512),
+        (lambda users: 1.1, 1024, [3, 13], 80 + 512),  # each at its peak, though they are not at one time
+        (lambda users: users / 60, 1024, [3, 13, 53], 80 + 512),
+        (lambda users: 0.01, 100, [3, 13, 53], 80 + 512),
+        (lambda users: 0.01, 50, [], None),
+    ],
+)
+def test_steps_grow_as_far_as_time_and_memory_allow(  # noqa: PLR0917 - pytest passes by name
+    seconds_of, limit, tried, mib, split, monkeypatch
+) -> None:
+    trainer = Takes(seconds_of)
+    monkeypatch.setattr("grbench.run.memory_trial.time.perf_counter", lambda: trainer.now)
     encoder = nn.Linear(1, 1)
     encoder.history_length = LENGTH
-    state = state_of(encoder, [], [], options, data=split.training, trainer=object())
-    steps = _watch_steps(state, limit=1 << 40)
+    options = TrainingOptions(batch_size=512, workers=0)
+    steps = _watch_steps(state_of(encoder, [], [], options, data=split.training, trainer=trainer), limit << 20)
     assert [step.users for step in steps] == tried
-    if seconds < 5:
-        assert _scaled(steps, 512)["activations"] == pytest.approx(512 << 20, rel=0.05)
+    if tried:
+        assert _activations(steps, 512) == pytest.approx((mib << 20, 512 << 20), rel=1e-3)
+
+
+def test_what_lies_beyond_is_on_the_line_through_two_steps() -> None:
+    two = [_Step(3, 0.1, 100, [50, 30, -30, -50, 50]), _Step(13, 0.1, 140, [50, 130, -130, -50, 50])]
+    assert _line(two, [step.gradients for step in two], 23) == 180
+    assert _activations(two, 23) == (50 + 230, 230)
+    assert _activations(two, 13) == (180, 130)
+    assert _activations(two[:1], 6) == (160, 160)
 
 
 def test_what_a_method_reads_of_the_store_is_shown_as_mapped(registry, tmp_path) -> None:
@@ -154,12 +195,12 @@ def test_what_a_method_reads_of_the_store_is_shown_as_mapped(registry, tmp_path)
     assert mapped(user_features=True, embeddings=["81"]) == events + 4 * 5 + 9 * (2 * 16 + 1)
 
 
-@pytest.mark.parametrize("share_of_the_batch", [1, 8])
+@pytest.mark.parametrize("share_of_the_batch", [1, 10])
 def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry, split, store, monkeypatch) -> None:
-    """Also where the largest step tried is an eighth of the batch asked for."""
+    """Also where the largest step tried has a tenth of the batch size."""
     users = 128
     if share_of_the_batch > 1:
-        monkeypatch.setattr("grbench.run.memory_trial.TRIAL_SECONDS", 0.0)  # 8 users, then 16, and no more
+        monkeypatch.setattr("grbench.run.memory_trial.LONGEST_SECONDS", -1.0)  # 3 users, then 13, and no more
     plan = planned(a_method(batch_size=users), registry, split, store)
 
     torch.manual_seed(0)
@@ -171,11 +212,11 @@ def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry,
     (optimizer,) = registry.build("optimizers", "adam", module)
     examples = newest_events(split.training, seed=3, epoch=1)
     batch = next(training_batches(split.training, examples, history_length=LENGTH, batch_size=users, workers=0))
-    with LiveBytes() as live:
+    with LiveBytes(limit=1 << 40) as live:
         sum(loss(encoder, batch).values()).backward()
         optimizer.step()
-    real = sum(live.peak().values())
-    expected = sum(plan.device[part] for part in ("gradients", "optimizer state", "activations", "logits"))
+    real = peak(live.changes())
+    expected = sum(plan.device[part] for part in ("gradients", "optimizer state", "activations"))
     assert 0.7 * real <= expected <= 1.4 * real
 
 
@@ -200,7 +241,7 @@ def test_every_optimizers_state(registry, name, tables) -> None:
         optimizer.step()
     states = [state for optimizer in optimizers for state in optimizer.state.values()]
     real = sum(each.nbytes for state in states for each in state.values() if isinstance(each, torch.Tensor))
-    assert _optimizer_bytes(registry, component, module()) == real
+    assert _state_bytes(partial(registry.build, "optimizers", component), module()) == real
     if tables == "rowwise_adagrad":
         assert real < 4 * (6000 + 5000) + 2 * 4 * (401 * 300 + 3 * 9 * 8) + 100
 
@@ -211,17 +252,54 @@ def test_what_grows_with_training_is_planned_grown(registry, split, store) -> No
     for negatives in ({"bank": 2000}, {"uniform": 2000}, {"uniform": 1}):
         method = a_method(loss=(Component("infonce", {"negatives": negatives}), 1.0))
         plans.append(planned(method, registry, split, store).device)
-    bank, uniform, one = (plan["activations"] + plan["logits"] for plan in plans)
+    bank, uniform, one = (plan["activations"] for plan in plans)
     assert bank == pytest.approx(uniform, rel=0.4)  # 2,000 draws with replacement are some 1,500 items
     assert bank > 2 * one
     assert plans[0]["catalogue"] - plans[1]["catalogue"] == 8 * 2000
 
 
-def test_a_tokenizer_that_cannot_stand_in_leaves_the_plan_open(registry, split, store, monkeypatch) -> None:
-    monkeypatch.setattr("grbench.run.memory_trial._build", lambda registry, kind, *arguments: object())
-    plan = planned(a_method(tokenizer="slow"), registry, split, store)
+class Strangers:
+    @hookimpl
+    def register_tokenizers(self, register):
+        register("slow", Slow)
+
+    @hookimpl
+    def register_trainers(self, register):
+        register("against_a_frozen_copy", AgainstAFrozenCopy)
+
+
+class Slow:
+    def fit(self, data):
+        raise AssertionError("nothing is fitted for a forecast")
+
+
+class AgainstAFrozenCopy(Supervised):
+    def start(self, state):
+        super().start(state)
+        state.modules["reference"] = deepcopy(state.encoder).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def with_strangers() -> Registry:
+    registry = Registry.load()
+    registry.add("strangers", "strangers", "1", Strangers)
+    return registry
+
+
+def test_a_tokenizer_that_cannot_stand_in_leaves_the_plan_open(with_strangers, split, store) -> None:
+    plan = planned(a_method(tokenizer="slow"), with_strangers, split, store)
     assert plan.parts == {}
     assert "the tokenizer slow has to be fitted first" in plan.unknown
+
+
+def test_what_a_trainer_adds_is_in_the_plan(with_strangers, split, store) -> None:
+    method = a_method()
+    stage = replace(method.stages[0], trainer=Component("against_a_frozen_copy", {}))
+    alone = planned(method, with_strangers, split, store).device
+    both = planned(replace(method, stages=(stage,)), with_strangers, split, store).device
+    assert both["tables"] == 2 * alone["tables"]
+    assert both["gradients"] == alone["gradients"]
+    assert both["optimizer state"] == alone["optimizer state"]
 
 
 def test_a_step_too_large_to_try_is_not_made(registry, split, store, monkeypatch) -> None:

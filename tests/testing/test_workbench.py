@@ -6,14 +6,16 @@ import torch
 
 from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.ranking import target_ranks
-from grbench.hookspecs import hookimpl
+from grbench.hookspecs import KINDS, hookimpl
 from grbench.interfaces import Decoder
 from grbench.registry.discovery import Registry
 from grbench.testing import tiny_store
-from grbench.testing.workbench import SMOKE, TableOfVectors, Workbench, made_up_ranking
+from grbench.testing.made_up import TableOfVectors, made_up_ranking
+from grbench.testing.workbench import SMOKE, Workbench
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
+from grbench_reference.trainers.supervised import Supervised
 
 
 class WritesCodes(CausalTransformer):
@@ -57,19 +59,6 @@ def unasked():
     raise AssertionError("no data is needed for this")
 
 
-def test_a_training_step_learns(workbench, monkeypatch):
-    losses = []
-
-    def backward(self, loss):
-        losses.append(loss.item())
-        loss.backward()
-
-    monkeypatch.setattr("grbench.testing.workbench.TrainState.backward", backward)
-    (work,) = workbench.works("encoders", {"name": "causal_transformer", "width": 4, "history_length": 5})
-    work()
-    assert losses[0] > 0
-
-
 def test_training_steps_change_parameters(workbench):
     made = []
     build = workbench.build
@@ -79,6 +68,40 @@ def test_training_steps_change_parameters(workbench):
     before = [parameter.clone() for parameter in encoder.parameters()]
     work()
     assert any(not torch.equal(*pair) for pair in zip(before, encoder.parameters(), strict=True))
+
+
+def test_a_trainers_step_is_timed_as_it_is(workbench):
+    steps = []
+
+    class Counted(Supervised):
+        def step(self, state, batch):
+            steps.append((state.step, len(batch.users)))
+            return super().step(state, batch)
+
+    class Mine:
+        @hookimpl
+        def register_trainers(self, register):
+            register("counted", Counted)
+
+    workbench.registry.add("mine", "mine", "1", Mine)
+    small = {"name": "causal_transformer", "width": 4}
+    counted, supervised = workbench.works("trainers", "counted", "supervised", encoder=small, batch_size=3)
+    counted()
+    supervised()
+    counted()
+    assert steps == [(1, 3), (1, 3)]
+
+
+def test_a_protocols_split_needs_the_store_alone(tmp_path):
+    store = tiny_store(tmp_path, [[(1, 1, 1), (2, 1, 2), (3, 1, 3)]] * 4)
+    stores = [store]
+    (work,) = Workbench(Registry.load(), unasked, store=stores.pop, size=SMOKE).works("protocols", "leave_last_out")
+    work()
+    assert not stores
+
+
+def test_every_kind_says_what_is_timed_of_it():
+    assert [kind.name for kind in KINDS.values() if not kind.timed] == ["trackers"]
 
 
 def test_partners_are_the_first_that_fit(workbench):
@@ -100,13 +123,18 @@ def test_where_no_partner_fits(workbench):
 @pytest.mark.parametrize(
     ("kind", "parts", "message"),
     [
-        ("trackers", {}, "trackers: no work of theirs is timed"),
+        (
+            "trackers",
+            {},
+            "nothing of them can be timed here; there are datasets \\(ingest\\), ",
+        ),
+        ("protocols", {}, "protocols: nothing of them can be timed here"),
         ("losses", {"decoder": "x"}, "decoder: no part of a method; there are encoder, loss"),
         ("encoders", {}, "encoder 'most_popular' has nothing to learn"),
     ],
 )
 def test_what_cannot_be_timed(workbench, kind, parts, message):
-    name = {"trackers": "jsonl", "losses": "bce", "encoders": "most_popular"}[kind]
+    name = {"trackers": "jsonl", "losses": "bce", "encoders": "most_popular", "protocols": "last_positive"}[kind]
     with pytest.raises(PluginError, match=message):
         workbench.works(kind, name, **parts)
 

@@ -25,7 +25,7 @@ from grbench.registry.discovery import Registry
 from grbench.results.identity import cell_digest, cell_identity
 from grbench.results.record import Record
 from grbench.run.child_process import ChildMessages
-from grbench.run.memory_trial import Mapped, plan_memory
+from grbench.run.memory_trial import MappedColumns, plan_memory
 from grbench.run.prepare import prepare
 from grbench.run.run_cell import Reporter, run_cell
 from grbench.suite import method
@@ -360,7 +360,7 @@ def test_the_largest_stage_is_planned_for(tmp_path):
         )
         encoder = Component("causal_transformer", {"width": 16, "history_length": 20})
         staged = Method("m", Component("ids", {}), encoder, Component("exact", {}), stages, (), ())
-        return plan_memory(staged, registry, split, device="cpu", process=0, mapped=Mapped())
+        return plan_memory(staged, registry, split, device="cpu", process=0, mapped=MappedColumns(store))
 
     small, large, both = plan(2), plan(64), plan(2, 64)
     assert both.batch_size == 64
