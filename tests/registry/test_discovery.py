@@ -45,7 +45,7 @@ def test_a_factory_is_found_by_kind_and_name_with_who_brought_it():
     assert (plugin.distribution, plugin.version) == ("demo-plugins", "1.2")
     assert demo_registry().names("encoders") == ["dense", "generative", "lost"]
     assert [plugin.name for plugin in demo_registry().plugins("losses")] == ["contrastive", "next_code"]
-    assert len(demo_registry().plugins()) == 16
+    assert len(demo_registry().plugins()) == 17
 
 
 def test_nothing_is_imported_before_it_is_asked_for(tmp_path, monkeypatch):

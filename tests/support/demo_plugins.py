@@ -114,6 +114,10 @@ class Supervised:
     def step(self, state, batch): ...
 
 
+class OwnTrainer:
+    def step(self, state, batch): ...
+
+
 def adam(module, *, lr: float = 0.001) -> list: ...
 
 
@@ -177,6 +181,7 @@ class DemoPlugins:
     @hookimpl
     def register_trainers(self, register):
         register("supervised", Supervised)
+        register("own", OwnTrainer)
 
     @hookimpl
     def register_optimizers(self, register):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 HERE = Path(__file__).parent
-PACKAGES = ("learnt_codes", "time_split", "word_vectors")
+PACKAGES = ("learnt_codes", "policy_gradient", "time_split", "word_vectors")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,40 @@ def test_a_tokenizer_learnt_with_its_decoder_is_searched_by_its_latest_codes(grb
     assert (watched[3] == watched[best // 2 - 1]).all()  # those of the state that was chosen
     lists = pq.read_table(next(tmp_path.glob("results/learnt/*.parquet")))
     assert all(len(set(items)) == 3 for items in lists["items"].to_pylist())
+
+
+REINFORCED = """
+suite: reinforced
+dataset: {name: interactions, path: log.json}
+protocol: leave_last_out
+metrics: [hit_rate@1]
+defaults:
+  encoder: {name: sid_decoder, width: 16, heads: 2, dropout: 0, history_length: 4}
+  loss: next_code
+  retriever: {name: beam, width: 8}
+  optimizer: {name: adam, lr: 0.01}
+  training: {epochs: 2, batch_size: 8}
+methods:
+  supervised: {}
+  reinforced:
+    stages:
+      - {name: supervised}
+      - {name: reinforced, loss: [], trainer: {name: policy_gradient, samples: 16}, training: {epochs: 8}}
+"""
+
+
+def test_a_policy_gradient_as_second_stage(grbench: Any, tmp_path: Path) -> None:
+    """Items that come next are sampled far more often than the reference policy did."""
+    write_circle(tmp_path)
+    records = grbench(REINFORCED)
+    curve = records["reinforced"]["curve"]
+    assert [row["loss"] for row in curve[:2]] == [row["loss"] for row in records["supervised"]["curve"]]
+    assert [row["stage"] for row in curve] == ["supervised"] * 2 + ["reinforced"] * 8
+    rewards, distances = ([row[name] for row in curve[2:]] for name in ("reward", "distance"))
+    assert rewards[0] < 0.6 < 0.9 < rewards[-1]
+    assert distances[0] < distances[-1] < 5
+    assert records["reinforced"]["scores"]["hit_rate@1"] == 1.0
+    assert records["reinforced"]["counts"]["steps_run"] == (2 + 8) * 5
 
 
 TIMES = """

@@ -19,7 +19,7 @@ from grbench import hookimpl
 from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
-from grbench.errors import DataError, GRBenchError
+from grbench.errors import DataError, GRBenchError, PluginError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.identity import cell_digest, cell_identity
@@ -103,6 +103,11 @@ def test_set_grid_and_extends_reach_stages(demo):
             "[{name: one, training: {epoch: 3}}]",
             "methods.a.stages.0.training.epoch: unknown option; did you mean epochs",
         ),
+        ("[{name: one, loss: {temp: 3}}]", "methods.a.stages.0.loss.temp: unknown option; there are: negatives, tem"),
+        ("[{name: one, loss: [contrastive, contrast]}]", "methods.a.stages.0.loss.1: unknown loss 'contrast'; did you"),
+        ("[{name: one, loss: next_code}]", "methods.a: loss 'next_code' calls Decoder (code_logits, start, step), whi"),
+        ("[{name: one, trainer: super}]", "methods.a.stages.0.trainer: unknown trainer 'super'; did you mean super"),
+        ("[{name: one, trainer: {example: all}}]", "methods.a.stages.0.trainer.example: unknown option; did you me"),
         ("[{name: one, optimizer: {l: 3}}]", "methods.a.stages.0.optimizer.l: unknown option; did you mean lr?"),
         ("[{name: one, optimizer: adm}]", "methods.a.stages.0.optimizer: unknown optimizer 'adm'; did you mean adam?"),
         (
@@ -116,6 +121,30 @@ def test_a_mistake_in_stages_is_named_with_its_place(demo, tmp_path, stages, mes
         demo(STAGED % stages)
     assert str(raised.value).startswith(f"{tmp_path / 'x.yaml'}: ")
     assert message in str(raised.value)
+
+
+def test_a_stage_may_have_losses_and_a_trainer_of_its_own(demo):
+    stages = "[{name: one}, {name: two, loss: {temperature: 1}}, {name: three, loss: [contrastive, contrastive]}]"
+    (cell,) = demo(STAGED % stages, "methods.a.stages.1.trainer.examples=windows")
+    one, two, three = cell.method.stages
+    assert [loss.options["temperature"] for each in (one, two, three) for loss, _ in each.losses] == [
+        0.05,
+        1,
+        0.05,
+        0.05,
+    ]
+    assert [each.trainer.options["examples"] for each in (one, two, three)] == ["newest", "windows", "newest"]
+
+
+def test_a_method_may_leave_its_losses_to_its_stages(demo):
+    (cell,) = demo("a: {encoder: dense, stages: [{name: one, loss: contrastive}]}")
+    assert [loss.name for loss, _ in cell.method.stages[0].losses] == ["contrastive"]
+
+
+def test_another_trainer_may_do_without_a_loss(demo):
+    (cell,) = demo("a: {encoder: dense, trainer: own}")
+    (stage,) = cell.method.stages
+    assert (stage.trainer, stage.losses) == (Component("own", {}), ())
 
 
 def test_stages_need_a_loss_and_are_no_default(demo):
@@ -132,6 +161,8 @@ def test_stages_need_a_loss_and_are_no_default(demo):
         ("stages.1.targets=[click]", True),
         ("stages.0.training.epochs=2", True),
         ("stages.1.optimizer.lr=0.02", True),
+        ("stages.1.loss={temperature: 1}", True),
+        ("stages.1.trainer={examples: windows}", True),
         ("stages=null", True),
         ("stages.0.name=renamed", True),  # losses are told it
         ("stages.0.training.workers=7", False),
@@ -226,6 +257,7 @@ class OwnPlugins:
     @hookimpl
     def register_losses(self, register):
         register("count", Count)
+        register("survivor", Survivor)
 
     @hookimpl
     def register_retrievers(self, register):
@@ -290,6 +322,48 @@ def test_a_loss_counts_by_its_stage_and_keeps_what_it_learnt(store, registry):
     seen, wanted, last = Count.made
     assert (seen.found, wanted.found, last.found) == ((0.0, 0.0), (-4.0, 0.0), (-8.0, 0.0))
     assert [loss.data.target_actions for loss in (seen, wanted, last)] == [(2,), (3,), None]
+
+
+class Survivor(Count):
+    """What it keeps goes on, and its stage is known to it."""
+
+    def survives(self):
+        return ("kept",)
+
+    def start_stage(self, name, number):
+        self.stage = name, number
+
+
+def test_a_buffer_may_ask_to_survive_its_stage(store, registry):
+    run(staged(stage("one", loss="survivor", epochs=2), stage("two", loss="survivor")), store, registry)
+    one, two = Count.made
+    assert (one.found, two.found) == ((0.0, 0.0), (-16.0, 2.0))
+    assert (one.stage, two.stage) == (("one", 0), ("two", 1))
+
+
+def test_a_loss_goes_on_from_one_of_its_own_kind(store, registry):
+    """Each stage names other losses: the second `count` finds what the first has learnt, the survivor is new."""
+    run(staged(stage("one"), stage("two", loss="survivor"), stage("three")), store, registry)
+    assert [loss.found for loss in Count.made] == [(0.0, 0.0)] * 3
+    Count.made.clear()
+    both = replace(stage("two"), losses=((Component("survivor"), 1.0), (Component("count"), 1.0)))
+    run(staged(stage("one"), both), store, registry)
+    assert [loss.found for loss in Count.made] == [(0.0, 0.0), (0.0, 0.0), (-8.0, 0.0)]
+
+
+def test_a_name_that_is_no_buffer_cannot_survive(store, registry):
+    class Mistaken(Count):
+        def survives(self):
+            return ("learnt",)
+
+    class More:
+        @hookimpl
+        def register_losses(self, register):
+            register("mistaken", Mistaken)
+
+    registry.add("more", "more", "1", More)
+    with pytest.raises(PluginError, match="loss Mistaken: survives names 'learnt', which is no buffer; there are kept"):
+        run(staged(stage("one", loss="mistaken")), store, registry)
 
 
 def test_an_optimizer_starts_afresh_in_each_stage(store, registry):
