@@ -11,12 +11,18 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from training import train_once
 from worlds import everything
 
+from grbench.data.split import Split
 from grbench.registry.options import bind, bound_values
 from grbench.testing import tiny_store
+from grbench.training.options import TrainingOptions
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "writing_a_plugin.md").read_text()
 
@@ -34,6 +40,7 @@ HOOKS = block("`mean_of_history.py`:", "python")
 PARTS = block("`mean_of_history_parts.py`:", "python")
 SUITE = block("pip install ./mean-of-history", "yaml")
 GROUP = block("## Options that parts share", "python")
+TRAINER = block("## A trainer", "python")
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +123,24 @@ def test_it_stands_in_a_suites_table(fresh_environment: Path, tmp_path: Path) ->
     encoders = {record["identity"]["training"]["encoder"]["plugin"]["distribution"] for record in records}
     assert encoders == {"mean-of-history", "grbench"}
     assert sys.executable != str(fresh_environment)
+
+
+def test_the_guides_trainer_changes_what_a_step_sees(tmp_path: Path) -> None:
+    made: dict[str, Any] = {}
+    exec(TRAINER, made)
+    seen: list[list[int]] = []
+
+    class Watching(nn.Module):
+        def forward(self, encoder: Any, batch: Any) -> dict[str, torch.Tensor]:
+            seen.extend(batch.actions.tolist())
+            return {"one": encoder.weight.sum()}
+
+    encoder = nn.Linear(1, 1)
+    encoder.history_length = 3  # type: ignore[assignment]
+    data = everything(tiny_store(tmp_path, [[(1, 0, 1), (2, 1, 2), (3, 0, 3)]]))
+    options = TrainingOptions(epochs=1, batch_size=1, workers=0)
+    for share in (0.0, 1.0):
+        trainer = made["HiddenActions"](**bound_values(made["HiddenActions"], {"share": share}, "trainer"))
+        optimizers = [torch.optim.SGD(encoder.parameters(), lr=0.1)]
+        train_once(encoder, [(Watching(), 1.0)], optimizers, Split(data, None, None, None), options, trainer=trainer)
+    assert seen == [[0, 2, 3], [0, 1, 1]]
