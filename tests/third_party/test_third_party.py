@@ -135,7 +135,8 @@ def test_a_policy_gradient_as_second_stage(grbench: Any, tmp_path: Path) -> None
     assert [row["loss"] for row in curve[:2]] == [row["loss"] for row in records["supervised"]["curve"]]
     assert [row["stage"] for row in curve] == ["supervised"] * 2 + ["reinforced"] * 8
     rewards, distances = ([row[name] for row in curve[2:]] for name in ("reward", "distance"))
-    assert rewards[0] < 0.6 < 0.9 < rewards[-1]
+    assert rewards[0] < 0.6
+    assert rewards[-1] > 0.9
     assert distances[0] < distances[-1] < 5
     assert records["reinforced"]["scores"]["hit_rate@1"] == 1.0
     assert records["reinforced"]["counts"]["steps_run"] == (2 + 8) * 5
