@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from grbench.cost.environment import environment
 from grbench.cost.flops import utilisation
-from grbench.cost.meter import Meter, environment
+from grbench.cost.meter import Meter
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
 from grbench.evaluation.ranking import Ranker

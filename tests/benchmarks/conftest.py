@@ -89,7 +89,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _write(measured: dict[str, float], *, only_some: bool) -> None:
-    from grbench.cost.meter import environment
+    from grbench.cost.environment import environment
 
     before = json.loads(REFERENCE.read_text())["ratios"] if only_some and REFERENCE.is_file() else {}
     machine = environment()

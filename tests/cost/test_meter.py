@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from grbench.cost import meter as measure
-from grbench.cost.meter import Meter, count_parameters, environment
+from grbench.cost.environment import environment
+from grbench.cost.meter import Meter, count_parameters
 from grbench.errors import RunError
 
 MIB = 1 << 20
@@ -160,7 +161,7 @@ def test_a_phase_on_a_gpu_begins_with_an_empty_pool(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset_peak_memory_stats)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: reserved[1])
-    monkeypatch.setattr(measure, "_nvml_handle", lambda device: (None, None))
+    monkeypatch.setattr(measure, "nvml_handle", lambda device: (None, None))
     meter = Meter("cuda")
     for name, taken in (("large", 64), ("small", 1)):
         with meter.phase(name):

@@ -20,7 +20,6 @@ from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.history_encoder import Similarity
-from grbench_reference.encoders.interfaces import LevelStates
 from grbench_reference.encoders.sid_history import Backbone, CodeTokens, ItemTokens, SummedState
 from grbench_reference.features.code_table import CodeTable, SummedCodes, UsedCodes
 from grbench_reference.features.event_context import EventContextOptions, event_context
@@ -41,6 +40,7 @@ from grbench_reference.layers.action_conditioning import (
     token_actions,
 )
 from grbench_reference.layers.cached_decoding import DecoderBlock, KVCache
+from grbench_reference.layers.interfaces import LevelStates
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
 from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_heads
 

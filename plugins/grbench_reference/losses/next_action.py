@@ -15,8 +15,8 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.interfaces import Loss
 from grbench.types import FIRST_ACTION, Batch, Codes
-from grbench_reference.encoders.interfaces import ActionPredictor
 from grbench_reference.kernels.embedding import distinct_rows
+from grbench_reference.layers.interfaces import ActionPredictor
 from grbench_reference.losses.negatives import weights_by_action
 
 

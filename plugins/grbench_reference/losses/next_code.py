@@ -19,9 +19,9 @@ from grbench.errors import SuiteError
 from grbench.interfaces import Decoder, Loss
 from grbench.types import Batch, Codes
 from grbench_reference.codes.prefix_trie import trie_levels
-from grbench_reference.encoders.interfaces import CodeScorer, LevelStates
 from grbench_reference.kernels.cross_entropy import cross_entropy
 from grbench_reference.kernels.embedding import gather_rows
+from grbench_reference.layers.interfaces import CodeScorer, LevelStates
 from grbench_reference.losses.negatives import TargetSelector, WeightedTargets
 
 

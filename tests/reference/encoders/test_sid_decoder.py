@@ -10,8 +10,8 @@ from worlds import batch_of, made_with
 from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Decoder, Embedder
 from grbench_reference.codes.random_k import RandomKCodes
-from grbench_reference.encoders.interfaces import ActionPredictor, CodeScorer
 from grbench_reference.encoders.sid_decoder import SIDDecoder
+from grbench_reference.layers.interfaces import ActionPredictor, CodeScorer
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
 from grbench_reference.layers.token_packing import lay_out
 

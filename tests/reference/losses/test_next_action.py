@@ -10,7 +10,7 @@ from torch.nn import functional
 from worlds import batch_of, training_data
 
 from grbench.errors import SuiteError
-from grbench_reference.encoders.interfaces import ActionPredictor
+from grbench_reference.layers.interfaces import ActionPredictor
 from grbench_reference.losses.next_action import NextAction
 
 

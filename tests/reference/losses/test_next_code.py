@@ -9,7 +9,7 @@ from worlds import batch_of
 
 from grbench.errors import SuiteError
 from grbench.interfaces import Decoder, Embedder
-from grbench_reference.encoders.interfaces import CodeScorer
+from grbench_reference.layers.interfaces import CodeScorer
 from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.next_code import NextCode
 
