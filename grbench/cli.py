@@ -175,8 +175,9 @@ def list_plugins(kind: str | None = None) -> None:
 
     from grbench.registry.discovery import Registry
     from grbench.registry.options import describe
+    from grbench.run.prepare import store_cache
 
-    registry = Registry.load()
+    registry = Registry.load(keep_in=store_cache())
     rows = [
         [
             plugin.kind,
@@ -197,6 +198,7 @@ def list_plugins(kind: str | None = None) -> None:
     )
     for broken in registry.broken:
         click.echo(f"\nbroken: {broken.kind} {broken.name} of {broken.distribution} {broken.version}: {broken.reason}")
+    registry.keep()
 
 
 @plugins.command("show")
@@ -261,9 +263,10 @@ def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: 
     """
     from grbench.registry.discovery import Registry
     from grbench.report.format import counted
+    from grbench.run.prepare import store_cache
     from grbench.suite.suite import load_suite
 
-    registry, all_fine = Registry.load(), True
+    registry, all_fine = Registry.load(keep_in=store_cache()), True
     for file in files:
         cells = load_suite(file, overrides).cells(registry)
         broken = {cell.method.name: cell.error for cell in cells if cell.error}
@@ -273,6 +276,7 @@ def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: 
             methods = len({cell.method.name for cell in cells})
             click.echo(f"{file}: fine, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
         all_fine &= not broken
+    registry.keep()
     context.exit(0 if all_fine else 1)
 
 

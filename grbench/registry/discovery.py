@@ -18,7 +18,11 @@ from grbench.registry.component import Component
 from grbench.registry.options import Factory, bound_values, options_model, resolve, suggestion
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
+
+    from grbench.registry.kept_signatures import KeptSignatures
 
 
 class BrokenPluginError(PluginError):
@@ -66,15 +70,24 @@ class Registry:
     """Every plug-in by kind and name. A factory is imported when it is first asked for, and not before."""
 
     def __init__(self) -> None:
+        self._kept: KeptSignatures | None = None
         self._registered: dict[tuple[str, str], _Registration] = {}
         self._imported: dict[tuple[str, str], Plugin | BrokenPlugin] = {}
         self._entry_points: list[_EntryPoint] = []
         self._broken: list[BrokenPlugin] = []
 
     @classmethod
-    def load(cls) -> Registry:
-        """Everything that is installed. Raises PluginError where a name is registered twice."""
+    def load(cls, keep_in: Path | None = None) -> Registry:
+        """Everything that is installed. Raises PluginError where a name is registered twice.
+
+        keep_in: a folder for signatures; a factory of `get` and `plugins` that is kept there is not imported, and one
+        that is imported is kept by `keep`. What `build` calls is always the real one.
+        """
         registry = cls()
+        if keep_in is not None:
+            from grbench.registry.kept_signatures import KeptSignatures
+
+            registry._kept = KeptSignatures(keep_in)
         for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (_origin(entry), entry.name)):
             registry.add(entry.name, *_origin(entry), entry.load)
         return registry
@@ -112,9 +125,12 @@ class Registry:
         """The names registered for a kind, sorted; imports nothing."""
         return sorted(name for registered, name in self._registered if registered == kind)
 
-    def get(self, kind: str, name: str) -> Plugin:
-        """Raises PluginError for an unknown name, and BrokenPluginError where its module cannot be imported."""
-        found = self._find(kind, name)
+    def get(self, kind: str, name: str, *, imported: bool = False) -> Plugin:
+        """Raises PluginError for an unknown name, and BrokenPluginError where its module cannot be imported.
+
+        imported: give the real factory, also where its signature is kept.
+        """
+        found = self._find(kind, name, imported=imported)
         if isinstance(found, BrokenPlugin):
             raise BrokenPluginError(
                 f"{singular(kind)} {name!r} of {found.distribution} {found.version} is broken: {found.reason}"
@@ -139,7 +155,7 @@ class Registry:
         Raises PluginError for an unknown or broken plug-in, SuiteError for an option that it does not take.
         """
         part = Component(component) if isinstance(component, str) else component
-        factory = self.get(kind, part.name).factory
+        factory = self.get(kind, part.name, imported=True).factory
         bound = bound_values(factory, part.options, where or f"{singular(kind)} {part.name}")
         return factory(*runtime_objects, **bound)
 
@@ -171,16 +187,27 @@ class Registry:
             message += f" (or it belongs to {broken.distribution} {broken.version}, which is broken: {broken.reason})"
         raise PluginError(message)
 
-    def _find(self, kind: str, name: str) -> Plugin | BrokenPlugin:
+    def keep(self) -> None:
+        """Keeps the signatures of what was imported, for the next time."""
+        if self._kept is not None:
+            self._kept.save()
+
+    def _find(self, kind: str, name: str, *, imported: bool = False) -> Plugin | BrokenPlugin:
         self._check_known(kind, name)
-        key = kind, name
-        if key not in self._imported:
-            registration = self._registered[key]
-            origin = registration.distribution, registration.version
-            try:
-                self._imported[key] = Plugin(kind, name, _import(registration.target), *origin)
-            except Exception as error:  # noqa: BLE001 - as in `add`
-                self._imported[key] = BrokenPlugin(kind, name, *origin, _reason(error))
+        key, registration, kept = (kind, name), self._registered[kind, name], self._kept
+        origin, target = (registration.distribution, registration.version), registration.target
+        if key in self._imported:
+            return self._imported[key]
+        if kept is not None and not imported and (signature := kept.get(target)) is not None:
+            return Plugin(kind, name, signature, *origin)
+        try:
+            factory = _import(target)
+        except Exception as error:  # noqa: BLE001 - as in `add`
+            self._imported[key] = BrokenPlugin(kind, name, *origin, _reason(error))
+        else:
+            self._imported[key] = Plugin(kind, name, factory, *origin)
+            if kept is not None:
+                kept.add(target, factory)
         return self._imported[key]
 
 

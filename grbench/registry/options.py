@@ -67,7 +67,12 @@ def bind(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, 
 def bound_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Like `bind`, but as the annotations say: a Path is a Path, a tuple a tuple, and the options of a group are one
     instance of it. What the factory is called with."""
-    return _grouped(_arguments(factory), _validate(factory, options, where).__dict__)
+    return _grouped(_arguments(factory), flat_values(factory, options, where))
+
+
+def flat_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Like `bound_values`, but each option of a group under its own name."""
+    return _validate(factory, options, where).__dict__
 
 
 def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def options_model(factory: Factory) -> type[pydantic.BaseModel]:
     """The pydantic model of the factory's options; raises PluginError where its signature cannot hold options."""
     documentation = _documentation(factory)
     fields: dict[str, Any] = {}
-    for name, option in _options(factory).items():
+    for name, option in options_of(factory).items():
         default = ... if option.required else option.default
         fields[name] = (option.annotation, pydantic.Field(default, description=documentation.get(name)))
     try:
@@ -122,7 +127,7 @@ def describe(factory: Factory) -> list[Option]:
             "required" if option.required else to_json(option.default, fallback=repr).decode(),
             documentation.get(name, ""),
         )
-        for name, option in _options(factory).items()
+        for name, option in options_of(factory).items()
     ]
 
 
@@ -165,7 +170,7 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
     for name in options:
         if name not in model.model_fields:
             raise SuiteError(f"{where}.{name}: unknown option; {suggestion(str(name), model.model_fields)}")
-    known = _options(factory)
+    known = options_of(factory)
     defaults = {name: option.default for name, option in known.items() if not option.required}
     try:
         # By way of JSON, where strictness means what a YAML file can say: a list is a tuple, a string a path. Defaults
@@ -216,7 +221,7 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
 
 
 @cache
-def _options(factory: Factory) -> Mapping[str, Argument]:
+def options_of(factory: Factory) -> Mapping[str, Argument]:
     """Every option of the factory: its own arguments, and in place of a group that group's fields."""
     found: dict[str, Argument] = {}
     for name, option in _flat(_arguments(factory)):

@@ -14,7 +14,7 @@ from typing import Any
 
 from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
-from grbench.registry.options import bound_contents, bound_values
+from grbench.registry.options import bound_contents, flat_values
 from grbench.registry.source_hash import library_version, library_versions, room_hash, source_hash
 from grbench.suite.suite import Cell
 
@@ -126,7 +126,7 @@ def _describe_selection(registry: Registry, cell: Cell, name: str) -> dict[str, 
 def _describe_dataset(registry: Registry, dataset: Component) -> dict[str, Any]:
     """The dataset without its paths, which its digest speaks for, and without libraries: its store is made once."""
     try:
-        values = bound_values(registry.get("datasets", dataset.name).factory, dataset.options, "dataset")
+        values = flat_values(registry.get("datasets", dataset.name).factory, dataset.options, "dataset")
     except BrokenPluginError:
         values = {}
     places = {name for name, value in values.items() if isinstance(value, Path)}

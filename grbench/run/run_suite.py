@@ -61,10 +61,11 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
 
     Raises GRBenchError, before any cell runs, where the request cannot be met.
     """
-    registry = Registry.load()
+    registry = Registry.load(keep_in=store_cache(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
     plan = make_plan(suite, cells, registry, request.results, force=request.force)
+    registry.keep()
     console.file.write(plan.text() + "\n")
     console.file.flush()
     if request.dry_run:
