@@ -187,7 +187,7 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert "such.md" in capsys.readouterr().err
 
 
-def test_plugins_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plugins_are_listed_and_shown(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["kind", "name", "distribution", "version", "options"]

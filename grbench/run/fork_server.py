@@ -28,7 +28,13 @@ from grbench.run.child_process import NUMBER, ChildMessages
 CORE = ("grbench.run.run_cell", "grbench.run.prepare", "grbench.run.memory_trial", "grbench.data.store_writer")
 # What cells import while they run. OpenBLAS (of numpy and scipy each) and jemalloc (pyarrow's) start a thread when they
 # are imported, which they stop before a fork and start again after it; no other library's thread may run by then.
-LIBRARIES = ("pandas", "pyarrow.parquet", "pydantic.main", "pydantic.type_adapter", "scipy.linalg", "scipy.sparse")
+LIBRARIES = (
+    *("pandas", "pyarrow.parquet", "pyarrow.pandas_compat", "pydantic.dataclasses", "pydantic.main"),
+    *("pydantic.type_adapter", "scipy.linalg", "scipy.sparse"),
+)
+
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""Makes torch count GPUs through NVML, which may be used before a fork; CUDA may not."""
 
 REQUEST_BYTES = 1 << 16
 
@@ -36,6 +42,8 @@ REQUEST_BYTES = 1 << 16
 def main(number: str, *modules: str) -> int:
     """Serves until the parent closes its end; exit status 1 where children cannot be forked with these modules."""
     connection = socket.socket(fileno=int(number))
+    asked = os.environ.get(NVML_CHECK)
+    os.environ[NVML_CHECK] = "1"
     for module in (*CORE, *LIBRARIES):
         import_module(module)
     threads = _threads()
@@ -47,6 +55,8 @@ def main(number: str, *modules: str) -> int:
     if reason := _unfit(threads):
         print(f"importing {', '.join(modules)} {reason}", file=sys.stderr)  # noqa: T201 - read by the parent
         return 1
+    if asked is None:
+        del os.environ[NVML_CHECK]
     gc.collect()
     gc.freeze()  # a child's collections then pass over what was imported, and leave its pages shared
     sys.stdout.flush()
@@ -140,8 +150,8 @@ def _unfit(threads: int) -> str | None:
     if descriptors.is_dir():
         for descriptor in descriptors.iterdir():
             with contextlib.suppress(OSError):  # the one that lists them is gone by now
-                if os.readlink(descriptor).startswith("/dev/nvidia"):
-                    return "opens a GPU, which a fork cannot share"
+                if os.readlink(descriptor).startswith("/dev/nvidia-uvm"):  # NVML opens others
+                    return "starts CUDA, which a fork cannot share"
     return None
 
 

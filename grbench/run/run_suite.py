@@ -90,10 +90,12 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
 
 
 def _modules(plan: Plan, registry: Registry) -> list[str]:
-    """The modules of the plug-ins that the cells to do are made of."""
+    """The modules that the cells to do need besides the core: their plug-ins', and what torch imports late."""
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     named = {plugin for cell in able for plugin in cell.plugins()}
-    return sorted({inspect.unwrap(registry.get(*plugin).factory).__module__ for plugin in named})
+    modules = {inspect.unwrap(registry.get(*plugin).factory).__module__ for plugin in named}
+    # The first optimizer of a process imports torch's compiler, which takes as long as importing all the rest of torch.
+    return sorted(modules | {"torch._dynamo" for cell in able if cell.method.course})
 
 
 def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> list[Record]:

@@ -71,6 +71,7 @@ class Cell:
         """(kind, name) of every plug-in that it names."""
         return {
             ("datasets", self.dataset.name),
+            ("protocols", self.protocol.name),
             *(("metrics", metric.name) for metric in self.metrics),
             *self.method.plugins(),
         }
