@@ -95,7 +95,7 @@ def _modules(plan: Plan, registry: Registry) -> list[str]:
     named = {plugin for cell in able for plugin in cell.plugins()}
     modules = {inspect.unwrap(registry.get(*plugin).factory).__module__ for plugin in named}
     # The first optimizer of a process imports torch's compiler, which takes as long as importing all the rest of torch.
-    return sorted(modules | {"torch._dynamo" for cell in able if cell.method.course})
+    return sorted(modules | {"torch._dynamo" for cell in able if cell.method.stages})
 
 
 def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> list[Record]:
@@ -258,7 +258,7 @@ def _run_cell(
             raise
         record = _outcome(end, told, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
-    if record.status == "ok":
+    if record.status == "ok" and "total_seconds" not in record.cost:  # a re-scored one keeps the costs of its source
         record = replace(record, cost=_whole_cost(record.cost, seconds))
         replace_record(plan.folder, record)
     progress.end(f"{heading}: {_summary(record)} ({duration(seconds)})", seconds)
@@ -269,7 +269,7 @@ def _whole_cost(cost: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """The cost with what only the parent can see: the cell's wall time, and how much of it lies in none of its phases
     (starting the process, importing, assembling, writing, ending)."""
     in_phases = sum(phase["seconds"] for phase in cost["phases"].values())
-    return {"total_seconds": seconds, "overhead_seconds": seconds - in_phases, **cost}
+    return {**cost, "total_seconds": seconds, "overhead_seconds": seconds - in_phases}
 
 
 Keep = Callable[..., Record]

@@ -47,8 +47,8 @@ from grbench import hookimpl
 
 @hookimpl
 def register_losses(register):
-    register("pairs", "stranger_losses:Pairs")
-    register("checked", "stranger_losses:Checked")
+    register("pairs", "losses_of_others:Pairs")
+    register("checked", "losses_of_others:Checked")
 """
 
 
@@ -65,23 +65,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The source of an installed package of two losses."""
-    metadata = tmp_path / "stranger-1.0.dist-info"
+    metadata = tmp_path / "package_of_others-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[grbench]\nstranger = stranger\n")
-    (metadata / "RECORD").write_text("stranger.py,,\nstranger_losses.py,,\n")
-    (tmp_path / "stranger.py").write_text(HOOKS)
-    (tmp_path / "stranger_losses.py").write_text(STRANGER)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: package_of_others\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[grbench]\nothers = package_of_others\n")
+    (metadata / "RECORD").write_text("package_of_others.py,,\nlosses_of_others.py,,\n")
+    (tmp_path / "package_of_others.py").write_text(HOOKS)
+    (tmp_path / "losses_of_others.py").write_text(STRANGER)
     monkeypatch.syspath_prepend(tmp_path)
     look_again()
-    yield tmp_path / "stranger_losses.py"
+    yield tmp_path / "losses_of_others.py"
     forget()
     look_again()
 
 
 def forget() -> None:
     """As in a new process: nothing of the package is imported."""
-    for module in ("stranger", "stranger_losses"):
+    for module in ("package_of_others", "losses_of_others"):
         sys.modules.pop(module, None)
 
 
@@ -158,7 +158,7 @@ def test_a_suite_is_checked_without_torch_once_its_plug_ins_are_known(tmp_path: 
 def test_a_package_that_changes_is_imported_again(stranger: Path, tmp_path: Path) -> None:
     again = after(tmp_path / "kept", "pairs")
     assert isinstance(again.get("losses", "pairs").factory, KeptFactory)
-    assert "stranger_losses" not in sys.modules
+    assert "losses_of_others" not in sys.modules
     assert again.build("losses", "pairs", None, None).needs == (Embedder,)  # what is built is the real one
     forget()
     stranger.write_text(STRANGER.replace("count: int = 2", "number: int = 3"))
@@ -175,7 +175,7 @@ def test_what_cannot_be_kept_is_imported_each_time(stranger: Path, tmp_path: Pat
 def test_a_kept_plug_in_that_breaks_is_a_broken_one(stranger: Path, tmp_path: Path) -> None:
     again = after(tmp_path / "kept", "pairs")
     stranger.unlink()
-    with pytest.raises(BrokenPluginError, match="No module named 'stranger_losses'"):
+    with pytest.raises(BrokenPluginError, match="No module named 'losses_of_others'"):
         again.build("losses", "pairs", None, None)
 
 
