@@ -174,7 +174,7 @@ def test_codes_of_cooccurrence_that_cannot_be_are_refused(job: dict[str, Any]) -
 
     assert said(sizes=[2, 2]).startswith("x.yaml: methods.m.tokenizer.width: 128 dimensions, but only 2 items occur")
     assert said(width=1, sizes=[1, 1]).startswith(
-        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, which cannot hold the 2 items that have a vector"
+        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, which cannot hold the 2 items with a vector"
     )
 
 
