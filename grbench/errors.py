@@ -1,12 +1,12 @@
-"""What can go wrong, said once. Each message names what is wrong, where, and what would be right."""
+"""Exceptions for errors that a user can correct. Each message says what is wrong, where, and what would be right."""
 
 
 class GRBenchError(Exception):
-    """The base of every error that grbench raises for its user; the command line prints it without a traceback."""
+    """Base class; the command line prints the message without a traceback."""
 
 
 class SuiteError(GRBenchError):
-    """The suite file or a command's arguments ask for something that cannot be."""
+    """The suite file or a command's arguments are invalid."""
 
 
 class PluginError(GRBenchError):
@@ -18,4 +18,4 @@ class DataError(GRBenchError):
 
 
 class RunError(GRBenchError):
-    """A cell failed while it ran, or its results could not be kept."""
+    """A cell failed while it ran, or its results could not be written."""

@@ -1,6 +1,6 @@
-"""The values that flow between plug-ins. All are frozen: a stage makes new ones, it never edits what it was given.
+"""The values that plug-ins exchange. All are frozen: a function returns new ones and does not modify its arguments.
 
-Shapes: B users, T history length, N items, Q queries, G targets a query, K list length, k list length asked for,
+Shapes: B users, T history length, N items, Q queries, G targets per query, K list length, k requested list length,
 L code levels. Item 0 is padding; items 1..N are real; users are rows 0..U-1 of the store.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 Report = Callable[..., None]
-"""Hears what a cell is doing: an event's name, then what there is to say of it by keyword."""
+"""Called with the name of an event of a running cell and, as keyword arguments, its values."""
 
 Progress = Callable[[str, int, int | None], None]
-"""Hears how far something is: what, how much is done, how much there is (None where that is not known)."""
+"""Called with the name of a task, the amount done, and the total amount (None = unknown)."""
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from grbench.data.training_data import TrainingData
 
 DEFAULT_LIST_LENGTH = 10
-"""Items that are shown to each user where no metric has a `k`."""
+"""The length of the ranked lists where no metric has a `k`."""
 
-# Feature codes, item and user alike: three cases that existing code confuses, kept apart, then the values themselves.
+# Codes of item and user features: padding, a missing value, a value not seen in training, then the values themselves.
 PADDING, MISSING, UNKNOWN, FIRST_VALUE = 0, 1, 2, 3
 
-# Action tokens: 0 pads, 1 stands for an event whose action is null, action number a of the dataset is a + 2.
+# Action tokens: 0 is padding, 1 an event whose action is null, a + 2 the dataset's action number a.
 ACTION_MISSING, FIRST_ACTION = 1, 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Histories, left-padded with 0. In training `targets` holds the next item at each position (0 = no loss here).
+    """Histories, left-padded with 0, and in training the next item at each position.
 
     users:   [B] int64, rows of the store
     items:   [B, T] int64
     actions: [B, T] int64, action tokens
     times:   [B, T] int64, unix seconds (0 where the dataset has no times)
-    targets: [B, T] int64, the item that follows each position; all 0 in a test batch
-    next_actions: [B, T] int64, action token of the item that follows; in a test batch the last one is the
-             protocol's choice
+    targets: [B, T] int64, the next item at each position; 0 = this position has no loss; all 0 in a test batch
+    next_actions: [B, T] int64, action token of the next event at each position; at the last position of a test batch,
+             the action that the protocol chooses
     """
 
     users: Tensor
@@ -54,7 +54,7 @@ class Batch:
     next_actions: Tensor
 
     def to(self, device: device | str, *, non_blocking: bool = False) -> Self:
-        """The same batch on another device."""
+        """A copy of the batch on another device."""
         moved = {
             field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
             for field in dataclasses.fields(self)
@@ -62,7 +62,7 @@ class Batch:
         return dataclasses.replace(self, **moved)
 
     def pin_memory(self) -> Self:
-        """The same batch in page-locked memory, so that a copy to the GPU does not wait."""
+        """A copy of the batch in page-locked memory, from which copies to the GPU are asynchronous."""
         return dataclasses.replace(
             self, **{field.name: getattr(self, field.name).pin_memory() for field in dataclasses.fields(self)}
         )
@@ -70,11 +70,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Codes:
-    """Each item's semantic ID. `table` is [N+1, L] int64 (row 0 = padding, all 0); `sizes` holds the codes a level.
+    """Semantic IDs of all items. The tokenizer `ids` gives one level, whose code is the item itself.
 
-    The tokenizer `ids` gives one level whose code is the item itself. `report` is what the tokenizer wants kept in
-    the record (utilisation, time), JSON-ready; its `colliding_items`, those that share their code with another, are
-    among the record's counts too.
+    table:  [N+1, L] int64; row 0 = padding, all 0
+    sizes:  number of codes of each level
+    report: statistics for the record (utilisation, time), JSON-ready. `colliding_items`, the number of items that share
+            their semantic ID with another item, is copied to the record's counts
     """
 
     table: Tensor
@@ -84,9 +85,9 @@ class Codes:
 
 @dataclass(frozen=True)
 class TopK:
-    """What a retriever returns: items [B, k] int64, best first, and their scores [B, k] float32.
+    """A retriever's result: items [B, k] int64, best first, and their scores [B, k] float32.
 
-    Where fewer than k candidates could be found, the rest is item 0 with score -inf.
+    Where fewer than k candidates were found, the list is filled up with item 0 and score -inf.
     """
 
     items: Tensor
@@ -95,18 +96,18 @@ class TopK:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Every query's list beside what should have been in it; all that a metric sees.
+    """The ranked lists of all queries with their targets: the input of a metric.
 
     users:          [Q] int64, rows of the store
-    items:          [Q, K] int64, best first, 0 where the list ended early
+    items:          [Q, K] int64, best first, 0 where fewer than K items were found
     scores:         [Q, K] float32
     targets:        [Q, G] int64, 0-padded
     target_actions: [Q, G] int64, action tokens, 0-padded
-    ranks:          [Q, G] int64, 1 = first; 0 = not in the list. Ties are counted against the target: its rank is that
-                    of the last item of its score.
-    actions:        the dataset's action names; token t stands for actions[t - 2]
-    pool:           how many candidates there were
-    history_lengths: [Q] int64, events of each query's whole visible history
+    ranks:          [Q, G] int64, pessimistic ranks of the targets: 1 = first, 0 = not in the list. A tie counts against
+                    the target: its rank is that of the last item with the same score.
+    actions:        the dataset's action names; token t is actions[t - 2]
+    pool:           number of candidates
+    history_lengths: [Q] int64, number of events of each query's history, also of those that no encoder reads
     training:       the training data: `item_counts()` [N+1], and the `catalogue` with the items' features
     """
 
@@ -122,10 +123,10 @@ class Ranking:
     training: TrainingData
 
     def cut(self, k: int) -> Ranking:
-        """The same queries with lists of the first k: what a search for k gives where ties keep their order.
+        """The same queries with the first k items of each list.
 
-        Ranks need no scores for this: a tie counts by its last item, so a rank up to k is the same in any longer list,
-        and a target whose rank lies beyond k is not in the list.
+        Pessimistic ranks stay valid: a rank up to k is the same in any longer list, and a target with a larger rank is
+        not in the list of k, so its rank becomes 0.
         """
         ranks = self.ranks * (self.ranks <= k)
         return dataclasses.replace(self, items=self.items[:, :k], scores=self.scores[:, :k], ranks=ranks)
@@ -133,9 +134,9 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a dataset's validation: a part of it, or one of its features, and what was read there.
+    """One result of a dataset's validation, about a part of the dataset or one of its features.
 
-    rows: None where the part has none; detail: in a sentence, what is there or what is wrong.
+    rows: number of rows read, None where the part has no rows; detail: a sentence about what was found.
     """
 
     part: str

@@ -1,6 +1,6 @@
-"""Batches straight from the mapped store, in the same order whatever the workers.
+"""Batches of histories, read from the memory-mapped store; their order does not depend on the number of workers.
 
-Shapes: B users, T history length.
+Shapes: B users, T history length, R rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grbench.data.split import Queries
 from grbench.data.training_data import TrainingData
 from grbench.types import Batch
 
-Piece = TypeVar("Piece")
+BatchKey = TypeVar("BatchKey")
 Loaded = TypeVar("Loaded")
 
 
@@ -32,50 +32,50 @@ def training_batches(
     workers: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """One epoch: every example once, in order, the target at a position being the event after it.
+    """Yields the batches of one epoch: every example once, in order. The target at a position is the next event.
 
-    Shapes are static: the last batch is filled up with rows that hold no event and no target.
-    first: how many batches to leave out, for a training that goes on in the middle of an epoch.
-    workers: threads that read ahead (numpy releases the interpreter lock while it gathers); 0 reads when asked.
+    Shapes are static: the last batch is padded with rows without events and targets.
+    first: index of the first batch, to continue training within an epoch.
+    workers: threads that prefetch batches (numpy releases the interpreter lock while it gathers); 0 = no prefetching.
     """
-    pieces = [slice(start, start + batch_size) for start in range(first * batch_size, len(examples), batch_size)]
+    slices = [slice(start, start + batch_size) for start in range(first * batch_size, len(examples), batch_size)]
 
-    def read(piece: slice) -> Batch:
-        batch = _training_batch(data, examples, piece, history_length, batch_size)
+    def read(chosen: slice) -> Batch:
+        batch = _training_batch(data, examples, chosen, history_length, batch_size)
         return batch.pin_memory() if pin_memory else batch
 
-    return _read_ahead(read, pieces, workers)
+    return _prefetch(read, slices, workers)
 
 
 def query_batches(
     queries: Queries, *, history_length: int, batch_size: int, workers: int = 1
 ) -> Iterator[tuple[slice, Batch]]:
-    """Every query once, in order, each batch with the rows it holds. Built from histories alone: no target is read."""
-    pieces = [slice(first, min(first + batch_size, len(queries))) for first in range(0, len(queries), batch_size)]
+    """Yields (slice of the queries, their batch) for all queries in order. Reads histories only, never a target."""
+    slices = [slice(first, min(first + batch_size, len(queries))) for first in range(0, len(queries), batch_size)]
     histories, next_action = queries.histories, queries.next_action
 
-    def read(where: slice) -> tuple[slice, Batch]:
-        rows = np.arange(where.start, where.stop)
+    def read(chosen: slice) -> tuple[slice, Batch]:
+        rows = np.arange(chosen.start, chosen.stop)
         items, actions, times = histories.newest(rows, history_length)
-        following = np.concatenate([actions[:, 1:], np.full((len(rows), 1), next_action)], axis=1)
-        return where, _to_batch(histories.users[rows], items, actions, times, np.zeros_like(items), following)
+        next_actions = np.concatenate([actions[:, 1:], np.full((len(rows), 1), next_action)], axis=1)
+        return chosen, _to_batch(histories.users[rows], items, actions, times, np.zeros_like(items), next_actions)
 
-    return _read_ahead(read, pieces, workers)
+    return _prefetch(read, slices, workers)
 
 
-def _training_batch(data: TrainingData, examples: Examples, piece: slice, length: int, batch_size: int) -> Batch:
-    rows = examples.rows[piece]
-    items, actions, times = data.until(rows, examples.stops[piece], length + 1)
+def _training_batch(data: TrainingData, examples: Examples, chosen: slice, length: int, batch_size: int) -> Batch:
+    rows = examples.rows[chosen]
+    items, actions, times = data.up_to(rows, examples.stops[chosen], length + 1)
     targets, next_actions = items[:, 1:], actions[:, 1:]
-    learnt = (items[:, :-1] > 0) & data.may_be_target(next_actions, times[:, 1:])
+    has_target = (items[:, :-1] > 0) & data.may_be_target(next_actions, times[:, 1:])
     if examples.last_only:
-        learnt[:, :-1] = False
+        has_target[:, :-1] = False
     history = items[:, :-1]
     columns = [
         history,
         actions[:, :-1],
         times[:, :-1],
-        np.where(learnt, targets, 0),
+        np.where(has_target, targets, 0),
         np.where(history > 0, next_actions, 0),
     ]
     missing = batch_size - len(rows)
@@ -89,16 +89,16 @@ def _to_batch(users: np.ndarray, *columns: np.ndarray) -> Batch:
     return Batch(*tensors)
 
 
-def _read_ahead(read: Callable[[Piece], Loaded], pieces: Sequence[Piece], workers: int) -> Iterator[Loaded]:
-    """read(piece) for every piece, in order, `workers` threads working ahead of whoever consumes."""
+def _prefetch(read: Callable[[BatchKey], Loaded], keys: Sequence[BatchKey], workers: int) -> Iterator[Loaded]:
+    """Yields read(key) for each key, in order; `workers` threads compute up to two results each in advance."""
     if workers == 0:
-        yield from map(read, pieces)
+        yield from map(read, keys)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
         waiting: deque[Future[Loaded]] = deque()
         try:
-            for piece in pieces:
-                waiting.append(pool.submit(read, piece))
+            for key in keys:
+                waiting.append(pool.submit(read, key))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -1,6 +1,7 @@
-"""What an epoch trains on: which stretches of which histories, in which order.
+"""The training examples of an epoch: ranges of events of users' histories, in order.
 
-Everything is arrays with one entry an example, so that nothing loops over events. Shapes: E examples, T history length.
+Examples are arrays with one entry per example, so that no Python loop runs over events.
+Shapes: E examples, T history length.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from grbench.data.training_data import TrainingData
 
 @dataclass(frozen=True)
 class Examples:
-    """Example e reads events of row `rows[e]` of the training data, the newest of them its event number `stops[e]`.
+    """Example e consists of the (at most T + 1) events of row `rows[e]` up to and including event number `stops[e]`.
 
-    Of these it reads at most T + 1, older ones are cut off. The target at a position is the event after it.
+    The target at a position is the next event.
 
-    rows:      [E] int64
-    stops:     [E] int64, 1 = the row's first event; at least 2, one event to learn from and one to learn
-    last_only: only the newest event is a target; otherwise every event but the oldest that is read is one
+    rows:      [E] int64, rows of the training data
+    stops:     [E] int64, 1 = the row's first event; at least 2, so that there is a history and a target
+    last_only: only the newest event is a target; otherwise every event but the example's oldest
     """
 
     rows: np.ndarray
@@ -31,21 +32,21 @@ class Examples:
         return len(self.rows)
 
     def num_batches(self, batch_size: int) -> int:
-        """How many batches they make; the last one may be filled up."""
+        """Number of batches; the last one may be padded."""
         return -(-len(self) // batch_size)
 
 
 def newest_events(data: TrainingData, *, seed: int, epoch: int) -> Examples:
-    """Every trainable user once, its newest events, in an order that seed and epoch alone decide."""
+    """The newest events of each trainable user, shuffled by seed and epoch."""
     rows = np.random.default_rng((seed, epoch)).permutation(data.trainable)
     return Examples(rows, data.lengths[rows])
 
 
 def consecutive_windows(data: TrainingData, history_length: int, *, seed: int, epoch: int) -> Examples:
-    """Every history cut into windows of at most T + 1 events, from its newest event backwards, all of them shuffled.
+    """All histories, cut into windows of at most T + 1 events from the newest event backwards, shuffled.
 
-    Two windows share one event, the last of the one and the first of the other, so that each event but a history's
-    first is a target exactly once.
+    Consecutive windows share one event, the last of the older and the first of the newer window, so that every event
+    but the first of a history is a target exactly once.
     """
     lengths = data.lengths[data.trainable]
     counts = -(-(lengths - 1) // history_length)
@@ -56,15 +57,15 @@ def consecutive_windows(data: TrainingData, history_length: int, *, seed: int, e
 
 
 def all_prefixes(data: TrainingData, *, seed: int, epoch: int) -> Examples:
-    """One example for each event that may be a target, with the events before it as its history, shuffled."""
+    """One example for each event that may be a target, with the events before it as history, shuffled."""
     rows, stops, done = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for events in data.stream():
         counts = np.diff(events.offsets)
         row = np.repeat(np.arange(len(counts)), counts)
         stop = np.arange(len(row)) - events.offsets[row] + 1
-        learnt = (stop >= 2) & data.may_be_target(events.actions, events.times)
-        rows.append(done + row[learnt])
-        stops.append(stop[learnt])
+        is_target = (stop >= 2) & data.may_be_target(events.actions, events.times)
+        rows.append(done + row[is_target])
+        stops.append(stop[is_target])
         done += len(counts)
     order = np.random.default_rng((seed, epoch)).permutation(sum(map(len, rows)))
     return Examples(np.concatenate(rows)[order], np.concatenate(stops)[order], last_only=True)

@@ -1,4 +1,8 @@
-"""Ranges of events, one a row: the only way from a store's event columns to anything that learns or ranks."""
+"""Visible ranges of users' events. Training, encoders and retrievers read a store's events through them alone, so that
+they cannot read an event that the protocol hides.
+
+Shapes: R rows, n some rows.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from grbench.data.store import Store
 
 @dataclass(frozen=True)
 class Events:
-    """A stretch of whole rows. offsets: [n+1], row r's events are offsets[r]:offsets[r+1] of the flat columns."""
+    """The events of n consecutive rows. offsets: [n+1]; row r's events are offsets[r]:offsets[r+1] of the columns
+    items, actions and times; users: [n]."""
 
     users: np.ndarray
     offsets: np.ndarray
@@ -22,7 +27,7 @@ class Events:
 
 
 class Histories:
-    """Row r sees the events starts[r]:stops[r] of the store, and no others.
+    """Row r has the events starts[r]:stops[r] of the store's event columns.
 
     users, starts, stops: [R] int64.
     """
@@ -37,12 +42,12 @@ class Histories:
 
     @property
     def lengths(self) -> np.ndarray:
-        """[R] events a row."""
+        """[R] int64, number of events of each row."""
         lengths: np.ndarray = self._stops - self._starts
         return lengths
 
     def select(self, rows: np.ndarray) -> Histories:
-        """The same ranges for some rows only."""
+        """The ranges of some rows [n]."""
         chosen = object.__new__(Histories)
         chosen.users = self.users[rows]
         chosen._starts, chosen._stops = self._starts[rows], self._stops[rows]
@@ -50,12 +55,13 @@ class Histories:
         return chosen
 
     def newest(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Items, action tokens and times [len(rows), length] int64 of each row's newest events, left-padded with 0."""
-        return self.until(rows, self._stops[rows] - self._starts[rows], length)
+        """rows [n] -> items, action tokens and times, each [n, length] int64, of each row's newest events, left-padded
+        with 0."""
+        return self.up_to(rows, self._stops[rows] - self._starts[rows], length)
 
-    def until(self, rows: np.ndarray, stops: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same of the `length` events up to each row's event number `stops` [len(rows)] (1 = its first), it
-        included."""
+    def up_to(self, rows: np.ndarray, stops: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Like `newest`, but of the `length` events up to and including each row's event number stops [n] (1 = its
+        first event)."""
         starts = self._starts[rows]
         positions = (starts + stops)[:, None] + np.arange(-length, 0)
         hidden = positions < starts[:, None]
@@ -72,12 +78,12 @@ class Histories:
         return gather(self._items), gather(self._actions), gather(self._times)
 
     def items_of(self, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), longest] int64: every visible item, left-padded with 0."""
+        """rows [n] -> [n, longest history] int64, all items of each row, left-padded with 0."""
         longest = int(self.lengths[rows].max(initial=1))
         return self.newest(rows, max(longest, 1))[0]
 
     def stream(self, events_at_once: int = 1 << 22) -> Iterator[Events]:
-        """Every visible event once, in row order, some millions at a time."""
+        """Yields all events, in row order, in blocks of whole rows with about `events_at_once` events."""
         lengths = self.lengths
         ends = np.cumsum(lengths)
         first = 0
@@ -89,7 +95,7 @@ class Histories:
             starts, stop = self._starts[first:last], int(self._stops[last - 1])
             where: slice | np.ndarray
             if int(offsets[-1]) == stop - int(starts[0]) and np.all(np.diff(starts) >= 0):
-                where = slice(int(starts[0]), stop)  # one unbroken stretch: no gather needed
+                where = slice(int(starts[0]), stop)  # contiguous rows: a slice is faster than a gather
             else:
                 where = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
             yield Events(self.users[first:last], offsets, self._items[where], self._actions[where], self._times[where])

@@ -1,4 +1,7 @@
-"""What protocols are built from: pools of candidates, users' last events, and queries at a position of the store."""
+"""Building blocks of evaluation protocols: candidate pools, users' last events, and queries for chosen events.
+
+Shapes: U users, N items, P candidates, Q queries.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from grbench.errors import DataError
 from grbench.types import FIRST_ACTION
 
 Pool = Literal["candidates", "catalogue"]
-"""Rank the dataset's official candidates, or every item of the catalogue."""
+"""The candidates that are ranked: the dataset's own candidate table, or all items of the catalogue."""
 
 
 def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
-    """[P] int64, ascending; raises DataError where the dataset has no candidates."""
+    """[P] int64, ascending. Raises DataError where the pool is `candidates` and the dataset has none."""
     if pool == "catalogue":
         return np.arange(1, store.catalogue.num_items + 1)
     if store.candidates is None:
@@ -29,15 +32,15 @@ def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
 
 
 def pool_mask(store: Store, pool: np.ndarray) -> np.ndarray:
-    """[N+1] bool: which items are in the pool [P]."""
+    """pool [P] -> [N+1] bool, whether an item is in the pool."""
     mask = np.zeros(store.catalogue.num_items + 1, bool)
     mask[pool] = True
     return mask
 
 
 def queries_at(store: Store, users: np.ndarray, at: np.ndarray, next_action: int) -> Queries:
-    """One query a user [Q]: the target is the event at position `at` [Q] of the event columns, the history all events
-    of the user before it. next_action: the action token that states are conditioned on."""
+    """One query for each of the users [Q]. Its target is the event at position `at` [Q] of the store's event columns,
+    its history all earlier events of the user. next_action: the action token that states are conditioned on."""
     return Queries(
         histories=Histories(store, users, np.asarray(store.offsets[users]), at),
         targets=np.asarray(store.items[at], np.int64)[:, None],
@@ -47,12 +50,13 @@ def queries_at(store: Store, users: np.ndarray, at: np.ndarray, next_action: int
 
 
 def last_events(store: Store, users: np.ndarray, tokens: tuple[int, ...]) -> np.ndarray:
-    """[len(users)] int64: position in the event columns of each user's last event with such an action, -1 = none."""
+    """users [U] -> [U] int64, the position in the store's event columns of each user's last event with one of these
+    action tokens; -1 = none."""
     assert min(tokens, default=FIRST_ACTION) >= FIRST_ACTION
     found = np.full(len(users), -1, np.int64)
-    every = Histories(store, users, np.asarray(store.offsets[users]), np.asarray(store.offsets[users + 1]))
+    histories = Histories(store, users, np.asarray(store.offsets[users]), np.asarray(store.offsets[users + 1]))
     done = 0
-    for events in every.stream():
+    for events in histories.stream():
         counts = np.diff(events.offsets)
         positions = np.where(np.isin(events.actions, tokens), np.arange(events.offsets[-1]), -1)
         filled = np.flatnonzero(counts)

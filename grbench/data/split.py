@@ -1,4 +1,7 @@
-"""What a protocol makes of a store: what to learn from, what to ask, and what the answers are."""
+"""The result of an evaluation protocol: training data, validation and test queries, and candidates.
+
+Shapes: Q queries, G targets per query, P candidates.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from grbench.data.training_data import TrainingData
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions and, apart from them, their answers.
+    """Histories and, in separate arrays, their targets.
 
-    histories: one row a query, ends before the target; targets, target_actions: [Q, G] int64, 0-padded;
-    next_action: the action token that the suite asks for.
+    histories: one row per query, which ends before the target; targets, target_actions: [Q, G] int64, 0-padded;
+    next_action: the action token that the last state of each history is conditioned on.
     """
 
     histories: Histories
@@ -35,7 +38,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Split:
-    """candidates: [P] int64, ascending. counts: how many users were evaluated, and how many dropped, by reason."""
+    """candidates: [P] int64, ascending. counts: number of users that are evaluated, and dropped for each reason."""
 
     training: TrainingData
     validation: Queries | None
@@ -45,5 +48,5 @@ class Split:
 
     @property
     def pool_digest(self) -> str:
-        """Names the candidate pool: two results with different pools cannot be compared."""
+        """16 hex digits of the candidates' hash; results are compared only where they agree in it."""
         return hashlib.sha256(np.ascontiguousarray(self.candidates, np.int64).data).hexdigest()[:16]

@@ -1,7 +1,8 @@
-"""A dataset as plain `.npy` columns, mapped into memory and read only. A store is made once from a source and reused
-as long as the source's digest stays the same; `store.json` is written last, so a folder without it is not a store.
+"""A dataset as read-only, memory-mapped `.npy` columns. A store is built once from a source and reused as long as the
+source's digest stays the same; `store.json` is written last, so a folder without it is not a store.
 
-Shapes: U users, E events, N items (item 0 is padding), P candidates, C feature columns, d embedding width.
+Shapes: U users, E events, N items (item 0 is padding), n some items, P candidates, C feature columns, d embedding
+width.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from grbench.errors import DataError
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
 HEADER_BYTES = 1 << 10
-"""More than an `.npy` file has before its first number."""
+"""An upper bound of the size of an `.npy` file's header."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One categorical feature: columns `start` to `start + width` of its table hold codes below `size`.
+    """One categorical feature: its codes, below `size`, are in columns `start` to `start + width` of the table.
 
-    A multi-value field is wider than 1 and padded with 0. Codes 0, 1, 2 stand for padding, missing and unknown.
+    A multi-value feature has width > 1 and is padded with 0. Codes 0, 1, 2 are padding, missing and unknown.
     """
 
     name: str
@@ -45,7 +46,7 @@ class FeatureTable:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Content vectors. values: [N+1, d] float16, 0 where missing; present: [N+1] bool."""
+    """Content embeddings of items. values: [N+1, d] float16, 0 where missing; present: [N+1] bool."""
 
     values: np.ndarray
     present: np.ndarray
@@ -53,8 +54,8 @@ class Embedding:
 
 @dataclass(frozen=True)
 class TextColumn:
-    """One text an item, UTF-8. offsets: [N+2] int64, item i's bytes are offsets[i]:offsets[i+1] of `encoded`, [bytes]
-    uint8. Padding (item 0) and items without a text have the empty one."""
+    """One UTF-8 text per item. offsets: [N+2] int64; item i's bytes are offsets[i]:offsets[i+1] of `encoded`, a uint8
+    array. Padding (item 0) and items without a text have the empty text."""
 
     offsets: np.ndarray
     encoded: np.ndarray
@@ -63,7 +64,7 @@ class TextColumn:
         return len(self.offsets) - 1
 
     def of(self, items: np.ndarray) -> list[str]:
-        """The texts of items [n]; only their bytes are read."""
+        """items [n] -> n texts; only their bytes are read from disk."""
         import pyarrow as pa
 
         column = pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self.offsets), pa.py_buffer(self.encoded))
@@ -73,11 +74,11 @@ class TextColumn:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is known of items and users beside their events; nothing here depends on a split.
+    """Items and users with their features; independent of the split.
 
-    item_ids: [N+1] and user_ids: [U], the ids of the source. The first `num_indexed` items are the source's own;
-    those behind them are candidates that only the candidate table knows. texts: the items' texts by the column's name,
-    of datasets that have any.
+    item_ids: [N+1] and user_ids: [U], ids in the source. num_indexed: the number of items in the source's catalogue;
+    items with larger rows occur in the candidate table only. actions: names of the actions, in order of their tokens.
+    embeddings, texts: by name; empty where the dataset has none.
     """
 
     num_users: int
@@ -95,8 +96,9 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Store:
-    """A dataset on disk. offsets: [U+1] int64, user u's events are offsets[u]:offsets[u+1] of the event columns;
-    items: [E] int32; actions: [E] int8 tokens; times: [E] int64 unix seconds; candidates: [P] int64, ascending."""
+    """A dataset on disk. offsets: [U+1] int64; user u's events are offsets[u]:offsets[u+1] of the event columns;
+    items: [E] int32; actions: [E] int8 tokens; times: [E] int64 unix seconds; candidates: [P] int64, ascending;
+    notes: statistics of the dataset's reader, JSON-ready."""
 
     path: Path
     digest: str
@@ -110,22 +112,22 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Maps the store at `path`; raises DataError where there is none, or one of another format."""
-        described = Path(path) / STORE_FILE
-        if not described.is_file():
-            raise DataError(f"{path}: not a store (no {STORE_FILE}); remove the folder, it is made again when needed")
+        """Maps the store at `path` into memory. Raises DataError where it is missing, damaged or of another format."""
+        store_file = Path(path) / STORE_FILE
+        if not store_file.is_file():
+            raise DataError(f"{path}: not a store (no {STORE_FILE}); remove the folder, it is rebuilt when needed")
         try:
-            meta = json.loads(described.read_text())
+            meta = json.loads(store_file.read_text())
         except ValueError as error:
-            raise DataError(f"{path}: {STORE_FILE} is damaged; remove the folder, it is made again") from error
+            raise DataError(f"{path}: {STORE_FILE} is damaged; remove the folder, it is rebuilt when needed") from error
         if meta.get("format") != STORE_FORMAT:
             raise DataError(
-                f"{path}: a store of format {meta.get('format')}, this grbench reads format {STORE_FORMAT}; "
-                "remove the folder, it is made again when needed"
+                f"{path}: store format {meta.get('format')}, but this grbench reads format {STORE_FORMAT}; "
+                "remove the folder, it is rebuilt when needed"
             )
 
         def column(name: str) -> np.ndarray:
-            return _map(Path(path) / f"{name}.npy")
+            return _open_column(Path(path) / f"{name}.npy")
 
         def features(kind: str) -> FeatureTable:
             return FeatureTable(tuple(Field(**row) for row in meta[kind]), column(kind))
@@ -162,7 +164,7 @@ class Store:
         )
 
 
-def _map(path: Path) -> np.ndarray:
+def _open_column(path: Path) -> np.ndarray:
     try:
         try:
             array: np.ndarray = np.load(path, mmap_mode="r")
@@ -171,9 +173,13 @@ def _map(path: Path) -> np.ndarray:
                 raise
             array = np.load(path)
     except FileNotFoundError as error:
-        raise DataError(f"{path.parent}: the store lacks {path.name}; remove the folder, it is made again") from error
+        raise DataError(
+            f"{path.parent}: the store lacks {path.name}; remove the folder, it is rebuilt when needed"
+        ) from error
     except (ValueError, EOFError) as error:
-        raise DataError(f"{path.parent}: {path.name} is damaged; remove the folder, it is made again") from error
+        raise DataError(
+            f"{path.parent}: {path.name} is damaged; remove the folder, it is rebuilt when needed"
+        ) from error
     return array
 
 
@@ -189,9 +195,10 @@ def store_size(
     user_id_bytes: int = 8,
     item_id_bytes: int = 8,
 ) -> int:
-    """Bytes of the columns of a store. *_columns: of the feature tables; embeddings: their widths."""
-    of_an_event = 4 + 1 + 8  # item, action, time
-    of_a_user = user_id_bytes + 4 * user_columns
-    of_an_item = item_id_bytes + 4 * item_columns + sum(2 * width + 1 for width in embeddings)
-    places = 8 * (users + 1 + candidates)  # 8: where a user's events start, a candidate's item
-    return events * of_an_event + users * of_a_user + (items + 1) * of_an_item + places
+    """Bytes of a store's columns. events, users, items, candidates: their numbers; *_columns: columns of the feature
+    tables; embeddings: widths; *_id_bytes: bytes of an id in the source."""
+    event_bytes = 4 + 1 + 8  # item, action, time
+    user_bytes = user_id_bytes + 4 * user_columns
+    item_bytes = item_id_bytes + 4 * item_columns + sum(2 * width + 1 for width in embeddings)
+    index_bytes = 8 * (users + 1 + candidates)  # int64 offsets and candidates
+    return events * event_bytes + users * user_bytes + (items + 1) * item_bytes + index_bytes

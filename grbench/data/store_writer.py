@@ -1,4 +1,7 @@
-"""How a store comes to be: columns are streamed to disk, and the folder gets its name only once it is whole."""
+"""Writing a store: columns are streamed to a temporary folder, which is renamed once it is complete.
+
+Shapes: U users, N items, C feature columns, P candidates.
+"""
 
 from __future__ import annotations
 
@@ -26,30 +29,30 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHECKED_BYTES = 1 << 26
-"""Of an embedding that are looked at together."""
+"""Bytes of an embedding that are checked at once."""
 
 
-def silent(what: str, done: int, total: int | None) -> None:
-    """The report of those who do not want one."""
+def no_progress(task: str, done: int, total: int | None) -> None:
+    """A Progress that does nothing."""
 
 
 def store_digest(reader: type, source: str) -> str:
-    """Names the store that a dataset of this class makes from a source of this digest.
+    """16 hex digits of a hash of the store's format, the reader's source code and the source's digest.
 
-    The reader's own code counts too: what it makes of the same files changes with it.
+    reader: the dataset's class; another version of its code may read the same files differently.
     """
     return hashlib.sha256(f"{STORE_FORMAT} {source_hash(reader)} {source}".encode()).hexdigest()[:16]
 
 
 def store_folder(cache: Path, name: str, digest: str) -> Path:
-    """Where the store of this digest lies; it is there once it has its `store.json`."""
+    """The folder of the store with this digest; the store is complete once the folder has a `store.json`."""
     return Path(cache) / f"{name}-{digest}"
 
 
-def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = silent) -> Store:
-    """The store of `dataset` under `cache`: the one already there if its digest fits, else a new one.
+def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = no_progress) -> Store:
+    """Opens the store of `dataset` in the folder `cache`; builds it first where none with its digest exists.
 
-    Raises DataError where the source is at fault or the disk is full; nothing half-built stays behind.
+    Raises DataError where the source is missing or malformed, or the disk is full; an incomplete store is removed.
     """
     digest = store_digest(type(dataset), dataset.digest())
     folder = store_folder(cache, name, digest)
@@ -62,12 +65,14 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = 
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
-        raise DataError(f"{cache}: the store cache cannot be written ({error.strerror}); set GRBENCH_CACHE") from error
+        raise DataError(
+            f"{cache}: the store cache cannot be written ({error.strerror}); set GRBENCH_CACHE to another folder"
+        ) from error
     try:
         writer = StoreWriter(partial, report)
         dataset.write(writer)
         writer.finish(digest)
-        if folder.exists():  # somebody else finished it meanwhile, or left a folder that is no store
+        if folder.exists():  # another process has built it in the meantime, or it is not a store
             if (folder / STORE_FILE).is_file():
                 return Store.open(folder)
             shutil.rmtree(folder)
@@ -75,8 +80,8 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = 
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
-                f"{cache}: no space left while building the store; free some, or set GRBENCH_CACHE to a larger disk. "
-                "Nothing half-built was kept"
+                f"{cache}: no space left while building the store; free some, or set GRBENCH_CACHE to a folder on a "
+                "larger disk. The incomplete store was removed"
             ) from error
         raise
     finally:
@@ -85,7 +90,8 @@ def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = 
 
 
 def _remove_abandoned(cache: Path) -> None:
-    """What killed builds left behind; those of other machines that share the cache may still be at work."""
+    """Removes incomplete stores of killed processes of this machine; those of other machines that share the cache may
+    still be in progress."""
     for partial in cache.glob(".*.partial-*"):
         machine, _, owner = partial.name.rpartition(".partial-")[2].rpartition("-")
         if machine == platform.node() and owner.isdecimal() and not psutil.pid_exists(int(owner)):
@@ -93,7 +99,7 @@ def _remove_abandoned(cache: Path) -> None:
 
 
 class ColumnWriter:
-    """Appends rows to one `.npy` file; its header is set right when it is closed."""
+    """Appends rows to one `.npy` file; `close` writes the number of rows into its header."""
 
     def __init__(self, path: Path, dtype: Any) -> None:
         self.dtype, self.rows = np.dtype(dtype), 0
@@ -101,12 +107,12 @@ class ColumnWriter:
         self._write_header()
 
     def append(self, array: np.ndarray) -> None:
-        """Adds rows at the end."""
+        """Appends rows."""
         self._file.write(np.ascontiguousarray(array, dtype=self.dtype).data)
         self.rows += len(array)
 
     def close(self) -> None:
-        """Writes the final shape over the first header; numpy leaves room in it for the row count to grow."""
+        """Overwrites the header with the final shape; numpy's header has space for a larger row count."""
         self._file.seek(0)
         self._write_header()
         self._file.close()
@@ -119,7 +125,7 @@ class ColumnWriter:
 
 
 class TextWriter:
-    """Appends texts to one column, in the order of items, from item 1 on."""
+    """Appends texts to a column, in the order of items, beginning with item 1."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._offsets = ColumnWriter(folder / f"offsets_of_text_{name}.npy", np.int64)
@@ -128,11 +134,11 @@ class TextWriter:
 
     @property
     def rows(self) -> int:
-        """Texts so far, padding's among them."""
+        """Number of texts written so far, including the empty one of padding."""
         return self._offsets.rows - 1
 
     def append(self, texts: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> None:
-        """The next items' texts; None = this item has none. Arrow's string arrays are copied as they are."""
+        """Appends the next items' texts; None = the item has none. Arrow arrays are copied without decoding."""
         import pyarrow as pa
 
         array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
@@ -148,13 +154,17 @@ class TextWriter:
                 self._encoded.append(np.frombuffer(encoded, np.uint8)[ends[0] : ends[-1]])
 
     def close(self) -> None:
-        """Nothing can be added afterwards."""
+        """Closes the files; no text can be appended afterwards."""
         self._offsets.close()
         self._encoded.close()
 
 
 class StoreWriter:
-    """What a dataset pours itself into. Set `actions` and `has_times`; fill `notes` with what the reader met."""
+    """Receives a dataset's tables in Dataset.write and writes them as a store.
+
+    A dataset sets `actions` (names, in order of their tokens) and `has_times`, may add statistics to `notes`
+    (JSON-ready), and calls the methods below.
+    """
 
     def __init__(self, folder: Path, report: Progress) -> None:
         self.folder, self.report = folder, report
@@ -177,18 +187,19 @@ class StoreWriter:
 
     @property
     def num_users(self) -> int:
-        """Users added so far."""
+        """Number of users added so far."""
         return sum(map(len, self._user_ids))
 
     @property
     def user_ids(self) -> np.ndarray:
-        """[U] source ids in row order, of the users added so far."""
+        """[U] ids in the source of the users added so far, in row order."""
         return np.concatenate(self._user_ids) if self._user_ids else np.empty(0, np.int64)
 
     def add_users(
         self, user_ids: np.ndarray, lengths: np.ndarray, items: np.ndarray, actions: np.ndarray, times: np.ndarray
     ) -> None:
-        """Appends whole users. user_ids, lengths: [n]; items, actions (tokens), times: [sum of lengths], in order."""
+        """Appends n users with all their events. user_ids, lengths (numbers of events): [n]; items, actions (tokens)
+        and times (unix seconds): [sum of lengths], user by user, oldest event first."""
         assert len(items) == len(actions) == len(times) == int(lengths.sum())
         self._user_ids.append(np.array(user_ids))
         self._lengths.append(np.array(lengths, dtype=np.int32))
@@ -197,29 +208,31 @@ class StoreWriter:
         self._columns["times"].append(times)
 
     def set_items(self, item_ids: np.ndarray, *, num_indexed: int | None = None) -> None:
-        """item_ids: [N+1], row 0 = padding. `num_indexed` of them are the source's own, the rest only candidates."""
+        """item_ids: [N+1], ids in the source, row 0 = padding. num_indexed: items in the source's catalogue, the first
+        ones; the others occur in the candidate table only. None = all."""
         self._item_ids = np.asarray(item_ids)
         self._num_indexed = len(item_ids) - 1 if num_indexed is None else num_indexed
 
     def create_item_features(self, fields: Sequence[Field]) -> np.memmap:
-        """A writable map [N+1, C] int32 of zeros; set_items comes first."""
+        """Returns a writable memory map [N+1, C] int32 of zeros. Called after `set_items`."""
         assert self._item_ids is not None
         return self._create_features("item_features", fields, len(self._item_ids))
 
     def create_user_features(self, fields: Sequence[Field]) -> np.memmap:
-        """A writable map [U, C] int32 of zeros; all users are added before."""
+        """Returns a writable memory map [U, C] int32 of zeros. Called after all users are added."""
         return self._create_features("user_features", fields, self.num_users)
 
     def set_item_fields(self, fields: Sequence[Field]) -> None:
-        """The same columns as at creation, with sizes that only reading the values has shown."""
+        """Replaces the fields' sizes, where they are known only after the values were read; columns stay the same."""
         self._resize("item_features", fields)
 
     def set_user_fields(self, fields: Sequence[Field]) -> None:
-        """As set_item_fields."""
+        """Replaces the fields' sizes, as `set_item_fields` does."""
         self._resize("user_features", fields)
 
     def create_embedding(self, name: str, width: int) -> tuple[np.memmap, np.memmap]:
-        """Writable maps ([N+1, width] float16 of zeros, [N+1] bool of False); set_items comes first."""
+        """Returns writable memory maps of the values ([N+1, width] float16, zeros) and of which items have one ([N+1]
+        bool, False). Called after `set_items`."""
         assert self._item_ids is not None
         self._embeddings.append(name)
         rows = len(self._item_ids)
@@ -229,20 +242,20 @@ class StoreWriter:
         )
 
     def create_item_text(self, name: str) -> TextWriter:
-        """A column of texts, to be appended to in the order of items; all N are there before the end."""
+        """Returns the writer of a text column; N texts must be appended, in the order of items."""
         self._texts[name] = TextWriter(self.folder, name)
         return self._texts[name]
 
     def set_candidates(self, items: np.ndarray) -> None:
-        """items: [P], in any order; doubles are dropped."""
+        """items: [P], in any order; duplicates are removed."""
         self._has_candidates = True
         self._save("candidates", np.unique(np.asarray(items, dtype=np.int64)))
 
     def finish(self, digest: str) -> None:
-        """Closes every column and writes `store.json`.
+        """Closes all columns and writes `store.json`.
 
-        Raises DataError where the dataset gave no users or no items, a vector that is not finite, or a column of texts
-        that is shorter or longer than the catalogue.
+        Raises DataError where there are no users or no items, an embedding has a value that is not finite, or a text
+        column does not have one text per item.
         """
         for column in self._columns.values():
             column.close()
@@ -250,13 +263,13 @@ class StoreWriter:
             text.close()
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int32)
         if not len(lengths) or self._item_ids is None or len(self._item_ids) < 2:
-            raise DataError("the dataset holds no user or no item")
+            raise DataError("the dataset has no users or no items")
         for name in self._embeddings:
             self._check_embedding(name)
         for name, text in self._texts.items():
             if text.rows != len(self._item_ids):
                 raise DataError(
-                    f"text {name}: {text.rows - 1} texts for {len(self._item_ids) - 1} items; give one an item"
+                    f"text {name}: {text.rows - 1} texts for {len(self._item_ids) - 1} items; write one per item"
                 )
         self._save("offsets", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
         self._save("user_ids", self.user_ids)
@@ -265,7 +278,7 @@ class StoreWriter:
             if not fields:
                 np.save(self.folder / f"{kind}.npy", np.empty((0, 0), np.int32))
         for column_file in self.folder.glob("*.npy"):
-            with column_file.open("r+b") as file:  # some file systems say only now that a write has failed
+            with column_file.open("r+b") as file:  # some file systems report a failed write only here
                 os.fsync(file.fileno())
         meta = {
             "format": STORE_FORMAT,
@@ -288,7 +301,7 @@ class StoreWriter:
             os.fsync(file.fileno())
 
     def _save(self, name: str, column: np.ndarray) -> None:
-        """As np.save does, which does not say it when the disk is full."""
+        """Like np.save, which does not report a full disk."""
         whole = ColumnWriter(self.folder / f"{name}.npy", column.dtype)
         whole.append(column)
         whole.close()
@@ -296,21 +309,21 @@ class StoreWriter:
     def _check_embedding(self, name: str) -> None:
         values = np.load(self.folder / f"embedding_{name}.npy", mmap_mode="r")
         present = np.load(self.folder / f"embedding_{name}_present.npy", mmap_mode="r")
-        at_once = max(1, CHECKED_BYTES // (values.itemsize * values.shape[1]))
-        for first in range(0, len(values), at_once):
-            some = slice(first, first + at_once)
-            wrong = present[some] & ~np.isfinite(values[some]).all(axis=1)
+        step = max(1, CHECKED_BYTES // (values.itemsize * values.shape[1]))
+        for first in range(0, len(values), step):
+            block = slice(first, first + step)
+            wrong = present[block] & ~np.isfinite(values[block]).all(axis=1)
             if wrong.any():
                 item = self._item_ids[first + int(wrong.argmax())] if self._item_ids is not None else None
                 raise DataError(
-                    f"embedding {name}: the vector of item {item} holds NaN or infinite values (float16 ends at "
-                    "65,504); mend it, or leave it out so that the item counts as having none"
+                    f"embedding {name}: the vector of item {item} holds NaN or infinite values (the largest float16 is "
+                    "65,504); correct it, or leave it out so that the item has none"
                 )
 
     def _resize(self, kind: str, fields: Sequence[Field]) -> None:
         resized = tuple(fields)
         before, after = (
-            [(each.name, each.start, each.width) for each in some] for some in (self._fields[kind], resized)
+            [(field.name, field.start, field.width) for field in each] for each in (self._fields[kind], resized)
         )
         assert before == after
         self._fields[kind] = resized
@@ -322,7 +335,7 @@ class StoreWriter:
     def _create(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap:
         path = self.folder / f"{name}.npy"
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        # Reserve the blocks now: a map over a hole meets a full disk as a bus error, this as an error with a name.
+        # Reserves the blocks: writing through the map to a full disk would kill the process with SIGBUS.
         if hasattr(os, "posix_fallocate"):
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

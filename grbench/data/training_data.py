@@ -1,4 +1,7 @@
-"""All that a method may learn from. No test row can be reached from here."""
+"""The data that a method may learn from. It gives no access to test or validation targets.
+
+Shapes: S users of the training data, N items, n some rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from grbench.types import FIRST_ACTION
 
 
 def action_tokens(actions: Sequence[str], catalogue: Catalogue, where: str) -> tuple[int, ...]:
-    """The tokens of named actions; raises DataError for a name that the dataset does not have."""
+    """The tokens of action names. Raises DataError, prefixed by `where`, for an action that the dataset lacks."""
     for name in actions:
         if name not in catalogue.actions:
             raise DataError(f"{where}: no action {name!r} in this dataset; it has {', '.join(catalogue.actions)}")
@@ -24,8 +27,8 @@ def action_tokens(actions: Sequence[str], catalogue: Catalogue, where: str) -> t
 class TrainingData:
     """The training events of a split, and the catalogue.
 
-    target_actions: tokens of the actions whose events are learnt as targets (None = every event).
-    no_target_after: (action token, unix seconds); later events of that action are no targets (None = no limit).
+    target_actions: tokens of the actions whose events may be targets (None = all actions).
+    no_target_after: (action token, unix seconds); later events of that action may not be targets (None = no limit).
     """
 
     def __init__(
@@ -42,25 +45,25 @@ class TrainingData:
         self._histories = histories
         self._counts: dict[tuple[str, ...] | None, np.ndarray] = {}
         self.trainable = np.flatnonzero(histories.lengths >= 2)
-        """Rows with at least one event to learn from and one to learn."""
+        """Rows with at least two events: a history and a target."""
 
     @property
     def users(self) -> np.ndarray:
-        """[S] store rows of the users whose events are seen."""
+        """[S] int64, rows of the store."""
         return self._histories.users
 
     @property
     def num_events(self) -> int:
-        """How many events are seen."""
+        """Number of training events."""
         return int(self._histories.lengths.sum())
 
     @property
     def lengths(self) -> np.ndarray:
-        """[S] int64, how many events of each row are seen."""
+        """[S] int64, number of training events of each row."""
         return self._histories.lengths
 
     def may_be_target(self, actions: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Whether an event with this action token at this time may be learnt as a target; bool, of their shape."""
+        """Whether events with these action tokens and times may be targets; bool, of the arguments' shape."""
         allowed = np.ones(actions.shape, bool)
         if self.target_actions is not None:
             allowed &= np.isin(actions, self.target_actions)
@@ -70,9 +73,10 @@ class TrainingData:
         return allowed
 
     def with_targets(self, actions: Sequence[str], where: str) -> TrainingData:
-        """The same events, of which those of the named actions are learnt as targets; what is counted is shared.
+        """The same training events, where only those with one of the named actions may be targets.
 
-        Raises DataError, prefixed by `where`, for an action that the dataset lacks or no training event has.
+        Item counts that were computed before are reused. Raises DataError, prefixed by `where`, for an action that the
+        dataset lacks, and where no training event has one of them.
         """
         other = copy.copy(self)
         other.target_actions = action_tokens(actions, self.catalogue, where)
@@ -81,20 +85,21 @@ class TrainingData:
         return other
 
     def stream(self, events_at_once: int = 1 << 22) -> Iterator[Events]:
-        """Every training event once, some millions at a time."""
+        """Yields all training events, in row order, in blocks of whole rows with about `events_at_once` events."""
         return self._histories.stream(events_at_once)
 
     def newest(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Items, action tokens and times [len(rows), length] of each row's newest training events, left-padded."""
+        """rows [n] -> items, action tokens and times, each [n, length] int64, of each row's newest training events,
+        left-padded with 0."""
         return self._histories.newest(rows, length)
 
-    def until(self, rows: np.ndarray, stops: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same of the `length` events up to each row's event number `stops` [len(rows)] (1 = its first), it
-        included."""
-        return self._histories.until(rows, stops, length)
+    def up_to(self, rows: np.ndarray, stops: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Like `newest`, but of the `length` events up to and including each row's event number stops [n] (1 = its
+        first event)."""
+        return self._histories.up_to(rows, stops, length)
 
     def item_counts(self, actions: Sequence[str] | None = None) -> np.ndarray:
-        """[N+1] int64: training events of each item, of the named actions only where given."""
+        """[N+1] int64, number of training events of each item; with `actions`, of events with one of them only."""
         key = None if actions is None else tuple(actions)
         if key not in self._counts:
             tokens = None if key is None else action_tokens(key, self.catalogue, "item counts")

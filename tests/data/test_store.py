@@ -81,7 +81,7 @@ def test_texts_of_more_or_fewer_items_than_there_are_are_refused(tmp_path, given
             super().write(writer)
             writer.create_item_text("title").append(["a"] * given)
 
-    with pytest.raises(DataError, match=f"text title: {given} texts for 2 items; give one an item"):
+    with pytest.raises(DataError, match=f"text title: {given} texts for 2 items; write one per item"):
         build_store(Texts(), name="s", cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
