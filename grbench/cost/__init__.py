@@ -1,1 +1,1 @@
-"""What a phase of a cell costs: seconds, memory, energy, operations, and the machine that it ran on."""
+"""Measuring the cost of a cell's phases: seconds, memory, energy, FLOPs, and the machine that it ran on."""

@@ -1,4 +1,4 @@
-"""The machine and the software that a result comes from."""
+"""Hardware and software versions of the machine that a cell runs on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The machine and the software that a result comes from, JSON-ready; null = not there, or not known."""
+    """Hardware and software versions for the record, JSON-ready; None = absent or unknown."""
     device = torch.device(device)
     return {
         "device": device.type,
@@ -69,7 +69,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout that this package runs from; None where it does not run from its own checkout."""
+    """Output of a git command in this package's checkout; None where the package does not run from one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package, perhaps inside somebody else's repository
         return None
@@ -88,7 +88,10 @@ def _git_changed() -> bool | None:
 
 
 def nvml_handle(device: torch.device) -> tuple[Any, Any]:
-    """NVML and the device in it, found by its UUID because CUDA_VISIBLE_DEVICES renumbers; (None, None) without."""
+    """(the NVML module, its handle of the device), or (None, None) where NVML is not available.
+
+    The device is found by its UUID, because CUDA_VISIBLE_DEVICES changes CUDA's numbering but not NVML's.
+    """
     try:
         import pynvml
     except ImportError:

@@ -1,6 +1,6 @@
-"""How much of the device a training step uses: its operations counted, over what the device can do at most.
+"""FLOPs of a training step, and the share of the device's peak FLOP/s that training reaches.
 
-A slow method does many operations, a slow implementation few of them a second: this tells one from the other.
+The two tell a method that needs many operations from an implementation that executes few of them per second.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.utils.hooks import RemovableHandle
 from grbench.cost.meter import synchronize
 
 PROBE_SECONDS = 0.3
-"""How long the matrix product runs that stands for a device whose peak nobody publishes."""
+"""Seconds for which matrix products are timed where a device's peak is not published."""
 PROBE_SIZE = {"cpu": 1024, "cuda": 8192}
 
 TERA = 1e12
 
 PUBLISHED: tuple[tuple[str, dict[str, float]], ...] = (
-    # Vendors' data sheets, dense (not 2:4 sparse), 16-bit products added up in float32; TFLOP/s. What is not listed,
-    # or is only a slice of a device, is measured.
+    # TFLOP/s in vendors' data sheets: dense (not 2:4 sparse), 16-bit products accumulated in float32. The peak of other
+    # devices, and of slices of a device, is measured.
     (r"NVIDIA A100-(SXM4|PCIE)-(40|80)GB|NVIDIA A100 80GB PCIe", {"fp32": 19.5, "tf32": 156, "half": 312}),
     (r"NVIDIA H100 80GB HBM3", {"fp32": 66.9, "tf32": 494.7, "half": 989.4}),
     (r"NVIDIA H100 PCIe", {"fp32": 51.2, "tf32": 378, "half": 756}),
@@ -44,27 +44,27 @@ PUBLISHED: tuple[tuple[str, dict[str, float]], ...] = (
 
 
 class FlopCount(AbstractContextManager["FlopCount"]):
-    """Counts the floating-point operations of what runs inside, by torch's own counter: matrix products, attention and
-    convolutions, a multiplication and an addition as two. Causal attention counts whole, as torch does it.
+    """A context that counts the floating-point operations executed in it, with torch's counter: matrix products,
+    attention and convolutions; a multiply-add counts as two. Causal attention counts as if it were not masked, as in
+    torch's counter.
 
-    Backward passes count where they are run inside, the steps of optimizers do not; the numbers that come out are the
-    same as without.
+    Backward passes are counted, optimizer steps are not. Counting does not change any result.
     """
 
     def __init__(self) -> None:
-        self._counter = flop_counter.FlopCounterMode(display=False, custom_mapping=_not_known_to_torch())
-        self._of_optimizers = 0
+        self._counter = flop_counter.FlopCounterMode(display=False, custom_mapping=_additional_formulas())
+        self._optimizer_flops = 0
         self._hooks: list[RemovableHandle] = []
 
     @property
     def flops(self) -> int:
-        """What was counted so far."""
-        return int(self._counter.get_total_flops()) - self._of_optimizers
+        """FLOPs counted so far."""
+        return int(self._counter.get_total_flops()) - self._optimizer_flops
 
     def __enter__(self) -> FlopCount:
         self._hooks = [
-            register_optimizer_step_pre_hook(lambda *_: self._add_of_optimizers(-1)),
-            register_optimizer_step_post_hook(lambda *_: self._add_of_optimizers(1)),
+            register_optimizer_step_pre_hook(lambda *_: self._add_optimizer_flops(-1)),
+            register_optimizer_step_post_hook(lambda *_: self._add_optimizer_flops(1)),
         ]
         self._counter.__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -74,33 +74,33 @@ class FlopCount(AbstractContextManager["FlopCount"]):
         for hook in self._hooks:
             hook.remove()
 
-    def _add_of_optimizers(self, sign: int) -> None:
-        self._of_optimizers += sign * int(self._counter.get_total_flops())
+    def _add_optimizer_flops(self, sign: int) -> None:
+        self._optimizer_flops += sign * int(self._counter.get_total_flops())
 
 
-def _not_known_to_torch() -> dict[Any, Any]:
-    """In-place products and the CPU's attention, which torch's counter leaves out."""
+def _additional_formulas() -> dict[Any, Any]:
+    """{operation: formula} for operations that torch's counter lacks: in-place products and attention on the CPU."""
     aten = torch.ops.aten
-    alike = {
+    formulas = {
         aten.addmm_: flop_counter.addmm_flop,
         aten.baddbmm_: flop_counter.baddbmm_flop,
         aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_counter.sdpa_backward_flop,
     }
-    return {operation: _of_shapes(cast(Any, formula)) for operation, formula in alike.items()}
+    return {operation: _without_out_shape(cast(Any, formula)) for operation, formula in formulas.items()}
 
 
-def _of_shapes(formula: Callable[..., Any]) -> Callable[..., int]:
-    """The counter hands a formula shapes, among them that of the result, which torch's own do not take twice."""
+def _without_out_shape(formula: Callable[..., Any]) -> Callable[..., int]:
+    """Adapts a torch formula, which takes the arguments' shapes only, to the counter, which passes `out_shape` too."""
     return lambda *shapes, out_shape=None, **_: int(formula(*shapes))  # noqa: ARG005
 
 
 def utilisation(
     flops_per_step: int | None, steps_per_second: float | None, device: torch.device | str, precision: str
 ) -> dict[str, Any]:
-    """What the record keeps: operations a step, TFLOP/s, the device's peak and where it is from, the share of it.
+    """The record's entries: FLOPs per step, TFLOP/s reached, the device's peak with its source, and the share of it.
 
-    Nothing is known where no step was counted. A peak that is not published takes `PROBE_SECONDS` to measure.
+    All are None where no step was counted. Measuring a peak that is not published takes PROBE_SECONDS.
     """
     if not flops_per_step or not steps_per_second:
         return dict.fromkeys(
@@ -118,7 +118,7 @@ def utilisation(
 
 
 def device_peak(device: torch.device | str, precision: str) -> tuple[float, str]:
-    """TFLOP/s that the device can reach at a training precision (fp32, bf16, fp16), and where the figure is from."""
+    """(peak TFLOP/s of the device at a training precision (fp32, bf16, fp16), the source of the number)."""
     device = torch.device(device)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -130,7 +130,7 @@ def device_peak(device: torch.device | str, precision: str) -> tuple[float, str]
 
 
 def published_peak(name: str, precision: str) -> float | None:
-    """TFLOP/s by the data sheet, for a device's name as its driver tells it; None where it is not listed."""
+    """Peak TFLOP/s in the data sheet. name: of the device, as its driver reports it. None where it is not listed."""
     for pattern, peaks in PUBLISHED:
         if re.fullmatch(pattern, name):
             return peaks.get(precision, peaks.get("half") if precision in ("bf16", "fp16") else None)
@@ -139,11 +139,11 @@ def published_peak(name: str, precision: str) -> float | None:
 
 @torch.no_grad()
 def measured_peak(device: torch.device, precision: str) -> tuple[float, str]:
-    """The fastest of some square matrix products, in the precision that training multiplies in."""
+    """(TFLOP/s of the fastest of several square matrix products in the training precision, a description of it)."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     size = PROBE_SIZE.get(device.type, PROBE_SIZE["cpu"])
     left = torch.full((size, size), 0.5, dtype=kind, device=device)
-    product = torch.mm(left, left)  # the first one also sets the library up
+    product = torch.mm(left, left)  # warm-up: the first product initialises the library
     synchronize(device)
     fastest, until = float("inf"), time.perf_counter() + PROBE_SECONDS
     while (began := time.perf_counter()) < until:

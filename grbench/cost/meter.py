@@ -1,7 +1,7 @@
-"""Clocks and memory, the same for everyone: what a phase took, and on what machine.
+"""Measuring phases: time, memory and energy.
 
-A phase's figures begin and end with the device synchronised, so that work still queued on a GPU is neither lost nor
-charged to the phase that follows. Seconds are wall time by a monotonic clock.
+The device is synchronised at the start and the end of a phase, so that queued GPU work belongs to the phase that
+started it. Seconds are wall time of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch import nn
 from grbench.cost.environment import nvml_handle
 from grbench.errors import RunError
 
-SAMPLED_EVERY = 0.02
-"""Seconds between two looks at the process's memory, where the kernel does not keep its peak for us."""
+SAMPLING_SECONDS = 0.02
+"""Interval between two samples of the process's memory, where the kernel's own peak cannot be read."""
 
 
 def synchronize(device: torch.device | str) -> None:
-    """Waits for all work queued on the device; nothing to wait for on a CPU."""
+    """Waits for all work queued on the device; returns at once on a CPU."""
     kind = torch.device(device)
     if kind.type == "cuda":
         torch.cuda.synchronize(kind)
@@ -37,13 +37,13 @@ def synchronize(device: torch.device | str) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers that training sets, or could: shared ones once, frozen ones too, buffers not."""
+    """Number of scalar parameters: shared parameters count once, frozen ones count, buffers do not."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @dataclass
 class Phase:
-    """What one phase has cost so far; `note` adds figures of its own."""
+    """Cost of one phase so far; `note` adds further values."""
 
     runs: int = 0
     seconds: float = 0.0
@@ -55,11 +55,11 @@ class Phase:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def note(self, **figures: Any) -> None:
-        """Keeps further figures of this phase, JSON-ready; a later one of the same name replaces the earlier."""
+        """Adds further values of this phase, JSON-ready; a value replaces an earlier one of the same name."""
         self.notes.update(figures)
 
     def costs(self) -> dict[str, Any]:
-        """All of it, JSON-ready; null = cannot be measured here."""
+        """All values, JSON-ready; None = cannot be measured on this machine."""
         return {
             "runs": self.runs,
             "seconds": self.seconds,
@@ -72,7 +72,7 @@ class Phase:
         }
 
 
-class _Reading(NamedTuple):
+class _Counters(NamedTuple):
     seconds: float
     cpu_seconds: float
     joules: float | None
@@ -85,27 +85,27 @@ class Meter:
             ...
             phase.note(users_per_second=...)
 
-    A phase entered again adds to what it had. Phases may be nested: while the inner one runs, time and energy are
-    its own and not the outer one's, so that all phases add up to the whole; a peak counts for every phase it lies in.
-    Process memory is the resident set: pages of mapped files that have been touched are in it, child processes are
-    not. Energy is the whole GPU's, whoever uses it.
+    A phase that is entered again accumulates. Phases may be nested: time and energy of the inner phase are not counted
+    in the outer one, so that the phases add up to the total; peak memory counts for all open phases.
+    Process memory is the resident set size: it includes touched pages of mapped files, but not child processes.
+    Energy is that of the whole GPU, other processes included.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self._phases: dict[str, Phase] = {}
         self._open: list[str] = []
-        self._last = _Reading(0.0, 0.0, None)
+        self._last = _Counters(0.0, 0.0, None)
         self._memory: _KernelPeak | _SampledPeak = _KernelPeak() if _KernelPeak.works() else _SampledPeak()
         self._energy = _Energy(self.device)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
-        """Measures what is done inside; raises RunError when the phase of this name is already running."""
+        """A context whose cost is added to the phase. Raises RunError where the phase is already open."""
         if name in self._open:
-            raise RunError(f"phase {name!r} is entered while it runs: its time would be counted twice")
+            raise RunError(f"phase {name!r} is already open: its time would be counted twice")
         if self._open:
-            self._charge()
+            self._add_costs()
         phase = self._phases.setdefault(name, Phase())
         phase.runs += 1
         self._open.append(name)
@@ -114,7 +114,7 @@ class Meter:
         try:
             yield phase
         finally:
-            self._charge()
+            self._add_costs()
             self._open.remove(name)
             if self._open:
                 self._restart()
@@ -122,22 +122,22 @@ class Meter:
                 self._memory.stop()
 
     def costs(self) -> dict[str, dict[str, Any]]:
-        """{phase: figures} in the order in which the phases were first entered."""
+        """{phase: its costs} in the order in which the phases were first entered."""
         return {name: phase.costs() for name, phase in self._phases.items()}
 
     def _restart(self) -> None:
-        let_go()
+        return_freed_memory()
         self._memory.restart()
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # what torch keeps for itself is neither the next phase's nor there for Faiss
+            torch.cuda.empty_cache()  # cached blocks would count for the next phase, and Faiss could not use them
             torch.cuda.reset_peak_memory_stats(self.device)
         self._last = self._read()
 
-    def _read(self) -> _Reading:
-        return _Reading(time.perf_counter(), time.process_time(), self._energy.joules())
+    def _read(self) -> _Counters:
+        return _Counters(time.perf_counter(), time.process_time(), self._energy.joules())
 
-    def _charge(self) -> None:
-        """Adds what has passed to the innermost open phase, and the peaks to all open ones."""
+    def _add_costs(self) -> None:
+        """Adds time and energy since the last reading to the innermost open phase, and updates the peaks of all."""
         synchronize(self.device)
         now = self._read()
         inner = self._phases[self._open[-1]]
@@ -156,21 +156,21 @@ class Meter:
                 phase.peak_gpu_reserved_bytes = max(phase.peak_gpu_reserved_bytes or 0, reserved)
 
 
-def let_go() -> None:
-    """Gives the system back what the process has freed: no phase is then charged for the one before it."""
+def return_freed_memory() -> None:
+    """Returns freed memory to the operating system, so that it does not count in the next phase."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
 
 
 class _KernelPeak:
-    """The peak of the resident set as Linux keeps it (VmHWM), which writing 5 to clear_refs sets back (man 5 proc)."""
+    """The peak resident set size that Linux records (VmHWM); writing 5 to clear_refs resets it (man 5 proc)."""
 
     _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
     @classmethod
     def works(cls) -> bool:
-        """Whether this kernel lets us: some containers do not."""
+        """Whether the peak can be read and reset; some containers do not allow it."""
         try:
             cls().restart()
             return cls().peak() > 0
@@ -187,11 +187,11 @@ class _KernelPeak:
         raise RunError(f"{self._STATUS} has no VmHWM")
 
     def stop(self) -> None:
-        """Nothing runs meanwhile."""
+        """Does nothing: no thread is running."""
 
 
 class _SampledPeak:
-    """The largest resident set that a thread has seen: a shorter peak than its step can be missed."""
+    """The largest resident set size that a thread has sampled; it can miss peaks shorter than SAMPLING_SECONDS."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -217,12 +217,12 @@ class _SampledPeak:
             self._stopped = None
 
     def _sample(self, stopped: threading.Event) -> None:
-        while not stopped.wait(SAMPLED_EVERY):
+        while not stopped.wait(SAMPLING_SECONDS):
             self.peak()
 
 
 class _Energy:
-    """The GPU's own energy counter, through NVML; None where there is no such counter."""
+    """The GPU's energy counter, read through NVML; None where the GPU has none."""
 
     def __init__(self, device: torch.device) -> None:
         self._nvml: Any = None
@@ -231,7 +231,7 @@ class _Energy:
             self._nvml, self._handle = nvml_handle(device)
 
     def joules(self) -> float | None:
-        """Since the driver was loaded."""
+        """Joules since the driver was loaded."""
         if self._nvml is None:
             return None
         try:

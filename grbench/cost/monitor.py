@@ -1,4 +1,4 @@
-"""What is seen of training while it runs: losses, throughput, and whether it still makes sense."""
+"""Monitoring a training while it runs: mean losses, throughput, and losses that are not finite."""
 
 from __future__ import annotations
 
@@ -15,68 +15,72 @@ from grbench.errors import RunError
 from grbench.types import Batch, Report
 
 REPORT_SECONDS = 0.5
-"""Between two looks at the loss: each makes the host wait for the device."""
+"""Seconds between two reports of the losses; for each one the host waits for the device."""
 WARM_UP_STEPS = 10
-"""Not counted in users/s: compilation, memory pools and caches settle. A tenth of all steps where there are few."""
+"""Steps at the start of a stage that are not counted in the throughput: compilation, memory pools and caches. A tenth
+of all steps where that is fewer."""
 
 
-def silent(event: str, **values: Any) -> None:
-    """The report of those who do not want one."""
+def no_report(event: str, **values: Any) -> None:
+    """A Report that does nothing."""
 
 
 class Throughput:
-    """Users and events a second, warm-up left out: the clock starts once the device has done the last warm-up step."""
+    """Users, events and steps per second without the warm-up steps; the clock runs between `resume` and `pause`."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.steps = self.users = self.events = self.left_out = 0
+        self.steps = self.users = self.events = self.warm_up_steps = 0
         self.seconds = 0.0
-        self._warming = 0
+        self._warm_up_left = 0
         self._since: float | None = None
 
     def warm_up(self, steps: int) -> None:
-        """The next steps are not counted. Called while the clock stands still."""
-        self._warming = steps
-        self.left_out += steps
+        """Excludes the next steps. Called while the clock is paused."""
+        self._warm_up_left = steps
+        self.warm_up_steps += steps
 
     def resume(self) -> None:
-        if not self._warming:
+        """Starts the clock, once the device has finished its queued work and no warm-up step is left."""
+        if not self._warm_up_left:
             synchronize(self.device)
             self._since = time.perf_counter()
 
     def count(self, batch: Batch) -> None:
-        """Called once a step. `batch` lies on the host: counting it keeps no device waiting."""
-        if self._warming:
-            self._warming -= 1
+        """Called once per step. The batch is on the host, so that counting does not wait for the device."""
+        if self._warm_up_left:
+            self._warm_up_left -= 1
             self.resume()
             return
-        held = batch.items != 0
+        present = batch.items != 0
         self.steps += 1
-        self.users += int(held.any(1).sum())
-        self.events += int(held.sum())
+        self.users += int(present.any(1).sum())
+        self.events += int(present.sum())
 
     def pause(self) -> None:
+        """Stops the clock once the device has finished its queued work."""
         synchronize(self.device)
-        self.seconds, self._since = self._now(), None
+        self.seconds, self._since = self._seconds_now(), None
 
-    def figures(self) -> dict[str, Any]:
-        seconds = self._now()
+    def rates(self) -> dict[str, Any]:
+        """users, events and steps per second, None where no step was counted, and the number of warm-up steps."""
+        seconds = self._seconds_now()
         measured = seconds > 0 and self.users > 0
         return {
             "users_per_second": self.users / seconds if measured else None,
             "events_per_second": self.events / seconds if measured else None,
             "steps_per_second": self.steps / seconds if measured else None,
-            "warm_up_steps": self.left_out,
+            "warm_up_steps": self.warm_up_steps,
         }
 
-    def _now(self) -> float:
+    def _seconds_now(self) -> float:
         return self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
 
 class EpochMonitor:
-    """One epoch's losses. They stay on the device, and are looked at every half second.
+    """Sums an epoch's losses on the device and reports their means every REPORT_SECONDS.
 
-    totals: {name: (sum, steps)} of the epoch so far, filled here.
+    totals: {name: (sum, steps)} of the epoch so far, updated in place.
     """
 
     def __init__(
@@ -91,33 +95,36 @@ class EpochMonitor:
     ) -> None:
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
         self.totals, self.throughput, self.report = totals, throughput, report
-        self.broken = torch.zeros((), dtype=torch.int64, device=throughput.device)
-        self.looked = time.perf_counter()
+        self.first_not_finite = torch.zeros((), dtype=torch.int64, device=throughput.device)
+        self.last_report = time.perf_counter()
 
     def step(self, step: int, batch: Batch, values: Mapping[str, Tensor]) -> None:
-        """Counts one step; raises RunError when a look finds that one of its values was no number."""
+        """Adds the values of step number `step` (1 = first); raises RunError as `report_means` does."""
         self.throughput.count(batch)
         numbers = {name: value.detach().float() for name, value in values.items()}
         for name, value in numbers.items():
             total, steps = self.totals.get(name, (torch.zeros_like(value), 0))
             self.totals[name] = total + value, steps + 1
-        fails = ~torch.isfinite(torch.stack(list(numbers.values()))).all() & (self.broken == 0)
-        self.broken = torch.where(fails, step, self.broken)
-        if time.perf_counter() - self.looked >= REPORT_SECONDS:
-            self.look(step)
+        fails = ~torch.isfinite(torch.stack(list(numbers.values()))).all() & (self.first_not_finite == 0)
+        self.first_not_finite = torch.where(fails, step, self.first_not_finite)
+        if time.perf_counter() - self.last_report >= REPORT_SECONDS:
+            self.report_means(step)
 
-    def look(self, step: int) -> dict[str, Any]:
-        """The means and the throughput of the epoch up to this step, which are reported. Raises RunError as `step`."""
+    def report_means(self, step: int) -> dict[str, Any]:
+        """Reports and returns the mean losses and the throughput of the epoch up to this step.
+
+        Raises RunError, naming the first such step, where a value was not finite.
+        """
         means = torch.stack([total / steps for total, steps in self.totals.values()]).tolist()
         values = dict(zip(self.totals, means, strict=True))
-        if broken := int(self.broken):
+        if failed := int(self.first_not_finite):
             name = next(name for name, value in values.items() if not math.isfinite(value))
             raise RunError(
-                f"training: {name} is not a finite number at epoch {self.epoch}, step {broken} of {self.steps}; a "
+                f"training: {name} is not a finite number at epoch {self.epoch}, step {failed} of {self.steps}; a "
                 "lower learning rate, clip_norm, or precision fp32 may help"
             )
-        figures = self.throughput.figures()
-        values |= {key: figures[key] for key in ("users_per_second", "events_per_second")}
+        rates = self.throughput.rates()
+        values |= {key: rates[key] for key in ("users_per_second", "events_per_second")}
         self.report("train", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps, **values)
-        self.looked = time.perf_counter()
+        self.last_report = time.perf_counter()
         return values

@@ -25,8 +25,8 @@ def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
         return np.arange(1, store.catalogue.num_items + 1)
     if store.candidates is None:
         raise DataError(
-            "this dataset has no candidate pool (no candidate/ folder was found when its store was made); "
-            "fetch it, or rank all items with --set protocol.pool=catalogue"
+            "this dataset has no candidate pool (no candidate/ folder was found when its store was built); "
+            "download it, or rank all items with --set protocol.pool=catalogue"
         )
     return np.asarray(store.candidates)
 

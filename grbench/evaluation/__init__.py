@@ -1,1 +1,1 @@
-"""Ranking: every query's list from a trained encoder, and the metrics' values of it."""
+"""Ranking the candidates for all queries with a trained encoder, and computing metrics of the rankings."""

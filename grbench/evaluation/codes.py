@@ -1,4 +1,4 @@
-"""The items' codes that a search uses, checked: those of the tokenizer, or of an encoder that learns its own.
+"""The semantic IDs that retrieval uses, checked: those of the tokenizer, or of an encoder that learns its own.
 
 Shapes: N items, L code levels.
 """
@@ -16,24 +16,22 @@ from grbench.types import Codes
 
 
 def current_codes(encoder: Any, fitted: Codes, num_items: int) -> Codes:
-    """What the encoder's `codes()` gives, checked and on the CPU; the tokenizer's where it gives None.
-
-    Raises RunError where its codes are none of N items.
-    """
+    """The codes that the encoder's `codes()` returns, checked and on the CPU; `fitted`, the tokenizer's codes, where it
+    returns None. Raises RunError as `checked_codes` does."""
     learnt = optional(encoder, Encoder.codes)()
     return fitted if learnt is None else checked_codes(learnt, num_items, f"encoder {type(encoder).__name__}")
 
 
 def checked_codes(codes: Codes, num_items: int, whose: str) -> Codes:
-    """The codes, on the CPU. Raises RunError where the table is not [N+1, L] int64 with row 0 = 0, or where a code is
-    not below its level's size, naming item row and level."""
+    """The codes with their table on the CPU. whose: the plug-in, for messages. Raises RunError where the table is not
+    [N+1, L] int64 with row 0 = 0, or a code is outside its level's size, naming item row and level."""
     table = codes.table
     levels, expected = len(codes.sizes), (num_items + 1, len(codes.sizes))
     if table.dtype != torch.int64 or tuple(table.shape) != expected:
         kind = str(table.dtype).removeprefix("torch.")
         raise RunError(
-            f"{whose}: its codes are a table of shape {tuple(table.shape)}, {kind}; it should be of shape {expected}, "
-            f"int64: a row an item, row 0 for padding, and a column for each of the {levels} sizes"
+            f"{whose}: its table of codes has shape {tuple(table.shape)}, {kind}; it should have shape {expected}, "
+            f"int64: row 0 for padding, then one row per item, and a column for each of the {levels} sizes"
         )
     sizes = torch.tensor(codes.sizes, device=table.device)
     wrong = (table < 0) | (table >= sizes)

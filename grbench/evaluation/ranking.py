@@ -1,7 +1,7 @@
-"""Ranking the candidates for every query. The only place where lists meet their targets.
+"""Ranking the candidates for every query, and finding the targets' ranks. Retrievers and encoders never see targets.
 
-Shapes: Q queries, B queries of a batch, G targets a query, K list length kept, S list length searched, H longest
-visible history, P candidates, N items.
+Shapes: Q queries, B queries of a batch, G targets per query, K list length of the result, S list length searched,
+H longest history of a batch, P candidates, N items.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from grbench.interfaces import Retriever
 from grbench.types import Batch, Codes, Ranking, Report
 
 FILTERS = ("history", "cold")
-"""history: no item of a query's visible history is shown. cold: no item without a training event is a candidate."""
+"""history: items of a query's history are removed from its list. cold: items without a training event are removed from
+the candidates."""
 
 WARM_UP_BATCHES = 1
 
@@ -44,7 +45,7 @@ def rank(
     meter: Meter | None = None,
     report: Report | None = None,
 ) -> Ranking:
-    """Indexes the candidates and ranks them for every query: `Ranker` in one call, and it says what is raised."""
+    """Indexes the candidates and ranks them for all queries: `Ranker` in one call; raises what it raises."""
     ranker = Ranker(
         retriever,
         encoder,
@@ -61,14 +62,14 @@ def rank(
 
 
 class Ranker:
-    """A retriever with the candidates indexed, which ranks them in float32 and with the encoder in eval mode.
+    """Indexes the candidates at construction and ranks them for queries, in float32, with the encoder in eval mode.
 
-    Phases `index`, `search` and `keep` go to the meter; `report("search", done=, total=, queries_per_second=)` is
-    called after each batch. Memory is that of the result and of one batch. `codes` are those that were indexed: the
-    encoder's own where it learns them, else the tokenizer's.
+    The meter gets the phases `index`, `search` and `keep`; `report("search", done=, total=, queries_per_second=)` is
+    called after each batch. Memory use is that of the result and of one batch. Attribute `codes`: the codes that were
+    indexed, the encoder's own where it learns them, else the tokenizer's.
 
     Raises SuiteError where k is larger than the pool (before anything is encoded) or a filter is unknown, DataError
-    where the pool is empty, RunError where the encoder's codes are none of the items.
+    where the pool is empty, RunError where the encoder's codes do not fit the items.
     """
 
     def __init__(
@@ -88,43 +89,45 @@ class Ranker:
         self.k, self.codes = k, codes
         self._retriever, self._encoder, self._split, self._filters = retriever, encoder, split, filters
         self._batch_size, self._device, self._meter, self._report = batch_size, device, meter, report
-        self._pool = shown_candidates(split, k, filters)
-        # no_grad and not inference_mode: a cache that an encoder fills here must stay usable when training goes on.
-        with _evaluating(encoder), torch.no_grad(), _phase(meter, "index"):
-            _tell(report, "index", candidates=len(self._pool))
+        self._pool = filtered_candidates(split, k, filters)
+        # no_grad, not inference_mode: tensors that an encoder caches here must be usable in later training.
+        with _eval_mode(encoder), torch.no_grad(), _phase(meter, "index"):
+            _report(report, "index", candidates=len(self._pool))
             self.codes = current_codes(encoder, codes, _num_items(split))
             retriever.index(encoder, torch.from_numpy(self._pool).to(device), self.codes)
             synchronize(device)
 
     def rank(self, queries: Queries) -> Ranking:
-        """Lists of k, searched for and timed: what is scored. Raises RunError where the retriever returns what is no
-        ranking of the pool."""
+        """Ranks lists of k for all queries, timed as the phase `search`: the lists that are scored. Raises RunError
+        where the retriever's result is not a ranking of the pool."""
         return self._search(queries, self.k, "search")
 
-    def keep(self, queries: Queries, length: int) -> Ranking:
-        """Lists of `length`, or of the whole pool where that is smaller, by a search of its own: what may be scored
-        later. Its time is the phase `keep`, and no part of the cost of searching. Raises as `rank` does."""
+    def rank_longer(self, queries: Queries, length: int) -> Ranking:
+        """Ranks lists of `length` (at most the whole pool) by a second search, for metrics that are added later.
+
+        Timed as the phase `keep`, which is not part of the search cost. Raises as `rank` does.
+        """
         return self._search(queries, min(length, len(self._pool)), "keep")
 
     def _search(self, queries: Queries, k: int, name: str) -> Ranking:
-        """One more item than k is searched for, and with the history filter as many more as the batch's histories can
-        take away, so that each list is full and a tie across its end is seen."""
+        """Searches for one item more than k, so that a tie across the end of the list is detected, and with the history
+        filter for as many more as it removes from a list of the batch, so that the lists are full."""
         encoder, split, pool = self._encoder, self._split, self._pool
         history = _HistoryFilter(queries, split, pool) if "history" in self._filters else None
         lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
         in_pool = np.zeros(_num_items(split) + 1, bool)
         in_pool[pool] = True
-        watch = _Watch(len(queries), self._batch_size, self._report)
+        search = _TimedSearch(len(queries), self._batch_size, self._report)
         batches = query_batches(queries, history_length=encoder.history_length, batch_size=self._batch_size)
-        with _evaluating(encoder), torch.no_grad(), _phase(self._meter, name) as phase:
-            for where, batch in batches:
-                length = min(k + 1 + (history.most_taken(where) if history else 0), len(pool))
-                items, scores = watch.search(self._retriever, encoder, batch, length, self._device)
-                _check(items, scores, in_pool, queries.users[where])
+        with _eval_mode(encoder), torch.no_grad(), _phase(self._meter, name) as phase:
+            for rows, batch in batches:
+                length = min(k + 1 + (history.max_removed(rows) if history else 0), len(pool))
+                items, scores = search.run(self._retriever, encoder, batch, length, self._device)
+                _check(items, scores, in_pool, queries.users[rows])
                 if history:
-                    items, scores = history.without(where, items, scores)
-                lists.fill(where, items, scores, queries.targets[where])
-            phase.note(**watch.figures())
+                    items, scores = history.remove(rows, items, scores)
+                lists.fill(rows, items, scores, queries.targets[rows])
+            phase.note(**search.timings())
         return Ranking(
             users=queries.users,
             items=lists.items,
@@ -139,39 +142,39 @@ class Ranker:
         )
 
 
-def shown_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:
-    """[P] int64: the candidates that the filters leave. Called before training too, for the checks need no model.
+def filtered_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:
+    """[P] int64: the candidates after filtering. Needs no model, and is also called before training for its checks.
 
-    Raises SuiteError where lists of k are longer than that or a filter is unknown, DataError where none is left.
+    Raises SuiteError where there are fewer than k or a filter is unknown, DataError where there are none.
     """
     unknown = [name for name in filters if name not in FILTERS]
     if unknown:
-        raise SuiteError(f"filters: no filter {unknown[0]!r}; there are {' and '.join(FILTERS)}")
+        raise SuiteError(f"filters: unknown filter {unknown[0]!r}; there are {' and '.join(FILTERS)}")
     if k < 1:
-        raise SuiteError(f"metrics: k={k}; at least one item must be ranked")
+        raise SuiteError(f"metrics: k={k}; k must be at least 1")
     pool = np.asarray(split.candidates, np.int64)
     if "cold" in filters:
         pool = pool[split.training.item_counts()[pool] > 0]
     left = " left by the filter cold" if "cold" in filters else ""
     if not len(pool):
-        raise DataError(f"there is no candidate{left} to rank")
+        raise DataError(f"there are no candidates{left} to rank")
     if k > len(pool):
         raise SuiteError(f"metrics: k={k} is larger than the pool of {len(pool)} candidates{left}; use a smaller k")
     return pool
 
 
 def target_ranks(items: np.ndarray, scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
-    """[Q, G] int64: where each target stands among the first k; 0 = not there, and for padding.
+    """[Q, G] int64, the pessimistic rank of each target, 1 = first; 0 = not among the first k, and for padding.
 
-    items, scores: [Q, S], best first, S > k where there are more than k candidates. Ties count against the target:
-    its rank is that of the last item of its score, and when the tie reaches beyond k it is not in the list.
+    items, scores: [Q, S], best first, S > k where there are more than k candidates; targets: [Q, G], 0-padded. A tie
+    counts against the target: its rank is that of the last item with the same score; where that is larger than k, the
+    target is not in the list.
     """
-    here = (items[:, None, :] == targets[:, :, None]) & (targets[:, :, None] > 0)
-    place = here.argmax(axis=2)
-    own = np.take_along_axis(scores, place, axis=1)
-    # Lists are sorted, so the last of a tie stands where the number of scores at least as good says.
-    ranks = (scores[:, None, :] >= own[:, :, None]).sum(axis=2)
-    return np.where(here.any(axis=2) & (ranks <= k), ranks, 0).astype(np.int64)
+    is_target = (items[:, None, :] == targets[:, :, None]) & (targets[:, :, None] > 0)
+    target_scores = np.take_along_axis(scores, is_target.argmax(axis=2), axis=1)
+    # The scores are sorted, so the rank of the last item of a tie is the number of scores at least as high.
+    ranks = (scores[:, None, :] >= target_scores[:, :, None]).sum(axis=2)
+    return np.where(is_target.any(axis=2) & (ranks <= k), ranks, 0).astype(np.int64)
 
 
 def _num_items(split: Split) -> int:
@@ -179,11 +182,12 @@ def _num_items(split: Split) -> int:
 
 
 def _check(items: np.ndarray, scores: np.ndarray, in_pool: np.ndarray, users: np.ndarray) -> None:
-    """A retriever may come from anywhere: what it returns must be a ranking of the pool."""
+    """Raises RunError where a retriever's lists are not rankings of the pool. items, scores: [B, S]; in_pool: [N+1];
+    users: [B]."""
 
-    def refuse(wrong: Any, what: str) -> None:
+    def refuse(wrong: Any, problem: str) -> None:
         if wrong.any():
-            raise RunError(f"the retriever's list for user row {int(users[np.flatnonzero(wrong)[0]])} {what}")
+            raise RunError(f"the retriever's list for user row {int(users[np.flatnonzero(wrong)[0]])} {problem}")
 
     empty = items == 0
     refuse(np.isnan(scores).any(axis=1), "has NaN scores")
@@ -197,7 +201,7 @@ def _check(items: np.ndarray, scores: np.ndarray, in_pool: np.ndarray, users: np
 
 @dataclass
 class _Lists:
-    """The result, filled batch by batch."""
+    """The result, filled batch by batch. items: [Q, K] int64; scores: [Q, K] float32; ranks: [Q, G] int64."""
 
     items: np.ndarray
     scores: np.ndarray
@@ -211,46 +215,49 @@ class _Lists:
             np.zeros((queries, targets), np.int64),
         )
 
-    def fill(self, where: slice, items: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> None:
+    def fill(self, rows: slice, items: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> None:
+        """items, scores: [B, S]; targets: [B, G]."""
         k = self.items.shape[1]
-        held = min(k, items.shape[1])
-        self.items[where, :held], self.scores[where, :held] = items[:, :held], scores[:, :held]
-        self.ranks[where] = target_ranks(items, scores, targets, k)
+        length = min(k, items.shape[1])
+        self.items[rows, :length], self.scores[rows, :length] = items[:, :length], scores[:, :length]
+        self.ranks[rows] = target_ranks(items, scores, targets, k)
 
 
 class _HistoryFilter:
-    """Takes out of each list what its query's user has seen: the whole visible history, not only what is encoded."""
+    """Removes the items of a query's history from its list: of the whole history, also of events that the encoder does
+    not read."""
 
     def __init__(self, queries: Queries, split: Split, pool: np.ndarray) -> None:
         self._histories, self._width = queries.histories, _num_items(split) + 1
         self._in_pool = np.zeros(self._width, bool)
         self._in_pool[pool] = True
 
-    def most_taken(self, where: slice) -> int:
-        """How many candidates the filter takes from the list of this batch that loses most."""
-        seen = self._seen(where)
-        first = np.diff(seen, axis=1, prepend=-1) > 0
-        return int((first & self._in_pool[seen]).sum(axis=1).max(initial=0))
+    def max_removed(self, rows: slice) -> int:
+        """The largest number of candidates that the filter can remove from one list of the batch."""
+        history = self._history_items(rows)
+        first = np.diff(history, axis=1, prepend=-1) > 0
+        return int((first & self._in_pool[history]).sum(axis=1).max(initial=0))
 
-    def without(self, where: slice, items: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The lists [B, S] without seen items, moved up, the gap at the end empty."""
-        rows = np.arange(len(items))[:, None] * self._width  # one number for each pair of row and item
-        taken = np.isin(items + rows, self._seen(where) + rows) | (items == 0)
-        order = np.argsort(taken, axis=1, kind="stable")
-        kept = ~np.take_along_axis(taken, order, axis=1)
+    def remove(self, rows: slice, items: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """items, scores [B, S] -> the same shapes without items of the history: later items move up, and the end is
+        filled with item 0 and score -inf."""
+        offsets = np.arange(len(items))[:, None] * self._width  # makes pairs of row and item distinct numbers
+        removed = np.isin(items + offsets, self._history_items(rows) + offsets) | (items == 0)
+        order = np.argsort(removed, axis=1, kind="stable")
+        remains = ~np.take_along_axis(removed, order, axis=1)
         moved = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        return np.where(kept, moved[0], 0), np.where(kept, moved[1], np.float32(-np.inf))
+        return np.where(remains, moved[0], 0), np.where(remains, moved[1], np.float32(-np.inf))
 
-    def _seen(self, where: slice) -> np.ndarray:
+    def _history_items(self, rows: slice) -> np.ndarray:
         """[B, H], ascending."""
-        return np.sort(self._histories.items_of(np.arange(where.start, where.stop)), axis=1)
+        return np.sort(self._histories.items_of(np.arange(rows.start, rows.stop)), axis=1)
 
 
 @dataclass
-class _Watch:
-    """Searches, and times each search from the batch on the host to the list on the host, the device synchronised.
+class _TimedSearch:
+    """Searches batches and times each: from the batch on the host to the lists on the host, the device synchronised.
 
-    The first batch is a warm-up and not counted, unless it is the only one; `warm_up_batches` says so.
+    The first batch is a warm-up, which is not counted unless it is the only one.
     """
 
     total: int
@@ -259,9 +266,10 @@ class _Watch:
     seconds: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
-    def search(
+    def run(
         self, retriever: Retriever, encoder: Any, batch: Batch, k: int, device: torch.device | str
     ) -> tuple[np.ndarray, np.ndarray]:
+        """-> items and scores, each [B, k]; raises RunError where the retriever returns another shape."""
         started = time.perf_counter()
         found = retriever.search(encoder, batch.to(device), k)
         items, scores = found.items.cpu().numpy(), found.scores.float().cpu().numpy()  # .cpu() waits for the device
@@ -269,13 +277,15 @@ class _Watch:
         self.sizes.append(len(batch.users))
         if items.shape != (len(batch.users), k) or scores.shape != items.shape:
             raise RunError(
-                f"the retriever gave items {items.shape} and scores {scores.shape}; asked for ({len(batch.users)}, {k})"
+                f"the retriever returned items {items.shape} and scores {scores.shape}; both should be "
+                f"({len(batch.users)}, {k})"
             )
-        _tell(self.report, "search", done=sum(self.sizes), total=self.total, queries_per_second=self._rate())
+        _report(self.report, "search", done=sum(self.sizes), total=self.total, queries_per_second=self._rate())
         return items, scores
 
-    def figures(self) -> dict[str, Any]:
-        """Rates over all counted batches; percentiles of a batch's milliseconds, over full batches where there are."""
+    def timings(self) -> dict[str, Any]:
+        """The rate over all counted batches, and percentiles of milliseconds per batch, of full batches if there are
+        any."""
         skipped = self._skipped()
         full = [
             second
@@ -301,8 +311,8 @@ class _Watch:
 
 
 @contextmanager
-def _evaluating(encoder: Any) -> Iterator[None]:
-    """The encoder in eval mode, and afterwards each of its modules in the mode it had."""
+def _eval_mode(encoder: Any) -> Iterator[None]:
+    """A context in which the encoder is in eval mode; afterwards each of its modules is in the mode it had before."""
     if not isinstance(encoder, nn.Module):
         yield
         return
@@ -317,7 +327,7 @@ def _evaluating(encoder: Any) -> Iterator[None]:
 
 @contextmanager
 def _phase(meter: Meter | None, name: str) -> Iterator[Phase]:
-    """A phase of the meter, and one that nobody reads where there is no meter."""
+    """A phase of the meter, or one that is not recorded where there is no meter."""
     if meter is None:
         yield Phase()
         return
@@ -325,6 +335,6 @@ def _phase(meter: Meter | None, name: str) -> Iterator[Phase]:
         yield phase
 
 
-def _tell(report: Report | None, event: str, **values: Any) -> None:
+def _report(report: Report | None, event: str, **values: Any) -> None:
     if report is not None:
         report(event, **values)

@@ -1,4 +1,4 @@
-"""What rankings are worth: every metric's value of every query, and the mean that training selects by.
+"""Computing metrics of rankings, for each query, and the validation score that selects the best state of training.
 
 Shapes: Q queries.
 """
@@ -21,12 +21,19 @@ from grbench.types import Codes, Ranking
 
 
 def score(metrics: Sequence[Metric], ranking: Ranking) -> dict[str, np.ndarray]:
-    """{metric's name: [Q] float64, one value a query}. Raises RunError where a metric returns anything else."""
+    """{metric's name: [Q] float64, one value per query}.
+
+    Raises RunError where a metric returns another shape or a value that is not finite, SuiteError where two metrics
+    have the same name.
+    """
     values: dict[str, np.ndarray] = {}
     for metric in metrics:
         each = np.asarray(metric(ranking), np.float64)
         if each.shape != (len(ranking.users),):
-            raise RunError(f"metric {metric.name}: gave shape {each.shape}, should be one value for each query")
+            raise RunError(
+                f"metric {metric.name}: returned shape {each.shape}; it should return one value per query, "
+                f"({len(ranking.users)},)"
+            )
         if not np.isfinite(each).all():
             user = int(ranking.users[~np.isfinite(each)][0])
             raise RunError(f"metric {metric.name}: its value for user row {user} is not finite")
@@ -39,25 +46,25 @@ def score(metrics: Sequence[Metric], ranking: Ranking) -> dict[str, np.ndarray]:
 def score_lists(
     metrics: Sequence[Metric], cutoffs: Sequence[int | None], length: int, scored: Ranking, kept: Ranking | None
 ) -> dict[str, np.ndarray]:
-    """The values of metrics from lists that were searched for before, possibly for others: {name: [Q] float64}.
+    """Metrics of the lists of a finished cell: {name: [Q] float64}, one value per query.
 
-    cutoffs: each metric's k, None where it has none; length: of the lists that a search for these metrics gives. A
-    metric sees the scored lists where they are as long as its k, else the longer kept ones. Raises RunError where no
-    lists are long enough.
+    cutoffs: each metric's k, None where it has none; length: of the lists that a search for these metrics would give;
+    scored, kept: the lists that were scored, and longer ones. A metric gets the scored lists where they have at least k
+    items, else the longer ones, in both cases cut to `length`. Raises RunError where none are long enough.
     """
     values: dict[str, np.ndarray] = {}
     for metric, k in zip(metrics, cutoffs, strict=True):
         long_enough = (lists for lists in (scored, kept) if lists is not None and (k or 1) <= lists.items.shape[1])
         lists = next(long_enough, None)
         if lists is None:
-            raise RunError(f"metric {metric.name}: the lists that were kept are shorter than {k}")
+            raise RunError(f"metric {metric.name}: the recorded lists have fewer than {k} items")
         values |= score([metric], lists.cut(length))
     return values
 
 
 def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
-    """Tries the metrics on a ranking of no query, so that one that does not fit the dataset is heard of before
-    training and not after it."""
+    """Computes the metrics of a ranking without queries, so that an error of a metric that does not fit the dataset is
+    raised before training. Raises what `score` and the metrics raise."""
     nobody, nothing, lists = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, k), np.int64)
     ranking = Ranking(
         users=nobody,
@@ -87,10 +94,15 @@ def validation_score(
     device: torch.device | str = "cpu",
     meter: Meter | None = None,
 ) -> float:
-    """The metric's mean over the split's validation queries: what training selects by. Its cost is a phase of its own,
-    `validate`, and not a part of training. Raises SuiteError where the protocol keeps no validation queries."""
+    """The metric's mean over the split's validation queries.
+
+    Timed as the phase `validate`, which is not part of training. Raises SuiteError where the split has no validation
+    queries.
+    """
     if split.validation is None or not len(split.validation):
-        raise SuiteError("training.validate_every: the protocol keeps no validation users; give it a validation share")
+        raise SuiteError(
+            "training.validate_every: the protocol holds out no validation users; set its validation share above 0"
+        )
     with meter.phase("validate") if meter else nullcontext():
         ranking = rank(
             retriever,

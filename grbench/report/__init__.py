@@ -1,1 +1,1 @@
-"""Tables from records: pure functions, and their text or picture."""
+"""Result tables, computed from records and formatted as text or a picture."""

@@ -1,4 +1,4 @@
-"""Names and numbers as they are printed: in tables, plans and lines of progress."""
+"""Formatting of names and numbers in tables, plans and progress lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GIB = 2**30
 
 
 def label_of(metric: str) -> str:
-    """A metric's name as papers write it: `hit_rate@10` -> HR@10, `ndcg@10` -> NDCG@10, `score` -> Score."""
+    """Abbreviates a metric's name as in papers: `hit_rate@10` -> HR@10, `ndcg@10` -> NDCG@10, `score` -> Score."""
     name, at, k = metric.partition("@")
     words = name.split("_")
 
@@ -22,7 +22,7 @@ def label_of(metric: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """A score with four digits, as papers print it: .0637, -.0012, 1.2500."""
+    """A score with four decimals, without a leading zero, as in papers: .0637, -.0012, 1.2500; None or NaN is —."""
     if value is None or not math.isfinite(value):
         return "—"
     text = f"{value:.4f}"
@@ -30,7 +30,7 @@ def number(value: float | None) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A cost with about three digits: 0.042, 1.25, 81.3, 1,520."""
+    """A cost with about `digits` significant digits: 0.042, 1.25, 81.3, 1,520; None or NaN is —."""
     if value is None or not math.isfinite(value):
         return "—"
     if value == 0:
@@ -40,7 +40,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """A large count in K, M or B: 640, 12.3 K, 1.40 B."""
+    """A count in K, M or B: 640, 12.3 K, 1.40 B; None is —."""
     if value is None:
         return "—"
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
@@ -49,20 +49,20 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def counted(number_of: int, what: str) -> str:
-    """`1 cell`, `2 cells`."""
-    return f"{number_of:,} {what}" + ("" if number_of == 1 else "s")
+def counted(amount: int, noun: str) -> str:
+    """An amount with its noun in the right number: `1 cell`, `2 cells`."""
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
 
 
 def plain(value: Any) -> str:
-    """A YAML value in one line."""
+    """A YAML value on one line: `[1, 2]`, `none`, `true`."""
     if isinstance(value, list):
         return "[" + ", ".join(map(plain, value)) + "]"
     return {"None": "none", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def duration(seconds: float | None) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`, `?` where it is not known."""
+    """Seconds as `42 s`, `3 min 05 s` or `2 h 10 min`; None is `?`."""
     if seconds is None:
         return "?"
     whole = round(seconds)

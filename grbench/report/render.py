@@ -1,4 +1,4 @@
-"""Tables as text (terminal, Markdown, LaTeX, CSV) or as a picture (SVG). What stands in them: `table.py`."""
+"""Formatting result tables as text (terminal, Markdown, LaTeX, CSV) or as a picture (SVG)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ FORMATS = ("terminal", "md", "latex", "csv", "svg")
 PICTURE_WIDTH = 150
 
 GAP = 3
+"""Characters between two columns of a terminal table."""
 WRAPPED_WIDTH = 40
-"""Columns between two entries of a terminal table; how wide an entry of words may grow before it is wrapped."""
+"""Characters after which text that is not numeric is wrapped in a terminal table."""
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -43,7 +44,7 @@ LATEX = {
 
 
 def print_tables(tables: Sequence[ResultTable], console: Console) -> None:
-    """Styled on a terminal; Markdown where the output goes to a file or a pipe, which reads well in both."""
+    """Prints the tables: with styles on a terminal, as Markdown where the output goes to a file or a pipe."""
     if not console.is_terminal:
         console.file.write(markdown(tables))
         return
@@ -56,23 +57,23 @@ def print_tables(tables: Sequence[ResultTable], console: Console) -> None:
 
 
 def render(tables: Sequence[ResultTable], form: str) -> str:
-    """The tables in one of the formats; `terminal` comes without styles where it is asked for as text."""
+    """The tables as text. form: one of FORMATS; `terminal` gives Markdown, because text has no styles."""
     return {"terminal": markdown, "md": markdown, "latex": latex, "csv": as_csv, "svg": svg}[form](tables)
 
 
 def markdown(tables: Sequence[ResultTable]) -> str:
-    """One pipe table each, aligned so that it can be read as it is; best in **bold**, second <u>underlined</u>."""
+    """Markdown pipe tables with aligned columns; the best score in **bold**, the second <u>underlined</u>."""
     from tabulate import tabulate
 
-    def mark(cell: TableEntry) -> str:
+    def highlighted(cell: TableEntry) -> str:
         text = _markdown_escaped(cell.text)
-        text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]
+        text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.highlight]
         return f"{text} ± {cell.spread}" if cell.spread else text
 
     parts = []
     for table in tables:
         grid = tabulate(
-            [[mark(cell) for cell in row] for row in table.rows],
+            [[highlighted(cell) for cell in row] for row in table.rows],
             headers=[_markdown_escaped(column.title) for column in table.columns],
             tablefmt="pipe",
             colalign=["right" if column.numeric else "left" for column in table.columns],
@@ -84,7 +85,7 @@ def markdown(tables: Sequence[ResultTable]) -> str:
 
 
 def svg(tables: Sequence[ResultTable]) -> str:
-    """A picture of what a terminal shows, for a README or a slide."""
+    """An SVG picture of the terminal output."""
     from rich.console import Console
     from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
@@ -95,7 +96,7 @@ def svg(tables: Sequence[ResultTable]) -> str:
 
 
 def latex(tables: Sequence[ResultTable]) -> str:
-    r"""A `table` environment each, to be \input; needs \usepackage{booktabs}."""
+    r"""LaTeX `table` environments for \input; they need \usepackage{booktabs}."""
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         spec = "".join("r" if column.numeric else "l" for column in table.columns)
@@ -123,7 +124,8 @@ def latex(tables: Sequence[ResultTable]) -> str:
 
 
 def as_csv(tables: Sequence[ResultTable]) -> str:
-    """Unrounded numbers, one line a row; `table` tells apart what cannot be compared, the footer stands in `notes`."""
+    """CSV with unrounded numbers, one line per row. Column `table` is the heading of the row's table, `notes` its
+    footer."""
     names = dict.fromkeys(name for table in tables for row in table.values for name in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, ["table", *names, "notes"], lineterminator="\n")
@@ -135,23 +137,21 @@ def as_csv(tables: Sequence[ResultTable]) -> str:
 
 
 def _fitting(table: ResultTable, width: int) -> list[list[int]]:
-    """Which columns go into which block, so that no number is cut off; every block begins with the method."""
+    """Distributes the columns over blocks that fit into `width` characters; every block begins with the method."""
 
-    def needed(at: int) -> int:
-        cells = [table.columns[at].title, *(cell.text + " ± " * bool(cell.spread) + cell.spread for cell in column(at))]
-        longest = max(map(len, cells))
-        return GAP + (longest if table.columns[at].numeric else min(longest, WRAPPED_WIDTH))
-
-    def column(at: int) -> list[TableEntry]:
-        return [row[at] for row in table.rows]
+    def needed(index: int) -> int:
+        entries = (row[index] for row in table.rows)
+        texts = [table.columns[index].title, *(cell.text + " ± " * bool(cell.spread) + cell.spread for cell in entries)]
+        longest = max(map(len, texts))
+        return GAP + (longest if table.columns[index].numeric else min(longest, WRAPPED_WIDTH))
 
     blocks, free = [[0]], width - needed(0)
-    for at in range(1, len(table.columns)):
-        if needed(at) > free and len(blocks[-1]) > 1:
+    for index in range(1, len(table.columns)):
+        if needed(index) > free and len(blocks[-1]) > 1:
             blocks.append([0])
             free = width - needed(0)
-        blocks[-1].append(at)
-        free -= needed(at)
+        blocks[-1].append(index)
+        free -= needed(index)
     return blocks
 
 
@@ -163,20 +163,20 @@ def _grid(table: ResultTable, chosen: Sequence[int]) -> RenderableType:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     styles = {"best": "bold", "second": "underline", "": ""}
     entries = []
-    for at in chosen:
-        cells = [row[at] for row in table.rows]
-        numeric = table.columns[at].numeric
-        # Means stand below each other, whether an interval follows or not.
+    for index in chosen:
+        cells = [row[index] for row in table.rows]
+        numeric = table.columns[index].numeric
+        # Means are aligned below each other, with an interval or without.
         spread = max(len(cell.spread) for cell in cells)
-        beside = [(f" ± {cell.spread}" if cell.spread else "").ljust(3 + spread) if spread else "" for cell in cells]
+        intervals = [(f" ± {cell.spread}" if cell.spread else "").ljust(3 + spread) if spread else "" for cell in cells]
         width = max(len(cell.text) for cell in cells)
-        title = table.columns[at].title
-        grid.add_column(Text(title.rjust(width + len(beside[0])) if spread else title), no_wrap=numeric)
+        title = table.columns[index].title
+        grid.add_column(Text(title.rjust(width + len(intervals[0])) if spread else title), no_wrap=numeric)
         grid.columns[-1].justify = "right" if numeric and not spread else "left"
         entries.append(
             [
-                Text.assemble(" " * (width - len(cell.text)) * bool(spread), (cell.text, styles[cell.mark]), after)
-                for cell, after in zip(cells, beside, strict=True)
+                Text.assemble(" " * (width - len(cell.text)) * bool(spread), (cell.text, styles[cell.highlight]), after)
+                for cell, after in zip(cells, intervals, strict=True)
             ]
         )
     for row in zip(*entries, strict=True):
@@ -186,7 +186,7 @@ def _grid(table: ResultTable, chosen: Sequence[int]) -> RenderableType:
 
 def _latex_cell(cell: TableEntry) -> str:
     text = _latex_escaped(cell.text)
-    text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark]
+    text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.highlight]
     return rf"{text} $\pm$ {_latex_escaped(cell.spread)}" if cell.spread else text
 
 

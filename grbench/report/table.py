@@ -1,39 +1,36 @@
-"""Tables from records alone: which records may stand side by side, one row a method, and what a reader must know.
-
-Nothing here prints: `render.py` turns a `ResultTable` into text of one format.
-"""
+"""Result tables, computed from records: columns, entries and footer. `render.py` formats a `ResultTable` as text."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from grbench.report.format import GIB, count, label_of, number, plain, significant
+from grbench.report.rows import OLDER, Row, comparable_groups, comparison_facts, differing_keys, flattened, rows_of
 from grbench.results.record import Record, latest
 
-OLDER = "older identity"
-
-Mark = Literal["", "best", "second"]
+Highlight = Literal["", "best", "second"]
 
 CSV_COSTS = ("train_tflops_per_second", "train_share_of_peak")
-"""Costs that every row's numbers hold and no column shows: the table is wide enough."""
+"""Costs that are in the CSV but have no column in the other formats, to save width."""
 
 
 @dataclass(frozen=True)
 class TableEntry:
-    """One entry: the text, the interval's half width beside it, whether it is the column's best or second best."""
+    """text: the formatted value; spread: half the width of its interval, empty without one; highlight: best or second
+    best of its column."""
 
     text: str
     spread: str = ""
-    mark: Mark = ""
+    highlight: Highlight = ""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and whether its entries are numbers; `metric` names the metric that the column shows."""
+    """title: the heading; numeric: whether the entries are numbers; metric: name of the metric in the column, None for
+    other columns."""
 
     title: str
     numeric: bool = True
@@ -42,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Rows that can be compared. `values` holds each row's unrounded numbers by plain name, for CSV."""
+    """A table of comparable rows. values: each row's unrounded numbers by name, for CSV."""
 
     heading: str
     columns: tuple[Column, ...]
@@ -51,66 +48,11 @@ class ResultTable:
     values: tuple[dict[str, Any], ...] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method: its records over the seeds."""
-
-    name: str
-    records: tuple[Record, ...]
-
-    @property
-    def done(self) -> list[Record]:
-        """The records with scores."""
-        return [record for record in self.records if record.status == "ok"]
-
-    @property
-    def failed(self) -> list[Record]:
-        """The records without."""
-        return [record for record in self.records if record.status != "ok"]
-
-
 def tables(records: Sequence[Record]) -> list[ResultTable]:
-    """One table for each set of records that can be compared; the heading says what sets them apart."""
-    groups = comparable(latest(records))
-    apart = _differences([_comparability(group[0]) for group in groups])
-    return [_table(group, apart, position, len(groups)) for position, group in enumerate(groups, 1)]
-
-
-def comparable(records: Sequence[Record]) -> list[list[Record]]:
-    """Groups records with one dataset digest, protocol, candidate pool and version of every metric, in order.
-
-    A failed cell that never saw its pool stands with the first group that is otherwise the same.
-    """
-    groups: dict[str, list[Record]] = {}
-    for record in [*(r for r in records if r.pool), *(r for r in records if not r.pool)]:
-        facts = _comparability(record)
-        if not record.pool:
-            alike = (
-                key
-                for key, group in groups.items()
-                if {**_comparability(group[0]), "candidate pool": None} == {**facts, "candidate pool": None}
-            )
-            key = next(alike, json.dumps(facts, sort_keys=True))
-        else:
-            key = json.dumps(facts, sort_keys=True)
-        groups.setdefault(key, []).append(record)
-    place = {record.digest: position for position, record in enumerate(records)}
-    return [sorted(group, key=lambda record: place[record.digest]) for group in groups.values()]
-
-
-def rows_of(records: Sequence[Record]) -> list[Row]:
-    """One row a method. The same name with other options, plug-ins or code makes another row that says what differs."""
-    by_name: dict[str, dict[str, list[Record]]] = {}
-    for record in records:
-        name = f"{record.method} ({OLDER})" if record.older_identity else record.method
-        by_name.setdefault(name, {}).setdefault(_variant(record), []).append(record)
-    rows = []
-    for name, variants in by_name.items():
-        labels = _labels([group[0] for group in variants.values()])
-        for label, group in zip(labels, variants.values(), strict=True):
-            ordered = sorted(group, key=lambda record: record.seed)
-            rows.append(Row(f"{name} ({label})" if label else name, tuple(ordered)))
-    return rows
+    """One table for each group of comparable records; its heading says in what the groups differ."""
+    groups = comparable_groups(latest(records))
+    differing = differing_keys([comparison_facts(group[0]) for group in groups])
+    return [_table(group, differing, position, len(groups)) for position, group in enumerate(groups, 1)]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
@@ -125,7 +67,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def hardware(record: Record) -> str:
-    """The machine that a record's costs were measured on, in one line."""
+    """CPU, threads, memory and GPU of the machine that a record's costs were measured on, in one line."""
     facts = record.environment
     parts = [str(facts.get("cpu") or "unknown CPU")]
     if facts.get("cpu_threads"):
@@ -136,7 +78,7 @@ def hardware(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _table(records: list[Record], apart: list[str], position: int, total: int) -> ResultTable:
+def _table(records: list[Record], differing: list[str], position: int, total: int) -> ResultTable:
     rows = rows_of(records)
     first = next((record for record in records if record.status == "ok"), records[0])
     machines = list(dict.fromkeys(hardware(record) for record in records if record.status == "ok"))
@@ -152,7 +94,9 @@ def _table(records: list[Record], apart: list[str], position: int, total: int) -
     columns += [Column("hardware", numeric=False)] * (len(machines) > 1)
     columns += [Column("failed", numeric=False)] * failing
 
-    marks = {name: _marks(rows, name, bool(first.metrics[name].get("higher_is_better", True))) for name in metrics}
+    highlights = {
+        name: _highlights(rows, name, bool(first.metrics[name].get("higher_is_better", True))) for name in metrics
+    }
     body, values = [], []
     for index, row in enumerate(rows):
         used = list(dict.fromkeys(hardware(record) for record in row.done))
@@ -160,12 +104,12 @@ def _table(records: list[Record], apart: list[str], position: int, total: int) -
         entries = [TableEntry(row.name)]
         for name in metrics:
             mean, spread = _score(row, name)
-            entries.append(TableEntry(number(mean), "" if spread is None else number(spread), marks[name][index]))
+            entries.append(TableEntry(number(mean), "" if spread is None else number(spread), highlights[name][index]))
             numbers |= {name: mean, f"{name} ±": spread}
-        for _, name, show, combine in costs:
+        for _, name, format_cost, combine in costs:
             cost = combine([record.cost.get(name, record.counts.get(name)) for record in row.done])
-            # A mean over two machines would be a number that no machine has.
-            entries.append(TableEntry("mixed" if len(used) > 1 else show(cost)))
+            # Costs of different machines are not averaged.
+            entries.append(TableEntry("mixed" if len(used) > 1 else format_cost(cost)))
             numbers[name] = None if len(used) > 1 else cost
         for name in CSV_COSTS:
             numbers[name] = None if len(used) > 1 else _mean([record.cost.get(name) for record in row.done])
@@ -178,7 +122,7 @@ def _table(records: list[Record], apart: list[str], position: int, total: int) -
         body.append(tuple(entries))
         values.append(numbers)
     return ResultTable(
-        heading=_title(first, apart, position, total),
+        heading=_title(first, differing, position, total),
         columns=tuple(columns),
         rows=tuple(body),
         footer=tuple(_footer(records, first, letters)),
@@ -197,15 +141,15 @@ def _score(row: Row, metric: str) -> tuple[float | None, float | None]:
     return mean_and_spread(values) if values else (None, None)
 
 
-def _marks(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[Mark]:
-    """What looks equal is marked equally: means are compared as printed."""
+def _highlights(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[Highlight]:
+    """Means are compared as printed, so that equal numbers are highlighted alike."""
     means = [_score(row, metric)[0] for row in rows]
-    shown = [None if mean is None else round(mean, 4) for mean in means]
-    ranked = sorted({mean for mean in shown if mean is not None}, reverse=higher_is_better)
-    if len([mean for mean in shown if mean is not None]) < 2:
+    printed = [None if mean is None else round(mean, 4) for mean in means]
+    ranked = sorted({mean for mean in printed if mean is not None}, reverse=higher_is_better)
+    if len([mean for mean in printed if mean is not None]) < 2:
         return [""] * len(rows)
     best, second = ranked[0], ranked[1] if len(ranked) > 1 else None
-    return ["" if mean is None else "best" if mean == best else "second" if mean == second else "" for mean in shown]
+    return ["" if mean is None else "best" if mean == best else "second" if mean == second else "" for mean in printed]
 
 
 Combine = Callable[[Sequence[float | None]], float | None]
@@ -221,7 +165,7 @@ def _largest(values: Sequence[float | None]) -> float | None:
 
 
 def _cost_columns(records: Sequence[Record]) -> list[tuple[str, str, Callable[[float | None], str], Combine]]:
-    """Title, the record's cost entry, how it is shown, how seeds combine."""
+    """(title, key in the record's costs or counts, formatter, how to combine the seeds' values) of each column."""
     on_gpu = any(record.cost.get("peak_gpu_bytes") for record in records)
     memory = ("GPU GiB", "peak_gpu_bytes") if on_gpu else ("RAM GiB", "peak_process_bytes")
     return [
@@ -239,7 +183,7 @@ def _seeds(row: Row) -> str:
 
 
 def _reasons(row: Row) -> str:
-    """`oom, seed 1: CUDA out of memory`, once a reason."""
+    """Each status and message once, with its seeds: `oom, seed 1, 2: CUDA out of memory`."""
     seeds: dict[str, list[str]] = {}
     for record in row.failed:
         message = (record.error or {}).get("message", "").strip().partition("\n")[0]
@@ -251,16 +195,16 @@ def _reasons(row: Row) -> str:
     return "; ".join(lines)
 
 
-def _title(first: Record, apart: list[str], position: int, total: int) -> str:
+def _title(first: Record, differing: list[str], position: int, total: int) -> str:
     name = f"{first.suite}: {first.title}" if first.title else first.suite
     if total == 1:
         return name
-    differing = ", ".join(apart) or "their facts"
-    return f"{name}, table {position} of {total}, not comparable with the others ({differing} differ)"
+    keys = ", ".join(differing) or "their facts"
+    return f"{name}, table {position} of {total}, not comparable with the others ({keys} differ)"
 
 
 def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]) -> list[str]:
-    lines = [f"Dataset: {_described(first.dataset)}", f"Protocol: {_described(first.protocol)}"]
+    lines = [f"Dataset: {_facts_line(first.dataset)}", f"Protocol: {_facts_line(first.protocol)}"]
     counts = first.counts
     if "evaluated" in counts:
         dropped = {reason: users for reason, users in counts.get("dropped", {}).items() if users}
@@ -276,7 +220,10 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
         lines.append(f"Hardware: {next(iter(letters))}")
     batch = first.cost.get("phases", {}).get("search", {}).get("batch_size")
     if any(record.older_identity for record in records):
-        lines.append(f"{OLDER.capitalize()}: of an earlier grbench, whose digests covered less; it would be run again")
+        lines.append(
+            f"{OLDER.capitalize()}: written by an earlier grbench, whose identities covered less; "
+            "grbench run runs the cell again"
+        )
     repeated = any(len(row.done) > 1 for row in rows_of(records))
     lines.append(
         "Scores are means over users"
@@ -287,65 +234,8 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
     return lines
 
 
-def _described(facts: Mapping[str, Any]) -> str:
+def _facts_line(facts: Mapping[str, Any]) -> str:
     switches = {key: value for key, value in flattened(facts).items() if key not in ("name", "digest")}
     digest = f" (digest {facts['digest']})" if facts.get("digest") else ""
     listed = ", ".join(f"{key.removeprefix('options.')}={plain(value)}" for key, value in switches.items())
     return f"{facts.get('name', 'unknown')}{digest}" + (f"; {listed}" if listed else "")
-
-
-def flattened(facts: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings, and lists of them, as one; keys joined with dots."""
-    if isinstance(facts, list) and facts and all(isinstance(entry, Mapping) for entry in facts):
-        facts = dict(enumerate(facts))
-    if not isinstance(facts, Mapping):
-        return {prefix: facts}
-    flat: dict[str, Any] = {}
-    for key, value in facts.items():
-        flat |= flattened(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _comparability(record: Record) -> dict[str, Any]:
-    return {
-        "dataset": record.dataset.get("digest") or record.dataset,
-        "protocol": record.protocol,
-        "candidate pool": record.pool,
-        "metrics": {name: facts.get("version") for name, facts in record.metrics.items()},
-    }
-
-
-def _differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys on which not all agree, nested ones joined with dots."""
-    flat = [flattened(entry) for entry in facts]
-    keys = dict.fromkeys(key for entry in flat for key in entry)
-    absent = object()
-    differing = [key for key in keys if any(entry.get(key, absent) != flat[0].get(key, absent) for entry in flat)]
-    return list(dict.fromkeys(key.removesuffix(".digest").removesuffix(".size") for key in differing))
-
-
-def _variant(record: Record) -> str:
-    return json.dumps(_without_seed(record), sort_keys=True)
-
-
-def _without_seed(record: Record) -> dict[str, Any]:
-    """The identity of all cells of a row, which differ by their seeds alone."""
-    identity, older = record.identity, record.older_identity
-    outer = {key: value for key, value in identity.items() if not (older and key == "seed")}
-    return outer | {"training": {key: value for key, value in identity.get("training", {}).items() if key != "seed"}}
-
-
-def _labels(records: Sequence[Record]) -> list[str]:
-    """What tells rows of one name apart: the suite, or else up to three options, or else their code."""
-    if len(records) == 1:
-        return [""]
-    if len({record.suite for record in records}) == len(records):
-        return [record.suite for record in records]
-    identities = [_without_seed(record) for record in records]
-    flat = [flattened(identity) for identity in identities]
-    told = [key for key in _differences(identities) if any(key in entry for entry in flat)][:3]
-    labels = []
-    for record, entry in zip(records, flat, strict=True):
-        parts = [f"{key.rpartition('.')[2]}={plain(entry.get(key))[:12]}" for key in told]
-        labels.append(", ".join(parts) or record.digest[:8])
-    return labels if len(set(labels)) == len(labels) else [record.digest[:8] for record in records]

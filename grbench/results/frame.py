@@ -11,15 +11,15 @@ from grbench.results.record import latest, read_records
 
 
 def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
-    """Every record in these folders and files, one row for each cell and metric: tidy, as plots and groupings want it.
+    """All records in the given folders and files as a tidy DataFrame, one row per cell and metric.
 
-    Columns: suite, method, seed, status, error, metric, value (NaN where the cell failed; the metric too where it
-    failed before its metrics were known), then what is the same in all rows of a cell: dataset, protocol, finished,
-    digest, training_digest, lists_digest, rescored_from, older_identity, and nested facts with dots: counts.evaluated,
-    counts.parameters, cost.train_seconds, cost.phases.search.seconds, environment.gpu, lists.scored and so on. Of
-    copies of a record, and of records that differ in their metrics alone, it is the one that finished last.
+    Columns: suite, method, seed, status, error, metric, value (NaN where the cell failed; metric is None where it
+    failed before its metrics were known), then columns that are equal in all rows of a cell: dataset, protocol,
+    finished, digest, training_digest, lists_digest, rescored_from, older_identity, and nested values joined with dots:
+    counts.evaluated, counts.parameters, cost.train_seconds, cost.phases.search.seconds, environment.gpu, lists.scored
+    and so on. Of copies of a record, and of records that differ only in their metrics, the latest is used.
 
-    Raises RunError where a place does not exist, or a file is no record or of a newer schema.
+    Raises RunError where a path does not exist, or a file is not a record or has a newer schema.
     """
     rows = [
         {

@@ -1,7 +1,7 @@
-"""Which experiment a cell is: everything that can change its numbers, and nothing else.
+"""The identity of a cell: everything that its numbers depend on, hashed to the digests that name it.
 
-An identity has three parts. `training` is what the trained model depends on, `ranking` what every user's list depends
-on besides, and `metrics` what the scores depend on besides: adding a metric changes neither of the other two.
+An identity has three parts. The trained model depends on `training`; the ranked lists on `training` and `ranking`; the
+scores on all three. Adding a metric changes `metrics` only.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from grbench.registry.options import bound_contents, flat_values
 from grbench.registry.source_hash import library_version, library_versions, room_hash, source_hash
 from grbench.suite.suite import Cell
 
-# Rooms of the core, as folders or single modules: all that stands in them counts, and nothing else of the core does.
-# The interfaces count for the defaults of their methods.
+# Packages and modules of the core whose source code is part of the identity; no other code of the core is. The
+# interfaces are, because their methods have defaults.
 TRAINING_ROOMS = ("data", "training", "interfaces", "types")
 RANKING_ROOMS = ("evaluation",)
-# Libraries that every cell computes with. Others count with the plug-in that imports them.
+# Libraries whose versions are part of every identity; others are part of it through the plug-ins that import them.
 LIBRARIES = ("numpy", "torch")
-# Training options that change how soon a number is reached, never the number.
+# Training options that change the speed of training but not its result.
 _SPEED_ONLY = frozenset({"workers"})
 
 
 def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[str, Any]:
-    """{training, ranking, metrics}, JSON-ready: resolved options, data, protocol, seed, the content of each file that
-    an option names, and for each plug-in its distribution, version, source and libraries. A broken plug-in has no
-    source: repaired, the cell is another one.
+    """{training, ranking, metrics}, JSON-ready: all options, dataset, protocol, seed, hashes of the files that options
+    name, and each plug-in's distribution, version, source hash and libraries. The source of a broken plug-in is None,
+    so that the identity changes once the plug-in works.
 
-    Left out are the names of suite and method, trackers, the number of workers, the length of the lists, and where
-    files lie: `dataset_digest` says what the dataset's paths hold.
-    Raises SuiteError, with the key of the suite, for a file that cannot be read.
+    Not included: names of suite and method, trackers, number of workers, length of the lists, and paths of files;
+    `dataset_digest` stands for the content of the dataset's paths.
+    Raises SuiteError, naming the suite's key, for a file that cannot be read.
     """
     method, where = cell.method, f"methods.{cell.method.name}"
     return {
@@ -44,7 +44,7 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
             "protocol": _describe(registry, "protocols", cell.protocol, "protocol"),
             "tokenizer": _describe(registry, "tokenizers", method.tokenizer, f"{where}.tokenizer"),
             "encoder": _describe(registry, "encoders", method.encoder, f"{where}.encoder"),
-            "stages": [_describe_stage(registry, cell, place, where) for place in range(len(method.stages))],
+            "stages": [_describe_stage(registry, cell, number, where) for number in range(len(method.stages))],
             "seed": cell.seed,
             "core": room_hash(*TRAINING_ROOMS),
             "libraries": {name: library_version(name) for name in LIBRARIES},
@@ -57,17 +57,17 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
 
 
 def training_digest(identity: Mapping[str, Any]) -> str:
-    """16 hex digits: cells that have them in common train the same model."""
+    """16 hex digits; cells with the same training digest train the same model."""
     return _digest({"training": identity["training"]})
 
 
 def lists_digest(identity: Mapping[str, Any]) -> str:
-    """16 hex digits: cells that have them in common show every user the same items."""
+    """16 hex digits; cells with the same lists digest rank the same lists for all users."""
     return _digest({"training": identity["training"], "ranking": identity["ranking"]})
 
 
 def cell_digest(identity: Mapping[str, Any]) -> str:
-    """16 hex digits that name an identity; the order of its keys does not matter."""
+    """16 hex digits of the whole identity; the order of its keys does not matter."""
     return _digest(identity)
 
 
@@ -76,11 +76,11 @@ def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _describe_stage(registry: Registry, cell: Cell, place: int, where: str) -> dict[str, Any]:
-    """How a stage is trained. Its name counts, because its losses are told it."""
-    stage = cell.method.stages[place]
+def _describe_stage(registry: Registry, cell: Cell, number: int, where: str) -> dict[str, Any]:
+    """Everything that stage `number` (0 = first) depends on; its name too, because losses get it (`start_stage`)."""
+    stage = cell.method.stages[number]
     if stage.name:
-        where = f"{where}.stages.{place}"
+        where = f"{where}.stages.{number}"
     losses = {"loss" if len(stage.losses) == 1 else f"loss.{i}": loss for i, loss in enumerate(stage.losses)}
     described: dict[str, Any] = {
         "name": stage.name,
@@ -94,7 +94,7 @@ def _describe_stage(registry: Registry, cell: Cell, place: int, where: str) -> d
         "training": {key: value for key, value in stage.training.items() if key not in _SPEED_ONLY},
     }
     if stage.training.get("validate_every"):
-        # What chooses among the states of training decides which model comes out of it.
+        # Validation selects the best state, so the trained model depends on the lists and the metric of validation.
         described["validation"] = {
             **_describe_ranking(registry, cell, f"methods.{cell.method.name}"),
             "metric": _describe_selection(registry, cell, stage.training["select"]),
@@ -111,7 +111,7 @@ def _describe_ranking(registry: Registry, cell: Cell, where: str) -> dict[str, A
 
 
 def _describe_selection(registry: Registry, cell: Cell, name: str) -> dict[str, Any] | None:
-    """The metric that training selects by; None where its plug-in is broken."""
+    """The metric called `name`, by which the best state is selected; None where its plug-in is broken."""
     for index, component in enumerate(cell.metrics):
         where = f"metrics.{index}"
         try:
@@ -124,15 +124,16 @@ def _describe_selection(registry: Registry, cell: Cell, name: str) -> dict[str, 
 
 
 def _describe_dataset(registry: Registry, dataset: Component) -> dict[str, Any]:
-    """The dataset without its paths, which its digest speaks for, and without libraries: its store is made once."""
+    """The dataset without its paths, for which its digest stands, and without libraries, because its store is built
+    only once."""
     try:
         values = flat_values(registry.get("datasets", dataset.name).factory, dataset.options, "dataset")
     except BrokenPluginError:
         values = {}
-    places = {name for name, value in values.items() if isinstance(value, Path)}
+    paths = {name for name, value in values.items() if isinstance(value, Path)}
     plugin = _describe_plugin(registry, "datasets", dataset.name)
     plugin.pop("libraries")
-    options = {name: value for name, value in dataset.options.items() if name not in places}
+    options = {name: value for name, value in dataset.options.items() if name not in paths}
     return {"name": dataset.name, "options": options, "plugin": plugin}
 
 

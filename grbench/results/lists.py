@@ -1,11 +1,11 @@
-"""The file of every user's lists that lies beside a record: one row a query, in the source's ids.
+"""The parquet file with all users' ranked lists, next to the record: one row per query, with the source's ids.
 
-Columns: user; items and scores (best first, without the places that stayed empty); targets, ranks (1 = first, 0 = not
-in the list) and target_actions, a value a target. Where longer lists were kept: kept_items, kept_scores, kept_ranks,
-of a search of their own, so that the lists that were scored are not always their beginning. Lengths, pool size and
-action names are the table's metadata.
+Columns: user; items and scores (best first, only as many as were found); targets, ranks (1 = first, 0 = not in the
+list) and target_actions, one value per target. Where the suite asks for longer lists (`keep_lists`): kept_items,
+kept_scores and kept_ranks, from a second search, so that the scored lists need not be their prefixes. Lengths, pool
+size and action names are in the table's metadata.
 
-Shapes: Q queries, K list length, G targets a query, U users, N items.
+Shapes: Q queries, K list length, G targets per query, U users, N items, n some items.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from grbench.data.split import Split
 
 LISTS_VERSION = 2
-"""2: `length`, `kept_length` and the columns of kept lists."""
+"""Version 2 added `length`, `kept_length` and the kept_* columns."""
 
 RUN_AGAIN = "remove its record, so that the cell is run again"
 
 
 def lists_table(ranking: Ranking, user_ids: np.ndarray, item_ids: np.ndarray, kept: Ranking | None = None) -> pa.Table:
-    """The file's content. ranking: the lists that are scored; kept: longer ones; user_ids [U], item_ids [N+1]."""
+    """The file's content. ranking: the scored lists; kept: the longer ones; user_ids [U], item_ids [N+1]: ids in the
+    source."""
     import pyarrow as pa
 
     names = np.array([None, None, *ranking.actions], dtype=object)
@@ -45,14 +46,14 @@ def lists_table(ranking: Ranking, user_ids: np.ndarray, item_ids: np.ndarray, ke
     }
     if kept is not None:
         columns |= {f"kept_{name}": column for name, column in _columns(kept, item_ids).items()}
-    described = {
+    metadata = {
         "schema": LISTS_VERSION,
         "pool": ranking.pool,
         "actions": list(ranking.actions),
         "length": ranking.items.shape[1],
         "kept_length": None if kept is None else kept.items.shape[1],
     }
-    return pa.table(columns).replace_schema_metadata({"grbench": json.dumps(described)})
+    return pa.table(columns).replace_schema_metadata({"grbench": json.dumps(metadata)})
 
 
 def read_lists(path: Path) -> pa.Table:
@@ -66,28 +67,28 @@ def read_lists(path: Path) -> pa.Table:
         raise RunError(f"{path}: the lists cannot be read ({error}); {RUN_AGAIN}") from error
 
 
-def rankings_of(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:
-    """The lists as they were when they were searched for: those that are scored, and the longer ones where there are.
+def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:
+    """(the scored lists, the longer lists or None), equal to the rankings that `lists_table` was called with.
 
-    split: of the data that they were made of. Raises RunError, naming `where`, where users, items or targets are others
-    than the split's.
+    split: the split that they were ranked for. Raises RunError, naming the file `where`, where users, items or targets
+    differ from the split's.
     """
-    described = json.loads((table.schema.metadata or {}).get(b"grbench", b"{}"))
+    metadata = json.loads((table.schema.metadata or {}).get(b"grbench", b"{}"))
     queries, training = split.test, split.training
-    rows = _Rows(training.catalogue.item_ids)
+    rows = _ItemRows(training.catalogue.item_ids)
     present = queries.targets > 0
     if (
-        described.get("schema") != LISTS_VERSION
+        metadata.get("schema") != LISTS_VERSION
         or not np.array_equal(_flat(table["user"]), np.asarray(training.catalogue.user_ids[queries.users]))
-        or not np.array_equal(rows.of(_flat(table["targets"])), queries.targets[present])
-        or (rows.of(_flat(table["items"])) < 0).any()
+        or not np.array_equal(rows.find(_flat(table["targets"])), queries.targets[present])
+        or (rows.find(_flat(table["items"])) < 0).any()
     ):
-        raise RunError(f"{where}: these lists are not of this data; {RUN_AGAIN}")
+        raise RunError(f"{where}: these lists are not from this dataset and split; {RUN_AGAIN}")
 
-    def filled(column: str, length: int, values: np.ndarray, empty: Any) -> np.ndarray:
-        """Q ragged lists -> [Q, length]."""
+    def padded(column: str, length: int, values: np.ndarray, padding: Any) -> np.ndarray:
+        """values: all values of the column's Q lists -> [Q, length]."""
         offsets = table[column].combine_chunks().offsets.to_numpy()
-        array = np.full((len(queries), length), empty, values.dtype)
+        array = np.full((len(queries), length), padding, values.dtype)
         array[np.arange(length) < np.diff(offsets)[:, None]] = values
         return array
 
@@ -96,16 +97,16 @@ def rankings_of(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ra
         array[present] = _flat(table[column])
         return array
 
-    length, kept_length = described["length"], described["kept_length"]
+    length, kept_length = metadata["length"], metadata["kept_length"]
     ranking = Ranking(
         users=queries.users,
-        items=filled("items", length, rows.of(_flat(table["items"])), 0),
-        scores=filled("scores", length, _flat(table["scores"]), -np.inf),
+        items=padded("items", length, rows.find(_flat(table["items"])), 0),
+        scores=padded("scores", length, _flat(table["scores"]), -np.inf),
         targets=queries.targets,
         target_actions=queries.target_actions,
         ranks=ranks("ranks"),
-        actions=tuple(described["actions"]),
-        pool=described["pool"],
+        actions=tuple(metadata["actions"]),
+        pool=metadata["pool"],
         history_lengths=queries.histories.lengths,
         training=training,
     )
@@ -113,8 +114,8 @@ def rankings_of(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ra
         return ranking, None
     return ranking, replace(
         ranking,
-        items=filled("kept_items", kept_length, rows.of(_flat(table["kept_items"])), 0),
-        scores=filled("kept_scores", kept_length, _flat(table["kept_scores"]), -np.inf),
+        items=padded("kept_items", kept_length, rows.find(_flat(table["kept_items"])), 0),
+        scores=padded("kept_scores", kept_length, _flat(table["kept_scores"]), -np.inf),
         ranks=ranks("kept_ranks"),
     )
 
@@ -129,7 +130,7 @@ def _columns(ranking: Ranking, item_ids: np.ndarray) -> dict[str, pa.LargeListAr
 
 
 def _ragged(values: np.ndarray, present: np.ndarray, kind: pa.DataType | None = None) -> pa.LargeListArray:
-    """values, present: [Q, K] -> Q lists of the values that are present, in order."""
+    """values, present: [Q, K] -> Q lists of the values where `present` is true, in order."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1), dtype=np.int64)])
@@ -137,20 +138,20 @@ def _ragged(values: np.ndarray, present: np.ndarray, kind: pa.DataType | None = 
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray:
-    """All values of a column, or of the lists in it, in order."""
+    """All values of a column, or of its lists, in one array, in order."""
     array = column.combine_chunks()
     flat: np.ndarray = (array.flatten() if hasattr(array, "offsets") else array).to_numpy(zero_copy_only=False)
     return flat.astype(str) if flat.dtype == object else flat
 
 
-class _Rows:
-    """Rows of items by their ids. ids: [N+1], row 0 = padding."""
+class _ItemRows:
+    """Finds items' rows by their ids in the source. ids: [N+1], row 0 = padding."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self._order = np.argsort(ids[1:])
         self._sorted = np.asarray(ids[1:])[self._order]
 
-    def of(self, ids: np.ndarray) -> np.ndarray:
-        """[n] int64; -1 where no item has the id."""
-        places = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
-        return np.where(self._sorted[places] == ids, self._order[places] + 1, -1).astype(np.int64)
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """ids [n] -> rows [n] int64; -1 where no item has the id."""
+        positions = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
+        return np.where(self._sorted[positions] == ids, self._order[positions] + 1, -1).astype(np.int64)

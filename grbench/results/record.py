@@ -1,8 +1,7 @@
-"""What is kept of a cell: one JSON file with everything needed to judge it, and a parquet file with every user's lists
-(`lists.py`).
+"""The record of a cell: a JSON file with its results, and next to it a parquet file with all users' lists (`lists.py`).
 
-Both appear whole or not at all. The lists are written first, so a record that says `ok` always has its lists beside it.
-Tables and statistics are derived from these two files alone.
+Both are written atomically, the lists first, so that a record with status `ok` always has its lists. Tables and
+statistics are computed from these two files alone.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 2
-"""2: the identity has the parts training, ranking and metrics, and the record their digests and `lists`. What version 1
-lacks is empty when it is read."""
+"""Version 2: the identity has the parts training, ranking and metrics, and the record their digests and `lists`. Fields
+that version 1 lacks are empty when a record of it is read."""
 
 Status = Literal["ok", "error", "oom", "killed", "timeout", "interrupted"]
 
@@ -36,24 +35,25 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Record:
     """One cell's result. Times are ISO 8601 in UTC, durations seconds, memory bytes, rates per second.
 
-    digest:      names the experiment; `identity` is all that it covers
-    training_digest, lists_digest: records that share them have one trained model, and the same lists of every user
-    suite, method, seed, order: where the cell stands (`order` = the method's place in its suite)
-    status:      ok, error, oom, killed, timeout or interrupted; `error` = {type, message, traceback} unless ok
-    dataset:     {name, digest, options}; protocol: {name, and every switch resolved}
+    digest:      digest of `identity`, which is everything that the cell's numbers depend on
+    training_digest: cells with the same one have the same trained model
+    lists_digest: cells with the same one have the same ranked lists
+    suite, method, seed: the cell; order: index of the method in its suite
+    status:      ok, error, oom, killed, timeout or interrupted; error: {type, message, traceback}, None if ok
+    dataset:     {name, digest, options}; protocol: {name, and all its options}
     metrics:     {name: {label, higher_is_better, version}}, in the suite's order
-    pool:        {size, digest} of the candidates that were ranked; None where the cell did not come so far
+    pool:        {size, digest} of the ranked candidates; None where the cell failed before they were known
     scores:      {metric: mean over the evaluated users}
-    lists:       lengths of the lists beside the record: {scored, kept: of the longer ones or None, shortest: the fewest
-                 items in one of those, error: why there are none though the suite asked for them}
-    rescored_from: digest of the record whose lists were searched and whose costs these are; None = this cell's own
+    lists:       lengths of the lists in the parquet file: {scored, kept: of the longer lists or None, shortest: the
+                 fewest items in one of those, error: why they are missing though the suite asked for them}
+    rescored_from: digest of the record whose lists and costs were reused; None = this cell was trained and searched
     counts:      {evaluated, dropped: {reason: users}, parameters, collisions, ...}
-    cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (the part of them outside all
-                 phases), train_users_per_second, search_p99_ms, peak memory, ...}
+    cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (total without all phases),
+                 train_users_per_second, search_p99_ms, peak memory, ...}
     environment: CPU, RAM, GPU, versions, git
-    tokenizer:   what the tokenizer reported; curve: one row an epoch, which names its stage where there are several
-    title:       what the suite calls itself in words; baseline: the row that it tests others against; None without
-    started, finished: when
+    tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
+    title:       title of the suite; baseline: method that others are tested against; None where the suite has none
+    started, finished: when the cell started and finished
     """
 
     digest: str
@@ -85,23 +85,24 @@ class Record:
 
     @property
     def older_identity(self) -> bool:
-        """Whether an earlier grbench made it, whose identities covered less: no cell of today has such a record."""
+        """Whether the record was written by an earlier grbench, whose identities covered less; cells are never matched
+        with such a record."""
         return bool(self.identity) and "ranking" not in self.identity
 
     @property
     def list_length(self) -> int:
-        """The longest cutoff that can be scored from the lists beside it; 0 where there are none."""
+        """The largest k of a metric that can be computed from the recorded lists; 0 where there are none."""
         return max(self.lists.get("scored") or 0, self.lists.get("kept") or 0)
 
     def to_json(self) -> str:
-        """The record file's text."""
+        """The text of the record file."""
         values = {"schema": SCHEMA_VERSION, **{key.name: getattr(self, key.name) for key in dataclasses.fields(self)}}
         return json.dumps(_json_ready(values), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Record:
-        """Reads a record file's text, of this schema or an older one; raises RunError where it is none, or of a newer
-        one."""
+        """Parses a record of this schema version or an older one. where: the file, for messages. Raises RunError where
+        the text is not a record, or its schema is newer."""
         try:
             values = json.loads(text)
         except ValueError as error:
@@ -121,24 +122,24 @@ class Record:
 
 
 def now() -> str:
-    """The present time in UTC, ISO 8601, as records have it."""
+    """The current time in UTC, ISO 8601, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def record_path(folder: Path, digest: str) -> Path:
-    """Where the record of `digest` lies in its suite's folder."""
+    """Path of the record with this digest in its suite's folder."""
     return folder / f"{digest}.json"
 
 
 def ranking_path(folder: Path, digest: str) -> Path:
-    """Where the users' lists of `digest` lie in its suite's folder."""
+    """Path of the lists of the record with this digest in its suite's folder."""
     return folder / f"{digest}.parquet"
 
 
 def write_record(folder: Path, record: Record, lists: pa.Table | None = None) -> Path:
-    """Writes the lists, then the record; returns the record's path. Lists of an earlier run go where there are none.
+    """Writes the lists, then the record; returns the record's path. Without lists, those of an earlier run are removed.
 
-    Raises RunError where the disk is full or the folder cannot be written; an earlier record then stays as it was.
+    Raises RunError where the disk is full or the folder cannot be written; an earlier record is then unchanged.
     """
     path, lists_path = record_path(folder, record.digest), ranking_path(folder, record.digest)
     text = record.to_json().encode()
@@ -153,13 +154,13 @@ def write_record(folder: Path, record: Record, lists: pa.Table | None = None) ->
 
 
 def replace_record(folder: Path, record: Record) -> None:
-    """Writes a record anew whose lists stay; raises RunError as `write_record` does."""
+    """Overwrites a record but not its lists; raises RunError as `write_record` does."""
     text = record.to_json().encode()
     _write_atomically(record_path(folder, record.digest), lambda file: file.write(text))
 
 
 def read_record(path: Path) -> Record:
-    """Reads one record file; raises RunError where it is missing, no record, or of a newer schema."""
+    """Reads one record file; raises RunError where it is missing, not a record, or of a newer schema."""
     try:
         return Record.from_json(path.read_text(), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -167,14 +168,14 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(paths: Iterable[Path]) -> list[Record]:
-    """Every record in the given files and folders (searched to any depth), in the order of suites and their methods.
+    """All records in the given files and folders (searched recursively), by suite, method in the suite's order, seed.
 
-    Raises RunError where a path does not exist, or a file is no record or of a newer schema.
+    Raises RunError where a path does not exist, or a file is not a record or has a newer schema.
     """
     files: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            # What belongs to a cell without being its record (trackers' files) lies a level below, in `<digest>.d`.
+            # `<digest>.d` holds other files of a cell, such as trackers', which may be JSON too.
             found = (file for file in sorted(path.rglob("*.json")) if not any(p.suffix == ".d" for p in file.parents))
             files.update(dict.fromkeys(found))
         elif path.exists():
@@ -186,18 +187,18 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """One record a cell, the one that finished last: copies of a results folder hold it twice, and a cell that was
-    scored by other metrics has a record of each set of them."""
-    kept: dict[tuple[str, str, str], Record] = {}
+    """The record of each cell that finished last. There are several where results were copied, and where a cell was
+    scored again with other metrics."""
+    newest: dict[tuple[str, str, str], Record] = {}
     for record in records:
         key = record.suite, record.method, record.lists_digest or record.digest
-        if key not in kept or record.finished > kept[key].finished:
-            kept[key] = record
-    return list(kept.values())
+        if key not in newest or record.finished > newest[key].finished:
+            newest[key] = record
+    return list(newest.values())
 
 
 def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Lets `write` fill a neighbour of `path`, which takes its name once every byte is on the disk."""
+    """Calls `write` with a temporary file next to `path`, and renames it to `path` once its content is on the disk."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +212,7 @@ def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         if error.errno in NO_SPACE:
             raise RunError(
                 f"{path}: no space left for this result; free some and run the same command again. "
-                "Everything finished before stays, nothing half-written was kept"
+                "Results written before are complete, and the incomplete file was removed"
             ) from error
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -219,7 +220,7 @@ def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself survive a power cut, where the system lets folders be opened."""
+    """Writes the folder's entries to disk, so that a rename survives a power failure (POSIX only)."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -229,7 +230,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _json_ready(value: Any) -> Any:
-    """The value as JSON has it: numpy's numbers and arrays, paths and tuples made plain, what is not finite null."""
+    """The value with JSON's types only: numpy values, paths and tuples are converted; floats that are not finite become
+    None."""
     if isinstance(value, Mapping):
         return {str(key): _json_ready(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -83,7 +83,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     Raises GRBenchError where the request cannot be met.
     """
     from grbench.data.store_writer import build_store
-    from grbench.evaluation.ranking import shown_candidates
+    from grbench.evaluation.ranking import filtered_candidates
     from grbench.evaluation.scoring import check_metrics
     from grbench.registry.discovery import Registry
     from grbench.suite.suite import Cell
@@ -108,7 +108,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     if trains:
         split.training.item_counts()  # kept by the split, and asked for by whatever learns
     for filters in job["filters"]:
-        shown_candidates(split, cell.list_length, filters)
+        filtered_candidates(split, cell.list_length, filters)
     if job["validates"] and split.validation is None:
         raise SuiteError(
             "training.validate_every: the protocol keeps no validation users to select by; give it some "
@@ -127,7 +127,7 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
 
     Raises SuiteError or DataError where they do not. What else a plug-in raises, its own cell will say.
     """
-    from grbench.evaluation.ranking import shown_candidates
+    from grbench.evaluation.ranking import filtered_candidates
     from grbench.interfaces import Retriever, Tokenizer, optional
 
     for place, stage in enumerate(method.stages):
@@ -137,7 +137,7 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
         tokenizer = registry.build("tokenizers", method.tokenizer)
         retriever = registry.build("retrievers", method.retriever)
         codes = optional(tokenizer, Tokenizer.stand_in)(split.training)
-        optional(retriever, Retriever.check)(len(shown_candidates(split, k, method.filters)), codes)
+        optional(retriever, Retriever.check)(len(filtered_candidates(split, k, method.filters)), codes)
     except (SuiteError, DataError):
         raise
     except Exception:  # noqa: BLE001 - a plug-in may raise anything

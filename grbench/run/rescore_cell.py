@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grbench.evaluation.scoring import score_lists
-from grbench.results.lists import rankings_of, read_lists
+from grbench.results.lists import rankings_from, read_lists
 from grbench.results.record import Record, now, ranking_path, read_record
 from grbench.run.prepare import split_store
 
@@ -33,7 +33,7 @@ def rescore_cell(
     former = read_record(source)
     path = ranking_path(source.parent, former.digest)
     table = read_lists(path)
-    scored, kept = rankings_of(table, split_store(store, cell.protocol, registry), path)
+    scored, kept = rankings_from(table, split_store(store, cell.protocol, registry), path)
     values = score_lists(
         [registry.build("metrics", metric) for metric in cell.metrics],
         [metric.options.get("k") for metric in cell.metrics],

@@ -134,7 +134,7 @@ def keep_lists(
         return None, lists
     report("phase", name="keep longer lists")
     try:
-        kept = ranker.keep(queries, cell.keep_lists or 0)
+        kept = ranker.rank_longer(queries, cell.keep_lists or 0)
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the record says what
         traceback.print_exc()
         return None, {**lists, "error": f"{type(error).__name__}: {error}"}

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 
 from grbench.cost.flops import FlopCount
-from grbench.cost.meter import Meter, count_parameters, let_go
-from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, silent
+from grbench.cost.meter import Meter, count_parameters, return_freed_memory
+from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, no_report
 from grbench.data.batches import training_batches
 from grbench.data.examples import Examples, newest_events
 from grbench.errors import DataError
@@ -32,7 +32,7 @@ Checkpoint = Callable[[TrainState], None]
 def train(
     state: TrainState,
     *,
-    report: Report = silent,
+    report: Report = no_report,
     meter: Meter | None = None,
     validate: Validate | None = None,
     higher_is_better: bool = True,
@@ -79,13 +79,13 @@ def train(
                     values = state.trainer.step(state, batch.to(state.device, non_blocking=True))
                 state.steps_run += 1
                 if state.step % STEPS_UNTIL_LET_GO == 0:
-                    let_go()
+                    return_freed_memory()
                 monitor.step(state.step, batch, values)
                 if checkpoint:
                     checkpoint(state)
-            state.curve.append({**named, "epoch": state.epoch, **monitor.look(state.step)})
+            state.curve.append({**named, "epoch": state.epoch, **monitor.report_means(state.step)})
             throughput.pause()
-            phase.note(**throughput.figures())
+            phase.note(**throughput.rates())
         if validate is not None and options.validate_every and len(state.curve) % options.validate_every == 0:
             state.eval()
             with meter.phase("validate"), torch.no_grad():
@@ -111,7 +111,7 @@ def train(
         stopped_early=len(state.curve) < options.epochs,
         parameters=count_parameters(state.modules),
         flops_per_step=state.flops_per_step,
-        **throughput.figures(),
+        **throughput.rates(),
     )
 
 

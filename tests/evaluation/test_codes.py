@@ -42,9 +42,12 @@ def test_codes_of_its_own_take_the_place_of_the_fitted_ones() -> None:
         ([[0, 0], [2, 1], [1, 3]], r"item row 1 at level 0 is 2; with 2 codes at that level it should be from 0 to 1"),
         ([[0, 0], [0, -1], [1, 0]], r"item row 1 at level 1 is -1; with 3 codes"),
         ([[0, 1], [0, 1], [1, 0]], r"row 0 of its codes is padding and should be 0 at level 1, not 1"),
-        ([[0, 0], [0, 1]], r"table of shape \(2, 2\), int64; it should be of shape \(3, 2\), int64"),
-        ([[0], [0], [1]], r"table of shape \(3, 1\), int64; it should be of shape \(3, 2\), int64"),
-        ([[0.0, 0], [0, 1], [1, 2]], r"table of shape \(3, 2\), float32; it should be of shape \(3, 2\), int64"),
+        ([[0, 0], [0, 1]], r"codes has shape \(2, 2\), int64; it should have shape \(3, 2\), int64"),
+        ([[0], [0], [1]], r"codes has shape \(3, 1\), int64; it should have shape \(3, 2\), int64"),
+        (
+            [[0.0, 0], [0, 1], [1, 2]],
+            r"codes has shape \(3, 2\), float32; it should have shape \(3, 2\), int64",
+        ),
     ],
 )
 def test_codes_that_are_none_of_the_items_are_named(table: list[list[Any]], message: str) -> None:

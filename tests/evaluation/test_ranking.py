@@ -117,9 +117,9 @@ def test_longer_lists_are_kept_in_a_phase_of_their_own(split: Split) -> None:
     meter = Meter()
     ranker = Ranker(Sorting(), Scores([1, 2, 3, 4, 5, 6, 7]), split, NO_CODES, k=2, meter=meter)
     assert ranker.rank(split.test).items.tolist() == [[6, 5]] * 3
-    kept = ranker.keep(split.test, 4)
+    kept = ranker.rank_longer(split.test, 4)
     assert (kept.items.tolist(), kept.ranks.tolist()) == ([[6, 5, 4, 3]] * 3, [[3], [0], [1]])
-    assert ranker.keep(split.test, 100).items.shape == (3, 6)  # the whole pool
+    assert ranker.rank_longer(split.test, 100).items.shape == (3, 6)  # the whole pool
     assert list(meter.costs()) == ["index", "search", "keep"]
     assert meter.costs()["search"]["runs"] == 1
 
@@ -179,8 +179,8 @@ def test_queries_are_asked_in_eval_mode_without_gradients_and_modes_come_back(sp
     [
         (7, [], SuiteError, "k=7 is larger than the pool of 6 candidates; use a smaller k"),
         (6, ["cold"], SuiteError, "k=6 is larger than the pool of 5 candidates left by the filter cold"),
-        (0, [], SuiteError, "k=0; at least one"),
-        (1, ["colds"], SuiteError, "no filter 'colds'; there are history and cold"),
+        (0, [], SuiteError, "k=0; k must be"),
+        (1, ["colds"], SuiteError, "unknown filter 'colds'; there are history and cold"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_encoded(
@@ -192,7 +192,7 @@ def test_what_cannot_be_ranked_is_said_before_anything_is_encoded(
 
 def test_an_empty_pool_is_refused(split: Split) -> None:
     only_cold = dataclasses.replace(split, candidates=np.array([5, 7]))
-    with pytest.raises(DataError, match="no candidate left by the filter cold"):
+    with pytest.raises(DataError, match="no candidates left by the filter cold"):
         ranked(only_cold, [1.0] * 7, 1, filters=["cold"])
 
 
@@ -206,7 +206,7 @@ def test_an_empty_pool_is_refused(split: Split) -> None:
         ([[1, -3]], [[2.0, 1.0]], "holds an item not in the pool"),
         ([[1, 99]], [[2.0, 1.0]], "holds an item not in the pool"),
         ([[1, 0]], [[2.0, 1.0]], "score -inf where"),
-        ([[1]], [[2.0]], r"gave items \(3, 1\).*asked for \(3, 2\)"),
+        ([[1]], [[2.0]], r"returned items \(3, 1\).*should be \(3, 2\)"),
     ],
 )
 def test_what_is_no_ranking_of_the_pool_is_refused(
@@ -250,7 +250,7 @@ def test_validation_has_its_own_queries_and_its_own_phase(split: Split) -> None:
     assert value == 0.5
     assert list(meter.costs()) == ["train", "validate"]
     none = dataclasses.replace(split, validation=None)
-    with pytest.raises(SuiteError, match="keeps no validation users"):
+    with pytest.raises(SuiteError, match="holds out no validation users"):
         validation_score(Sorting(), Scores([0.0] * 7), none, NO_CODES, HitAt1(), k=1)
 
 
@@ -264,7 +264,7 @@ def test_scores_are_one_value_a_query(split: Split) -> None:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (np.float64(0.5), r"gave shape \(\), should be one value"),
+        (np.float64(0.5), r"returned shape \(\); it should return one value"),
         (np.array([1.0, np.nan, 1.0]), "user row 1 is not finite"),
     ],
 )

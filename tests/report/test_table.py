@@ -12,7 +12,8 @@ from rich.console import Console
 
 from grbench.report.format import count, label_of, number, significant
 from grbench.report.render import as_csv, latex, markdown, print_tables, svg
-from grbench.report.table import mean_and_spread, rows_of, tables
+from grbench.report.rows import rows_of
+from grbench.report.table import mean_and_spread, tables
 from grbench.results.record import Record
 
 METRICS = {
@@ -92,13 +93,13 @@ def test_best_and_second_follow_the_metrics_direction() -> None:
     (table,) = tables(
         [a_record("a", 0, 0.1, rank=9.0), a_record("b", 0, 0.3, rank=7.0), a_record("c", 0, 0.2, rank=3.0)]
     )
-    assert [row[1].mark for row in table.rows] == ["", "best", "second"]
-    assert [row[2].mark for row in table.rows] == ["", "second", "best"]
+    assert [row[1].highlight for row in table.rows] == ["", "best", "second"]
+    assert [row[2].highlight for row in table.rows] == ["", "second", "best"]
 
 
-def test_what_prints_alike_is_marked_alike() -> None:
+def test_scores_equal_as_printed_are_highlighted_alike() -> None:
     (table,) = tables([a_record("a", 0, 0.30001), a_record("b", 0, 0.30002), a_record("c", 0, 0.1)])
-    assert [row[1].mark for row in table.rows] == ["best", "best", "second"]
+    assert [row[1].highlight for row in table.rows] == ["best", "best", "second"]
 
 
 def test_failures_are_rows_with_their_reason() -> None:
@@ -166,7 +167,7 @@ def test_an_older_identity_is_shown_as_such_and_has_a_row_of_its_own() -> None:
     (table,) = tables([*older, a_record("a", 0, 0.2)])
     assert [row[0].text for row in table.rows] == ["a (older identity)", "a"]
     assert texts(table, 0)["seeds"] == "2"
-    assert "Older identity: of an earlier grbench" in "\n".join(table.footer)
+    assert "Older identity: written by an earlier grbench" in "\n".join(table.footer)
     (table,) = tables([a_record("a", 0, 0.2)])
     assert "lder identity" not in "\n".join(table.footer)
 

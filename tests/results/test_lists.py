@@ -14,7 +14,7 @@ from grbench.data.histories import Histories
 from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import RunError
-from grbench.results.lists import lists_table, rankings_of, read_lists
+from grbench.results.lists import lists_table, rankings_from, read_lists
 from grbench.testing import tiny_store
 from grbench.types import Ranking
 
@@ -115,7 +115,7 @@ def test_rankings_come_back_as_they_were(split: Split, tmp_path: Path, strings: 
         pq.write_table(table, tmp_path / "lists.parquet")
         read = read_lists(tmp_path / "lists.parquet")
         assert read.equals(table)
-        again, kept_again = rankings_of(read, split, tmp_path / "lists.parquet")
+        again, kept_again = rankings_from(read, split, tmp_path / "lists.parquet")
         assert_same(again, scored)
         assert (kept_again is None) == (kept is None)
         if kept is not None and kept_again is not None:
@@ -130,8 +130,8 @@ def test_lists_of_other_data_are_refused(split: Split) -> None:
         "targets": (catalogue.user_ids, catalogue.item_ids, dataclasses.replace(lists, targets=lists.targets[:, ::-1])),
     }
     for user_ids, item_ids, ranking in others.values():
-        with pytest.raises(RunError, match=r"x\.parquet: these lists are not of this data; remove its record"):
-            rankings_of(lists_table(ranking, user_ids, item_ids), split, Path("x.parquet"))
+        with pytest.raises(RunError, match=r"x\.parquet: these lists are not from this dataset .*; remove its record"):
+            rankings_from(lists_table(ranking, user_ids, item_ids), split, Path("x.parquet"))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -145,5 +145,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_lists_of_version_1_are_not_taken_for_todays(split: Split) -> None:
     (path,) = (Path(__file__).parent / "version_1").glob("*.parquet")
-    with pytest.raises(RunError, match="these lists are not of this data"):
-        rankings_of(read_lists(path), split, path)
+    with pytest.raises(RunError, match="these lists are not from this dataset and split"):
+        rankings_from(read_lists(path), split, path)

@@ -18,7 +18,7 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import RunError
 from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score, score_lists
-from grbench.results.lists import lists_table, rankings_of
+from grbench.results.lists import lists_table, rankings_from
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, Ranking, TopK
 from grbench_reference.metrics.coverage import Coverage
@@ -79,7 +79,7 @@ def world(folder: Path, seed: int, filters: list[str]) -> Any:
 
     def search(k: int, longer: int | None = None) -> tuple[Ranking, Ranking | None]:
         ranker = Ranker(Sorting(most), encoder, split, CODES, k=k, filters=filters)
-        return ranker.rank(split.test), None if longer is None else ranker.keep(split.test, longer)
+        return ranker.rank(split.test), None if longer is None else ranker.rank_longer(split.test, longer)
 
     return split, search
 
@@ -95,7 +95,7 @@ def test_scores_from_kept_lists_are_those_of_a_search_for_these_metrics(
     catalogue = split.training.catalogue
     scored, kept = search(scored_length, kept_length)
     lists = lists_table(scored, catalogue.user_ids, catalogue.item_ids, kept)
-    scored, kept = rankings_of(lists, split, Path("lists"))
+    scored, kept = rankings_from(lists, split, Path("lists"))
     for k in range(1, pool + 1):
         metrics = [factory(k=k) for factory in FACTORIES]
         found = score_lists(metrics, [k] * len(metrics), k, scored, kept)
@@ -127,5 +127,5 @@ def test_each_metric_sees_the_lists_that_are_just_long_enough(tmp_path: Path) ->
     assert shown([2, 3, None], 3, kept) == [3, 3, 3]
     assert shown([2, None], 2, kept) == [2, 2]  # a search for these metrics would not give more
     assert shown([2, None, 4], 4, kept) == [3, 3, 4]  # longer lists are not for those that the scored ones suffice
-    with pytest.raises(RunError, match=r"metric 0: the lists that were kept are shorter than 4"):
+    with pytest.raises(RunError, match=r"metric 0: the recorded lists have fewer than 4 items"):
         shown([4], 4, None)

@@ -24,7 +24,7 @@ from torch import nn
 
 from grbench import hookimpl
 from grbench.cost.meter import Meter
-from grbench.cost.monitor import silent
+from grbench.cost.monitor import no_report
 from grbench.interfaces import Loss
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
@@ -201,7 +201,7 @@ def trained(name: str, folder: Path, resume: Mapping[str, Any] | None = None) ->
         method,
         split,
         device="cpu",
-        report=silent,
+        report=no_report,
         meter=Meter("cpu"),
         checkpoint=checkpoint,
         resume=resume,

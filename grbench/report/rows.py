@@ -1,0 +1,132 @@
+"""Rows of result tables: which records can be compared, and which of them form one row.
+
+Records are comparable where dataset, protocol, candidate pool and versions of the metrics agree. Records of one method
+that differ in their seeds only form one row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grbench.report.format import plain
+from grbench.results.record import Record
+
+OLDER = "older identity"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with its records, one per seed."""
+
+    name: str
+    records: tuple[Record, ...]
+
+    @property
+    def done(self) -> list[Record]:
+        """Records with status ok, which have scores."""
+        return [record for record in self.records if record.status == "ok"]
+
+    @property
+    def failed(self) -> list[Record]:
+        """Records with any other status."""
+        return [record for record in self.records if record.status != "ok"]
+
+
+def comparable_groups(records: Sequence[Record]) -> list[list[Record]]:
+    """Groups records whose `comparison_facts` are equal, in order.
+
+    A cell that failed before its pool was known joins the first group whose other facts are equal.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in [*(r for r in records if r.pool), *(r for r in records if not r.pool)]:
+        facts = comparison_facts(record)
+        if not record.pool:
+            fitting = (
+                key
+                for key, group in groups.items()
+                if {**comparison_facts(group[0]), "candidate pool": None} == {**facts, "candidate pool": None}
+            )
+            key = next(fitting, json.dumps(facts, sort_keys=True))
+        else:
+            key = json.dumps(facts, sort_keys=True)
+        groups.setdefault(key, []).append(record)
+    position = {record.digest: index for index, record in enumerate(records)}
+    return [sorted(group, key=lambda record: position[record.digest]) for group in groups.values()]
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """One row per method. Records of the same name with other options, plug-ins or code form rows of their own, whose
+    names say what differs."""
+    by_name: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        name = f"{record.method} ({OLDER})" if record.older_identity else record.method
+        by_name.setdefault(name, {}).setdefault(_variant(record), []).append(record)
+    rows = []
+    for name, variants in by_name.items():
+        labels = _labels([group[0] for group in variants.values()])
+        for label, group in zip(labels, variants.values(), strict=True):
+            ordered = sorted(group, key=lambda record: record.seed)
+            rows.append(Row(f"{name} ({label})" if label else name, tuple(ordered)))
+    return rows
+
+
+def flattened(facts: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings, and lists of mappings, as one mapping whose keys are joined with dots."""
+    if isinstance(facts, list) and facts and all(isinstance(entry, Mapping) for entry in facts):
+        facts = dict(enumerate(facts))
+    if not isinstance(facts, Mapping):
+        return {prefix: facts}
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        flat |= flattened(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def comparison_facts(record: Record) -> dict[str, Any]:
+    """What must be equal in two records for their scores to be comparable."""
+    return {
+        "dataset": record.dataset.get("digest") or record.dataset,
+        "protocol": record.protocol,
+        "candidate pool": record.pool,
+        "metrics": {name: facts.get("version") for name, facts in record.metrics.items()},
+    }
+
+
+def differing_keys(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys whose values are not equal in all mappings; nested ones are joined with dots."""
+    flat = [flattened(entry) for entry in facts]
+    keys = dict.fromkeys(key for entry in flat for key in entry)
+    absent = object()
+    differing = [key for key in keys if any(entry.get(key, absent) != flat[0].get(key, absent) for entry in flat)]
+    return list(dict.fromkeys(key.removesuffix(".digest").removesuffix(".size") for key in differing))
+
+
+def _variant(record: Record) -> str:
+    return json.dumps(_without_seed(record), sort_keys=True)
+
+
+def _without_seed(record: Record) -> dict[str, Any]:
+    """The record's identity without its seed, equal in all records of a row."""
+    identity, older = record.identity, record.older_identity
+    outer = {key: value for key, value in identity.items() if not (older and key == "seed")}
+    return outer | {"training": {key: value for key, value in identity.get("training", {}).items() if key != "seed"}}
+
+
+def _labels(records: Sequence[Record]) -> list[str]:
+    """A label for each record of one method name: its suite where these differ, else up to three differing options,
+    else the start of its digest."""
+    if len(records) == 1:
+        return [""]
+    if len({record.suite for record in records}) == len(records):
+        return [record.suite for record in records]
+    identities = [_without_seed(record) for record in records]
+    flat = [flattened(identity) for identity in identities]
+    keys = [key for key in differing_keys(identities) if any(key in entry for entry in flat)][:3]
+    labels = []
+    for record, entry in zip(records, flat, strict=True):
+        parts = [f"{key.rpartition('.')[2]}={plain(entry.get(key))[:12]}" for key in keys]
+        labels.append(", ".join(parts) or record.digest[:8])
+    return labels if len(set(labels)) == len(labels) else [record.digest[:8] for record in records]
