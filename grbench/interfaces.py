@@ -94,7 +94,7 @@ class Encoder(ABC):
 
     def codes(self) -> Codes | None:
         """The items' codes as they stand now, of an encoder that learns its tokenizer; they are used for validation and
-        search in place of the fitted ones. None = the fitted ones."""
+        search, and by the losses of later stages, in place of the fitted ones. None = the fitted ones."""
         return None
 
     def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:

@@ -13,13 +13,13 @@ from torch import nn
 from grbench.cost.meter import Meter, count_parameters
 from grbench.cost.monitor import Throughput
 from grbench.errors import PluginError, SuiteError
-from grbench.evaluation.codes import checked_codes
+from grbench.evaluation.codes import checked_codes, current_codes
 from grbench.evaluation.scoring import validation_score
 from grbench.interfaces import Loss, optional
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
-from grbench.training.state import TrainingResult, TrainState, WeightedLosses, results_of
+from grbench.training.state import TrainingResult, TrainState, WeightedLosses, codes_of, results_of
 from grbench.types import DEFAULT_LIST_LENGTH, Report
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def learn(
     checkpoint: Checkpoint | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
-    """Trains the encoder in place, stage by stage: each goes on from where the last one ended.
+    """Trains the encoder in place, stage by stage: each goes on from where the last one ended. The losses of the first
+    see the tokenizer's codes, those of a later one the codes that the encoder has learnt by then, where it learns any.
 
     checkpoint: called after every step and every epoch. resume: the `state_dict` of a state that a checkpoint was given
     in another run of this cell, which training goes on from. Raises SuiteError where there is a stage and an encoder
@@ -97,7 +98,10 @@ def learn(
     losses: WeightedLosses = []
     for number, stage in enumerate(stages[len(results) :], start=len(results)):
         data = targets_of(stage, split.training, f"methods.{cell.method.name}.stages.{number}.targets")
-        losses = carried_over(losses, losses_of(stage, registry, data, method.codes, device))
+        codes = method.codes if resume is None else codes_of(resume)
+        if number and resume is None:
+            codes = current_codes(method.encoder, codes, data.catalogue.num_items)
+        losses = carried_over(losses, losses_of(stage, registry, data, codes, device))
         options = TrainingOptions(**stage.training)
         state = TrainState(
             method.encoder,
@@ -106,7 +110,7 @@ def learn(
             partial(registry.build, "optimizers", stage.optimizer),
             options,
             data=data,
-            codes=method.codes,
+            codes=codes,
             device=device,
             seed=cell.seed,
             name=stage.name,

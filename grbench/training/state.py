@@ -15,10 +15,10 @@ from grbench.training.generators import generator_states, restore_generators
 from grbench.training.options import TrainingOptions
 from grbench.training.selection import BestState
 from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite
+from grbench.types import Codes
 
 if TYPE_CHECKING:
     from grbench.data.training_data import TrainingData
-    from grbench.types import Codes
 
 WeightedLosses = list[tuple[nn.Module, float]]
 """Losses with the weights that their terms count."""
@@ -52,7 +52,7 @@ class TrainingResult:
 class TrainState:
     """One stage of training, from its first batch to its last.
 
-    data, codes: what the stage learns from, and the tokenizer's codes, on the host.
+    data, codes: what the stage learns from, and the items' codes as it begins, on the host.
     modules: the encoder and the losses by these names; what a trainer's `start` adds to it is trained and saved too.
     optimizers: made once the trainer has started. Their learning rates follow from the position alone (`update`), so
         that schedules have no state.
@@ -80,7 +80,7 @@ class TrainState:
         name: str = "",
         finished: Sequence[TrainingResult] = (),
     ) -> None:
-        """encoder and losses are on `device` already. data: as the stage learns it. codes: what the tokenizer gave.
+        """encoder and losses are on `device` already. data: as the stage learns it. codes: as it begins.
         name: the stage's, where a method has several. finished: the results of the stages before.
 
         Nothing is started yet; see `begin`.
@@ -186,6 +186,7 @@ class TrainState:
         gradients = {name: each.grad for name, each in self.modules.named_parameters() if each.grad is not None}
         return {
             "stage": self.stage,
+            "codes": {"table": self.codes.table, "sizes": list(self.codes.sizes)},
             "finished": [asdict(result) for result in self.finished],
             "epoch": self.epoch,
             "step": self.step,
@@ -230,3 +231,8 @@ class TrainState:
 def results_of(saved: Mapping[str, Any]) -> list[TrainingResult]:
     """The results of the stages before the one that a checkpoint was made in."""
     return [TrainingResult(**result) for result in saved["finished"]]
+
+
+def codes_of(saved: Mapping[str, Any]) -> Codes:
+    """The items' codes with which that stage began."""
+    return Codes(saved["codes"]["table"], tuple(saved["codes"]["sizes"]))

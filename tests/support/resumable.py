@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from learnt_codes import LearntCodes, Mixture, RoundRobin
 from policy_gradient import PolicyGradient
 from torch import nn
 
@@ -104,7 +105,12 @@ class Noisy(nn.Module, Loss):
 
 class OwnPlugins:
     @hookimpl
+    def register_encoders(self, register: Any) -> None:
+        register("learnt_codes", LearntCodes)
+
+    @hookimpl
     def register_losses(self, register: Any) -> None:
+        register("mixture", Mixture)
         register("noisy", Noisy)
 
     @hookimpl
@@ -159,6 +165,13 @@ METHODS: dict[str, tuple[Any, list[Stage]]] = {
             stage("next_code", BANK, "noisy", name="both", epochs=4, optimizer=("adamw", {}), schedule="linear"),
         ],
     ),
+    "learnt codes": (
+        ("learnt_codes", {}),
+        [
+            stage("mixture", name="first", epochs=2, optimizer=("adam", {"lr": 0.1})),
+            stage("mixture", name="second", epochs=4),
+        ],
+    ),
     "reinforced": (
         DECODER,
         [
@@ -177,14 +190,14 @@ def trained(name: str, folder: Path, resume: Mapping[str, Any] | None = None) ->
     random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002 - as a cell does
     registry = Registry.load()
     registry.add("own", "own", "1", OwnPlugins)
-    retriever = Component(
-        "beam" if encoder == "sid_decoder" else "exact", {"width": 3} if encoder == "sid_decoder" else {}
-    )
+    retriever = Component("beam", {"width": 3}) if encoder == "sid_decoder" else Component("exact")
     parts = Component("ids"), Component(encoder, options), retriever, tuple(stages), (), ()
     metrics = (Component("ndcg", {"k": 3}),)
     cell = Cell("s", Component("tiny"), Component("leave_last_out"), metrics, Method(name, *parts), 7)
     places = torch.arange(ITEMS + 1)
     codes = Codes(torch.stack([(places - 1) // SIZES[1], (places - 1) % SIZES[1]], 1).clamp(min=0), SIZES)
+    if encoder == "learnt_codes":
+        codes = RoundRobin(clusters=3).fit(split.training)
     method = assemble(cell, registry, split, codes, "cpu")
     said: list[str] = []
 

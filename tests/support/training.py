@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -30,6 +31,7 @@ def state_of(
     trainer: Trainer | None = None,
 ) -> TrainState:
     """A state whose optimizers are made already; one that reads no batches needs no data."""
+    codes = codes or Codes(torch.zeros(1, 1, dtype=torch.int64), (1,))
     parts = encoder, losses, trainer or Supervised(), lambda _: optimizers, options
     return TrainState(*parts, data=data, codes=codes, device="cpu", seed=seed)
 

@@ -33,6 +33,7 @@ from grbench.suite.json_schema import suite_schema
 from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell, load_suite
 from grbench.testing import tiny_store
+from grbench.types import Codes
 
 TWO = "[{name: seen, targets: [exposure], training: {epochs: 1}}, {name: wanted, optimizer: {lr: 0.01}}]"
 STAGED = "a: {encoder: dense, loss: contrastive, training: {epochs: 3}, stages: %s}"
@@ -253,11 +254,13 @@ class OwnPlugins:
     @hookimpl
     def register_encoders(self, register):
         register("number", Number)
+        register("rotating", Rotating)
 
     @hookimpl
     def register_losses(self, register):
         register("count", Count)
         register("survivor", Survivor)
+        register("coded", Coded)
 
     @hookimpl
     def register_retrievers(self, register):
@@ -364,6 +367,29 @@ def test_a_name_that_is_no_buffer_cannot_survive(store, registry):
     registry.add("more", "more", "1", More)
     with pytest.raises(PluginError, match="loss Mistaken: survives names 'learnt', which is no buffer; there are kept"):
         run(staged(stage("one", loss="mistaken")), store, registry)
+
+
+class Coded(Count):
+    """Notes the codes that it is made with."""
+
+    def __init__(self, data, codes):
+        super().__init__(data, codes)
+        self.codes = codes
+
+
+class Rotating(Number):
+    """Its codes are the items' numbers less one and less its own."""
+
+    def codes(self):
+        moved = (torch.arange(5) - 1 - int(self.value.item())) % 5
+        return Codes(torch.cat([torch.zeros(1, dtype=torch.int64), moved]).unsqueeze(1), (5,))
+
+
+def test_a_later_stages_losses_see_the_codes_that_are_learnt_by_then(store, registry):
+    run(staged(stage("one", loss="coded"), stage("two", loss="coded"), encoder="rotating"), store, registry)
+    one, two = Count.made
+    assert one.codes.table.flatten().tolist() == [0, 1, 2, 3, 4, 5]  # the tokenizer's
+    assert two.codes.table.flatten().tolist() == [0, 2, 3, 4, 0, 1]  # the number is -8
 
 
 def test_an_optimizer_starts_afresh_in_each_stage(store, registry):

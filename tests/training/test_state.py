@@ -12,6 +12,7 @@ from grbench.interfaces import Loss, Trainer
 from grbench.training.loop import train
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainState
+from grbench.types import Codes
 from grbench_reference.trainers.supervised import Supervised
 
 
@@ -181,7 +182,8 @@ def test_a_trainer_may_give_other_values_in_every_step(split):
     encoder, trainer = Two(), Alternating()
     options = TrainingOptions(epochs=1, batch_size=2, workers=0)
     made = lambda modules: [torch.optim.SGD(modules.parameters(), lr=0.1)]  # noqa: E731
-    state = TrainState(encoder, [], trainer, made, options, data=split.training, codes=None, device="cpu", seed=0)
+    codes = Codes(torch.zeros(4, 1, dtype=torch.int64), (1,))
+    state = TrainState(encoder, [], trainer, made, options, data=split.training, codes=codes, device="cpu", seed=0)
     (row,) = train(state).curve
     # 1, then 10 * (1 - 0.1), then 0.9 - 1
     assert row["odd"] == pytest.approx((1 + (1 - 0.1 - 1)) / 2)
