@@ -96,24 +96,25 @@ def _without_out_shape(formula: Callable[..., Any]) -> Callable[..., int]:
 
 
 def utilisation(
-    flops_per_step: int | None, steps_per_second: float | None, device: torch.device | str, precision: str
+    flops_per_step: int | None, steps_per_second: float | None, peak: Callable[[], tuple[float, str]]
 ) -> dict[str, Any]:
     """The record's entries: FLOPs per step, TFLOP/s reached, the device's peak with its source, and the share of it.
 
-    All are None where no step was counted. Measuring a peak that is not published takes PROBE_SECONDS.
+    All are None where no step was counted. peak: gives (TFLOP/s, source), such as `device_peak`; it is called where
+    needed only, because measuring a peak that is not published takes PROBE_SECONDS.
     """
     if not flops_per_step or not steps_per_second:
         return dict.fromkeys(
             ("train_flops_per_step", "train_tflops_per_second", "peak_tflops_per_second", "peak", "train_share_of_peak")
         ) | {"train_flops_per_step": flops_per_step}
     reached = flops_per_step * steps_per_second / TERA
-    peak, source = device_peak(device, precision)
+    most, source = peak()
     return {
         "train_flops_per_step": flops_per_step,
         "train_tflops_per_second": reached,
-        "peak_tflops_per_second": peak,
+        "peak_tflops_per_second": most,
         "peak": source,
-        "train_share_of_peak": reached / peak,
+        "train_share_of_peak": reached / most,
     }
 
 

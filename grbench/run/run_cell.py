@@ -10,15 +10,17 @@ import json
 import os
 import time
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from grbench.cost.environment import environment
-from grbench.cost.flops import utilisation
+from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
@@ -37,8 +39,6 @@ from grbench.training.stages import Assembled, train_method
 from grbench.training.state import TrainingResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pyarrow as pa
 
     from grbench.data.split import Queries, Split
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.5
 """How often the parent hears how far a phase is; more would only cost time."""
+
+Peak = Callable[[str], tuple[float, str]]
+"""TFLOP/s that the device reaches at a precision, and the source of the number."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
 """How libraries say it that have no exception of their own for it: torch's CPU allocator, CUDA libraries, Faiss."""
@@ -68,7 +71,7 @@ class Reporter:
             for tracker in self._trackers:
                 tracker.log(step, numbers)
         now = time.monotonic()
-        if event == "phase" or now - self._last >= REPORT_SECONDS:
+        if event in ("phase", "peak") or now - self._last >= REPORT_SECONDS:
             self._last = now
             self._events(event, **values)
 
@@ -81,10 +84,29 @@ class Reporter:
 
 
 def run_cell(
-    cell: Cell, blank: Record, store: Store, *, registry: Registry, device: str, report: Reporter
+    cell: Cell,
+    blank: Record,
+    store: Store,
+    *,
+    registry: Registry,
+    device: str,
+    report: Reporter,
+    peaks: Mapping[str, tuple[float, str]] = MappingProxyType({}),
 ) -> tuple[Record, pa.Table]:
-    """Runs the cell; returns its record, filled in, and every user's lists. Raises whatever a plug-in raises."""
+    """Runs the cell; returns its record, filled in, and every user's lists. Raises whatever a plug-in raises.
+
+    peaks: {precision: (TFLOP/s, source)} of the device as far as earlier cells have measured them; another one is
+    measured here and reported.
+    """
     meter = Meter(device)
+
+    def peak(precision: str) -> tuple[float, str]:
+        if precision in peaks:
+            return peaks[precision]
+        most, source = device_peak(device, precision)
+        report("peak", precision=precision, tflops_per_second=most, source=source)
+        return most, source
+
     seed_everything(cell.seed)
     with meter.phase("prepare"):
         report("phase", name="prepare")
@@ -113,7 +135,7 @@ def run_cell(
         lists=lists,
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(split, trained, ranker.codes),
-        cost=costs(meter, method, trained, cell.method.stages),
+        cost=costs(meter, method, trained, cell.method.stages, peak),
         environment=environment(device),
         tokenizer=dict(ranker.codes.report),
         curve=trained.curve,
@@ -161,11 +183,13 @@ def counts(split: Split, trained: TrainingResult, codes: Codes) -> dict[str, Any
     }
 
 
-def costs(meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequence[Stage]) -> dict[str, Any]:
+def costs(
+    meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequence[Stage], peak: Peak
+) -> dict[str, Any]:
     """Every phase's cost, and the figures that tables show; None where a phase did not run or cannot be measured."""
     phases = meter.costs()
     precision = stages[-1].training.get("precision", "fp32") if stages else "fp32"
-    used = utilisation(trained.flops_per_step, trained.steps_per_second, meter.device, precision)
+    used = utilisation(trained.flops_per_step, trained.steps_per_second, lambda: peak(precision))
     train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
 
     needed = [phase for name, phase in phases.items() if name != "keep"]  # lists that no score is of cost nothing
@@ -249,7 +273,8 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
         else:
             trackers = start_trackers(cell, registry, folder / f"{blank.digest}.d")
             report = Reporter(events, trackers)
-            record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report)
+            peaks = {precision: (most, source) for precision, (most, source) in job["peaks"].items()}
+            record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report, peaks=peaks)
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
         traceback.print_exc()
         record = failed(blank, error, device)

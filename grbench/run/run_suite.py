@@ -106,7 +106,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         log = plan.folder / f"preparation-{uuid.uuid4().hex[:8]}.log"  # other runs may use the same folder
         prepared = _prepare(plan, request, server, progress, log)
         _refuse_too_large(prepared, request)
-        ready = prepared.facts
+        ready = {**prepared.facts, "peaks": {}}
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
     records: dict[str, Record] = {}
     for planned in plan.cells:
@@ -232,12 +232,15 @@ def _run_cell(
             "store": ready["store"],
             "cache": str(store_cache(request.cache)),
             "device": ready["device"],
+            "peaks": ready["peaks"],
             "folder": str(plan.folder),
         }
         told: dict[str, ChildMessage] = {}
 
         def listen(event: ChildMessage) -> None:
             told[event["event"]] = event
+            if event["event"] == "peak":  # of the device: measured by the first cell that needs it
+                ready["peaks"][event["precision"]] = (event["tflops_per_second"], event["source"])
             progress.listen(event)
 
         try:

@@ -132,9 +132,8 @@ def test_published_peaks(name: str, precision: str, peak: float | None) -> None:
     assert published_peak(name, precision) == peak
 
 
-def test_the_share_of_a_known_peak(monkeypatch) -> None:
-    monkeypatch.setattr(utilisation, "device_peak", lambda device, precision: (4.0, "a sheet of paper"))
-    used = utilisation.utilisation(500_000_000_000, 2.0, "cpu", "fp32")
+def test_the_share_of_a_known_peak() -> None:
+    used = utilisation.utilisation(500_000_000_000, 2.0, lambda: (4.0, "a sheet of paper"))
     assert used == {
         "train_flops_per_step": 500_000_000_000,
         "train_tflops_per_second": 1.0,
@@ -145,7 +144,7 @@ def test_the_share_of_a_known_peak(monkeypatch) -> None:
 
 
 def test_what_was_not_counted_has_no_share() -> None:
-    assert set(utilisation.utilisation(None, 3.0, "cpu", "fp32").values()) == {None}
+    assert set(utilisation.utilisation(None, 3.0, lambda: pytest.fail("measured for nothing")).values()) == {None}
 
 
 def test_a_cpu_is_measured(monkeypatch) -> None:

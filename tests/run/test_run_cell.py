@@ -194,6 +194,22 @@ def test_a_trained_cell_fills_its_record_in(store: Store, registry: Registry) ->
     assert logged[3]["loss"] == pytest.approx(record.curve[0]["loss"])
 
 
+def test_a_peak_that_is_known_is_not_measured_again(
+    store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    monkeypatch.setattr("grbench.run.run_cell.device_peak", lambda *device: measured.append(device) or (2.0, "a watch"))
+    cell, heard = a_cell(epochs=10), Heard()  # long enough for a step that is not timed
+    report = Reporter(ChildMessages(heard), [])  # type: ignore[arg-type]
+    first, _ = run_cell(cell, BLANK, store, registry=registry, device="cpu", report=report)
+    (event,) = [event for event in heard.events if event["event"] == "peak"]
+    assert (event["precision"], event["tflops_per_second"], event["source"]) == ("fp32", 2.0, "a watch")
+    peaks = {"fp32": (2.0, "a watch")}
+    again, _ = run_cell(cell, BLANK, store, registry=registry, device="cpu", report=report, peaks=peaks)
+    assert measured == [("cpu", "fp32")]
+    assert first.cost["peak"] == again.cost["peak"] == "a watch"
+
+
 def test_items_that_share_their_code_are_counted(store: Store, registry: Registry, tmp_path: Path) -> None:
     codes = {str(item): [place // 2, place % 4 // 3] for place, item in enumerate(store.catalogue.item_ids[1:])}
     (tmp_path / "codes.json").write_text(json.dumps(codes))  # 00 00 10 11 20 20
