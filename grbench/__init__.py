@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 __all__ = ["DataFile", "DataFolder", "__version__", "hookimpl", "load_results"]
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "DataFile": "grbench.registry.option_types",
     "DataFolder": "grbench.registry.option_types",
     "hookimpl": "grbench.hookspecs",
     "load_results": "grbench.results.frame",
 }
-"""{public name: its module}, imported when it is first used: `python -m grbench` runs this file before its own, which
-must come before any other import."""
+"""{public name: its module}. The modules are imported when a name is first used, because `python -m grbench` runs this
+file before __main__.py, which must remove the caller's folder from the path before anything else is imported."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""The command line: verbs only. Everything heavy is imported by the command that needs it, so help is instant."""
+"""The command line interface. Each command imports what it needs when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import click
 from grbench import __version__
 from grbench.errors import GRBenchError, RunError
 
-WRONG_REQUEST = 2
+EXIT_INVALID = 2
 
 FORMAT_OF_SUFFIX = {".md": "md", ".tex": "latex", ".csv": "csv", ".txt": "md", ".svg": "svg"}
 
 
 class CommandGroup(click.Group):
-    """The commands below and those that plug-ins add, which are looked for only when they are needed."""
+    """The commands below, and those of plug-ins, which are loaded only when needed."""
 
-    _looked = False
+    _plugins_loaded = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command's name, for help."""
-        self._look_for_commands()
+        """Names of all commands, for the help text."""
+        self._load_plugin_commands()
         return sorted(super().list_commands(ctx))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Finds a command; plug-ins are asked only for what is not built in."""
+        """Finds a command; plug-ins are loaded only where it is not built in."""
         if cmd_name not in self.commands:
-            self._look_for_commands()
+            self._load_plugin_commands()
         return super().get_command(ctx, cmd_name)
 
-    def _look_for_commands(self) -> None:
-        if not self._looked:
-            self._looked = True
+    def _load_plugin_commands(self) -> None:
+        if not self._plugins_loaded:
+            self._plugins_loaded = True
             from grbench.registry.discovery import Registry
 
             Registry.load().add_commands(self)
@@ -50,9 +50,9 @@ def cli(debug: bool) -> None:
     """Compares generative-recommendation methods: same data, same split, same candidates, same metrics, measured cost.
 
     \b
-    grbench run suites/quickstart.yaml            run a suite to a table
-    grbench table results/quickstart --format md  make the table again, from records alone
-    grbench plugins                               what can be compared
+    grbench run suites/quickstart.yaml            run a suite and print its table
+    grbench table results/quickstart --format md  make the table again from the records
+    grbench plugins                               list installed plug-ins
     """
 
 
@@ -64,31 +64,31 @@ def cli(debug: bool) -> None:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
 @click.option("--force", is_flag=True, help="Run finished cells again too.")
-@click.option("--oversize", is_flag=True, help="Run what is expected not to fit into memory or on the disk.")
+@click.option("--oversize", is_flag=True, help="Run cells that are not expected to fit into memory or on the disk.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
     metavar="DIR",
-    help="Where records are kept, one folder a suite.",
+    help="Folder for records, with one folder per suite.",
 )
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where stores are kept  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
+    help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this."
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this time."
 )
 @click.pass_context
 def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options: Any) -> None:
-    """Run a suite: every method with every seed, each in a process of its own, then the table.
+    """Run a suite: every method with every seed (a cell), each in its own process, then print the table.
 
-    Cells that have finished are not run again; a failed one becomes a row with its reason, and is tried again by the
-    same command. Ctrl-C keeps everything finished. Exit status: 0 fine, 1 some cells failed, 2 the request was wrong,
-    130 interrupted.
+    Finished cells are not run again. Failed cells are rows of the table with their reason, and are tried again by the
+    same command. Ctrl-C keeps finished cells. Exit status: 0 success, 1 some cells failed, 2 invalid suite or
+    arguments, 130 interrupted.
 
     \b
     grbench run suites/quickstart.yaml
@@ -123,9 +123,9 @@ def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of the terminal.")
 def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None:
-    """Make tables from records: folders of results, or single record files.
+    """Make tables from records in folders of results or in single record files.
 
-    What cannot be compared (other data, protocol, candidate pool or metric version) comes out as separate tables.
+    Records that cannot be compared (other data, protocol, candidate pool or metric version) are in separate tables.
 
     \b
     grbench table results/quickstart
@@ -140,7 +140,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
 
     records = read_records(results)
     if not records:
-        raise RunError(f"{', '.join(map(str, results))}: no records there; grbench run SUITE makes them")
+        raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
     made = tables(records)
     if out is not None:
         text = render(made, form or FORMAT_OF_SUFFIX.get(out.suffix, "md"))
@@ -157,7 +157,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def plugins(context: click.Context) -> None:
-    """List the plug-ins that are installed, or show one.
+    """List the installed plug-ins, or show one.
 
     \b
     grbench plugins
@@ -170,14 +170,14 @@ def plugins(context: click.Context) -> None:
 @plugins.command("list")
 @click.argument("kind", required=False)
 def list_plugins(kind: str | None = None) -> None:
-    """List plug-ins of every kind, or of one, with who brought them and their options."""
+    """List plug-ins of all kinds, or of one, with their packages and options."""
     from tabulate import tabulate
 
     from grbench.registry.discovery import Registry
     from grbench.registry.options import describe
     from grbench.run.prepare import store_cache
 
-    registry = Registry.load(keep_in=store_cache())
+    registry = Registry.load(signature_cache=store_cache())
     rows = [
         [
             plugin.kind,
@@ -198,14 +198,14 @@ def list_plugins(kind: str | None = None) -> None:
     )
     for broken in registry.broken:
         click.echo(f"\nbroken: {broken.kind} {broken.name} of {broken.distribution} {broken.version}: {broken.reason}")
-    registry.keep()
+    registry.save_signatures()
 
 
 @plugins.command("show")
 @click.argument("kind")
 @click.argument("name")
 def show_plugin(kind: str, name: str) -> None:
-    """Show a plug-in's options with their types, defaults and what they do.
+    """Show a plug-in's options with their types, defaults and documentation.
 
     \b
     grbench plugins show encoders causal_transformer
@@ -231,7 +231,7 @@ def show_plugin(kind: str, name: str) -> None:
 
 
 def _kind(kind: str) -> str:
-    """The kind, also from its singular; raises PluginError with the kinds that there are."""
+    """The plural name of a kind, given in plural or singular; raises PluginError for an unknown kind."""
     from grbench.errors import PluginError
     from grbench.hookspecs import KINDS
     from grbench.registry.options import suggestion
@@ -257,16 +257,16 @@ def suite() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
 @click.pass_context
 def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
-    """Check suites without reading any data: names, options, types, and whether the parts fit each other.
+    """Check suites without reading data: names, options, types, and whether the parts fit together.
 
-    Exit status: 0 fine, 1 it names plug-ins that are broken, 2 it is wrong.
+    Exit status: 0 valid, 1 valid but with broken plug-ins, 2 invalid.
     """
     from grbench.registry.discovery import Registry
     from grbench.report.format import counted
     from grbench.run.prepare import store_cache
     from grbench.suite.suite import load_suite
 
-    registry, all_fine = Registry.load(keep_in=store_cache()), True
+    registry, all_usable = Registry.load(signature_cache=store_cache()), True
     for file in files:
         cells = load_suite(file, overrides).cells(registry)
         broken = {cell.method.name: cell.error for cell in cells if cell.error}
@@ -274,15 +274,15 @@ def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: 
             click.echo(f"{file}: {name} cannot run: {error}", err=True)
         if not broken:
             methods = len({cell.method.name for cell in cells})
-            click.echo(f"{file}: fine, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
-        all_fine &= not broken
-    registry.keep()
-    context.exit(0 if all_fine else 1)
+            click.echo(f"{file}: valid, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
+        all_usable &= not broken
+    registry.save_signatures()
+    context.exit(0 if all_usable else 1)
 
 
 @suite.command("schema")
 def print_schema() -> None:
-    """Print the JSON schema of suite files, with the options of every installed plug-in, for editors."""
+    """Print the JSON schema of suite files, with the options of all installed plug-ins, for editors."""
     import json
 
     from grbench.registry.discovery import Registry
@@ -292,18 +292,19 @@ def print_schema() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status; an error of grbench or the system is one message, status 2."""
+    """Runs a command and returns the exit status. Errors of grbench or the system are printed as one message, status
+    2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]  # it may stand anywhere
+    given = [argument for argument in given if argument != "--debug"]  # it may be anywhere on the command line
     try:
-        # Not standalone: click would turn the errors below into tracebacks, and Ctrl-C into status 1.
+        # In standalone mode, click would print tracebacks for the errors below, and exit with 1 on Ctrl-C.
         return int(cli.main(given, prog_name="grbench", standalone_mode=False) or 0)
     except GRBenchError as error:
         if debug:
             traceback.print_exc()
         click.echo(f"grbench: {error}", err=True)
-        return WRONG_REQUEST
+        return EXIT_INVALID
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -313,14 +314,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `grbench table ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, a folder that is read-only: nothing that a traceback would explain
+    except OSError as error:  # such as a full disk or a read-only folder, which a traceback would not explain
         if debug:
             traceback.print_exc()
-        click.echo(f"grbench: {_refused_by_system(error)}", err=True)
-        return WRONG_REQUEST
+        click.echo(f"grbench: {_system_message(error)}", err=True)
+        return EXIT_INVALID
 
 
-def _refused_by_system(error: OSError) -> str:
-    """What the system said, and of which file where it says so."""
-    said = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {said}" if error.filename else said
+def _system_message(error: OSError) -> str:
+    """The operating system's message, with the file where it is known."""
+    message = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {message}" if error.filename else message

@@ -1,5 +1,5 @@
-"""The whole plug-in surface: the table of kinds, and a hook for each. Implement any of the hooks in a module or object
-named by an entry point of group `grbench`:
+"""The kinds of plug-ins, and the hooks that register them. A package implements any of the hooks in a module or object
+that an entry point of the group `grbench` refers to:
 
     from grbench import hookimpl
 
@@ -7,7 +7,7 @@ named by an entry point of group `grbench`:
     def register_encoders(register):
         register("my_encoder", "my_package.encoder:MyEncoder")
 
-The factory is named as `module:attribute`, and imported when a suite asks for it; the object itself is taken too.
+The factory is given as `module:attribute` and imported when it is used, or as the object itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-# A factory, or where to import it from: "package.module:attribute".
 Register = Callable[[str, Callable[..., Any] | str], None]
+"""Registers a factory, or the `package.module:attribute` to import it from, under a name."""
 
 GROUP = "grbench"
 """The entry-point group."""
@@ -33,56 +33,56 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plug-in. Hooks, suite keys, JSON schema, listing and timings follow from the table below.
+    """A kind of plug-in. Hooks, suite keys, JSON schema, listing and timings are derived from the table below.
 
-    name:      the hook is register_<name>
-    singular:  as messages say it
-    place:     whether a suite names it for all its methods or for each, and each method one or a list of them
-    arguments: run-time objects that its factories take before their options
-    gives:     the class of `grbench/interfaces.py` that the factory's product is
-    default:   the plug-in of a method that names none
-    timed:     what of it is timed by the fixtures of `grbench.testing`, "step" = a training step; "" = nothing
-    purpose:   what it is for
+    name:      plural name; the hook is register_<name>
+    singular:  singular name, for messages
+    scope:     whether a suite has one for all methods, or each method has one, and whether it is a list
+    arguments: run-time objects that factories take before their options
+    interface: the class of `grbench/interfaces.py` whose methods the objects made by the factory have
+    timed:     what the fixtures of `grbench.testing` time, "step" = a training step, "" = nothing
+    purpose:   a description, for the hook's documentation
+    default:   the plug-in used where a method names none
     """
 
     name: str
     singular: str
-    place: Literal["suite", "suite list", "method", "method list"]
+    scope: Literal["suite", "suite list", "method", "method list"]
     arguments: str
-    gives: str
+    interface: str
     timed: Literal["ingest", "split", "fit", "step", "search", "scores", ""]
     purpose: str
     default: str | None = None
 
     @property
     def key(self) -> str:
-        """Its key in a suite or a method."""
-        return self.name if self.place.endswith("list") else self.singular
+        """The kind's key in a suite or a method."""
+        return self.name if self.scope.endswith("list") else self.singular
 
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("datasets", "dataset", "suite", "", "Dataset", "ingest", "A source on disk that a store is made from."),
-        Kind("protocols", "protocol", "suite", "", "EvaluationProtocol", "split", "Who is evaluated, and on what."),
-        Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "fit", "How items become codes.", "ids"),
-        Kind("encoders", "encoder", "method", "data, codes", "Encoder", "step", "The model of histories."),
-        Kind("losses", "loss", "method", "data, codes", "Loss", "step", "What training minimises."),
-        Kind("trainers", "trainer", "method", "", "Trainer", "step", "How a batch becomes updates.", "supervised"),
-        Kind("retrievers", "retriever", "method", "", "Retriever", "search", "How candidates are found.", "exact"),
-        Kind("metrics", "metric", "suite list", "", "Metric", "scores", "What a ranking is worth, one value a query."),
-        Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "step", "How weights change.", "adam"),
-        Kind("trackers", "tracker", "method list", "", "Tracker", "", "Who hears what happens while a cell runs."),
+        Kind("datasets", "dataset", "suite", "", "Dataset", "ingest", "Reads data on disk into a store."),
+        Kind("protocols", "protocol", "suite", "", "EvaluationProtocol", "split", "Splits a store for evaluation."),
+        Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "fit", "Gives items semantic IDs.", "ids"),
+        Kind("encoders", "encoder", "method", "data, codes", "Encoder", "step", "The model of users' histories."),
+        Kind("losses", "loss", "method", "data, codes", "Loss", "step", "The function that training minimises."),
+        Kind("trainers", "trainer", "method", "", "Trainer", "step", "Updates the model by a batch.", "supervised"),
+        Kind("retrievers", "retriever", "method", "", "Retriever", "search", "Finds the best candidates.", "exact"),
+        Kind("metrics", "metric", "suite list", "", "Metric", "scores", "Scores ranked lists, one value per query."),
+        Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "step", "Updates parameters.", "adam"),
+        Kind("trackers", "tracker", "method list", "", "Tracker", "", "Logs the events of a running cell."),
     )
 }
-"""Every kind of plug-in, in the order in which listings show them."""
+"""All kinds of plug-ins by name, in the order of listings."""
 
-KIND_OF_PART = {kind.key: kind.name for kind in KINDS.values() if kind.place == "method"}
-"""The keys of a method that name one plug-in each, and its kind; `loss` may be a list of several."""
+KIND_OF_PART = {kind.key: kind.name for kind in KINDS.values() if kind.scope == "method"}
+"""{key of a method that takes one plug-in, its part: kind of the plug-in}; `loss` also takes a list."""
 
 PARTS = tuple(KIND_OF_PART)
 
-DEFAULT_PARTS = {kind.key: kind.default for kind in KINDS.values() if kind.place == "method" and kind.default}
+DEFAULT_PARTS = {kind.key: kind.default for kind in KINDS.values() if kind.scope == "method" and kind.default}
 
 
 def _register_hook(kind: Kind) -> Callable[[Register], None]:
@@ -94,12 +94,12 @@ def _register_hook(kind: Kind) -> Callable[[Register], None]:
 
 
 class HookSpecs:
-    """What pluggy checks hooks against: `register_<kind>(register)` for each kind, and commands."""
+    """Specifications of the hooks for pluggy: `register_<kind>(register)` for each kind, and `register_commands`."""
 
     @staticmethod
     @hookspec
     def register_commands(cli: click.Group) -> None:
-        """Adds commands to the command line."""
+        """Adds commands to the command line interface."""
 
 
 for _kind in KINDS.values():
@@ -107,5 +107,5 @@ for _kind in KINDS.values():
 
 
 def singular(kind: str) -> str:
-    """`losses` -> `loss`, as messages say it."""
+    """The singular name of a kind, for messages: `losses` -> `loss`."""
     return KINDS[kind].singular

@@ -1,12 +1,13 @@
-"""What a plug-in of each kind is. `grbench/hookspecs.py` lists the kinds and what their factories are called with.
+"""Interfaces of the plug-ins of each kind. `grbench/hookspecs.py` lists the kinds and the arguments of their factories.
 
-A factory takes run-time objects first; its keyword-only, annotated, defaulted arguments are its YAML options. It is a
-class, or a function whose return annotation is a class.
+A factory is a class, or a function whose return annotation is a class. It takes run-time objects first; its
+keyword-only, annotated arguments are its YAML options.
 
-Abstract methods must be there. The others are optional: a plug-in that inherits from the class has them, and a plain
-class may leave them out; the core calls them through `optional`, and reads no attribute that is not named here.
+A plug-in must have the abstract methods. The other methods are optional: a plug-in inherits their defaults from the
+class here, or is a plain class without them, for which the core uses the same defaults (`optional`).
 
-Shapes: B users, T history length, N items, D width, L code levels, K_l codes of level l, P candidates, Q queries.
+Shapes: B users, T history length, N items, D width, L code levels, K_l codes of level l, P candidates, Q queries,
+R rows (beams of all users).
 """
 
 from __future__ import annotations
@@ -34,81 +35,84 @@ Result = TypeVar("Result")
 
 
 def optional(plugin: object, default: Callable[..., Result]) -> Callable[..., Result]:
-    """A plug-in's optional method, or the default where its class leaves it out.
+    """A plug-in's method, or the default where its class does not have it.
 
-    default: the method of one of the classes below: `optional(dataset, Dataset.store_bytes)()`.
+    default: a method of one of the classes below, as in `optional(dataset, Dataset.store_bytes)()`.
     """
     own = getattr(plugin, default.__name__, None)
     return own if callable(own) else partial(default, plugin)
 
 
 class Dataset(ABC):
-    """A dataset as it lies on disk. It names its content, and writes it into a store."""
+    """Reads a dataset on disk, the source, and writes it as a store."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Names the source's content; raises DataError where the source is missing or incomplete."""
+        """A digest of the source's content; raises DataError where the source is missing or incomplete."""
 
     @abstractmethod
     def write(self, writer: StoreWriter) -> None:
-        """Streams every table into `writer`; raises DataError naming file, column and row."""
+        """Streams all tables to `writer`. Raises DataError, naming file, column and row, for malformed content."""
 
     def store_bytes(self) -> int | None:
-        """About how many bytes its store takes, without reading the source through; None where that is not known."""
+        """The approximate size of the store, without reading the whole source; None = unknown."""
         return None
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:  # noqa: ARG003 - the path is for those that look
-        """Whether the folder or file at `path` is laid out as this dataset reads it."""
+    def recognises(cls, path: Path) -> bool:  # noqa: ARG003 - used by overriding methods
+        """Whether the folder or file at `path` has this dataset's layout."""
         return False
 
     def validate(self, progress: Progress) -> list[Finding] | None:  # noqa: ARG002
-        """Reads the whole source and says, part by part, what is there; None where it cannot say more than `write`."""
+        """Reads the whole source and reports what was found in each part; None = only `write` checks the source."""
         return None
 
 
 class EvaluationProtocol(ABC):
-    """Decides who is evaluated, what of them is visible, what may be learnt from, and which candidates are ranked."""
+    """Defines which users are evaluated, their histories and targets, the training data, and the candidates."""
 
     @abstractmethod
     def split(self, store: Store) -> Split:
-        """Raises DataError where an option does not fit the data or no user is left to evaluate."""
+        """Splits a store. Raises DataError where an option does not fit the data or there is no user to evaluate."""
 
 
 class Tokenizer(ABC):
-    """Gives each item its code. Sees training events only."""
+    """Gives each item its semantic ID, from training data only."""
 
     @abstractmethod
-    def fit(self, data: TrainingData) -> Codes: ...
+    def fit(self, data: TrainingData) -> Codes:
+        """Learns the codes of all items."""
 
     def stand_in(self, data: TrainingData) -> Codes | None:  # noqa: ARG002
-        """Codes of the shape that `fit` gives, without learning anything, so that a method is checked and its memory
-        forecast before it is fitted. Raises what `fit` would raise, as far as that is known. None = not known."""
+        """Arbitrary codes of the shape that `fit` returns, with which a method is checked and its memory forecast
+        before the tokenizer is fitted. Raises errors of `fit` that are known before. None = the shape is unknown."""
         return None
 
 
 class Encoder(ABC):
-    """An nn.Module that shows Embedder, Decoder or both. `history_length` = how many events of a history it reads."""
+    """An nn.Module that implements Embedder, Decoder or both. history_length: the number of newest events that it
+    encodes."""
 
     history_length: int
 
     def codes(self) -> Codes | None:
-        """The items' codes as they stand now, of an encoder that learns its tokenizer; they are used for validation and
-        search, and by the losses of later stages, in place of the fitted ones. None = the fitted ones."""
+        """For encoders that learn semantic IDs: the current codes of all items, which validation, search and the losses
+        of later stages use in place of the tokenizer's. None = the tokenizer's are used."""
         return None
 
     def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
-        """Inside the context several losses may share one forward pass of a batch. The callable that it gives returns,
-        once the losses are computed, the encoder's own terms to minimise by name."""
+        """A context in which several losses can share one forward pass of a batch. Yields a function that returns,
+        once the losses are computed, further loss terms of the encoder by name."""
         return nullcontext(dict)
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """The interface of encoders that put histories and items into one space."""
+    """An encoder that embeds histories and items in one vector space."""
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D] one vector a position, [N, D]); one call, so that a graph propagates once a step."""
+        """items [N] -> ([B, T, D], the state at each position, and [N, D], the items' vectors). One method for both, so
+        that a graph encoder propagates once per step."""
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event."""
@@ -119,73 +123,74 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class DecoderState(Protocol):
-    """What a decoder keeps between steps, its KV cache included."""
+    """The state of a decoder between decoding steps, such as its KV cache."""
 
     def select(self, rows: Tensor) -> DecoderState:
-        """Repeats, keeps or reorders rows: rows [R] indexes the current ones."""
+        """rows [R'], indices of the current rows -> the state of these rows; repeats, drops or reorders them."""
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """The interface of encoders that generate the next item's code, level by level."""
+    """An encoder that generates the next item's semantic ID, level by level."""
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
-        """By teacher forcing on batch.targets -> per level l: [P, K_l], P = positions with a target, row by row."""
+        """-> for each level l: [P, K_l], P = positions with a target, row by row; by teacher forcing on the codes of
+        batch.targets."""
 
     def start(self, batch: Batch) -> tuple[Tensor, DecoderState]:
-        """-> (logits of level 0 [B, K_0], state)."""
+        """-> (logits of level 0 [B, K_0], state of B rows)."""
 
     def step(self, codes: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """codes [R], one a row of the state -> (logits of the next level [R, K_l], state)."""
+        """codes [R], the code chosen for each row of the state -> (logits of the next level [R, K_l], next state)."""
 
 
 class Loss(ABC):
-    """An nn.Module. It picks, masks and chunks its own negatives."""
+    """An nn.Module that computes a loss of a batch, including the sampling and masking of negatives."""
 
     needs: ClassVar[tuple[type, ...]]
-    """The interfaces of the encoder that it calls: (Embedder,), (Decoder,), both, or ()."""
+    """The interfaces of the encoder that the loss calls: (Embedder,), (Decoder,), both, or ()."""
 
     @abstractmethod
     def forward(self, encoder: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """-> named scalar terms, each a mean over positions; training minimises their sum."""
+        """-> scalar terms by name, each a mean over positions; training minimises their sum."""
 
     def start_stage(self, name: str, number: int) -> None:
-        """Called once, before the first step: the name of the stage that this loss is made for (empty where a method
-        has no stages) and its number, 0 = the first."""
+        """Called once before the first step. name: of the training stage, empty where the method has no stages; number:
+        of the stage, 0 = first."""
 
     def survives(self) -> Collection[str]:
-        """Names of the buffers, as `named_buffers` gives them, that go on from the stage before. Parameters always do.
-        Every other buffer starts anew in each stage: a bank is filled again, and what counts steps counts from 0."""
+        """Names of buffers, as in `named_buffers`, whose values are carried over from the stage before. All others
+        start anew in each stage (a memory bank is empty again). Parameters are always carried over."""
         return ()
 
     def grow(self) -> None:
-        """Makes what the loss holds (a memory bank, say) as large as it ever gets, of whatever content: memory is
-        forecast for that."""
+        """Makes buffers that grow, such as a memory bank, as large as they ever get, with arbitrary content. Called for
+        the forecast of memory."""
 
 
 class Trainer(ABC):
-    """Decides what one batch does to the model: losses, gradients, updates. The loop owns all else: which epoch it is,
-    reading batches, validation, the best state, checkpoints, clocks and progress.
+    """Defines what training does with a batch: losses, gradients, updates. The training loop does everything else:
+    epochs, loading batches, validation, selecting the best state, checkpoints, timing and progress.
 
-    `grbench/training/state.py` has what a trainer works on, and the helpers that it calls.
+    `grbench/training/state.py` defines the state that a trainer works on, and functions for trainers.
     """
 
     needs: ClassVar[tuple[type, ...]] = ()
-    """The interfaces of the encoder that it calls itself; those that losses call are theirs to name."""
+    """The interfaces of the encoder that the trainer itself calls; losses declare their own."""
 
     @abstractmethod
     def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor]:
-        """Learns from one batch, on the state's device. Gives named scalars, whose means over an epoch are its row of
-        the curve: `loss`, what is minimised, and its terms. Training stops where one of them is no finite number.
+        """Trains on one batch, which is on the state's device -> scalars by name: `loss`, which is minimised, and its
+        terms. Their means over an epoch are its row of the training curve; training stops where one is not finite.
 
-        The step must not wait for the device: reading a tensor's value makes the host do so.
+        The step should not wait for the device, as reading a tensor's value does.
         """
 
     def start(self, state: TrainState) -> None:
-        """Called once a stage, before there are optimizers. A module that it adds to `state.modules` is trained."""
+        """Called once per stage, before optimizers are created. Modules that it adds to `state.modules` are trained."""
 
     def finish(self, state: TrainState) -> None:
-        """Called once a stage, at its end, in evaluation mode and with the encoder in its best state."""
+        """Called once at the end of a stage, in evaluation mode and with the encoder in its best state."""
 
     def examples(
         self,
@@ -194,23 +199,23 @@ class Trainer(ABC):
         seed: int,  # noqa: ARG002
         epoch: int,  # noqa: ARG002
     ) -> Examples | None:
-        """What an epoch trains on, in its order, a function of these arguments alone. None = every trainable user once,
-        by its newest history_length + 1 events, in an order drawn by seed and epoch."""
+        """The training examples of an epoch, in order; must depend on these arguments only. None = the newest
+        history_length + 1 events of each trainable user, shuffled by seed and epoch."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the trainer itself has come to, as plain values and tensors; part of a checkpoint. A frozen copy of the
-        encoder belongs here."""
+        """The trainer's own state, such as a frozen copy of the encoder, as plain values and tensors; part of a
+        checkpoint."""
         return {}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave. Called after `start`."""
+        """Restores a state that `state_dict` returned. Called after `start`."""
 
 
 @runtime_checkable
 class TrainEvalOptimizer(Protocol):
-    """An optimizer that keeps other parameters in training than in evaluation, as schedule-free ones do: it is put into
-    evaluation mode before every validation and at the end of a stage, and back into training mode afterwards."""
+    """An optimizer whose parameters differ between training and evaluation, such as schedule-free ones. It is put into
+    evaluation mode before each validation and at the end of a stage, and back into training mode afterwards."""
 
     def train(self) -> None: ...
 
@@ -218,60 +223,64 @@ class TrainEvalOptimizer(Protocol):
 
 
 class Retriever(ABC):
-    """Finds the best candidates for a history."""
+    """Finds the best candidates for histories."""
 
     needs: ClassVar[tuple[type, ...]]
-    """The interfaces of the encoder that it calls."""
+    """The interfaces of the encoder that the retriever calls."""
 
     @abstractmethod
     def index(self, encoder: Any, candidates: Tensor, codes: Codes) -> None:
-        """candidates [P] int64, ascending."""
+        """Indexes the candidates, [P] int64, ascending."""
 
     @abstractmethod
-    def search(self, encoder: Any, batch: Batch, k: int) -> TopK: ...
+    def search(self, encoder: Any, batch: Batch, k: int) -> TopK:
+        """The k best indexed candidates for each history of the batch."""
 
     def check(self, candidates: int, codes: Codes | None) -> None:
-        """Called before training. Raises SuiteError where so many candidates cannot be indexed. Of the codes only the
-        sizes count; None where they are not known yet."""
+        """Called before training. Raises SuiteError where this number of candidates cannot be indexed. Of the codes,
+        only `sizes` is final; None = not known yet."""
 
     def index_bytes(self, candidates: int, width: int) -> int | None:  # noqa: ARG002
-        """Bytes of the index on the encoder's device, the candidates' vectors [candidates, width] included. None = the
-        vectors alone."""
+        """Bytes of the index on the encoder's device, including the candidates' vectors [candidates, width]. None =
+        only the vectors."""
         return None
 
     def report(self) -> Mapping[str, Any] | None:
-        """What the record keeps of the index, JSON-ready."""
+        """Statistics of the index for the record, JSON-ready."""
         return None
 
 
 class Metric(ABC):
-    """Scores a ranking. `name` carries k (`ndcg@10`); `higher_is_better` gives the table its arrow."""
+    """Scores rankings. name: with the cutoff, `ndcg@10`; higher_is_better: whether larger values are better."""
 
     name: str
     higher_is_better: bool
     label: ClassVar[str | None] = None
-    """How tables call it, where that does not follow from its name."""
+    """The metric's name in tables; None = abbreviated from `name`."""
 
     @abstractmethod
     def __call__(self, ranking: Ranking) -> np.ndarray:
-        """-> [Q] float64, one value a query, never a mean."""
+        """-> [Q] float64, one value per query, not a mean."""
 
 
 class Tracker(ABC):
-    """Hears what happens while a cell runs."""
+    """Logs the events of a running cell."""
 
     needs: ClassVar[tuple[type, ...]] = ()
     """The interfaces of the encoder that `keep` calls."""
 
     @abstractmethod
-    def start(self, folder: Path, cell: Mapping[str, Any]) -> None: ...
+    def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
+        """Called before the cell runs. folder: for the tracker's files; cell: the cell as JSON-ready values."""
 
     @abstractmethod
-    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Called during training with losses, throughput or validation scores. step: number of steps so far."""
 
     @abstractmethod
-    def finish(self, record: Mapping[str, Any]) -> None: ...
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Called after the cell has finished, with its record as JSON-ready values."""
 
     def keep(self, encoder: Any, num_items: int) -> None:
-        """Called once, between training and search, with the trained encoder in eval mode and without gradients.
-        num_items: N of the store."""
+        """Saves parts of the trained encoder. Called once, between training and search, with the encoder in evaluation
+        mode and without gradients. num_items: N of the store."""

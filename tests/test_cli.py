@@ -178,7 +178,7 @@ def test_tables_go_to_files_in_the_format_of_their_suffix(tmp_path: Path, capsys
 
 def test_an_empty_results_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(tmp_path)]) == 2
-    assert "no records there" in capsys.readouterr().err
+    assert "there are no records" in capsys.readouterr().err
 
 
 def test_a_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,7 @@ def test_plugins_are_listed_and_shown(world: Path, capsys: pytest.CaptureFixture
 def test_a_suite_is_validated_without_its_data(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (world / "users.json").unlink()
     assert main(["suite", "validate", "suite.yaml"]) == 0
-    assert "suite.yaml: fine, 1 cell (1 method)" in capsys.readouterr().out
+    assert "suite.yaml: valid, 1 cell (1 method)" in capsys.readouterr().out
     assert main(["suite", "validate", "suite.yaml", "--set", "methods.floor.encoder.actons=[click]"]) == 2
     assert "actions" in capsys.readouterr().err
 

@@ -1,1 +1,1 @@
-"""Which plug-ins are installed, the options that their signatures declare, and the hash of their sources."""
+"""The installed plug-ins, the options that their signatures declare, and the hashes of their source code."""

@@ -1,4 +1,4 @@
-"""A plug-in as a suite names it."""
+"""A plug-in of a suite, with its options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Component:
-    """A plug-in by name, with its options; in a cell they are all there, defaults filled in."""
+    """name: of the plug-in; options: those that the suite gives, in a cell all options with their defaults."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)

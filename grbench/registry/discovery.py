@@ -1,4 +1,4 @@
-"""Finding plug-ins: the registry of everything that entry points of the group `grbench` register."""
+"""Finding plug-ins: the registry of what the entry points of the group `grbench` register."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     import click
 
-    from grbench.registry.kept_signatures import KeptSignatures
+    from grbench.registry.signature_cache import SignatureCache
 
 
 class BrokenPluginError(PluginError):
-    """The plug-in is registered but cannot be used: only the cells that name it fail."""
+    """The plug-in is registered but cannot be imported. Only the cells that use it fail."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A factory under its name, and who brought it."""
+    """A registered factory, with the distribution and version that registered it."""
 
     kind: str
     name: str
@@ -42,7 +42,8 @@ class Plugin:
 
 @dataclass(frozen=True)
 class BrokenPlugin:
-    """What could not be imported, and why. kind `entry point`: a whole package, of which nothing is registered."""
+    """A plug-in that could not be imported. kind `entry point`: a whole package, none of whose plug-ins is registered;
+    kind `commands`: a package whose command hook raised."""
 
     kind: str
     name: str
@@ -67,35 +68,39 @@ class _EntryPoint:
 
 
 class Registry:
-    """Every plug-in by kind and name. A factory is imported when it is first asked for, and not before."""
+    """All plug-ins by kind and name. A factory is imported when it is first used."""
 
     def __init__(self) -> None:
-        self._kept: KeptSignatures | None = None
+        self._signatures: SignatureCache | None = None
         self._registered: dict[tuple[str, str], _Registration] = {}
         self._imported: dict[tuple[str, str], Plugin | BrokenPlugin] = {}
         self._entry_points: list[_EntryPoint] = []
         self._broken: list[BrokenPlugin] = []
 
     @classmethod
-    def load(cls, keep_in: Path | None = None) -> Registry:
-        """Everything that is installed. Raises PluginError where a name is registered twice.
+    def load(cls, signature_cache: Path | None = None) -> Registry:
+        """The registry of all installed packages. Raises PluginError where a name is registered twice.
 
-        keep_in: a folder for signatures; a factory of `get` and `plugins` that is kept there is not imported, and one
-        that is imported is kept by `keep`. What `build` calls is always the real one.
+        signature_cache: a folder with the signatures of factories. For a factory with a cached signature, `get` and
+        `plugins` return a CachedFactory and do not import it; `save_signatures` adds the imported ones to the cache.
+        `build` always imports the factory.
         """
         registry = cls()
-        if keep_in is not None:
-            from grbench.registry.kept_signatures import KeptSignatures
+        if signature_cache is not None:
+            from grbench.registry.signature_cache import SignatureCache
 
-            registry._kept = KeptSignatures(keep_in)
+            registry._signatures = SignatureCache(signature_cache)
         for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (_origin(entry), entry.name)):
             registry.add(entry.name, *_origin(entry), entry.load)
         return registry
 
     def add(self, name: str, distribution: str, version: str, load: Callable[[], object]) -> None:
-        """Registers what the hooks of the object that `load()` gives name. Where it or a hook raises, nothing of it is
-        registered and it is listed as broken. Raises PluginError where a plug-in's name is taken."""
-        # One manager an entry point, because pluggy does not tell `register` whose hook is calling.
+        """Calls the registration hooks of an entry point's object, which `load()` returns.
+
+        Where `load` or a hook raises, none of its plug-ins is registered and it is listed as broken. Raises PluginError
+        where a name is already registered.
+        """
+        # One plug-in manager per entry point, because `register` cannot learn from pluggy whose hook called it.
         manager = pluggy.PluginManager(GROUP)
         manager.add_hookspecs(HookSpecs)
         found: list[tuple[tuple[str, str], _Registration]] = []
@@ -108,7 +113,7 @@ class Registry:
             manager.register(load(), name)
             for kind in KINDS:
                 getattr(manager.hook, f"register_{kind}")(register=partial(collect, kind))
-        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything; the reason is kept
+        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the reason is recorded
             self._broken.append(BrokenPlugin("entry point", name, distribution, version, _reason(error)))
             return
         for key, registration in found:
@@ -122,13 +127,14 @@ class Registry:
         self._entry_points.append(_EntryPoint(name, distribution, version, manager))
 
     def names(self, kind: str) -> list[str]:
-        """The names registered for a kind, sorted; imports nothing."""
+        """The names registered for a kind, sorted; does not import them."""
         return sorted(name for registered, name in self._registered if registered == kind)
 
     def get(self, kind: str, name: str, *, imported: bool = False) -> Plugin:
-        """Raises PluginError for an unknown name, and BrokenPluginError where its module cannot be imported.
+        """The plug-in of this kind and name. Raises PluginError for an unknown name, BrokenPluginError where it cannot
+        be imported.
 
-        imported: give the real factory, also where its signature is kept.
+        imported: import the factory also where its signature is cached.
         """
         found = self._find(kind, name, imported=imported)
         if isinstance(found, BrokenPlugin):
@@ -138,21 +144,22 @@ class Registry:
         return found
 
     def plugins(self, kind: str | None = None) -> list[Plugin]:
-        """Every plug-in that can be imported, of one kind or of all."""
+        """All plug-ins of one kind, or of all kinds (None), except those that cannot be imported."""
         found = (self._find(*key) for key in self._keys(kind))
         return [plugin for plugin in found if isinstance(plugin, Plugin)]
 
     @property
     def broken(self) -> list[BrokenPlugin]:
-        """Every entry point and plug-in that cannot be imported; tries them all."""
+        """All entry points and plug-ins that cannot be imported. Imports those without a cached signature."""
         found = (self._find(*key) for key in self._keys(None))
         return self._broken + [plugin for plugin in found if isinstance(plugin, BrokenPlugin)]
 
     def build(self, kind: str, component: Component | str, *runtime_objects: object, where: str | None = None) -> Any:
-        """Calls the factory with the run-time objects of its kind and the component's options; a name alone has none.
+        """Calls a plug-in's factory. component: its name and options, or its name only; runtime_objects: the arguments
+        that factories of this kind take before their options.
 
-        where: names the options in messages, `suites/x.yaml: methods.baseline.encoder`; `encoder hstu` where not given.
-        Raises PluginError for an unknown or broken plug-in, SuiteError for an option that it does not take.
+        where: the component's place in the suite, for messages (`suites/x.yaml: methods.baseline.encoder`); by default
+        kind and name. Raises PluginError for an unknown or broken plug-in, SuiteError for an invalid option.
         """
         part = Component(component) if isinstance(component, str) else component
         factory = self.get(kind, part.name, imported=True).factory
@@ -160,13 +167,13 @@ class Registry:
         return factory(*runtime_objects, **bound)
 
     def origin(self, kind: str, name: str) -> tuple[str, str]:
-        """(distribution, version) of who registered the name, whether it can be imported or not."""
+        """(distribution, version) that registered the plug-in; does not import it."""
         self._check_known(kind, name)
         registration = self._registered[kind, name]
         return registration.distribution, registration.version
 
     def add_commands(self, cli: click.Group) -> None:
-        """Lets every package add its commands; one that raises is listed as broken."""
+        """Calls every package's command hook; a package whose hook raises is listed as broken."""
         for entry in self._entry_points:
             try:
                 entry.manager.hook.register_commands(cli=cli)
@@ -187,53 +194,58 @@ class Registry:
             message += f" (or it belongs to {broken.distribution} {broken.version}, which is broken: {broken.reason})"
         raise PluginError(message)
 
-    def keep(self) -> None:
-        """Keeps the signatures of what was imported, for the next time."""
-        if self._kept is not None:
-            self._kept.save()
+    def save_signatures(self) -> None:
+        """Writes the signatures of imported factories to the signature cache, if there is one."""
+        if self._signatures is not None:
+            self._signatures.save()
 
     def _find(self, kind: str, name: str, *, imported: bool = False) -> Plugin | BrokenPlugin:
         self._check_known(kind, name)
-        key, registration, kept = (kind, name), self._registered[kind, name], self._kept
+        key, registration, signatures = (kind, name), self._registered[kind, name], self._signatures
         origin, target = (registration.distribution, registration.version), registration.target
         if key in self._imported:
             return self._imported[key]
-        if kept is not None and not imported and (signature := kept.get(target)) is not None:
-            return Plugin(kind, name, signature, *origin)
+        if signatures is not None and not imported and (cached := signatures.get(target)) is not None:
+            return Plugin(kind, name, cached, *origin)
         try:
             factory = _import(target)
         except Exception as error:  # noqa: BLE001 - as in `add`
             self._imported[key] = BrokenPlugin(kind, name, *origin, _reason(error))
         else:
             self._imported[key] = Plugin(kind, name, factory, *origin)
-            if kept is not None:
-                kept.add(target, factory)
+            if signatures is not None:
+                signatures.add(target, factory)
         return self._imported[key]
 
 
 def interface_class(factory: Factory) -> type:
-    """The class whose methods the factory's product shows: itself, or a function's return annotation."""
+    """The class of the objects that a factory makes: the factory itself, or the return annotation of a function.
+
+    Raises PluginError where a function has no such annotation.
+    """
     if isinstance(factory, type):
         return factory
-    returned = {key: value for key, value in getattr(factory, "__annotations__", {}).items() if key == "return"}
-    shown = resolve(factory, returned).get("return")
-    if not isinstance(shown, type):
+    annotations = {key: value for key, value in getattr(factory, "__annotations__", {}).items() if key == "return"}
+    returned = resolve(factory, annotations).get("return")
+    if not isinstance(returned, type):
         raise PluginError(f"{getattr(factory, '__qualname__', factory)}: annotate the class that it returns")
-    return shown
+    return returned
 
 
 def missing_interfaces(needs: Iterable[type], factory: Factory) -> dict[type, tuple[str, ...]]:
-    """{interface of `needs` that the factory's product does not show: those of its methods that it lacks}."""
-    shown = interface_class(factory)
+    """{interface of `needs` that the factory's objects do not implement: the missing methods}."""
+    implementation = interface_class(factory)
     lacking = {
-        interface: tuple(name for name in interface_methods(interface) if not callable(getattr(shown, name, None)))
+        interface: tuple(
+            name for name in interface_methods(interface) if not callable(getattr(implementation, name, None))
+        )
         for interface in needs
     }
     return {interface: methods for interface, methods in lacking.items() if methods}
 
 
 def interface_methods(interface: type) -> tuple[str, ...]:
-    """The public methods that a protocol asks for, its bases' included, in the order they are written."""
+    """The public methods of an interface (a typing.Protocol), those of its bases included, in order of definition."""
     bases = [base for base in reversed(interface.__mro__) if base.__module__ not in ("builtins", "typing")]
     members = {name: value for base in bases for name, value in vars(base).items()}
     return tuple(name for name, value in members.items() if callable(value) and not name.startswith("_"))
@@ -241,23 +253,23 @@ def interface_methods(interface: type) -> tuple[str, ...]:
 
 def _check_registration(kind: str, name: str, factory: Factory | str) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
-        raise PluginError(f"{kind}: {name!r} is no name; use letters, digits, _ and -")
+        raise PluginError(f"{kind}: {name!r} is not a valid name; use letters, digits, _ and -")
     if isinstance(factory, str) and not re.fullmatch(r"[\w.]+:[\w.]+", factory):
         raise PluginError(f"{kind} {name!r}: {factory!r} should be package.module:attribute")
     if not isinstance(factory, str) and not callable(factory):
-        raise PluginError(f"{kind} {name!r}: {factory!r} cannot be called")
+        raise PluginError(f"{kind} {name!r}: {factory!r} is not callable")
 
 
 def _import(target: Factory | str) -> Factory:
     factory = pkgutil.resolve_name(target) if isinstance(target, str) else target
     if not callable(factory):
-        raise PluginError(f"{target} cannot be called")
-    options_model(factory)  # a signature that cannot hold options is as broken as a module that is not there
+        raise PluginError(f"{target} is not callable")
+    options_model(factory)  # raises PluginError where the signature cannot declare options
     return cast(Factory, factory)
 
 
 def _origin(entry: metadata.EntryPoint) -> tuple[str, str]:
-    assert entry.dist is not None, "entry points found by metadata.entry_points carry their distribution"
+    assert entry.dist is not None, "entry points found by metadata.entry_points have their distribution"
     return entry.dist.name, entry.dist.version
 
 

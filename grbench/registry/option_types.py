@@ -1,4 +1,4 @@
-"""Types of options that many plug-ins have; each says its limits, which are checked before anything runs."""
+"""Types of plug-ins' options, with limits that are checked when a suite is read."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from pydantic import Field, PlainSerializer, SerializationInfo
 from grbench.registry.content_hash import file_hash, folder_hash
 
 Count = Annotated[int, Field(ge=1)]
-"""How many of something that must be there."""
+"""A number of things, at least 1."""
 
 Natural = Annotated[int, Field(ge=0)]
-"""How many of something that may be missing."""
+"""A number of things, 0 or more."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-"""A part of a whole, or a chance."""
+"""A share or a probability below 1."""
 
-Hash = Callable[[Path], str]
-"""Hex digits that name what lies at a path; raises OSError where it cannot be read."""
+PathHash = Callable[[Path], str]
+"""Hashes the content at a path to hex digits; raises OSError where it cannot be read."""
 
-ContentOf = Callable[[Path, Hash], str]
-"""What stands for the file or folder at a path where its content counts and not its place."""
-
-
-def _by_content(hashed: Hash) -> PlainSerializer:
-    """A path is written as it is, but where the context is a ContentOf, as that function says."""
-
-    def written(path: Path, info: SerializationInfo[ContentOf | None]) -> str:
-        return str(path) if info.context is None else info.context(path, hashed)
-
-    return PlainSerializer(written)
+ContentSerializer = Callable[[Path, PathHash], str]
+"""Serializes a path by its content: gets the path and the hash function of its kind."""
 
 
-DataFile = Annotated[Path, _by_content(file_hash)]
+def _serialized_by_content(hash_function: PathHash) -> PlainSerializer:
+    """A path is serialized as text; where the serialization's context is a ContentSerializer, by that function."""
+
+    def serialize(path: Path, info: SerializationInfo[ContentSerializer | None]) -> str:
+        return str(path) if info.context is None else info.context(path, hash_function)
+
+    return PlainSerializer(serialize)
+
+
+DataFile = Annotated[Path, _serialized_by_content(file_hash)]
 """A file that the plug-in reads: its content is part of the cell's identity, its path is not."""
 
-DataFolder = Annotated[Path, _by_content(folder_hash)]
-"""A folder whose files the plug-in reads: their names and contents are part of the cell's identity."""
+DataFolder = Annotated[Path, _serialized_by_content(folder_hash)]
+"""A folder whose files the plug-in reads: their relative paths and contents are part of the cell's identity, the
+folder's own path is not."""
 
 
 class OptionGroup:
-    """Options that several factories share, or hand on together: a frozen dataclass that inherits from this class.
+    """Options that several factories share: a frozen dataclass that inherits from this class.
 
-    A factory takes a group as a keyword-only argument. In a suite its fields are options of the factory like any other:
-    flat, each under its own name, with the field's annotation and default, documented in the `Args:` section of the
-    group's docstring. A default of the argument sets the fields' defaults for that factory, its own `Args:` section
-    their texts. A field may be a group itself. No two groups of a factory may have a field of the same name.
+    A factory takes a group as a keyword-only argument. In a suite, the group's fields are options of the factory like
+    any other, with the field's annotation and default, documented in the `Args:` section of the group's docstring.
+    The argument's default overrides the fields' defaults for that factory, and the factory's own `Args:` section their
+    documentation. A field may be a group itself. Names of fields must be unique within a factory.
 
         @dataclass(frozen=True, kw_only=True)
         class FusionOptions(OptionGroup):

@@ -1,8 +1,8 @@
 """Binding options to a factory's signature: its keyword-only, annotated arguments are its options.
 
-An argument annotated with an OptionGroup (a frozen dataclass) is no option itself: the group's fields are.
-Pydantic makes a model of the signature, so one declaration gives the check, the defaults, the JSON schema and the
-printed description. Checks are strict, as JSON's are: a quoted "0.1" is no number, true is no integer, 1 is a float.
+In place of an argument annotated with an OptionGroup (a frozen dataclass), the group's fields are options.
+A pydantic model of the signature gives validation, defaults, JSON schema and printed description. Validation is strict:
+a quoted "0.1" is not a number and true is not an integer, but 1 is a float.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_json
 
 from grbench.errors import PluginError, SuiteError
-from grbench.registry.option_types import OptionGroup
+from grbench.registry.option_types import OptionGroup, PathHash
 
 Factory = Callable[..., Any]
 
-# Numbers are finite, because options end in JSON; any name but a private one may be an option's.
+# Numbers must be finite, because options are written as JSON. Option names may begin with `model_`.
 _STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
 
 
 class Argument(NamedTuple):
-    """A keyword-only argument of a factory, or a field of a group. Without a default, that is `Parameter.empty`."""
+    """A keyword-only argument of a factory, or a field of a group. default: `Parameter.empty` where it has none."""
 
     annotation: Any
     default: Any
 
     @property
     def required(self) -> bool:
-        """Without a default."""
+        """Whether it has no default."""
         return self.default is inspect.Parameter.empty
 
 
 class Option(NamedTuple):
-    """One option as it is printed. `default` is JSON, or the word `required`."""
+    """An option's description. type: as `type_name` writes it; default: JSON, or the word `required`."""
 
     name: str
     type: str
@@ -56,17 +56,17 @@ class Option(NamedTuple):
 
 
 def bind(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Every option of the factory, defaults filled in, as JSON-ready values.
+    """All options of the factory, with defaults, as JSON-ready values.
 
-    Raises SuiteError with `<where>.<option>: what is wrong` where the options do not fit the signature, and PluginError
-    where the signature itself cannot hold options.
+    where: place of the options in the suite, for messages. Raises SuiteError, `<where>.<option>: <problem>`, where the
+    options do not fit the signature, PluginError where the signature cannot declare options.
     """
     return _validate(factory, options, where).model_dump(mode="json")
 
 
 def bound_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Like `bind`, but as the annotations say: a Path is a Path, a tuple a tuple, and the options of a group are one
-    instance of it. What the factory is called with."""
+    """The keyword arguments that the factory is called with: like `bind`, but with values of the annotated types (Path,
+    tuple) and with groups as instances. Raises as `bind` does."""
     return _grouped(_arguments(factory), flat_values(factory, options, where))
 
 
@@ -76,24 +76,24 @@ def flat_values(factory: Factory, options: Mapping[str, Any], where: str) -> dic
 
 
 def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Like `bind`, but a DataFile or DataFolder is the hash of what it holds, and not where it lies.
+    """Like `bind`, but with the hash of the content in place of the path of each DataFile and DataFolder.
 
-    Raises SuiteError with `<where>.<option>: <path>` for one that cannot be read.
+    Raises SuiteError, `<where>.<option>: <path>`, for one that cannot be read.
     """
     model = _validate(factory, options, where)
     unread: list[str] = []
 
-    def content_of(path: Path, hashed: Callable[[Path], str]) -> str:
+    def serialize_content(path: Path, hash_function: PathHash) -> str:
         try:
-            return f"sha256:{hashed(path)}"
-        except OSError as error:  # raised below: pydantic would take it for a value that is no path
+            return f"sha256:{hash_function(path)}"
+        except OSError as error:  # raised below, because pydantic would turn it into an error of serialization
             unread.append(f"{path}: cannot be read ({error.strerror})")
             return ""
 
-    values = model.model_dump(mode="json", context=content_of)
+    values = model.model_dump(mode="json", context=serialize_content)
     for name in type(model).model_fields if unread else ():
         unread.clear()
-        model.model_dump(mode="json", include={name}, context=content_of)
+        model.model_dump(mode="json", include={name}, context=serialize_content)
         if unread:
             raise SuiteError(f"{where}.{name}: {unread[0]}")
     return values
@@ -101,7 +101,7 @@ def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> 
 
 @cache
 def options_model(factory: Factory) -> type[pydantic.BaseModel]:
-    """The pydantic model of the factory's options; raises PluginError where its signature cannot hold options."""
+    """The pydantic model of the factory's options; raises PluginError where its signature cannot declare options."""
     documentation = _documentation(factory)
     fields: dict[str, Any] = {}
     for name, option in options_of(factory).items():
@@ -109,7 +109,7 @@ def options_model(factory: Factory) -> type[pydantic.BaseModel]:
         fields[name] = (option.annotation, pydantic.Field(default, description=documentation.get(name)))
     try:
         with warnings.catch_warnings():
-            # Options called `copy` or `json` hide methods of the model that nobody here calls.
+            # Options called `copy` or `json` shadow methods of the model that are not used here.
             warnings.filterwarnings("ignore", message=".*shadows an attribute", category=UserWarning)
             model: type[pydantic.BaseModel] = pydantic.create_model(_title(factory), __config__=_STRICT, **fields)
     except (pydantic.errors.PydanticUserError, NameError, TypeError) as error:
@@ -118,7 +118,8 @@ def options_model(factory: Factory) -> type[pydantic.BaseModel]:
 
 
 def describe(factory: Factory) -> list[Option]:
-    """The factory's options in the order of its signature, documented by the `Args:` section of its docstring."""
+    """The factory's options, in order of its signature, with their documentation from the `Args:` section of its
+    docstring."""
     documentation = _documentation(factory)
     return [
         Option(
@@ -132,12 +133,13 @@ def describe(factory: Factory) -> list[Option]:
 
 
 def json_schema(factory: Factory) -> dict[str, Any]:
-    """The JSON schema of a mapping of the factory's options."""
+    """The JSON schema of the factory's options."""
     return options_model(factory).model_json_schema()
 
 
 def type_name(annotation: Any) -> str:
-    """An annotation in a line: `int > 0`, `fp32 | bf16`, `list[str]`. A tuple of any length is a list in a suite."""
+    """An annotation as text on one line: `int > 0`, `fp32 | bf16`, `list[str]`. A tuple of any length is written as the
+    list that it is in a suite."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None or annotation is types.NoneType:
         return "null"
@@ -157,7 +159,7 @@ def type_name(annotation: Any) -> str:
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest valid one, or all of them."""
+    """The end of a message about an unknown name: the closest valid name, or all valid ones."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
@@ -173,11 +175,13 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
     known = options_of(factory)
     defaults = {name: option.default for name, option in known.items() if not option.required}
     try:
-        # By way of JSON, where strictness means what a YAML file can say: a list is a tuple, a string a path. Defaults
-        # go the same way, so that leaving 0 out and writing 0 give the same value.
+        # Strict validation of JSON accepts a list for a tuple and text for a path, as in YAML. Defaults are validated
+        # too, so that a default and the same value given in the suite become equal.
         return model.model_validate_json(to_json({**defaults, **options}, inf_nan_mode="constants"))
     except PydanticSerializationError as error:
-        raise SuiteError(f"{where}: only text, numbers, true, false, null, lists and mappings: {error}") from error
+        raise SuiteError(
+            f"{where}: options must be text, numbers, true, false, null, lists or mappings: {error}"
+        ) from error
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
@@ -192,17 +196,17 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
 def _explain(where: str, problem: Any, annotation: Any) -> str:
     name, *inner = map(str, problem["loc"])
     if problem["type"] == "missing":
-        place, what = [name, *inner], f"must be given ({type_name(annotation)})" if not inner else "must be given"
-        return f"{'.'.join([where, *place])}: {what}"
+        kind = "" if inner else f" ({type_name(annotation)})"
+        return f"{'.'.join([where, name, *inner])}: must be given{kind}"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{'.'.join([where, name, *inner])}: unknown option"
     got = to_json(problem["input"], fallback=repr, inf_nan_mode="constants").decode()
-    if _alternatives(annotation) > 1:  # pydantic complains once an alternative; the whole says more
+    if _alternatives(annotation) > 1:  # pydantic reports one error per alternative; the whole type is clearer
         return f"{where}.{name}: should be {type_name(annotation)}, got {got}"
-    said = re.sub("^(Input|List|Tuple|Dictionary|String|Value) should", "should", problem["msg"])
-    said = re.sub(" after validation, not [0-9]+", "", said)
-    said = said.replace("a valid array", "a list").replace("an object", "a mapping")
-    return f"{'.'.join([where, name, *inner])}: {said}, got {got}"
+    message = re.sub("^(Input|List|Tuple|Dictionary|String|Value) should", "should", problem["msg"])
+    message = re.sub(" after validation, not [0-9]+", "", message)
+    message = message.replace("a valid array", "a list").replace("an object", "a mapping")
+    return f"{'.'.join([where, name, *inner])}: {message}, got {got}"
 
 
 def _alternatives(annotation: Any) -> int:
@@ -214,7 +218,7 @@ def _alternatives(annotation: Any) -> int:
 
 
 def _limits(metadata: tuple[Any, ...]) -> list[str]:
-    """The limits that `Annotated` carries, as pydantic's Field or the constraints it is made of."""
+    """The limits in the metadata of `Annotated`, as text; they are pydantic Fields or their constraints."""
     constraints = [inner for item in metadata for inner in (item.metadata if isinstance(item, FieldInfo) else [item])]
     limits = ((sign, getattr(constraint, key, None)) for constraint in constraints for key, sign in _SIGNS.items())
     return [f"{sign} {limit}" for sign, limit in limits if limit is not None]
@@ -222,11 +226,11 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
 
 @cache
 def options_of(factory: Factory) -> Mapping[str, Argument]:
-    """Every option of the factory: its own arguments, and in place of a group that group's fields."""
+    """All options of the factory by name: its own arguments, and the fields of its groups."""
     found: dict[str, Argument] = {}
     for name, option in _flat(_arguments(factory)):
         if name in found:
-            raise PluginError(f"{_title(factory)}: option {name} is there twice; a name may be in one group only")
+            raise PluginError(f"{_title(factory)}: option {name} is declared twice; names must be unique")
         if name.startswith("_"):
             raise PluginError(f"{_title(factory)}: option {name} must not start with an underscore")
         found[name] = option
@@ -242,7 +246,7 @@ def _flat(arguments: Mapping[str, Argument]) -> Iterator[tuple[str, Argument]]:
 
 
 def _grouped(arguments: Mapping[str, Argument], values: Mapping[str, Any]) -> dict[str, Any]:
-    """{argument: value} from the values of all options: a group is made of those of its fields."""
+    """{argument: value} from the values of all options; groups are instantiated with the values of their fields."""
     return {
         name: argument.annotation(**_grouped(_fields(name, argument), values))
         if _is_group(argument.annotation)
@@ -256,7 +260,8 @@ def _is_group(annotation: Any) -> bool:
 
 
 def _fields(name: str, argument: Argument) -> dict[str, Argument]:
-    """The fields of the group that an argument takes; their defaults are those of the argument's own default."""
+    """The fields of the group that an argument takes; where the argument has a default, with the values in it as
+    defaults."""
     group = argument.annotation
     if "__dataclass_fields__" not in vars(group) or not group.__dataclass_params__.frozen:
         raise PluginError(f"{_title(group)}: a group of options must be a dataclass(frozen=True, kw_only=True)")
@@ -283,8 +288,8 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
 
 @cache
 def _arguments(factory: Factory) -> Mapping[str, Argument]:
-    """The factory's keyword-only arguments. Only their annotations are resolved, because those of the run-time objects
-    before them are often imported for type checkers alone."""
+    """The factory's keyword-only arguments. Other annotations are not resolved, because the types of run-time objects
+    are often imported for type checkers only."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError) as error:
@@ -305,8 +310,8 @@ def _arguments(factory: Factory) -> Mapping[str, Argument]:
 
 
 def resolve(factory: Factory, annotations: dict[str, Any]) -> dict[str, Any]:
-    """Annotations of the factory with the text that `from __future__ import annotations` makes of them evaluated;
-    raises PluginError where a name in them is not there at run time."""
+    """Evaluates annotations of the factory that are text (`from __future__ import annotations`); raises PluginError
+    where a name in them is not defined at run time."""
     function = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
 
     def holder() -> None: ...
@@ -329,8 +334,8 @@ def _title(factory: Factory) -> str:
 
 
 def _documentation(factory: Factory) -> dict[str, str]:
-    """{option: text} of the `Args:` section of the factory's docstring; for what a class does not describe there of its
-    constructor's, and for what neither describes of the groups' docstrings."""
+    """{option: text} from `Args:` sections: of the factory's docstring, else of its constructor's, else of the groups'
+    docstrings."""
     texts = [inspect.getdoc(factory) or ""]
     if inspect.isclass(factory):
         texts.append(inspect.getdoc(factory.__init__) or "")
@@ -345,7 +350,7 @@ def _documentation(factory: Factory) -> dict[str, str]:
 
 
 def _groups(arguments: Mapping[str, Argument]) -> Iterator[type[OptionGroup]]:
-    """Those that the arguments take, and those within them."""
+    """The groups that the arguments take, and the groups within them."""
     for name, argument in arguments.items():
         if _is_group(argument.annotation):
             yield argument.annotation

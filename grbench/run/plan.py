@@ -12,7 +12,7 @@ from typing import Any
 
 from grbench.interfaces import Metric
 from grbench.registry.discovery import BrokenPluginError, Registry
-from grbench.registry.source_hash import look_again
+from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, training_digest
 from grbench.results.record import Record, ranking_path, read_records, record_path
@@ -136,7 +136,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     folder = results / suite.name
     former = read_records([folder]) if folder.is_dir() else []
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
-    look_again()
+    clear_caches()
     dataset_digest = _dataset_digest(cells[0], registry)
     metrics = _metric_facts(cells[0], registry)
     order = {name: position for position, name in enumerate(suite.methods)}

@@ -61,11 +61,11 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
 
     Raises GRBenchError, before any cell runs, where the request cannot be met.
     """
-    registry = Registry.load(keep_in=store_cache(request.cache))
+    registry = Registry.load(signature_cache=store_cache(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
     plan = make_plan(suite, cells, registry, request.results, force=request.force)
-    registry.keep()
+    registry.save_signatures()
     console.file.write(plan.text() + "\n")
     console.file.flush()
     if request.dry_run:

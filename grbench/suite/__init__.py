@@ -1,1 +1,1 @@
-"""The YAML suite: its file, grids, methods, and the cells that they become."""
+"""Reading a YAML suite: the file, grids, methods, and the cells (method x seed) that they expand to."""

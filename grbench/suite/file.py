@@ -1,4 +1,4 @@
-"""Reading YAML as version 1.2 means it: 1e-3 is a number, `no` and 2025-05-31 are text, a key stands only once."""
+"""Reading YAML 1.2: 1e-3 is a number, `no` and 2025-05-31 are text, and duplicate keys are errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from grbench.errors import SuiteError
 
 
 def read_suite_file(path: Path) -> dict[str, Any]:
-    """The file's mapping; raises SuiteError naming the file, and the line where YAML knows it."""
+    """The file's mapping; raises SuiteError naming the file and, for invalid YAML, the line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise SuiteError(f"{path}: there is no such file") from error
+        raise SuiteError(f"{path}: no such file") from error
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -27,56 +27,61 @@ def read_suite_file(path: Path) -> dict[str, Any]:
     if content is None:
         raise SuiteError(f"{path}: is empty; a suite is a mapping with at least suite, dataset, protocol, methods")
     if not isinstance(content, dict):
-        raise SuiteError(f"{path}: should be a mapping of keys such as suite and methods, not {_kind(content)}")
+        raise SuiteError(
+            f"{path}: should be a mapping of keys such as suite and methods, not {_kind_of_value(content)}"
+        )
     return content
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """A YAML document as plain JSON values, every key text; raises SuiteError prefixed by `where` and the line."""
+    """A YAML document with JSON's types only, keys as text; raises SuiteError prefixed by `where` and the line."""
     try:
-        # By way of JSON, so that nothing but JSON's values is left and no part is shared through an anchor.
+        # Encoding as JSON rejects other types, and copies parts that are shared through anchors.
         return json.loads(json.dumps(yaml.load(text, Loader=_Loader)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise SuiteError(f"{where}{line}: {said}") from error
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise SuiteError(f"{where}{line}: {problem}") from error
     except yaml.YAMLError as error:
         raise SuiteError(f"{where}: is not a text file: {str(error).splitlines()[0]}") from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise SuiteError(f"{where}: holds something else than text, numbers, lists and mappings: {error}") from error
+        raise SuiteError(
+            f"{where}: should contain only text, numbers, true, false, null, lists and mappings: {error}"
+        ) from error
 
 
 def set_value(tree: Any, key: str, value: Any, where: str) -> None:
-    """Sets `a.b.0.c` in nested mappings and lists, in place; missing mappings are made.
+    """Sets a dotted key such as `a.b.0.c` in nested mappings and lists, in place; missing mappings are created.
 
-    A text on the way is a component's name (`encoder: hstu` is `encoder: {name: hstu}`). Naming another component
-    replaces the one that was there, options and all. Raises SuiteError where the path leads nowhere.
+    Text in place of a mapping is a component's name: `encoder: hstu` becomes `encoder: {name: hstu}`. Setting a
+    component's name to another one removes the former one's options. Raises SuiteError where the key's path does not
+    exist in a list or leads through another value.
     """
     *parents, last = key.split(".")
     node = tree
     for part in parents:
-        place = _place(node, part, where)
-        child = None if isinstance(node, dict) and place not in node else node[place]
+        index = _key_or_index(node, part, where)
+        child = None if isinstance(node, dict) and index not in node else node[index]
         if child is None or isinstance(child, str):
-            child = node[place] = {} if child is None else {"name": child}
+            child = node[index] = {} if child is None else {"name": child}
         node = child
-    of_component = last == "name" and parents[-2:-1] != ["stages"]  # a stage's name chooses nothing
-    if of_component and isinstance(node, dict) and node.get("name", value) != value:
+    is_component = last == "name" and parents[-2:-1] != ["stages"]  # a stage has a name too, but is no plug-in
+    if is_component and isinstance(node, dict) and node.get("name", value) != value:
         node.clear()
-    node[_place(node, last, where)] = value
+    node[_key_or_index(node, last, where)] = value
 
 
-def _place(node: Any, part: str, where: str) -> str | int:
+def _key_or_index(node: Any, part: str, where: str) -> str | int:
     if isinstance(node, dict) and part:
         return part
     if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
         return int(part)
-    what = f"a list of {len(node)}, counted from 0" if isinstance(node, list) else _kind(node)
-    raise SuiteError(f"{where}: there is no {part!r} to set in {what}")
+    described = f"a list of {len(node)}, counted from 0" if isinstance(node, list) else _kind_of_value(node)
+    raise SuiteError(f"{where}: there is no {part!r} to set in {described}")
 
 
-def _kind(value: Any) -> str:
+def _kind_of_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -93,7 +98,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the core schema of YAML 1.2 and no key twice."""
+    """PyYAML's safe loader with the core schema of YAML 1.2; duplicate keys are errors."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as in the base
 
@@ -104,14 +109,14 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key is not first.setdefault(key.value, key):
                 line = first[key.value].start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} stands here again, after line {line}", key.start_mark
+                    None, None, f"duplicate key {key.value!r}, first given on line {line}", key.start_mark
                 )
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Puts merged pairs before the node's own: of pairs with one key, the last is the one that is constructed.
+        """Puts the pairs of merge keys (`<<`) before the node's own pairs, because of equal keys the last one is used.
 
-        In place of the base's, whose winner among them differs between releases of PyYAML.
+        Replaces the base class's method, whose precedence differs between releases of PyYAML.
         """
         merged = [value for key, value in node.value if key.tag == _MERGE]
         node.value = [pair for pair in node.value if pair[0].tag != _MERGE]

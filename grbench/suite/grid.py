@@ -1,4 +1,4 @@
-"""From the methods that a suite writes down to those that run: `defaults`, `extends` and `grid` worked out."""
+"""Expanding a suite's methods: `defaults` and `extends` are merged, and a `grid` becomes one method per combination."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from grbench.suite.file import set_value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A method on top of another. A part that names another plug-in replaces the part below, options and all; one that
-    names the same or none merges its options. Other mappings merge key by key, anything else is replaced."""
+    """The method `base`, overridden by `over`.
+
+    A part with another plug-in's name replaces that of `base` with all its options; with the same name or none, its
+    options are merged. Other mappings are merged recursively, other values replaced.
+    """
     merged = _merge_mappings({key: base[key] for key in base if key not in PARTS}, over)
     for part in PARTS:
         if part in base and part not in over:
@@ -29,7 +32,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def inherit(
     methods: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any], where: str
 ) -> dict[str, dict[str, Any]]:
-    """Every method with what it extends and the defaults merged in; raises SuiteError for an unknown one or a cycle."""
+    """All methods, each merged with the method that it extends and the defaults. Raises SuiteError where a method
+    extends an unknown one, or itself through others."""
 
     def chain(name: str) -> list[str]:
         names = [name]
@@ -38,7 +42,7 @@ def inherit(
             if not isinstance(parent, str) or parent not in methods:
                 raise SuiteError(f"{key}: unknown method {parent!r}; {suggestion(str(parent), methods)}")
             if parent in names:
-                raise SuiteError(f"{key}: goes round in a circle: {' -> '.join([*names, parent])}")
+                raise SuiteError(f"{key}: is a cycle: {' -> '.join([*names, parent])}")
             names.append(parent)
         return names
 
@@ -53,7 +57,8 @@ def inherit(
 
 
 def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """One method a point of its grid, named by what differs: `wider[width=64,blocks=2]`; itself where it has none."""
+    """One method per combination of the grid's values, named by them: `wider[width=64,blocks=2]`; the method itself
+    where it has no grid. Raises SuiteError where the grid is not a mapping of lists, or two names are equal."""
     plain = {key: value for key, value in method.items() if key != "grid"}
     grid = method.get("grid")
     if grid is None:
@@ -65,22 +70,22 @@ def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[s
         if not isinstance(values, list) or not values:
             raise SuiteError(f"{where}.{key}: should be a list of values, got {json.dumps(values)}")
     labels = _labels(grid)
-    cells: dict[str, dict[str, Any]] = {}
+    expanded: dict[str, dict[str, Any]] = {}
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
-        cell = copy.deepcopy(plain)
-        # Names first: naming another plug-in drops the options of the one before.
+        variant = copy.deepcopy(plain)
+        # Names first, because setting another plug-in's name removes all options.
         for key in sorted(point, key=lambda key: not key.endswith(".name")):
-            set_value(cell, key, point[key], f"{where}.{key}")
-        differs = ",".join(f"{labels[key]}={_value_text(value)}" for key, value in point.items())
-        if f"{name}[{differs}]" in cells:
-            raise SuiteError(f"{where}: two cells are called {name}[{differs}]; give each value once")
-        cells[f"{name}[{differs}]"] = cell
-    return cells
+            set_value(variant, key, point[key], f"{where}.{key}")
+        label = ",".join(f"{labels[key]}={_value_text(value)}" for key, value in point.items())
+        if f"{name}[{label}]" in expanded:
+            raise SuiteError(f"{where}: two methods would be called {name}[{label}]; give each value once")
+        expanded[f"{name}[{label}]"] = variant
+    return expanded
 
 
 def as_mapping(part: Any) -> Any:
-    """`hstu` is short for `{name: hstu}`."""
+    """Expands a component's short form: `hstu` becomes `{name: hstu}`. Other values are returned unchanged."""
     return {"name": part} if isinstance(part, str) else part
 
 
@@ -101,19 +106,21 @@ def _merge_mappings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[st
 
 
 def _labels(keys: Iterable[str]) -> dict[str, str]:
-    """The shortest end of each dotted key that no other key ends in; `encoder.name` is called `encoder`."""
-    called = {key: key.removesuffix(".name") for key in keys}
+    """{key: its shortest suffix that is not a suffix of another key}; `encoder.name` is shortened to `encoder`."""
+    names = {key: key.removesuffix(".name") for key in keys}
     labels = {}
-    for key, full in called.items():
+    for key, full in names.items():
         parts = full.split(".")
-        ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
-        others = [f".{other}" for name, other in called.items() if name != key]
-        labels[key] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), key)
+        suffixes = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+        others = [f".{other}" for name, other in names.items() if name != key]
+        labels[key] = next(
+            (suffix for suffix in suffixes if not any(other.endswith(f".{suffix}") for other in others)), key
+        )
     return labels
 
 
 def _value_text(value: Any) -> str:
-    """A value in a cell's name: a plug-in by its name, the rest as YAML would have it."""
+    """A value in a method's name: a plug-in by its name, other values as YAML."""
     if isinstance(value, dict) and "name" in value:
         options = ",".join(f"{key}={_value_text(option)}" for key, option in value.items() if key != "name")
         return f"{value['name']}({options})" if options else str(value["name"])

@@ -1,4 +1,4 @@
-"""The JSON schema of a suite file, from what is installed: an editor that knows it completes and checks suites."""
+"""The JSON schema of suite files with the options of all installed plug-ins, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from typing import Any
 from grbench.hookspecs import KIND_OF_PART
 from grbench.registry.discovery import Registry
 from grbench.registry.options import Factory, options_model
-from grbench.suite.method import LEARNING_KEYS, stage_options, training_options
+from grbench.suite.method import STAGE_KEYS, stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
 
 Schema = dict[str, Any]
 
 
 def suite_schema(registry: Registry) -> Schema:
-    """The schema (JSON Schema 2020-12) of every suite that these plug-ins can run; broken plug-ins are left out."""
+    """The schema (JSON Schema 2020-12) of suites for these plug-ins, without broken ones."""
     definitions: Schema = {}
 
     def options(key: str, factory: Factory) -> Schema:
-        """The options of a factory; the types they refer to move to the top, under names of their own."""
+        """The schema of a factory's options; adds the types that it refers to, prefixed by `key`, to definitions."""
         schema = options_model(factory).model_json_schema(ref_template=f"#/$defs/{key}.{{model}}")
         definitions.update({f"{key}.{model}": inner for model, inner in schema.pop("$defs", {}).items()})
         return schema
 
     def component(kind: str, factories: dict[str, Factory], extra: Schema | None = None, partial: bool = False) -> str:
-        """Any of the factories by name or as a mapping. In a method, options may be inherited: none is required there,
-        not even the name."""
+        """Adds a definition, any of the factories by name or as a mapping, and returns a reference to it.
+
+        partial: name and options are not required, because a method can inherit them.
+        """
         choices: list[Schema] = [{"enum": list(factories)}]
         for name, factory in factories.items():
             schema = options(f"{kind}.{name}", factory)
@@ -55,7 +57,7 @@ def suite_schema(registry: Registry) -> Schema:
         "trackers": {"type": "array", "items": {"$ref": component("trackers", installed("trackers"))}},
     }
     stage = options("stage", stage_options)
-    stage["properties"] |= {key: defaults[key] for key in LEARNING_KEYS}
+    stage["properties"] |= {key: defaults[key] for key in STAGE_KEYS}
     method: Schema = {
         "extends": {"type": "string"},
         "grid": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}, "minProperties": 1},
@@ -64,7 +66,7 @@ def suite_schema(registry: Registry) -> Schema:
     }
     metric = component("metrics", installed("metrics"))
     for name, choice in zip(installed("metrics"), definitions["metrics"]["oneOf"][1:], strict=True):
-        # `ndcg@10` says k, in a mapping's name too.
+        # The name in a mapping may have a cutoff too, as in `ndcg@10`.
         choice["properties"]["name"] = {"type": "string", "pattern": f"^{name}(@[1-9][0-9]*)?$"}
         choice["required"] = ["name"]
     with_cutoff = {"type": "string", "pattern": f"^({'|'.join(installed('metrics'))})@[1-9][0-9]*$"}
@@ -78,7 +80,7 @@ def suite_schema(registry: Registry) -> Schema:
         "keep_lists": {
             "type": "integer",
             "minimum": 1,
-            "description": "length of the lists that are kept for later metrics, beside those that are scored",
+            "description": "length of the longer lists that are recorded for metrics added later",
         },
         "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
         "defaults": _closed(defaults),

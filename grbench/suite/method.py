@@ -1,4 +1,4 @@
-"""A method: the tokenizer, encoder, losses, retriever and optimizer it is put together from, with their options."""
+"""A method of a suite: its tokenizer, encoder, retriever and training stages, with all their options."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from grbench.registry.discovery import (
 from grbench.registry.options import Factory, bind
 from grbench.suite.grid import as_mapping, merge
 
-LEARNING_KEYS = ("loss", "trainer", "optimizer", "training")
-"""The keys that a stage may set otherwise than its method."""
+STAGE_KEYS = ("loss", "trainer", "optimizer", "training")
+"""The keys of a method that a stage can override."""
 METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training on the method's encoder, with losses, a trainer, optimizer and schedule of its own.
+    """A training stage of the method's encoder, with its own losses, trainer, optimizer and training options.
 
-    name: empty where the suite names no stages. targets: actions whose events are learnt; None = what the protocol
-    says. losses: with their weights.
+    name: empty where the method has no `stages`; targets: actions whose events are targets, None = as the protocol
+    defines; losses: (loss, weight).
     """
 
     name: str
@@ -45,10 +45,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table.
+    """A method, one row of the result table.
 
-    stages: what is trained, in order; one without a name where the suite names none, nothing where there is no loss.
-    Their losses, trainer, optimizer and training are the method's with their own on top.
+    stages: training stages in order, with the method's keys merged in; one stage without a name where the method has no
+    `stages`, none where there is nothing to train.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Method:
     trackers: tuple[Component, ...]
 
     def plugins(self) -> set[tuple[str, str]]:
-        """(kind, name) of every plug-in that it names."""
+        """(kind, name) of all plug-ins of the method."""
         return {
             ("tokenizers", self.tokenizer.name),
             ("encoders", self.encoder.name),
@@ -71,13 +71,14 @@ class Method:
             *(("trackers", tracker.name) for tracker in self.trackers),
         }
 
-    def training_key(self, place: int) -> str:
-        """The key of the method that the training of stage `place` (0 = first) is set by."""
-        return f"stages.{place}.training" if self.stages[place].name else "training"
+    def training_key(self, number: int) -> str:
+        """The method's key that holds the training options of stage `number` (0 = first)."""
+        return f"stages.{number}.training" if self.stages[number].name else "training"
 
 
 def read_component(value: Any, where: str) -> Component:
-    """A name, or a mapping with a name and options."""
+    """Reads a component: a name, or a mapping with a name and options. Raises SuiteError, prefixed by `where`, for
+    anything else."""
     mapping = as_mapping(value)
     if not isinstance(mapping, dict):
         raise SuiteError(f"{where}: should be a name or a mapping with a name")
@@ -87,12 +88,13 @@ def read_component(value: Any, where: str) -> Component:
 
 
 def bind_component(registry: Registry, kind: str, value: Any, where: str, broken: list[str]) -> Component:
-    """The plug-in with all its options. One that cannot be imported is noted in `broken` and keeps those written."""
+    """Reads a component and adds its options' defaults. Raises SuiteError and PluginError as `bind` and `Registry.get`
+    do, but for a plug-in that cannot be imported, the message is appended to `broken`, and options are not checked."""
     component = read_component(value, where)
     try:
         factory = registry.get(kind, component.name).factory
     except BrokenPluginError as error:
-        if (message := f"{where}: {error}") not in broken:  # several stages may have it of their method
+        if (message := f"{where}: {error}") not in broken:  # stages with the same component give it several times
             broken.append(message)
         return component
     except PluginError as error:
@@ -101,7 +103,8 @@ def bind_component(registry: Registry, kind: str, value: Any, where: str, broken
 
 
 def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: str, broken: list[str]) -> Method:
-    """A method's keys, checked; `where` is its place in the suite. Notes in `broken` what of it cannot be imported."""
+    """Reads and checks a method. where: its place in the suite, for messages; broken: receives the messages about
+    plug-ins that cannot be imported. Raises SuiteError and PluginError."""
     if keys.get("encoder") is None:
         raise SuiteError(f"{where}.encoder: is missing")
 
@@ -131,7 +134,7 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
 
 
 def training_options() -> Factory:
-    """The factory whose options are a method's `training` keys."""
+    """The class whose arguments are the keys of `training`."""
     from grbench.training.options import TrainingOptions
 
     return TrainingOptions
@@ -142,51 +145,54 @@ def _bind_losses(registry: Registry, value: Any, where: str, broken: list[str]) 
         return ()
     listed = {f"{where}.{i}": loss for i, loss in enumerate(value)} if isinstance(value, list) else {where: value}
     losses = []
-    for place, loss in listed.items():
-        component = read_component(loss, place)
-        weight = {key: option for key, option in component.options.items() if key == "weight"}
-        options = {key: option for key, option in component.options.items() if key != "weight"}
-        bound = bind_component(registry, "losses", {"name": component.name, **options}, place, broken)
-        losses.append((bound, float(bind(_weight, weight, place)["weight"])))
+    for key, loss in listed.items():
+        component = read_component(loss, key)
+        weight = {name: option for name, option in component.options.items() if name == "weight"}
+        options = {name: option for name, option in component.options.items() if name != "weight"}
+        bound = bind_component(registry, "losses", {"name": component.name, **options}, key, broken)
+        losses.append((bound, float(bind(_weight, weight, key)["weight"])))
     return tuple(losses)
 
 
 def bind_training(value: Any, where: str) -> dict[str, Any]:
-    """A `training` mapping with its defaults filled in."""
+    """A `training` mapping with all defaults; raises SuiteError where it is not a mapping or a key is invalid."""
     if value is not None and not isinstance(value, dict):
         raise SuiteError(f"{where}: should be a mapping of keys such as epochs and batch_size")
     return bind(training_options(), value or {}, where)
 
 
 def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken: list[str]) -> tuple[Stage, ...]:
-    """The method's stages, or itself as the only one; none where it has nothing to learn by."""
-    below = {key: keys[key] for key in LEARNING_KEYS if keys.get(key) is not None}
-    listed, place = keys.get("stages"), f"{where}.stages"
+    """The method's stages; without `stages`, one stage with the method's keys, or none where it has no training."""
+    inherited = {key: keys[key] for key in STAGE_KEYS if keys.get(key) is not None}
+    listed, stages_key = keys.get("stages"), f"{where}.stages"
     if listed is None:
-        return (_bind_stage(registry, below, {}, (where, where), broken),) if _learns(below) else ()
+        return (_bind_stage(registry, inherited, {}, (where, where), broken),) if _has_training(inherited) else ()
     if not isinstance(listed, list) or not listed:
-        raise SuiteError(f"{place}: should be a list of stages, such as [{{name: clicks, targets: [click]}}]")
+        raise SuiteError(f"{stages_key}: should be a list of stages, such as [{{name: clicks, targets: [click]}}]")
     stages: list[Stage] = []
-    for index, written in enumerate(listed):
-        here = f"{place}.{index}"
-        if not isinstance(written, dict):
-            raise SuiteError(f"{here}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}")
-        own = bind(stage_options, written, here)
+    for number, stage in enumerate(listed):
+        stage_key = f"{stages_key}.{number}"
+        if not isinstance(stage, dict):
+            raise SuiteError(
+                f"{stage_key}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}"
+            )
+        own = bind(stage_options, stage, stage_key)
         if own["name"] in [other.name for other in stages]:
-            raise SuiteError(f"{here}.name: there is a stage {own['name']!r} already; the curve's rows name theirs")
-        stages.append(_bind_stage(registry, below, own, (where, here), broken))
+            raise SuiteError(f"{stage_key}.name: there is already a stage {own['name']!r}; names must be unique")
+        stages.append(_bind_stage(registry, inherited, own, (where, stage_key), broken))
     return tuple(stages)
 
 
 def _bind_stage(
-    registry: Registry, below: Mapping[str, Any], own: Mapping[str, Any], places: tuple[str, str], broken: list[str]
+    registry: Registry, inherited: Mapping[str, Any], own: Mapping[str, Any], where: tuple[str, str], broken: list[str]
 ) -> Stage:
-    """A stage with its `own` keys on top of those `below`, which stand at these two places in the suite."""
-    written = {key: own[key] for key in LEARNING_KEYS if own.get(key) is not None}
-    keys = merge({"trainer": DEFAULT_PARTS["trainer"], "optimizer": DEFAULT_PARTS["optimizer"], **below}, written)
-    at = {key: f"{places[key in written]}.{key}" for key in LEARNING_KEYS}
-    if not _learns(keys):
-        raise SuiteError(f"{at['loss']}: there is no loss, so nothing is learnt; give the method or this stage one")
+    """A stage with its `own` keys merged into those `inherited` from the method. where: places of method and stage in
+    the suite, for messages."""
+    given = {key: own[key] for key in STAGE_KEYS if own.get(key) is not None}
+    keys = merge({"trainer": DEFAULT_PARTS["trainer"], "optimizer": DEFAULT_PARTS["optimizer"], **inherited}, given)
+    at = {key: f"{where[key in given]}.{key}" for key in STAGE_KEYS}
+    if not _has_training(keys):
+        raise SuiteError(f"{at['loss']}: is missing, so nothing is trained; give the method or this stage a loss")
     return Stage(
         name=own.get("name", ""),
         targets=None if own.get("targets") is None else tuple(own["targets"]),
@@ -197,11 +203,11 @@ def _bind_stage(
     )
 
 
-def _learns(keys: Mapping[str, Any]) -> bool:
-    """Whether there is a loss, or a trainer other than the usual one, which may do without."""
-    usual = DEFAULT_PARTS["trainer"]
-    trainer = as_mapping(keys.get("trainer", usual))
-    return bool(keys.get("loss")) or (isinstance(trainer, dict) and trainer.get("name", usual) != usual)
+def _has_training(keys: Mapping[str, Any]) -> bool:
+    """Whether there is a loss, or a trainer other than the default, which may not need one."""
+    default = DEFAULT_PARTS["trainer"]
+    trainer = as_mapping(keys.get("trainer", default))
+    return bool(keys.get("loss")) or (isinstance(trainer, dict) and trainer.get("name", default) != default)
 
 
 def stage_options(
@@ -216,12 +222,12 @@ def stage_options(
     """The keys of a stage, bound like a plug-in's options.
 
     Args:
-        name: what the curve's rows call it.
-        targets: actions whose events are learnt as targets; null = what the protocol says.
-        loss: options on top of the method's loss, or others in its place.
-        trainer: options on top of the method's, or another trainer.
-        optimizer: options on top of the method's, or another optimizer.
-        training: keys on top of the method's.
+        name: identifies the stage in the rows of the training curve.
+        targets: actions whose events are targets; null = as the protocol defines.
+        loss: options that override those of the method's loss, or other losses.
+        trainer: options that override those of the method's trainer, or another trainer.
+        optimizer: options that override those of the method's optimizer, or another optimizer.
+        training: keys that override the method's.
     """
 
 
@@ -234,20 +240,20 @@ def _weight(*, weight: Annotated[float, pydantic.Field(gt=0)] = 1.0) -> None:
 
 
 def _check_interfaces(registry: Registry, method: Method, where: str) -> None:
-    """Raises PluginError where a loss, a trainer, the retriever or a tracker calls an interface that the encoder does
-    not show."""
+    """Raises PluginError where a loss, trainer, retriever or tracker needs an interface that the encoder does not
+    implement."""
     encoder = registry.get("encoders", method.encoder.name).factory
     callers = [("losses", loss) for stage in method.stages for loss, _ in stage.losses]
     callers += [("trainers", stage.trainer) for stage in method.stages] + [("retrievers", method.retriever)]
     callers += [("trackers", tracker) for tracker in method.trackers]
     for kind, caller in callers:
-        shown = interface_class(registry.get(kind, caller.name).factory)
-        usual = {"trackers": Tracker.needs, "trainers": Trainer.needs}.get(kind)
-        needs = getattr(shown, "needs", usual)
+        caller_class = interface_class(registry.get(kind, caller.name).factory)
+        default = {"trackers": Tracker.needs, "trainers": Trainer.needs}.get(kind)
+        needs = getattr(caller_class, "needs", default)
         if needs is None:
             raise PluginError(
-                f"{where}: {singular(kind)} {caller.name!r} does not say what it calls of an encoder; give its class "
-                "needs = (Embedder,) or (Decoder,), or () for neither"
+                f"{where}: {singular(kind)} {caller.name!r} does not declare which interfaces of an encoder it needs; "
+                "give its class needs = (Embedder,) or (Decoder,), or () for neither"
             )
         for interface in missing_interfaces(needs, encoder):
             fitting = [
@@ -257,6 +263,6 @@ def _check_interfaces(registry: Registry, method: Method, where: str) -> None:
             ]
             methods = ", ".join(interface_methods(interface))
             raise PluginError(
-                f"{where}: {singular(kind)} {caller.name!r} calls {interface.__name__} ({methods}), "
-                f"which encoder {method.encoder.name!r} does not show; encoders that do: {', '.join(fitting) or 'none'}"
+                f"{where}: {singular(kind)} {caller.name!r} needs {interface.__name__} ({methods}), which encoder "
+                f"{method.encoder.name!r} does not implement; encoders that do: {', '.join(fitting) or 'none'}"
             )

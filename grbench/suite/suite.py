@@ -1,6 +1,6 @@
-"""What is compared: a YAML suite, read whole, checked whole, and turned into cells (method x seed).
+"""A YAML suite, read, checked and expanded to cells (method x seed).
 
-Every mistake that can be found without data is found here, as one message that names the file and the key.
+All errors that can be found without data are found here; their messages name the file and the key.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed. `error` says which plug-in it names is broken; such a cell cannot run.
+    """One method with one seed.
 
-    keep_lists: length of the lists that are kept for later metrics, beside those that are scored; None = no others.
+    error: message about its broken plug-ins, with which the cell cannot run, or None; keep_lists: length of the longer
+    lists that are recorded for metrics added later, None = only the scored lists are recorded.
     """
 
     suite: str
@@ -64,11 +65,11 @@ class Cell:
 
     @property
     def list_length(self) -> int:
-        """How long the lists must be for every metric."""
+        """Length of the lists that are scored: the largest k of the metrics."""
         return list_length(self.metrics)
 
     def plugins(self) -> set[tuple[str, str]]:
-        """(kind, name) of every plug-in that it names."""
+        """(kind, name) of all plug-ins of the cell."""
         return {
             ("datasets", self.dataset.name),
             ("protocols", self.protocol.name),
@@ -77,25 +78,25 @@ class Cell:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready mapping that `from_json` turns back into an equal cell."""
+        """A JSON-ready mapping, from which `from_json` makes an equal cell."""
         content: dict[str, Any] = _cell_adapter().dump_python(self, mode="json")
         return content
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Cell:
-        """The cell that `to_json` was called on."""
+        """The cell whose `to_json` returned `content`."""
         return _cell_adapter().validate_python(content)
 
 
 def list_length(metrics: Iterable[Component]) -> int:
-    """How long lists must be for these metrics: the largest `k` among them, 10 where none has one."""
+    """The largest `k` of the metrics; 10 where none has one."""
     return max((int(metric.options["k"]) for metric in metrics if metric.options.get("k")), default=10)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite file. `methods` maps each method's name to its keys, with grids, `extends` and `defaults` worked out;
-    `grids` maps a name that the file wrote down to the methods that it became."""
+    """The content of a suite file. methods: keys of each method, after `defaults`, `extends` and grids are expanded;
+    grids: the names of the expanded methods for each method's name in the file."""
 
     path: str
     name: str
@@ -111,11 +112,11 @@ class Suite:
     keep_lists: int | None = None
 
     def cells(self, registry: Registry, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
-        """Every cell, seed by seed, so that a suite cut short has compared all methods.
+        """All cells, ordered by seed first, so that a suite that is interrupted has compared all methods.
 
-        only: names of methods, or of grids for all that they became; seeds: how many of the suite's, from the first.
-        Raises SuiteError or PluginError for whatever can be known to be wrong before any data is read. A plug-in that
-        is installed but broken is no such mistake: the cells that name it carry an `error`.
+        only: names of methods, or of grids for all their methods; seeds: the number of seeds, from the first; None =
+        all. Raises SuiteError or PluginError for errors that can be found without data. A plug-in that is installed but
+        broken is not such an error: cells with it have an `error`.
         """
         names, chosen_seeds = self._names(only), self._seeds(seeds)
         bind_training(self.defaults.get("training"), f"{self.path}: defaults.training")
@@ -128,12 +129,12 @@ class Suite:
         for name in names:
             broken_here: list[str] = []
             method = bind_method(registry, name, self.methods[name], f"{self.path}: methods.{name}", broken_here)
-            for place, stage in enumerate(method.stages):
+            for number, stage in enumerate(method.stages):
                 selected = stage.training.get("select")
                 if stage.training.get("validate_every") and labels and selected not in labels:
                     raise SuiteError(
-                        f"{self.path}: methods.{name}.{method.training_key(place)}.select: no metric of this suite is "
-                        f"called {selected!r}; {suggestion(str(selected), labels)}"
+                        f"{self.path}: methods.{name}.{method.training_key(number)}.select: this suite has no metric "
+                        f"{selected!r}; {suggestion(str(selected), labels)}"
                     )
             methods.append((method, "; ".join(broken + broken_here) or None))
         return [
@@ -149,14 +150,14 @@ class Suite:
         for name in only:
             if name not in valid:
                 raise SuiteError(f"{self.path}: there is no method {name!r}; {suggestion(name, valid)}")
-        wanted = {method for name in only for method in valid[name]}
-        return [name for name in self.methods if name in wanted]
+        chosen = {method for name in only for method in valid[name]}
+        return [name for name in self.methods if name in chosen]
 
     def _seeds(self, count: int | None) -> tuple[int, ...]:
         if count is not None and not 1 <= count <= len(self.seeds):
             raise SuiteError(
-                f"{self.path}: seeds: the suite names {len(self.seeds)}, so {count} of them cannot be run; "
-                "name others with --set seeds=[0,1,2]"
+                f"{self.path}: seeds: the suite has {len(self.seeds)}, so {count} cannot be run; give more with "
+                "--set seeds=[0,1,2]"
             )
         return self.seeds[:count]
 
@@ -179,16 +180,15 @@ class Suite:
                 if not hasattr(built, attribute):
                     raise PluginError(f"{where}: metric {metric.name!r} has no attribute {attribute}")
             if built.name in names:
-                raise SuiteError(f"{where}: {built.name} is there already, as metrics.{names.index(built.name)}")
+                raise SuiteError(f"{where}: {built.name} is already given, as metrics.{names.index(built.name)}")
             names.append(built.name)
         return names
 
 
 def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
-    """Reads a suite file; overrides are `key=value` with a dotted key and a YAML value.
+    """Reads a suite file. overrides: `key=value`, with a dotted key and a YAML value.
 
-    Raises SuiteError for what is wrong with the file's shape; names and options of plug-ins are checked by
-    `Suite.cells`, which knows the plug-ins.
+    Raises SuiteError for unknown keys and wrong types. Names and options of plug-ins are checked by `Suite.cells`.
     """
     path = Path(path)
     content = read_suite_file(path)
@@ -210,11 +210,11 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
     keep_lists = content.get("keep_lists")
     if keep_lists is not None and (type(keep_lists) is not int or keep_lists < 1):  # true is an int to Python
         raise SuiteError(f"{where}: keep_lists: should be a whole number from 1, such as 100, got {keep_lists!r}")
-    written = _methods(content, where)
-    grids = {method: expand(method, keys, where) for method, keys in written.items()}
-    methods = {cell: keys for cells in grids.values() for cell, keys in cells.items()}
-    for cell, keys in methods.items():
-        _check_keys(keys, METHOD_KEYS, f"{where}: methods.{cell}")
+    merged = _merged_methods(content, where)
+    grids = {method: expand(method, keys, where) for method, keys in merged.items()}
+    methods = {method: keys for expanded in grids.values() for method, keys in expanded.items()}
+    for method, keys in methods.items():
+        _check_keys(keys, METHOD_KEYS, f"{where}: methods.{method}")
     baseline = content.get("baseline")
     if baseline is not None and baseline not in methods:
         raise SuiteError(f"{where}: baseline: there is no method {baseline!r}; {suggestion(str(baseline), methods)}")
@@ -228,7 +228,7 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         defaults=content.get("defaults") or {},
         seeds=_read_seeds(content.get("seeds", [0]), where),
         methods=methods,
-        grids={method: tuple(cells) for method, cells in grids.items()},
+        grids={method: tuple(expanded) for method, expanded in grids.items()},
         baseline=baseline,
         keep_lists=keep_lists,
     )
@@ -249,13 +249,16 @@ def _override(content: dict[str, Any], override: str) -> None:
     set_value(content, key, parse_yaml(text, where), where)
 
 
-def _methods(content: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+def _merged_methods(content: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Checks `methods` and `defaults`; returns the methods with `extends` and `defaults` merged, grids not expanded."""
     methods, defaults = content["methods"], content.get("defaults") or {}
     if not isinstance(methods, dict) or not methods:
         raise SuiteError(f"{where}: methods: should be a mapping of names to methods")
     for name, keys in methods.items():
         if not name or re.search(r"[][.,=/\s]", name):
-            raise SuiteError(f"{where}: methods: {name!r} is no name; leave out spaces and . , = / [ ]")
+            raise SuiteError(
+                f"{where}: methods: {name!r} is not a valid name; it must not contain spaces or . , = / [ ]"
+            )
         if not isinstance(keys, dict):
             raise SuiteError(f"{where}: methods.{name}: should be a mapping of keys such as encoder and loss")
         _check_keys(keys, METHOD_KEYS, f"{where}: methods.{name}")
@@ -267,13 +270,13 @@ def _methods(content: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
 
 
 def _expand_cutoff(value: Any, where: str) -> Any:
-    """`ndcg@10` is short for `{name: ndcg, k: 10}`."""
+    """Expands a metric's short form: `ndcg@10` becomes `{name: ndcg, k: 10}`. Other values are returned unchanged."""
     mapping = as_mapping(value)
     if not isinstance(mapping, dict) or "@" not in str(mapping.get("name")):
         return value
     name, _, cutoff = str(mapping["name"]).partition("@")
     if not re.fullmatch(r"[1-9][0-9]*", cutoff) or "k" in mapping:
-        raise SuiteError(f"{where}: {mapping['name']}: should be a metric and one length of list, such as ndcg@10")
+        raise SuiteError(f"{where}: {mapping['name']}: should be a metric's name and one cutoff k, such as ndcg@10")
     return {**mapping, "name": name, "k": int(cutoff)}
 
 
@@ -282,7 +285,7 @@ def _read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise SuiteError(f"{where}: seeds: should be a list of whole numbers from 0, such as [0, 1, 2]")
     if len(set(seeds)) < len(seeds):
-        raise SuiteError(f"{where}: seeds: names a seed twice")
+        raise SuiteError(f"{where}: seeds: a seed is given twice")
     return tuple(seeds)
 
 

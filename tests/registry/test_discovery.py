@@ -112,9 +112,9 @@ def test_an_entry_point_that_fails_registers_nothing_and_says_why():
 @pytest.mark.parametrize(
     ("name", "factory", "reason"),
     [
-        ("a@b", Dense, "'a@b' is no name"),
+        ("a@b", Dense, "'a@b' is not a valid name"),
         ("a", "demo_plugins.Dense", "should be package.module:attribute"),
-        ("a", 3, "3 cannot be called"),
+        ("a", 3, "3 is not callable"),
     ],
 )
 def test_a_registration_that_makes_no_sense_breaks_its_package(name, factory, reason):

@@ -113,7 +113,10 @@ def test_values_are_what_the_annotations_say():
         ({"num_layers": 1, "weights": "click"}, 'x.weights: should be float | Mapping[str, float], got "click"'),
         ({"num_layers": 1, "negatives": {"unform": 1}}, "x.negatives.unform: unknown option"),
         ({"num_layers": 1, "negatives": {"uniform": -1}}, "should be greater than or equal to 0, got -1"),
-        ({"num_layers": 1, "width": object()}, "x: only text, numbers, true, false, null, lists and mappings"),
+        (
+            {"num_layers": 1, "width": object()},
+            "options must be text, numbers, true, false, null, lists or mappings",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_what_would_be_right(options, message):
@@ -322,8 +325,8 @@ def test_a_group_that_cannot_be_bound_is_the_plugins_mistake():
     def other_default(*, table: Table = 3): ...
 
     for factory, message in [
-        (twice, "twice: option rows is there twice; a name may be in one group only"),
-        (two_groups, "two_groups: option rows is there twice"),
+        (twice, "twice: option rows is declared twice; names must be unique"),
+        (two_groups, "two_groups: option rows is declared twice"),
         (no_dataclass, r"Unfrozen: a group of options must be a dataclass\(frozen=True, kw_only=True\)"),
         (other_default, "the default of argument table must be a Table"),
     ]:

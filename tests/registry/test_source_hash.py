@@ -15,9 +15,9 @@ import grbench
 from grbench.errors import PluginError
 from grbench.registry import source_hash as sources
 from grbench.registry.source_hash import (
+    clear_caches,
     library_version,
     library_versions,
-    look_again,
     plugin_packages,
     room_hash,
     room_modules,
@@ -31,9 +31,9 @@ ROOMS = (*TRAINING_ROOMS, *RANKING_ROOMS)
 @pytest.fixture(autouse=True)
 def fresh():
     """What a test has put on the path is found, and forgotten after it."""
-    look_again()
+    clear_caches()
     yield
-    look_again()
+    clear_caches()
 
 
 class Written:
@@ -50,12 +50,12 @@ class Written:
 
     def changes(self, module: str, file: str, text: str = "\nchanged = 1\n") -> bool:
         """Whether the source of `module` is another one when `file` gets more to it."""
-        look_again()
+        clear_caches()
         factory = self.factory(module)
         before = source_hash(factory)
         with (self.folder / file).open("a") as opened:
             opened.write(text)
-        look_again()
+        clear_caches()
         return source_hash(factory) != before
 
 
@@ -154,12 +154,12 @@ def test_a_module_outside_of_any_distribution_is_followed_and_an_installed_one_i
         installed = Written(tmp_path / place, files)
         monkeypatch.syspath_prepend(installed.folder)
         (loose.folder / f"mine_{name}.py").write_text(f"import theirs_{name}\nclass Model: ...\n")
-        look_again()
+        clear_caches()
         factory = loose.factory(f"mine_{name}")
         before = source_hash(factory)
         assert library_versions(factory) == {f"theirs_{name}": "2.5"}
         (installed.folder / f"theirs_{name}" / "__init__.py").write_text("x = 2\n")
-        look_again()
+        clear_caches()
         assert source_hash(factory) == before
 
 
@@ -171,11 +171,11 @@ def test_another_plug_ins_package_is_followed_where_it_is_installed(tmp_path, mo
         monkeypatch.syspath_prepend(written.folder)
     before = source_hash(mine.factory("mine_2"))
     monkeypatch.setattr(sources, "plugin_packages", sources.cache(lambda: frozenset({"theirs_2"})))
-    look_again()
+    clear_caches()
     assert source_hash(mine.factory("mine_2")) != before
     before = source_hash(mine.factory("mine_2"))
     (theirs.folder / "theirs_2" / "layers.py").write_text("x = 2\n")
-    look_again()
+    clear_caches()
     assert source_hash(mine.factory("mine_2")) != before
 
 
@@ -261,7 +261,7 @@ def core(tmp_path, monkeypatch):
     shutil.copytree(ours, tmp_path / "grbench", ignore=shutil.ignore_patterns("__pycache__"))
     before = {room: room_hash(room) for room in ROOMS}
     monkeypatch.setattr(grbench.__spec__, "submodule_search_locations", [str(tmp_path / "grbench")])
-    look_again()
+    clear_caches()
     assert {room: room_hash(room) for room in ROOMS} == before
     return tmp_path / "grbench"
 
@@ -298,10 +298,10 @@ def test_a_reworded_message_reruns_nothing_and_a_changed_expression_does(core, r
     edits = [rewords_a_docstring, adds_a_comment] + ([rewords_an_error] if (core / room).is_dir() else [])
     for edit in edits:
         assert edit_first(core, room, edit), edit
-        look_again()
+        clear_caches()
         assert room_hash(room) == before, edit
     assert edit_first(core, room, changes_an_expression)
-    look_again()
+    clear_caches()
     assert room_hash(room) != before
 
 
@@ -309,8 +309,8 @@ def test_a_new_module_in_a_room_counts_and_one_elsewhere_does_not(core):
     before = room_hash(*ROOMS)
     (core / "report" / "another.py").write_text("x = 1\n")
     (core / "cli.py").write_text("x = 1\n")
-    look_again()
+    clear_caches()
     assert room_hash(*ROOMS) == before
     (core / "training" / "another.py").write_text("x = 1\n")
-    look_again()
+    clear_caches()
     assert room_hash(*ROOMS) != before

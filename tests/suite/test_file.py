@@ -25,9 +25,9 @@ __all__ = ["demo_training"]
         (b"just text", 'should be a mapping of keys such as suite and methods, not "just text"'),
         (b"\x89PNG\r\n\x1a\n\xff", "is not a text file in UTF-8"),
         (b"suite: a\x00", "is not a text file"),
-        (b"a: 1\nmethods:\n  x: {}\n  y: {}\n  x: {}\n", "5: 'x' stands here again, after line 3"),
+        (b"a: 1\nmethods:\n  x: {}\n  y: {}\n  x: {}\n", "5: duplicate key 'x', first given on line 3"),
         (b"a: [1\nb: 2\n", "2: while parsing a flow sequence"),
-        (b"a: &a [*a]", "holds something else than text, numbers, lists and mappings"),
+        (b"a: &a [*a]", "should contain only text, numbers, true, false, null, lists and mappings"),
         (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         (b"suit: x\n", "unknown key 'suit'; did you mean suite?"),
     ],
@@ -42,7 +42,7 @@ def test_a_file_that_is_no_suite_gets_one_message(tmp_path, content, message):
 
 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path):
-    with pytest.raises(SuiteError, match=r"x\.yaml: there is no such file"):
+    with pytest.raises(SuiteError, match=r"x\.yaml: no such file"):
         load_suite(tmp_path / "x.yaml")
     with pytest.raises(SuiteError, match="cannot be read: Is a directory"):
         load_suite(tmp_path)

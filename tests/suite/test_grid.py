@@ -44,8 +44,8 @@ def test_a_chain_of_extends_ends_in_the_defaults():
 
 def test_extends_in_a_circle_and_of_nobody(tmp_path):
     circle = "{a: {extends: c}, b: {extends: a}, c: {extends: b}}"
-    assert failure(tmp_path, circle) == "methods.b.extends: goes round in a circle: a -> c -> b -> a"
-    assert failure(tmp_path, "{a: {extends: a}}").endswith("goes round in a circle: a -> a")
+    assert failure(tmp_path, circle) == "methods.b.extends: is a cycle: a -> c -> b -> a"
+    assert failure(tmp_path, "{a: {extends: a}}").endswith("is a cycle: a -> a")
     assert failure(tmp_path, "{abc: {encoder: dense}, b: {extends: abd}}") == (
         "methods.b.extends: unknown method 'abd'; did you mean abc?"
     )

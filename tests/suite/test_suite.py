@@ -100,7 +100,7 @@ def test_only_and_seeds_choose(tmp_path):
     ]
     with pytest.raises(SuiteError, match=r"there is no method 'v'; did you mean|there are: a, w"):
         cells(tmp_path, methods, only=["v"])
-    with pytest.raises(SuiteError, match="seeds: the suite names 2, so 3 of them cannot be run"):
+    with pytest.raises(SuiteError, match="seeds: the suite has 2, so 3 cannot be run"):
         cells(tmp_path, methods, seeds=3)
 
 
@@ -120,19 +120,19 @@ def test_a_broken_plug_in_breaks_the_cells_that_name_it(tmp_path):
     assert Cell.from_json(json.loads(json.dumps(broken.to_json()))) == broken
 
 
-def test_a_face_that_nobody_shows_is_reported_with_those_who_do(tmp_path):
+def test_a_missing_interface_is_reported_with_the_encoders_that_implement_it(tmp_path):
     assert failure(tmp_path, "{a: {encoder: dense, loss: next_code}}") == (
-        "methods.a: loss 'next_code' calls Decoder (code_logits, start, step), which encoder 'dense' does not show; "
-        "encoders that do: generative"
+        "methods.a: loss 'next_code' needs Decoder (code_logits, start, step), which encoder 'dense' does not "
+        "implement; encoders that do: generative"
     )
-    assert "retriever 'exact' calls Embedder (embed, embed_histories, embed_items)" in failure(
+    assert "retriever 'exact' needs Embedder (embed, embed_histories, embed_items)" in failure(
         tmp_path, "{a: {encoder: generative, loss: next_code}}"
     )
 
 
 def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypatch):
     monkeypatch.delattr("demo_plugins.NextCode.needs")
-    assert failure(tmp_path).startswith("methods.b: loss 'next_code' does not say what it calls of an encoder")
+    assert failure(tmp_path).startswith("methods.b: loss 'next_code' does not declare which interfaces")
 
 
 # --- mistakes
@@ -192,7 +192,7 @@ def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypat
         ),
         (
             "{a: {encoder: dense, grid: {encoder.width: [8, 8]}}}",
-            "methods.a.grid: two cells are called a[width=8]; give each value once",
+            "methods.a.grid: two methods would be called a[width=8]; give each value once",
         ),
         (
             "{a: {encoder: dense, grid: {encoder.width: [8, -1]}}}",
@@ -203,12 +203,12 @@ def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypat
             "methods.a.grid.filters.x: there is no 'x' to set in a list of 1",
         ),
         ("{a: dense}", "methods.a: should be a mapping of keys such as encoder and loss"),
-        ("{a.b: {encoder: dense}}", "methods: 'a.b' is no name"),
+        ("{a.b: {encoder: dense}}", "methods: 'a.b' is not a valid name"),
         ("{}", "methods: should be a mapping of names to methods"),
         ("[a]", "methods: should be a mapping of names to methods"),
         (
             "{a: {encoder: dense, loss: contrastive, training: {validate_every: 1, select: hits@1}}}",
-            "methods.a.training.select: no metric of this suite is called 'hits@1'; did you mean hits@10?",
+            "methods.a.training.select: this suite has no metric 'hits@1'; did you mean hits@10?",
         ),
     ],
 )
@@ -230,10 +230,10 @@ def test_a_mistake_in_a_method_is_named_with_its_place(tmp_path, methods, messag
         ("metrics=hits@10", "metrics: should be a list such as"),
         ("metrics=[hit@10]", "metrics.0: unknown metric 'hit'; did you mean hits?"),
         ("metrics=[hits]", "metrics.0.k: must be given (int)"),
-        ("metrics=[hits@ten]", "metrics.0: hits@ten: should be a metric and one length of list, such as ndcg@10"),
+        ("metrics=[hits@ten]", "metrics.0: hits@ten: should be a metric's name and one cutoff k, such as ndcg@10"),
         ("metrics=[hits@0]", "such as ndcg@10"),
         ("metrics=[{name: hits, k: 0}]", "metrics.0: k: should be at least 1"),
-        ("metrics=[hits@10, {name: hits, k: 10}]", "metrics.1: hits@10 is there already, as metrics.0"),
+        ("metrics=[hits@10, {name: hits, k: 10}]", "metrics.1: hits@10 is already given, as metrics.0"),
         ("seeds=3", "seeds: should be a list of whole numbers"),
         ("keep_lists=0", "keep_lists: should be a whole number from 1, such as 100, got 0"),
         ("keep_lists=true", "keep_lists: should be a whole number from 1, such as 100, got True"),
@@ -241,7 +241,7 @@ def test_a_mistake_in_a_method_is_named_with_its_place(tmp_path, methods, messag
         ("seeds=[]", "seeds: should be a list of whole numbers"),
         ("seeds=[0, true]", "seeds: should be a list of whole numbers"),
         ("seeds=[0, -1]", "seeds: should be a list of whole numbers"),
-        ("seeds=[1, 2, 1]", "seeds: names a seed twice"),
+        ("seeds=[1, 2, 1]", "seeds: a seed is given twice"),
         ("baseline=c", "baseline: there is no method 'c'"),
         ("defaults.training.epoch=3", "defaults.training.epoch: unknown option; did you mean epochs?"),
         ("defaults.grid=3", "defaults: unknown key 'grid'"),

@@ -106,14 +106,14 @@ def test_set_grid_and_extends_reach_stages(demo):
         ),
         ("[{name: one, loss: {temp: 3}}]", "methods.a.stages.0.loss.temp: unknown option; there are: negatives, tem"),
         ("[{name: one, loss: [contrastive, contrast]}]", "methods.a.stages.0.loss.1: unknown loss 'contrast'; did you"),
-        ("[{name: one, loss: next_code}]", "methods.a: loss 'next_code' calls Decoder (code_logits, start, step), whi"),
+        ("[{name: one, loss: next_code}]", "methods.a: loss 'next_code' needs Decoder (code_logits, start, step), whi"),
         ("[{name: one, trainer: super}]", "methods.a.stages.0.trainer: unknown trainer 'super'; did you mean super"),
         ("[{name: one, trainer: {example: all}}]", "methods.a.stages.0.trainer.example: unknown option; did you me"),
         ("[{name: one, optimizer: {l: 3}}]", "methods.a.stages.0.optimizer.l: unknown option; did you mean lr?"),
         ("[{name: one, optimizer: adm}]", "methods.a.stages.0.optimizer: unknown optimizer 'adm'; did you mean adam?"),
         (
             "[{name: one}, {name: two, training: {validate_every: 1, select: hits@1}}]",
-            "methods.a.stages.1.training.select: no metric of this suite is called 'hits@1'; did you mean hits@10?",
+            "methods.a.stages.1.training.select: this suite has no metric 'hits@1'; did you mean hits@10?",
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_another_trainer_may_do_without_a_loss(demo):
 
 
 def test_stages_need_a_loss_and_are_no_default(demo):
-    with pytest.raises(GRBenchError, match=r"methods.a.loss: there is no loss, so nothing is learnt; give"):
+    with pytest.raises(GRBenchError, match=r"methods.a.loss: is missing, so nothing is trained; give"):
         demo("a: {encoder: dense, stages: [{name: one}]}")
     with pytest.raises(GRBenchError, match=r"defaults: unknown key 'stages'"):
         demo(STAGED % TWO, "defaults.stages=[]")

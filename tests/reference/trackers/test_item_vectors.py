@@ -49,5 +49,5 @@ def test_an_encoder_without_item_vectors_is_refused_before_anything_is_read(monk
     registry = Registry.load()
     monkeypatch.delattr("grbench_reference.encoders.sid_decoder.SIDDecoder.embed_items")
     keys = {"tokenizer": "ids", "encoder": "sid_decoder", "retriever": "beam", "optimizer": None}
-    with pytest.raises(PluginError, match=r"x: tracker 'item_vectors' calls Embedder .* 'sid_decoder' does not show"):
+    with pytest.raises(PluginError, match=r"tracker 'item_vectors' needs Embedder .* 'sid_decoder' does not implement"):
         bind_method(registry, "m", keys | {"trackers": ["item_vectors"]}, "x", [])

@@ -1,9 +1,9 @@
-"""Signatures of plug-ins, kept on disk: with them suites are checked and plug-ins listed without importing any.
+"""A cache of plug-ins' signatures on disk, with which suites are checked and plug-ins listed without importing them.
 
-A signature says what a factory's source declares: its module, its options with their types and defaults, and of the
-class that it makes the public methods and `needs`. Options of rare types (a pydantic validator, a class of one's own)
-cannot be kept; such a factory is imported each time. All are void once what is installed has changed, or a source file
-of the core or of a package with plug-ins; the first command after that imports the plug-ins it needs, and keeps them.
+A signature consists of the factory's module, its options with types and defaults, and of the class of its objects the
+public methods and `needs`. Signatures with options of other types (with a pydantic validator, or of a plug-in's own
+class) cannot be cached; such factories are imported each time. The cache is discarded when installed packages, or a
+source file of the core or of a package with plug-ins, have changed.
 """
 
 from __future__ import annotations
@@ -49,14 +49,17 @@ _LIMITS = {
 }
 
 
-class KeptFactory:
-    """Stands for a factory that is not imported: of the same module, signature and interfaces. A call imports it."""
+class CachedFactory:
+    """Represents a factory that is not imported, with the same module, signature and interfaces; a call imports it.
+
+    target: `module:attribute`; content: the cached signature.
+    """
 
     def __init__(self, target: str, content: Mapping[str, Any]) -> None:
         self.target = target
         self.__module__ = content["module"]
         self.__qualname__ = content["qualname"]
-        hints = {name: _decode(written) for name, written, *_ in content["options"]}
+        hints = {name: _decode(encoded) for name, encoded, *_ in content["options"]}
         self.__signature__ = inspect.Signature(
             [
                 inspect.Parameter(
@@ -68,50 +71,53 @@ class KeptFactory:
                 for name, _, *default in content["options"]
             ]
         )
-        shown = content["shows"]
-        self.__annotations__ = hints if shown is None else {**hints, "return": _kept_class(self.__qualname__, shown)}
+        returned = content["returns"]
+        self.__annotations__ = (
+            hints if returned is None else {**hints, "return": _cached_class(self.__qualname__, returned)}
+        )
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return pkgutil.resolve_name(self.target)(*arguments, **options)
 
 
-class KeptSignatures:
-    """{target, `module:attribute`: signature}, read from a folder and written there by `save`."""
+class SignatureCache:
+    """Signatures by target (`module:attribute`), read from a file in the folder; `save` writes added ones to it."""
 
     def __init__(self, folder: Path) -> None:
-        # Each environment has its own, as each has its own plug-ins.
+        # One file per Python environment, because each has its own plug-ins.
         self._path = folder / f"signatures-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}.json"
         self._fingerprint = _fingerprint()
         self._new = False
         self._contents: dict[str, dict[str, Any]] = {}
-        self._factories: dict[str, KeptFactory] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or no file of ours
-            kept = json.loads(self._path.read_text())
-            if kept["fingerprint"] == self._fingerprint:
-                self._contents = kept["signatures"]
+        self._factories: dict[str, CachedFactory] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # missing or malformed: starts empty
+            saved = json.loads(self._path.read_text())
+            if saved["fingerprint"] == self._fingerprint:
+                self._contents = saved["signatures"]
 
-    def get(self, target: Factory | str) -> KeptFactory | None:
-        """What stands for the factory; None where it is not kept, as those are not that are registered imported."""
+    def get(self, target: Factory | str) -> CachedFactory | None:
+        """The factory with its cached signature; None where it is not cached, or registered as an object and not as
+        `module:attribute`."""
         if not isinstance(target, str) or target not in self._contents:
             return None
         if target not in self._factories:
-            self._factories[target] = KeptFactory(target, self._contents[target])
+            self._factories[target] = CachedFactory(target, self._contents[target])
         return self._factories[target]
 
     def add(self, target: Factory | str, factory: Factory) -> None:
-        """Keeps the signature of an imported factory, where it can be kept so that nothing of it is lost."""
+        """Adds the signature of an imported factory, unless decoding it again gives another schema or description."""
         if not isinstance(target, str) or target in self._contents:
             return
         try:
             content = json.loads(json.dumps(_describe(factory)))
-            same = _facts(KeptFactory(target, content)) == _facts(factory)
+            same = _facts(CachedFactory(target, content)) == _facts(factory)
         except (PluginError, TypeError, ValueError, AttributeError, ImportError):
-            return  # it has what the functions below do not know
+            return  # an option's type cannot be encoded
         if same:
             self._contents[target], self._new = content, True
 
     def save(self) -> None:
-        """Writes what was added. A folder that cannot be written costs only time."""
+        """Writes added signatures. A folder that cannot be written is not an error: factories are then imported."""
         if not self._new:
             return
         partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
@@ -123,33 +129,33 @@ class KeptSignatures:
 
 
 def _facts(factory: Factory) -> Any:
-    """What a message, a check or a schema says of the options."""
+    """The JSON schema and the description of the options, without documentation."""
     schema = json_schema(factory)
-    for place in [schema, *schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]:
-        place.pop("description", None)
+    for part in [schema, *schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]:
+        part.pop("description", None)
     return schema, [option[:3] for option in describe(factory)]
 
 
 def _describe(factory: Factory) -> dict[str, Any]:
-    """The signature, JSON-ready; raises TypeError where that cannot be."""
+    """The signature, JSON-ready; raises TypeError where an option's type cannot be encoded."""
     defaults = {option.name: option.default for option in describe(factory)}
     options = []
     for name, option in options_of(factory).items():
         default = [] if option.required else [json.loads(defaults[name])]
         options.append([name, _encode(option.annotation), *default])
     returned = factory if isinstance(factory, type) else typing.get_type_hints(factory).get("return")
-    shows = None
+    returns = None
     if isinstance(returned, type):
         needs = getattr(returned, "needs", None)
-        shows = {
+        returns = {
             "methods": [name for name in dir(returned) if name[0] != "_" and callable(getattr(returned, name, None))],
             "needs": None if needs is None else [f"{each.__module__}:{each.__qualname__}" for each in needs],
         }
-    home = inspect.unwrap(factory)
-    return {"module": home.__module__, "qualname": home.__qualname__, "options": options, "shows": shows}
+    inner = inspect.unwrap(factory)
+    return {"module": inner.__module__, "qualname": inner.__qualname__, "options": options, "returns": returns}
 
 
-def _kept_class(name: str, content: Mapping[str, Any]) -> type:
+def _cached_class(name: str, content: Mapping[str, Any]) -> type:
     members: dict[str, Any] = dict.fromkeys(content["methods"], _not_imported)
     if content["needs"] is not None:
         members["needs"] = tuple(pkgutil.resolve_name(each) for each in content["needs"])
@@ -157,11 +163,11 @@ def _kept_class(name: str, content: Mapping[str, Any]) -> type:
 
 
 def _not_imported(*_: Any) -> None:
-    raise PluginError("this is the signature of a plug-in; only an imported one computes")
+    raise PluginError("this class has only the method names of a plug-in that is not imported")
 
 
 def _encode(annotation: Any) -> Any:
-    """An annotation as JSON; raises TypeError for what `_decode` could not make again."""
+    """An annotation as JSON; raises TypeError where `_decode` could not restore it."""
     for name, named in _NAMED.items():
         if annotation is named or (name.startswith("data_") and annotation == named):
             return name
@@ -180,7 +186,7 @@ def _encode(annotation: Any) -> Any:
     for name, generic in _GENERIC.items():
         if annotation is generic or origin is generic:
             return {name: inner}
-    raise TypeError(f"{annotation} is not kept")
+    raise TypeError(f"{annotation} cannot be cached")
 
 
 def _encode_fields(annotation: Any) -> Any:
@@ -196,27 +202,27 @@ def _encode_fields(annotation: Any) -> Any:
 def _encode_limit(limit: Any) -> Any:
     name = type(limit).__name__
     if _LIMITS.get(name) is not type(limit):
-        raise TypeError(f"{limit} is not kept")
+        raise TypeError(f"{limit} cannot be cached")
     return [name, dataclasses.asdict(limit)]
 
 
-def _decode(written: Any) -> Any:
-    """The annotation that `_encode` was given, or one that means the same."""
-    if isinstance(written, str):
-        return _NAMED[written]
-    if "limited" in written:
-        inner, *limits = written["limited"]
+def _decode(encoded: Any) -> Any:
+    """The annotation that `_encode` was called with, or an equivalent one."""
+    if isinstance(encoded, str):
+        return _NAMED[encoded]
+    if "limited" in encoded:
+        inner, *limits = encoded["limited"]
         return Annotated[(_decode(inner), *(_LIMITS[name](**values) for name, values in limits))]
-    if "literal" in written:
-        return Literal[tuple(written["literal"])]
-    if "fields" in written:
-        fields = {name: _decode(field) for name, field in written["fields"].items()}
+    if "literal" in encoded:
+        return Literal[tuple(encoded["literal"])]
+    if "fields" in encoded:
+        fields = {name: _decode(field) for name, field in encoded["fields"].items()}
         make: Any = TypedDict
-        made = make(written["name"], fields, total=written["total"])
-        if written["config"] is not None:
-            made.__pydantic_config__ = written["config"]
+        made = make(encoded["name"], fields, total=encoded["total"])
+        if encoded["config"] is not None:
+            made.__pydantic_config__ = encoded["config"]
         return made
-    ((name, arguments),) = written.items()
+    ((name, arguments),) = encoded.items()
     inner = tuple(_decode(argument) for argument in arguments)
     if name == "union":
         return functools.reduce(operator.or_, inner)
@@ -224,9 +230,9 @@ def _decode(written: Any) -> Any:
 
 
 def _fingerprint() -> str:
-    """Names the interpreter, what is installed, and every source file that a signature may come from.
+    """sha256 of the interpreter's version, the installed packages, and the source files that a signature may come from.
 
-    Files count by their size and the time of their last change, as they do for Python's own compiled files.
+    Files are compared by size and modification time, as Python does for its compiled files.
     """
     entries = metadata.entry_points(group=GROUP)
     facts = {
@@ -240,8 +246,8 @@ def _fingerprint() -> str:
 
 def _files(package: str) -> Iterator[tuple[str, int, int]]:
     spec = find_spec(package)
-    places = (spec.submodule_search_locations or [spec.origin or ""]) if spec is not None else []
-    for place in map(Path, places):
-        for file in [place] if place.is_file() else place.rglob("*.py"):
+    locations = (spec.submodule_search_locations or [spec.origin or ""]) if spec is not None else []
+    for location in map(Path, locations):
+        for file in [location] if location.is_file() else location.rglob("*.py"):
             found = file.stat()
             yield str(file), found.st_mtime_ns, found.st_size

@@ -1,4 +1,4 @@
-"""A kept signature says what the factory itself says, and no more once the source may say something else."""
+"""A cached signature equals the factory's own, and is discarded once the source may have changed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from grbench.errors import GRBenchError
 from grbench.interfaces import Decoder, Embedder
 from grbench.registry.discovery import BrokenPluginError, Registry, interface_class, missing_interfaces
-from grbench.registry.kept_signatures import KeptFactory
 from grbench.registry.options import describe
-from grbench.registry.source_hash import library_versions, look_again, source_hash
+from grbench.registry.signature_cache import CachedFactory
+from grbench.registry.source_hash import clear_caches, library_versions, source_hash
 from grbench.suite.suite import load_suite
 
 SUITES = sorted((Path(__file__).parents[2] / "suites").glob("*.yaml"))
@@ -54,11 +54,11 @@ def register_losses(register):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where every signature of the reference plug-ins is kept."""
-    folder = tmp_path_factory.mktemp("kept")
-    registry = Registry.load(keep_in=folder)
+    """A cache with the signatures of all reference plug-ins."""
+    folder = tmp_path_factory.mktemp("signatures")
+    registry = Registry.load(signature_cache=folder)
     registry.plugins()
-    registry.keep()
+    registry.save_signatures()
     return folder
 
 
@@ -73,10 +73,10 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "package_of_others.py").write_text(HOOKS)
     (tmp_path / "losses_of_others.py").write_text(STRANGER)
     monkeypatch.syspath_prepend(tmp_path)
-    look_again()
+    clear_caches()
     yield tmp_path / "losses_of_others.py"
     forget()
-    look_again()
+    clear_caches()
 
 
 def forget() -> None:
@@ -87,30 +87,30 @@ def forget() -> None:
 
 def after(folder: Path, *names: str) -> Registry:
     """The registry of a command that comes after one that has asked for these losses."""
-    registry = Registry.load(keep_in=folder)
+    registry = Registry.load(signature_cache=folder)
     for name in names:
         registry.get("losses", name)
-    registry.keep()
+    registry.save_signatures()
     forget()
-    return Registry.load(keep_in=folder)
+    return Registry.load(signature_cache=folder)
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
-def test_what_is_kept_of_a_plug_in_is_what_it_says_itself(folder: Path, kind: str, name: str) -> None:
-    kept, real = Registry.load(keep_in=folder).get(kind, name).factory, REAL.get(kind, name).factory
-    assert isinstance(kept, KeptFactory)
-    assert [option[:3] for option in describe(kept)] == [option[:3] for option in describe(real)]
-    assert source_hash(kept) == source_hash(real)
-    assert library_versions(kept) == library_versions(real)
+def test_a_cached_signature_equals_the_factorys(folder: Path, kind: str, name: str) -> None:
+    cached, real = Registry.load(signature_cache=folder).get(kind, name).factory, REAL.get(kind, name).factory
+    assert isinstance(cached, CachedFactory)
+    assert [option[:3] for option in describe(cached)] == [option[:3] for option in describe(real)]
+    assert source_hash(cached) == source_hash(real)
+    assert library_versions(cached) == library_versions(real)
     if kind in ("encoders", "losses", "retrievers"):
-        assert missing_interfaces((Embedder, Decoder), kept) == missing_interfaces((Embedder, Decoder), real)
-        assert getattr(interface_class(kept), "needs", None) == getattr(interface_class(real), "needs", None)
+        assert missing_interfaces((Embedder, Decoder), cached) == missing_interfaces((Embedder, Decoder), real)
+        assert getattr(interface_class(cached), "needs", None) == getattr(interface_class(real), "needs", None)
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.stem)
 def test_a_suite_has_the_same_cells(folder: Path, suite: Path) -> None:
     read = load_suite(suite)
-    assert read.cells(Registry.load(keep_in=folder)) == read.cells(REAL)
+    assert read.cells(Registry.load(signature_cache=folder)) == read.cells(REAL)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_suite_has_the_same_cells(folder: Path, suite: Path) -> None:
 )
 def test_a_mistake_gets_the_same_message(folder: Path, override: str) -> None:
     said = []
-    for registry in (REAL, Registry.load(keep_in=folder)):
+    for registry in (REAL, Registry.load(signature_cache=folder)):
         with pytest.raises(GRBenchError) as raised:
             load_suite(QUICKSTART, [override]).cells(registry)
         said.append(str(raised.value))
@@ -156,37 +156,37 @@ def test_a_suite_is_checked_without_torch_once_its_plug_ins_are_known(tmp_path: 
 
 
 def test_a_package_that_changes_is_imported_again(stranger: Path, tmp_path: Path) -> None:
-    again = after(tmp_path / "kept", "pairs")
-    assert isinstance(again.get("losses", "pairs").factory, KeptFactory)
+    again = after(tmp_path / "cache", "pairs")
+    assert isinstance(again.get("losses", "pairs").factory, CachedFactory)
     assert "losses_of_others" not in sys.modules
     assert again.build("losses", "pairs", None, None).needs == (Embedder,)  # what is built is the real one
     forget()
     stranger.write_text(STRANGER.replace("count: int = 2", "number: int = 3"))
-    (option,) = describe(Registry.load(keep_in=tmp_path / "kept").get("losses", "pairs").factory)
+    (option,) = describe(Registry.load(signature_cache=tmp_path / "cache").get("losses", "pairs").factory)
     assert (option.name, option.default) == ("number", "3")
 
 
-def test_what_cannot_be_kept_is_imported_each_time(stranger: Path, tmp_path: Path) -> None:
-    again = after(tmp_path / "kept", "pairs", "checked")
-    assert isinstance(again.get("losses", "pairs").factory, KeptFactory)
-    assert not isinstance(again.get("losses", "checked").factory, KeptFactory)
+def test_a_factory_whose_signature_cannot_be_cached_is_imported_each_time(stranger: Path, tmp_path: Path) -> None:
+    again = after(tmp_path / "cache", "pairs", "checked")
+    assert isinstance(again.get("losses", "pairs").factory, CachedFactory)
+    assert not isinstance(again.get("losses", "checked").factory, CachedFactory)
 
 
-def test_a_kept_plug_in_that_breaks_is_a_broken_one(stranger: Path, tmp_path: Path) -> None:
-    again = after(tmp_path / "kept", "pairs")
+def test_a_cached_plug_in_that_breaks_is_a_broken_one(stranger: Path, tmp_path: Path) -> None:
+    again = after(tmp_path / "cache", "pairs")
     stranger.unlink()
     with pytest.raises(BrokenPluginError, match="No module named 'losses_of_others'"):
         again.build("losses", "pairs", None, None)
 
 
 @pytest.mark.parametrize("content", ["", "{not json", "[]", "{}"])
-def test_a_file_that_says_nothing_is_written_anew(stranger: Path, tmp_path: Path, content: str) -> None:
-    after(tmp_path / "kept", "pairs")
-    (file,) = (tmp_path / "kept").glob("signatures-*.json")
+def test_a_malformed_cache_is_written_anew(stranger: Path, tmp_path: Path, content: str) -> None:
+    after(tmp_path / "cache", "pairs")
+    (file,) = (tmp_path / "cache").glob("signatures-*.json")
     file.write_text(content)
-    assert isinstance(after(tmp_path / "kept", "pairs").get("losses", "pairs").factory, KeptFactory)
+    assert isinstance(after(tmp_path / "cache", "pairs").get("losses", "pairs").factory, CachedFactory)
 
 
-def test_a_folder_that_cannot_be_written_costs_only_time(stranger: Path, tmp_path: Path) -> None:
-    (tmp_path / "kept").write_text("a file, not a folder")
-    assert not isinstance(after(tmp_path / "kept", "pairs").get("losses", "pairs").factory, KeptFactory)
+def test_a_cache_that_cannot_be_written_is_no_error(stranger: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file, not a folder")
+    assert not isinstance(after(tmp_path / "cache", "pairs").get("losses", "pairs").factory, CachedFactory)
