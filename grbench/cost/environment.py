@@ -71,7 +71,7 @@ def _version(distribution: str) -> str | None:
 def _git(*arguments: str) -> str | None:
     """Output of a git command in this package's checkout; None where the package does not run from one."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # an installed package, perhaps inside somebody else's repository
+    if not (root / ".git").exists():  # an installed package, which may be inside another repository
         return None
     try:
         run = subprocess.run(

@@ -1,1 +1,1 @@
-"""The columnar, memory-mapped store, the splits made from it, and the batches read from them."""
+"""The memory-mapped store, its split into training data and queries, and the batches read from them."""

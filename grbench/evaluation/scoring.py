@@ -65,17 +65,17 @@ def score_lists(
 def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
     """Computes the metrics of a ranking without queries, so that an error of a metric that does not fit the dataset is
     raised before training. Raises what `score` and the metrics raise."""
-    nobody, nothing, lists = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, k), np.int64)
+    empty, targets, lists = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, k), np.int64)
     ranking = Ranking(
-        users=nobody,
+        users=empty,
         items=lists,
         scores=lists.astype(np.float32),
-        targets=nothing,
-        target_actions=nothing,
-        ranks=nothing,
+        targets=targets,
+        target_actions=targets,
+        ranks=targets,
         actions=split.training.catalogue.actions,
         pool=len(split.candidates),
-        history_lengths=nobody,
+        history_lengths=empty,
         training=split.training,
     )
     score(metrics, ranking)

@@ -1,1 +1,1 @@
-"""What is kept of a cell: its identity, its record, and every user's list."""
+"""Results of cells: identities, records, and the ranked lists of all users."""

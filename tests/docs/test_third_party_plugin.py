@@ -39,7 +39,7 @@ PYPROJECT = block("`pyproject.toml`:", "toml")
 HOOKS = block("`mean_of_history.py`:", "python")
 PARTS = block("`mean_of_history_parts.py`:", "python")
 SUITE = block("pip install ./mean-of-history", "yaml")
-GROUP = block("## Options that parts share", "python")
+GROUP = block("## Options shared by plug-ins", "python")
 TRAINER = block("## A trainer", "python")
 
 

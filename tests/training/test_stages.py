@@ -98,7 +98,7 @@ def test_set_grid_and_extends_reach_stages(demo):
         ("[{name: one, target: [click]}]", "methods.a.stages.0.target: unknown option; did you mean targets?"),
         ("[{name: one, targets: []}]", "methods.a.stages.0.targets: should have at least 1 item, got []"),
         ("[{name: one, targets: click}]", 'methods.a.stages.0.targets: should be a list, got "click"'),
-        ("[{name: one}, {name: one}]", "methods.a.stages.1.name: there is a stage 'one' already"),
+        ("[{name: one}, {name: one}]", "methods.a.stages.1.name: there is already a stage 'one'"),
         ("[{name: one, training: 3}]", "methods.a.stages.0.training: should be"),
         (
             "[{name: one, training: {epoch: 3}}]",
