@@ -22,38 +22,34 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     What was there before is not counted, nor what a kernel takes for itself while it runs.
     limit: MemoryError is raised once more bytes than these are alive.
+    changes: bytes of each storage as it is made, and negative as it is freed, in order.
     """
 
     def __init__(self, limit: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.limit, self.live = limit, 0
-        self._alive: dict[int, int] = {}  # a storage's address -> which it is, of all that were made
-        self._changes: list[tuple[int, int]] = []  # (which storage, bytes more or fewer)
-
-    def changes(self, without: Iterable[Tensor] = ()) -> list[int]:
-        """Bytes of each storage as it is made, and negative as it is freed, in order; those of `without` left out."""
-        left_out = {self._alive.get(storage._cdata) for storage in _storages(without)}
-        return [change for which, change in self._changes if which not in left_out]
+        self.changes: list[int] = []
+        self._alive: set[int] = set()  # the addresses of storages
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         given = {storage._cdata for storage in _storages(tree_leaves((args, kwargs)))}
         for storage in _storages(tree_leaves(result)):
             if storage._cdata not in given and storage._cdata not in self._alive:
-                self._alive[storage._cdata] = which = len(self._changes)
-                self._change(which, storage.nbytes())
-                weakref.finalize(storage, self._free, storage._cdata, which, storage.nbytes())
+                self._alive.add(storage._cdata)
+                self._change(storage.nbytes())
+                weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
         if self.live > self.limit:
             raise MemoryError(f"more than {self.limit} bytes are alive")
         return result
 
-    def _change(self, which: int, size: int) -> None:
-        self._changes.append((which, size))
+    def _change(self, size: int) -> None:
+        self.changes.append(size)
         self.live += size
 
-    def _free(self, address: int, which: int, size: int) -> None:
-        del self._alive[address]
-        self._change(which, -size)
+    def _free(self, address: int, size: int) -> None:
+        self._alive.remove(address)
+        self._change(-size)
 
 
 def peak(changes: Iterable[int]) -> int:

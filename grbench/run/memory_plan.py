@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
-from grbench.errors import RunError
-from grbench.interfaces import Dataset, optional
-from grbench.report.format import GIB
+from grbench.report.format import size_text
 
 TRAINING, SEARCHING = ("gradients", "activations"), ("index",)
 SAFE = 0.9
@@ -118,23 +114,3 @@ def memory_text(plans: Sequence[MemoryPlan]) -> str:
         )
     headers = ["method", "RAM", "mapped data", "GPU", "parts of RAM and GPU, largest first (estimated)"]
     return f"{tabulate(rows, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{MAPPED}"
-
-
-def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
-    """What the store of a dataset that is not prepared yet will take; raises RunError where the disk is too small."""
-    how = "memory is known once the data is prepared: grbench run SUITE prepares it\n"
-    if (needed := optional(dataset, Dataset.store_bytes)()) is None:
-        return f"Disk: the data is not prepared, and its dataset does not say how large it gets; {how}"
-    existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > free and not oversize:
-        raise RunError(
-            f"the store will take about {size_text(needed)} in {cache}, where {size_text(free)} are free: free some, "
-            "set GRBENCH_CACHE to a larger disk, or try it with --oversize"
-        )
-    return f"Disk: the data is not prepared, it will take about {size_text(needed)} in {cache}; {how}"
-
-
-def size_text(size: int) -> str:
-    """Bytes in GiB or MiB."""
-    return f"{size / GIB:,.1f} GiB" if size >= GIB else f"{size / 2**20:,.0f} MiB"

@@ -68,7 +68,7 @@ class MappedColumns:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step that was watched. gradients: bytes of those that it left; changes: what else was made and freed."""
+    """A step that was watched. gradients: bytes of those that it left; changes: what it made and freed (LiveBytes)."""
 
     users: int
     seconds: float
@@ -133,8 +133,9 @@ def _plan_stage(
     known = {"tables": tables, "other parameters": parameters - tables, "catalogue": catalogue, "index": index}
     known["gradients"], growing = parameters, {"loader": host["loader"]}
     if steps:
+        most, growing["activations"] = _most_alive(steps, options.batch_size)
         known["gradients"] = int(_line(steps, [step.gradients for step in steps], options.batch_size))
-        known["activations"], growing["activations"] = _activations(steps, options.batch_size)
+        known["activations"] = max(0, most - known["gradients"])
     known["optimizer state"] = _state_bytes(partial(registry.build, "optimizers", stage.optimizer), state.modules)
     return plan(
         device=known,
@@ -175,7 +176,7 @@ def _watch_steps(state: TrainState, limit: int) -> list[_Step]:
             break
         seconds = time.perf_counter() - began
         gradients = [each.grad for each in state.modules.parameters() if each.grad is not None]
-        steps.append(_Step(users, seconds, sum(map(_stored_bytes, gradients)), live.changes(without=gradients)))
+        steps.append(_Step(users, seconds, sum(map(_stored_bytes, gradients)), live.changes))
         state.modules.zero_grad(set_to_none=True)
     return steps
 
@@ -186,11 +187,11 @@ def _line(steps: Sequence[_Step], values: Sequence[float], users: int) -> float:
     return values[-1] + max(0.0, slope) * (users - steps[-1].users)
 
 
-def _activations(steps: Sequence[_Step], users: int) -> tuple[int, int]:
-    """Bytes at so many users, and how many of them grow with the users.
+def _most_alive(steps: Sequence[_Step], users: int) -> tuple[int, int]:
+    """The most bytes alive at one time in a step of so many users, and how many of them grow with the users.
 
-    Tensors that are as large in both steps, of the whole catalogue say, do not grow, and are counted by themselves:
-    their peak would hide that of few users' tensors. Where there is one step, all of it grows.
+    Tensors that are as large in both steps, such as those of the whole catalogue, do not grow, and are counted by
+    themselves: their peak would hide that of few users' tensors. Where there is one step, all of it grows.
     """
     first, last = [_Step(0, 0.0, 0, ()), *steps][-2:]
     same = set(map(abs, first.changes)) & set(map(abs, last.changes))

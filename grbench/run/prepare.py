@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ import psutil
 
 from grbench import errors
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
+from grbench.interfaces import Dataset, Retriever, Tokenizer, optional
+from grbench.report.format import size_text
 from grbench.run.child_process import ChildMessages
 from grbench.suite.method import METHOD_KEYS
 
@@ -40,6 +43,21 @@ PLANNING_SECONDS = 120
 def store_cache(folder: Path | None = None) -> Path:
     """Where stores lie: the folder given, else $GRBENCH_CACHE, else ~/.cache/grbench."""
     return folder or Path(os.environ.get("GRBENCH_CACHE") or Path.home() / ".cache" / "grbench")
+
+
+def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
+    """What the store of a dataset that is not prepared yet will take; raises RunError where the disk is too small."""
+    how = "memory is known once the data is prepared: grbench run SUITE prepares it\n"
+    if (needed := optional(dataset, Dataset.store_bytes)()) is None:
+        return f"Disk: the data is not prepared, and its dataset does not say how large it gets; {how}"
+    existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free and not oversize:
+        raise RunError(
+            f"the store will take about {size_text(needed)} in {cache}, where {size_text(free)} are free: free some, "
+            "set GRBENCH_CACHE to a larger disk, or try it with --oversize"
+        )
+    return f"Disk: the data is not prepared, it will take about {size_text(needed)} in {cache}; {how}"
 
 
 def split_store(store: Store, protocol: Component, registry: Registry) -> Split:
@@ -128,7 +146,6 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
     Raises SuiteError or DataError where they do not. What else a plug-in raises, its own cell will say.
     """
     from grbench.evaluation.ranking import filtered_candidates
-    from grbench.interfaces import Retriever, Tokenizer, optional
 
     for place, stage in enumerate(method.stages):
         if stage.targets is not None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError
 from grbench.registry.discovery import Registry
-from grbench.report.format import duration, label_of, number
+from grbench.report.format import duration, label_of, number, size_text
 from grbench.results.record import Record, Status, now, read_record, record_path, replace_record, write_record
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
-from grbench.run.memory_plan import MemoryPlan, disk_text, memory_text, size_text
+from grbench.run.memory_plan import MemoryPlan, memory_text
 from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
-from grbench.run.prepare import refusal, store_cache
+from grbench.run.prepare import disk_text, refusal, store_cache
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.suite.suite import load_suite
 

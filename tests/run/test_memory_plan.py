@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from grbench.errors import RunError
-from grbench.run.memory_plan import MemoryPlan, disk_text, memory_text
+from grbench.run.memory_plan import MemoryPlan, memory_text
 
 GIB = 1 << 30
 
@@ -65,19 +60,3 @@ def test_plans_as_printed_and_as_sent() -> None:
     assert "activations 5.0 GiB, loader 2.0 GiB, optimizer state 2.0 GiB" in said
     assert "not known: its tokenizer has to be fitted first" in said
     assert [MemoryPlan.from_json(plan.to_json()) for plan in plans] == plans
-
-
-class Known:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def store_bytes(self) -> int:
-        return self.size
-
-
-def test_the_disk_that_a_store_will_take(tmp_path: Path) -> None:
-    cache = tmp_path / "not" / "there" / "yet"
-    assert "about 3 MiB" in disk_text(Known(3 << 20), cache, oversize=False)
-    assert "does not say how large" in disk_text(object(), cache, oversize=False)
-    with pytest.raises(RunError, match="GiB are free: free some, set GRBENCH_CACHE to a larger disk"):
-        disk_text(Known(1 << 60), cache, oversize=False)

@@ -23,8 +23,8 @@ from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, peak
 from grbench.run.memory_trial import (
     MappedColumns,
-    _activations,
     _line,
+    _most_alive,
     _state_bytes,
     _Step,
     _watch_steps,
@@ -160,15 +160,15 @@ def test_steps_grow_as_far_as_time_and_memory_allow(  # noqa: PLR0917 - pytest p
     steps = _watch_steps(state_of(encoder, [], [], options, data=split.training, trainer=trainer), limit << 20)
     assert [step.users for step in steps] == tried
     if tried:
-        assert _activations(steps, 512) == pytest.approx((mib << 20, 512 << 20), rel=1e-3)
+        assert _most_alive(steps, 512) == pytest.approx((mib << 20, 512 << 20), rel=1e-3)
 
 
 def test_what_lies_beyond_is_on_the_line_through_two_steps() -> None:
     two = [_Step(3, 0.1, 100, [50, 30, -30, -50, 50]), _Step(13, 0.1, 140, [50, 130, -130, -50, 50])]
     assert _line(two, [step.gradients for step in two], 23) == 180
-    assert _activations(two, 23) == (50 + 230, 230)
-    assert _activations(two, 13) == (180, 130)
-    assert _activations(two[:1], 6) == (160, 160)
+    assert _most_alive(two, 23) == (50 + 230, 230)
+    assert _most_alive(two, 13) == (180, 130)
+    assert _most_alive(two[:1], 6) == (160, 160)
 
 
 def test_what_a_method_reads_of_the_store_is_shown_as_mapped(registry, tmp_path) -> None:
@@ -196,7 +196,7 @@ def test_what_a_method_reads_of_the_store_is_shown_as_mapped(registry, tmp_path)
 
 
 @pytest.mark.parametrize("share_of_the_batch", [1, 10])
-def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry, split, store, monkeypatch) -> None:
+def test_most_alive_are_near_those_of_a_real_step(share_of_the_batch, registry, split, store, monkeypatch) -> None:
     """Also where the largest step tried has a tenth of the batch size."""
     users = 128
     if share_of_the_batch > 1:
@@ -215,7 +215,7 @@ def test_activations_are_near_those_of_a_real_step(share_of_the_batch, registry,
     with LiveBytes(limit=1 << 40) as live:
         sum(loss(encoder, batch).values()).backward()
         optimizer.step()
-    real = peak(live.changes())
+    real = peak(live.changes)
     expected = sum(plan.device[part] for part in ("gradients", "optimizer state", "activations"))
     assert 0.7 * real <= expected <= 1.4 * real
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from grbench import hookimpl
-from grbench.errors import DataError, GRBenchError, SuiteError
+from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.run.child_process import ChildMessages
-from grbench.run.prepare import plan_methods, prepare
+from grbench.run.prepare import disk_text, plan_methods, prepare
 from grbench.suite.method import Method
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
@@ -196,3 +196,19 @@ def test_a_vector_that_is_not_finite_is_refused_with_its_item(tmp_path: Path) ->
         pytest.raises(DataError, match=r"embedding 81: the vector of item 20000000002 holds NaN or infinite values"),
     ):
         tiny_store(tmp_path, [[(1, 0, 1), (3, 0, 2)]], embeddings={"81": vectors})
+
+
+class Known:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def store_bytes(self) -> int:
+        return self.size
+
+
+def test_the_disk_that_a_store_will_take(tmp_path: Path) -> None:
+    cache = tmp_path / "not" / "there" / "yet"
+    assert "about 3 MiB" in disk_text(Known(3 << 20), cache, oversize=False)
+    assert "does not say how large" in disk_text(object(), cache, oversize=False)
+    with pytest.raises(RunError, match="GiB are free: free some, set GRBENCH_CACHE to a larger disk"):
+        disk_text(Known(1 << 60), cache, oversize=False)
