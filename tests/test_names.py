@@ -12,21 +12,24 @@ import grbench_reference
 PACKAGES = [Path(package.__file__).parent for package in (grbench, grbench_reference) if package.__file__]
 
 
-def names_of(source: str) -> set[str]:
-    """Classes, and what is assigned to a name in CamelCase, at the top of a module."""
-    found = set()
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
+def names_of(source: str) -> list[str]:
+    """Classes at any depth, private ones by their name without the underscore, and aliases: what is assigned to a name
+    in CamelCase at the top of a module."""
+    tree = ast.parse(source)
+    classes = [node.name.lstrip("_") for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    aliases = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return {name for name in found if name[:1].isupper() and not name.isupper()}
+            aliases += [target.id for target in targets if isinstance(target, ast.Name)]
+    return classes + [name for name in aliases if name[:1].isupper() and not name.isupper()]
 
 
 def test_what_counts_as_a_name() -> None:
-    source = "class Cell: ...\nShare = float\nLimit: type = int\nNAMES = ()\nvalue = 1\nT = 2\nclass _Own: ..."
-    assert names_of(source) == {"Cell", "Share", "Limit"}
+    source = (
+        "class GNN:\n  class Cell: ...\nShare = float\nLimit: type = int\nNAMES = ()\nvalue = 1\nT = 2\nclass _Own: ..."
+    )
+    assert sorted(names_of(source)) == ["Cell", "GNN", "Limit", "Own", "Share"]
 
 
 def test_no_class_or_alias_name_stands_for_two_things() -> None:

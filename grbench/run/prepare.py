@@ -130,7 +130,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     if job["validates"] and split.validation is None:
         raise SuiteError(
             "training.validate_every: the protocol keeps no validation users to select by; give it some "
-            "(--set protocol.validation_share=0.05 with last_positive), or leave validate_every at 0"
+            "by the options of the protocol, or leave validate_every at 0"
         )
     metrics = [registry.build("metrics", each) for each in cell.metrics]
     check_metrics(metrics, split, cell.list_length)

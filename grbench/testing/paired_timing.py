@@ -1,4 +1,4 @@
-"""Two pieces of work timed turn about.
+"""Two pieces of work timed alternately.
 
 The times of one machine say nothing on another, and a busy machine is slow for all that it does: what is compared is
 the ratio of two pieces of work that took turns in one run.

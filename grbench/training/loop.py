@@ -19,14 +19,15 @@ from grbench.interfaces import Trainer, optional
 from grbench.training.state import TrainingResult, TrainState
 from grbench.types import Batch, Report
 
-STEPS_UNTIL_LET_GO = 16
-"""The host's heap breaks up, as no two steps take blocks of the same sizes: left alone it grows by some MB a step."""
+STEPS_BETWEEN_HEAP_TRIMS = 16
+"""Free heap memory is given back to the system so often: steps take blocks of different sizes, and the fragmented heap
+would grow by some MB a step."""
 
 Validate = Callable[[], Mapping[str, float]]
 """Scores of the encoder as it stands, by metric name."""
 
 Checkpoint = Callable[[TrainState], None]
-"""Called after every step and every epoch; `state.state_dict()` is what there is to save."""
+"""Called after every step and every epoch, to save `state.state_dict()`."""
 
 
 def train(
@@ -78,7 +79,7 @@ def train(
                 with counted_flops(state, warm_up):
                     values = state.trainer.step(state, batch.to(state.device, non_blocking=True))
                 state.steps_run += 1
-                if state.step % STEPS_UNTIL_LET_GO == 0:
+                if state.step % STEPS_BETWEEN_HEAP_TRIMS == 0:
                     return_freed_memory()
                 monitor.step(state.step, batch, values)
                 if checkpoint:

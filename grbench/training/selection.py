@@ -1,4 +1,4 @@
-"""Which state of a stage is kept, by its validation scores."""
+"""The encoder's best state in a stage, by validation score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to gradients before the parameters are updated, and at which learning rate they are."""
+"""Gradient clipping, the check for gradients that are not finite, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def set_learning_rate(optimizers: Sequence[Optimizer], share: float) -> None:
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> None:
-    """Scales all gradients so that their norm is at most `largest`; sparse ones too. The device is not waited for."""
+    """Scales all gradients, sparse ones too, so that their norm is at most `largest`; the host does not wait."""
     gradients, norm = _gradients_and_norm(parameters)
     for gradient in gradients:
         gradient.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
@@ -41,7 +41,7 @@ def spoil_unless_finite(parameters: Sequence[nn.Parameter]) -> None:
     """Makes every gradient not a number where the norm of all of them is not finite, and leaves them else.
 
     A gradient scaler skips the update of each optimizer whose gradients are not finite: this way it skips all or none.
-    The device is not waited for.
+    It does not wait for the device.
     """
     gradients, norm = _gradients_and_norm(parameters)
     for gradient in gradients:

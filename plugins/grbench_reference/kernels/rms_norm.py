@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 # mypy: disable-error-code="no-untyped-call"
 
 
-class _RMSNorm(Function):
+class _RMSNormFunction(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, eps: float) -> Tensor:
         inverse = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square_()
@@ -45,5 +45,5 @@ class RMSNorm(nn.RMSNorm):
         """values [..., D] -> [..., D]."""
         if values.is_cuda or values.dtype != torch.float32:
             return super().forward(values)
-        normed: Tensor = _RMSNorm.apply(values, self.weight, self.eps)
+        normed: Tensor = _RMSNormFunction.apply(values, self.weight, self.eps)
         return normed
