@@ -100,21 +100,21 @@ def utilisation(
 ) -> dict[str, Any]:
     """The record's entries: FLOPs per step, TFLOP/s reached, the device's peak with its source, and the share of it.
 
-    All are None where no step was counted. peak: gives (TFLOP/s, source), such as `device_peak`; it is called where
-    needed only, because measuring a peak that is not published takes PROBE_SECONDS.
+    Rates are None where no step was counted or timed. peak: returns (TFLOP/s, source), as `device_peak` does; called
+    only when needed, because measuring a peak that is not published takes PROBE_SECONDS.
     """
     if not flops_per_step or not steps_per_second:
         return dict.fromkeys(
             ("train_flops_per_step", "train_tflops_per_second", "peak_tflops_per_second", "peak", "train_share_of_peak")
         ) | {"train_flops_per_step": flops_per_step}
     reached = flops_per_step * steps_per_second / TERA
-    most, source = peak()
+    peak_tflops, source = peak()
     return {
         "train_flops_per_step": flops_per_step,
         "train_tflops_per_second": reached,
-        "peak_tflops_per_second": most,
+        "peak_tflops_per_second": peak_tflops,
         "peak": source,
-        "train_share_of_peak": reached / most,
+        "train_share_of_peak": reached / peak_tflops,
     }
 
 
