@@ -12,8 +12,9 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,12 +37,15 @@ def no_progress(task: str, done: int, total: int | None) -> None:
     """A Progress that does nothing."""
 
 
-def store_digest(reader: type, source: str) -> str:
-    """16 hex digits of a hash of the store's format, the reader's source code and the source's digest.
+def store_digest(reader: type, source: str, contents: Mapping[str, Any]) -> str:
+    """16 hex digits of a hash of the store's format, the reader's source code, the source's digest and the contents of
+    the files that options name.
 
-    reader: the dataset's class; another version of its code may read the same files differently.
+    reader: the dataset's class; another version of its code may read the same files differently. contents: as
+    `registry.options.file_contents` returns them.
     """
-    return hashlib.sha256(f"{STORE_FORMAT} {source_hash(reader)} {source}".encode()).hexdigest()[:16]
+    files = json.dumps(contents, sort_keys=True)
+    return hashlib.sha256(f"{STORE_FORMAT} {source_hash(reader)} {source} {files}".encode()).hexdigest()[:16]
 
 
 def store_folder(cache: Path, name: str, digest: str) -> Path:
@@ -49,12 +53,20 @@ def store_folder(cache: Path, name: str, digest: str) -> Path:
     return Path(cache) / f"{name}-{digest}"
 
 
-def build_store(dataset: Dataset, *, name: str, cache: Path, report: Progress = no_progress) -> Store:
+def build_store(
+    dataset: Dataset,
+    *,
+    name: str,
+    cache: Path,
+    contents: Mapping[str, Any] = MappingProxyType({}),
+    report: Progress = no_progress,
+) -> Store:
     """Opens the store of `dataset` in the folder `cache`; builds it first where none with its digest exists.
 
+    contents: of the files that the dataset's options name, as `registry.options.file_contents` returns them.
     Raises DataError where the source is missing or malformed, or the disk is full; an incomplete store is removed.
     """
-    digest = store_digest(type(dataset), dataset.digest())
+    digest = store_digest(type(dataset), dataset.digest(), dict(contents))
     folder = store_folder(cache, name, digest)
     if (folder / STORE_FILE).is_file():
         return Store.open(folder)

@@ -18,9 +18,9 @@ from torch import nn
 
 from grbench.cost.meter import Meter, Phase, synchronize
 from grbench.data.batches import query_batches
+from grbench.data.codes import current_codes
 from grbench.data.split import Queries, Split
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.evaluation.codes import current_codes
 from grbench.interfaces import Retriever
 from grbench.types import Batch, Codes, Ranking, Report
 
@@ -155,11 +155,13 @@ def filtered_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndar
     pool = np.asarray(split.candidates, np.int64)
     if "cold" in filters:
         pool = pool[split.training.item_counts()[pool] > 0]
-    left = " left by the filter cold" if "cold" in filters else ""
     if not len(pool):
-        raise DataError(f"there are no candidates{left} to rank")
+        raise DataError(f"there are no candidates{' left by the filter cold' if 'cold' in filters else ''} to rank")
     if k > len(pool):
-        raise SuiteError(f"metrics: k={k} is larger than the pool of {len(pool)} candidates{left}; use a smaller k")
+        raise SuiteError(
+            f"metrics: k={k} is larger than the pool of {len(pool)} candidates"
+            f"{' left by the filter cold' if 'cold' in filters else ''}; use a smaller k"
+        )
     return pool
 
 
@@ -184,19 +186,27 @@ def _num_items(split: Split) -> int:
 def _check(items: np.ndarray, scores: np.ndarray, in_pool: np.ndarray, users: np.ndarray) -> None:
     """Raises RunError where a retriever's lists are not rankings of the pool. items, scores: [B, S]; in_pool: [N+1];
     users: [B]."""
-
-    def refuse(wrong: Any, problem: str) -> None:
-        if wrong.any():
-            raise RunError(f"the retriever's list for user row {int(users[np.flatnonzero(wrong)[0]])} {problem}")
-
     empty = items == 0
-    refuse(np.isnan(scores).any(axis=1), "has NaN scores")
-    refuse((scores[:, 1:] > scores[:, :-1]).any(axis=1), "is not sorted, best first")
-    refuse((empty != np.isneginf(scores)).any(axis=1), "must have score -inf where, and only where, it has no item")
     outside = (items < 0) | (items >= len(in_pool))
-    refuse((outside | ~(in_pool[np.where(outside, 0, items)] | empty)).any(axis=1), "holds an item not in the pool")
     ordered = np.sort(items, axis=1)
-    refuse(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > 0)).any(axis=1), "holds an item twice")
+    if (wrong := np.isnan(scores)).any():
+        raise RunError(f"the retriever's list for user row {_first(users, wrong)} has NaN scores")
+    if (wrong := scores[:, 1:] > scores[:, :-1]).any():
+        raise RunError(f"the retriever's list for user row {_first(users, wrong)} is not sorted, best first")
+    if (wrong := empty != np.isneginf(scores)).any():
+        raise RunError(
+            f"the retriever's list for user row {_first(users, wrong)} must have score -inf where, and only where, it "
+            "has no item"
+        )
+    if (wrong := outside | ~(in_pool[np.where(outside, 0, items)] | empty)).any():
+        raise RunError(f"the retriever's list for user row {_first(users, wrong)} holds an item not in the pool")
+    if (wrong := (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > 0)).any():
+        raise RunError(f"the retriever's list for user row {_first(users, wrong)} holds an item twice")
+
+
+def _first(users: np.ndarray, wrong: np.ndarray) -> int:
+    """The user of the first row of `wrong`, [B, ...] bool, that holds a True."""
+    return int(users[wrong.any(axis=1).argmax()])
 
 
 @dataclass

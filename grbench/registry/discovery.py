@@ -15,7 +15,7 @@ import pluggy
 from grbench.errors import PluginError
 from grbench.hookspecs import GROUP, KINDS, HookSpecs, singular
 from grbench.registry.component import Component
-from grbench.registry.options import Factory, bound_values, options_model, resolve, suggestion
+from grbench.registry.options import Factory, bound_values, file_contents, options_model, resolve, suggestion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,6 +165,10 @@ class Registry:
         factory = self.get(kind, part.name, imported=True).factory
         bound = bound_values(factory, part.options, where or f"{singular(kind)} {part.name}")
         return factory(*runtime_objects, **bound)
+
+    def file_contents(self, kind: str, component: Component, where: str) -> dict[str, Any]:
+        """The component's options that name files or folders, by content; see `options.file_contents`."""
+        return file_contents(self.get(kind, component.name).factory, component.options, where)
 
     def origin(self, kind: str, name: str) -> tuple[str, str]:
         """(distribution, version) that registered the plug-in; does not import it."""

@@ -99,6 +99,13 @@ def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> 
     return values
 
 
+def file_contents(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The options that name a DataFile or DataFolder, with the hash of the content in place of the path. Raises as
+    `bound_contents` does."""
+    named, hashed = bind(factory, options, where), bound_contents(factory, options, where)
+    return {name: value for name, value in hashed.items() if value != named[name]}
+
+
 @cache
 def options_model(factory: Factory) -> type[pydantic.BaseModel]:
     """The pydantic model of the factory's options; raises PluginError where its signature cannot declare options."""

@@ -26,6 +26,8 @@ RANKING_ROOMS = ("evaluation",)
 LIBRARIES = ("numpy", "torch")
 # Training options that change the speed of training but not its result.
 _SPEED_ONLY = frozenset({"workers"})
+# Training options that only validation reads.
+_VALIDATION_ONLY = frozenset({"select", "patience"})
 
 
 def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
     so that the identity changes once the plug-in works.
 
     Not included: names of suite and method, trackers, number of workers, length of the lists, and paths of files;
-    `dataset_digest` stands for the content of the dataset's paths.
+    `dataset_digest` stands for the content of the dataset's paths that are no DataFile or DataFolder.
     Raises SuiteError, naming the suite's key, for a file that cannot be read.
     """
     method, where = cell.method, f"methods.{cell.method.name}"
@@ -91,7 +93,7 @@ def _describe_stage(registry: Registry, cell: Cell, number: int, where: str) -> 
         ],
         "trainer": _describe(registry, "trainers", stage.trainer, f"{where}.trainer"),
         "optimizer": _describe(registry, "optimizers", stage.optimizer, f"{where}.optimizer"),
-        "training": {key: value for key, value in stage.training.items() if key not in _SPEED_ONLY},
+        "training": _effective_options(stage.training),
     }
     if stage.training.get("validate_every"):
         # Validation selects the best state, so the trained model depends on the lists and the metric of validation.
@@ -100,6 +102,16 @@ def _describe_stage(registry: Registry, cell: Cell, number: int, where: str) -> 
             "metric": _describe_selection(registry, cell, stage.training["select"]),
         }
     return described
+
+
+def _effective_options(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The training options that a number can depend on, given the others."""
+    unused = set(_SPEED_ONLY)
+    if not training.get("validate_every"):
+        unused |= _VALIDATION_ONLY
+    if training.get("schedule") == "constant":
+        unused.add("final_rate")
+    return {key: value for key, value in training.items() if key not in unused}
 
 
 def _describe_ranking(registry: Registry, cell: Cell, where: str) -> dict[str, Any]:
@@ -124,17 +136,19 @@ def _describe_selection(registry: Registry, cell: Cell, name: str) -> dict[str, 
 
 
 def _describe_dataset(registry: Registry, dataset: Component) -> dict[str, Any]:
-    """The dataset without its paths, for which its digest stands, and without libraries, because its store is built
-    only once."""
+    """The dataset without the paths for which its digest stands, and without libraries, because its store is built only
+    once."""
+    described = _describe(registry, "datasets", dataset, "dataset")
+    described["plugin"].pop("libraries")
     try:
-        values = flat_values(registry.get("datasets", dataset.name).factory, dataset.options, "dataset")
+        factory = registry.get("datasets", dataset.name).factory
     except BrokenPluginError:
-        values = {}
-    paths = {name for name, value in values.items() if isinstance(value, Path)}
-    plugin = _describe_plugin(registry, "datasets", dataset.name)
-    plugin.pop("libraries")
-    options = {name: value for name, value in dataset.options.items() if name not in paths}
-    return {"name": dataset.name, "options": options, "plugin": plugin}
+        return described
+    contents = registry.file_contents("datasets", dataset, "dataset")
+    for name, value in flat_values(factory, dataset.options, "dataset").items():
+        if isinstance(value, Path) and name not in contents:
+            del described["options"][name]
+    return described
 
 
 def _describe(registry: Registry, kind: str, component: Component, where: str) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
         dataset,
         name=cell.dataset.name,
         cache=Path(job["cache"]),
+        contents=registry.file_contents("datasets", cell.dataset, "dataset"),
         report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
     )
     events("phase", name="splitting users")

@@ -34,7 +34,7 @@ from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import split_store
 from grbench.run.rescore_cell import rescore_cell
 from grbench.suite.suite import Cell
-from grbench.training.generators import seed_everything
+from grbench.training.numerics import flush_denormals, seed_everything
 from grbench.training.stages import Assembled, train_method
 from grbench.training.state import TrainingResult
 
@@ -258,9 +258,7 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
 
 def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     """The child: runs the job, writes the record, says so. Exit status 0 = ok, 1 = failed, 2 = it cannot be kept."""
-    # Moments of rows that are seldom met decay to denormal numbers, which a CPU handles a hundred times slower. Threads
-    # take this over from the one that starts them, so it comes first.
-    torch.set_flush_denormal(True)
+    flush_denormals()  # first, because threads take this over from the one that starts them
     blank, folder, device = Record.from_json(job["blank"], "the job"), Path(job["folder"]), job["device"]
     os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
     trackers: list[Any] = []

@@ -132,7 +132,8 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
 
     cache, dataset = store_cache(request.cache), able[0].dataset
     source = registry.build("datasets", dataset)
-    folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest))
+    contents = registry.file_contents("datasets", dataset, "dataset")
+    folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest, contents))
     if not (folder / STORE_FILE).is_file():
         console.file.write(disk_text(source, cache, oversize=request.oversize))
         return

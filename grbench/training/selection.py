@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,12 +44,3 @@ class BestState:
         """Puts the best state back; leaves the last one where nothing was validated."""
         if self.encoder:
             encoder.load_state_dict(self.encoder)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors; they are not copied."""
-        return {"epoch": self.epoch, "score": self.score, "since": self.since, "encoder": self.encoder}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
-        self.epoch, self.score, self.since = saved["epoch"], saved["score"], saved["since"]
-        self.encoder = dict(saved["encoder"])

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from grbench.checkpoint.stage import saved_codes, saved_results
 from grbench.cost.meter import Meter, count_parameters
 from grbench.cost.monitor import Throughput
+from grbench.data.codes import checked_codes, current_codes
 from grbench.errors import PluginError, SuiteError
-from grbench.evaluation.codes import checked_codes, current_codes
 from grbench.evaluation.scoring import validation_score
 from grbench.interfaces import Loss, optional
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
-from grbench.training.state import TrainingResult, TrainState, WeightedLosses, codes_of, results_of
+from grbench.training.state import TrainingResult, TrainState, WeightedLosses
 from grbench.types import DEFAULT_LIST_LENGTH, Report
 
 if TYPE_CHECKING:
@@ -94,11 +95,11 @@ def learn(
         raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
     report("phase", name="train")
     throughput = Throughput(torch.device(device))
-    results = [] if resume is None else results_of(resume)
+    results = [] if resume is None else [TrainingResult(**fields) for fields in saved_results(resume)]
     losses: WeightedLosses = []
     for number, stage in enumerate(stages[len(results) :], start=len(results)):
         data = targets_of(stage, split.training, f"methods.{cell.method.name}.stages.{number}.targets")
-        codes = method.codes if resume is None else codes_of(resume)
+        codes = method.codes if resume is None else saved_codes(resume)
         if number and resume is None:
             codes = current_codes(method.encoder, codes, data.catalogue.num_items)
         losses = carried_over(losses, losses_of(stage, registry, data, codes, device))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from grbench.checkpoint.stage import load_stage, saved_stage
 from grbench.interfaces import Loss, Trainer, TrainEvalOptimizer, optional
-from grbench.training.generators import generator_states, restore_generators
 from grbench.training.options import TrainingOptions
 from grbench.training.selection import BestState
 from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite
@@ -183,56 +183,11 @@ class TrainState:
         `torch.load(weights_only=True)` reads what `torch.save` writes of it. Tensors are not copied: save it, or copy
         it, before the next step.
         """
-        gradients = {name: each.grad for name, each in self.modules.named_parameters() if each.grad is not None}
-        return {
-            "stage": self.stage,
-            "codes": {"table": self.codes.table, "sizes": list(self.codes.sizes)},
-            "finished": [asdict(result) for result in self.finished],
-            "epoch": self.epoch,
-            "step": self.step,
-            "steps": self.steps,
-            "steps_run": self.steps_run,
-            "totals": {name: [total, steps] for name, (total, steps) in self.totals.items()},
-            "curve": self.curve,
-            "flops_per_step": self.flops_per_step,
-            "best": self.best.state_dict(),
-            "modules": self.modules.state_dict(),
-            "gradients": gradients,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "scaler": self.scaler.state_dict(),
-            "trainer": optional(self.trainer, Trainer.state_dict)(),
-            "generators": generator_states(self.device),
-        }
+        return saved_stage(self)
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Goes on from where `state_dict` was made. The state is begun if it is not yet; tensors are taken over.
 
         Raises ValueError where `saved` is of another stage, and whatever torch raises where its parts are others.
         """
-        if saved["stage"] != self.stage:
-            raise ValueError(f"the checkpoint is of stage {saved['stage']}, and this is stage {self.stage}")
-        self.begin()
-        self.epoch, self.step, self.steps = saved["epoch"], saved["step"], saved["steps"]
-        self.steps_run, self.flops_per_step = saved["steps_run"], saved["flops_per_step"]
-        self.totals = {name: (total.to(self.device), steps) for name, (total, steps) in saved["totals"].items()}
-        self.curve = [dict(row) for row in saved["curve"]]
-        self.best.load_state_dict(saved["best"])
-        self.modules.load_state_dict(saved["modules"])
-        for name, parameter in self.modules.named_parameters():
-            gradient = saved["gradients"].get(name)
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        for optimizer, each in zip(self.optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(each)
-        self.scaler.load_state_dict(saved["scaler"])
-        optional(self.trainer, Trainer.load_state_dict)(saved["trainer"])
-        restore_generators(saved["generators"], self.device)
-
-
-def results_of(saved: Mapping[str, Any]) -> list[TrainingResult]:
-    """The results of the stages before the one that a checkpoint was made in."""
-    return [TrainingResult(**result) for result in saved["finished"]]
-
-
-def codes_of(saved: Mapping[str, Any]) -> Codes:
-    """The items' codes with which that stage began."""
-    return Codes(saved["codes"]["table"], tuple(saved["codes"]["sizes"]))
+        load_stage(self, saved)

@@ -131,6 +131,14 @@ def test_a_store_is_reused_until_its_source_changes(tmp_path):
     assert build_store(Source(digest="b"), name="s", cache=tmp_path).path != first.path
 
 
+def test_another_content_of_a_file_that_an_option_names_makes_another_store(tmp_path):
+    first, again, other = (
+        build_store(Source(), name="s", cache=tmp_path, contents={"file": f"sha256:{digits}"}).path
+        for digits in ("aa", "aa", "bb")
+    )
+    assert first == again != other
+
+
 def test_another_reader_of_the_same_files_makes_another_store(tmp_path, monkeypatch):
     first = build_store(Source(), name="s", cache=tmp_path)
     monkeypatch.setattr("grbench.data.store_writer.source_hash", lambda factory: "edited")

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from demo_plugins import DemoPlugins, Dense, Table, TrainingOptions, demo_registry, write_suite
+from demo_plugins import (
+    Contrastive,
+    DemoPlugins,
+    Dense,
+    OwnTrainer,
+    Table,
+    TrainingOptions,
+    demo_registry,
+    write_suite,
+)
 
 from grbench import DataFile, DataFolder
 from grbench.errors import SuiteError
@@ -25,6 +35,7 @@ from grbench.results.identity import (
 )
 from grbench.suite import method
 from grbench.suite.suite import load_suite
+from grbench.training.options import TrainingOptions as CoreTrainingOptions
 
 VALIDATES = "methods.a.training={validate_every: 1, select: hits@10}"
 
@@ -128,6 +139,24 @@ def test_what_cannot_does_not(tmp_path, override):
     assert changed(identity_of(tmp_path), identity_of(tmp_path, override)) == set()
 
 
+@pytest.mark.parametrize(
+    ("condition", "override", "parts"),
+    [
+        ("validate_every: 0", "select=hits@20", set()),
+        ("validate_every: 0", "patience=2", set()),
+        ("validate_every: 1", "select=hits@20", {"training"}),
+        ("validate_every: 1", "patience=2", {"training"}),
+        ("schedule: constant", "final_rate=0.5", set()),
+        ("schedule: linear", "final_rate=0.5", {"training"}),
+    ],
+)
+def test_a_training_option_counts_where_a_number_depends_on_it(tmp_path, monkeypatch, condition, override, parts):
+    monkeypatch.setattr(method, "training_options", lambda: CoreTrainingOptions)
+    given = ["metrics=[hits@10, hits@20]", f"methods.a.training={{select: hits@10, {condition}}}"]
+    changed_option = f"methods.a.training.{override}"
+    assert changed(identity_of(tmp_path, *given), identity_of(tmp_path, *given, changed_option)) == parts
+
+
 def test_the_name_of_a_method_is_no_part_of_it(tmp_path):
     suite = load_suite(write_suite(tmp_path, methods="{a: {encoder: dense}, b: {extends: a}}"))
     first, second = suite.cells(demo_registry(), seeds=1)
@@ -221,8 +250,54 @@ class FolderTokenizer:
     def fit(self, data): ...
 
 
+class ReadingTable(Table):
+    def __init__(self, *, path: Path = Path("data/demo"), file: DataFile) -> None: ...
+
+
+class ReadingProtocol:
+    def __init__(self, *, file: DataFile) -> None: ...
+
+    def split(self, store): ...
+
+
+class ReadingLoss(Contrastive):
+    def __init__(self, data, codes, *, file: DataFile) -> None: ...
+
+
+class ReadingTrainer(OwnTrainer):
+    def __init__(self, *, file: DataFile) -> None: ...
+
+
+def reading_optimizer(module, *, file: DataFile) -> list: ...
+
+
 class ReadingPlugins(DemoPlugins):
-    """Plug-ins of several kinds that read a file each."""
+    """Plug-ins of all kinds that a number depends on, which read a file each."""
+
+    @hookimpl
+    def register_datasets(self, register):
+        register("table", Table)
+        register("reading", ReadingTable)
+
+    @hookimpl
+    def register_protocols(self, register):
+        register("leave_last_out", "grbench_reference.protocols.leave_last_out:LeaveLastOut")
+        register("reading", ReadingProtocol)
+
+    @hookimpl
+    def register_losses(self, register):
+        register("contrastive", Contrastive)
+        register("reading", ReadingLoss)
+
+    @hookimpl
+    def register_trainers(self, register):
+        register("supervised", "demo_plugins:Supervised")
+        register("reading", ReadingTrainer)
+
+    @hookimpl
+    def register_optimizers(self, register):
+        register("adam", "demo_plugins:adam")
+        register("reading", reading_optimizer)
 
     @hookimpl
     def register_tokenizers(self, register):
@@ -251,13 +326,15 @@ def reading(tmp_path: Path, key: str, file: Path, name: str = "reading"):
     registry = Registry()
     registry.add("reading", "reading-plugins", "1", ReadingPlugins)
     named = f"{{name: {name}, file: '{file}'}}"
-    where = {"metrics": f"metrics=[hits@10, {named}]"}.get(key, f"methods.a.{key}={named}")
-    suite = load_suite(write_suite(tmp_path, methods="{a: {encoder: dense}}"), [where])
+    where = {"metrics": f"metrics=[hits@10, {named}]", "dataset": f"dataset={named}", "protocol": f"protocol={named}"}
+    methods = "{a: {encoder: dense, loss: contrastive}}"
+    suite = load_suite(write_suite(tmp_path, methods=methods), [where.get(key, f"methods.a.{key}={named}")])
     (cell,) = suite.cells(registry, ["a"], 1)
     return cell_identity(cell, registry, "d")
 
 
-READERS = [("tokenizer", "training"), ("encoder", "training"), ("retriever", "ranking"), ("metrics", "metrics")]
+TRAINED = ("dataset", "protocol", "tokenizer", "encoder", "loss", "trainer", "optimizer")
+READERS = [*((key, "training") for key in TRAINED), ("retriever", "ranking"), ("metrics", "metrics")]
 
 
 @pytest.mark.parametrize(("key", "part"), READERS)
@@ -276,11 +353,19 @@ def test_a_file_counts_by_its_content_whichever_kind_reads_it(tmp_path, key, par
 @pytest.mark.parametrize(("key", "part"), READERS)
 def test_a_file_that_is_missing_is_named_with_its_key(tmp_path, key, part):
     absent = tmp_path / "absent.bin"
-    place = r"metrics\.1" if key == "metrics" else rf"methods\.a\.{key}"
+    places = {"metrics": r"metrics\.1", "dataset": "dataset", "protocol": "protocol"}
+    place = places.get(key, rf"methods\.a\.{key}")
     with pytest.raises(SuiteError, match=rf"^{place}\.file: {absent}: cannot be read \(No such file or directory\)"):
         reading(tmp_path, key, absent)
     with pytest.raises(SuiteError, match=rf"{place}\.file: {tmp_path}: cannot be read \(Is a directory\)"):
         reading(tmp_path, key, tmp_path)
+
+
+def test_a_dataset_counts_by_its_files_but_not_by_its_other_paths(tmp_path):
+    file = tmp_path / "file.bin"
+    file.write_bytes(b"one")
+    dataset = reading(tmp_path, "dataset", file)["training"]["dataset"]
+    assert dataset["options"] == {"file": f"sha256:{hashlib.sha256(b'one').hexdigest()}"}
 
 
 def test_a_folder_counts_by_the_files_in_it(tmp_path):

@@ -62,8 +62,9 @@ def build_dataset_store(registry: Registry, source: Component, cache: Path | Non
     from grbench.run.prepare import store_cache
 
     dataset = registry.build("datasets", source, where="dataset")
+    contents = registry.file_contents("datasets", source, "dataset")
     with progress_report(console) as report:
-        return build_store(dataset, name=source.name, cache=store_cache(cache), report=report)
+        return build_store(dataset, name=source.name, cache=store_cache(cache), contents=contents, report=report)
 
 
 def open_or_build_store(

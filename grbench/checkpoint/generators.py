@@ -1,4 +1,4 @@
-"""The random generators that a training may draw from: their seed and their states."""
+"""The states of the random generators that a training may draw from."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds every generator that a plug-in may draw from without asking: Python's, numpy's and torch's."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - plug-ins may still use the old interface
-    torch.manual_seed(seed)
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from grbench.data.codes import checked_codes, current_codes
 from grbench.errors import RunError
-from grbench.evaluation.codes import checked_codes, current_codes
 from grbench.types import Codes
 
 FITTED = Codes(torch.tensor([[0, 0], [0, 1], [1, 2]]), (2, 3))

@@ -1,0 +1,1 @@
+"""Saving a stage of training and loading it again."""
