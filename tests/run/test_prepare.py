@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grbench import hookimpl
+from grbench import DataFile, hookimpl
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
@@ -21,6 +21,7 @@ from grbench.suite.method import Method
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.types import Ranking
+from grbench_reference.datasets.interactions.dataset import Interactions
 
 
 class FirstScore:
@@ -32,7 +33,18 @@ class FirstScore:
         return ranking.scores[:, 0].astype(np.float64)
 
 
+class LabelledLog(Interactions):
+    """A log with a file beside it, which its digest does not know of."""
+
+    def __init__(self, *, path: Path, labels: DataFile) -> None:
+        super().__init__(path=path)
+
+
 class OwnPlugins:
+    @hookimpl
+    def register_datasets(self, register: Any) -> None:
+        register("labelled_log", LabelledLog)
+
     @hookimpl
     def register_metrics(self, register: Any) -> None:
         register("first_score", FirstScore)
@@ -64,6 +76,18 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_lists_longer_than_the_pool_are_refused_also_where_no_metric_has_a_k(job: dict[str, Any]) -> None:
     with pytest.raises(SuiteError, match="k=10 is larger than the pool of 4 candidates"):
         prepare(job, ChildMessages(io.StringIO()))
+
+
+def test_another_content_of_a_file_that_the_dataset_names_builds_another_store(job: dict[str, Any]) -> None:
+    cell = Cell.from_json(job["cell"])
+    labels = Path(job["cache"]).with_name("labels.txt")
+    dataset = Component("labelled_log", {**cell.dataset.options, "labels": str(labels)})
+    job["cell"] = replace(cell, dataset=dataset, metrics=(Component("ndcg", {"k": 3}),)).to_json()
+    stores = []
+    for content in ("one", "one", "replaced"):
+        labels.write_text(content)
+        stores.append(prepare(job, ChildMessages(io.StringIO())).store.path)
+    assert stores[0] == stores[1] != stores[2]
 
 
 def test_lists_are_as_long_as_the_largest_k(job: dict[str, Any]) -> None:
