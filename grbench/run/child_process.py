@@ -1,4 +1,4 @@
-"""Work in a process of its own: a crash or an out-of-memory kill there costs that work alone, and its memory goes back.
+"""Runs work in a child process, so that a crash or running out of memory affects only it.
 
 Children are forked from a server (`grbench.run.fork_server`) that has imported what they need. A child is a module's
 `main(job, messages)`: it says what happens as JSON lines. The parent listens, keeps what the child (and whatever a
@@ -42,12 +42,14 @@ class End:
     """How a child ended. `code` is its exit status, negative for the signal that killed it; `log` its last lines.
 
     server_lost: the server ended while the child ran, which was stopped with it; `code` is then the server's.
+    oom_killed: the child was killed by SIGKILL, and the kernel counted a kill for memory meanwhile (see `oom_kills`).
     """
 
     code: int
     timed_out: bool
     log: str
     server_lost: bool = False
+    oom_killed: bool = False
 
 
 class ChildMessages:
@@ -61,7 +63,7 @@ class ChildMessages:
         self._file.flush()
 
 
-# What libraries read when a process starts. Whoever sets one of these variables has it their way.
+# Environment variables that libraries read when a process starts. A variable that the user has set is left as it is.
 #
 # OpenMP's threads wait for each other hundreds of times a step. Left to themselves they spin for milliseconds, and
 # starve each other where cores are shared (a seventh of the speed); put to sleep at once, they halve the speed of idle
@@ -98,11 +100,12 @@ class ForkServer:
     next one where it was lost.
 
     modules: what the server imports besides the core. Where it cannot fork with them (they start threads, open a GPU or
-    end the process when they are imported), it goes without, and each child imports its own.
+    end the process when they are imported), it goes without, `note` gets one line with the reason, and each child
+    imports its own.
     """
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
-        self._modules = tuple(modules)
+    def __init__(self, modules: Sequence[str] = (), *, note: Callable[[str], None] = lambda _: None) -> None:
+        self._modules, self._note = tuple(modules), note
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket
         self._said: IO[bytes]
@@ -135,7 +138,7 @@ class ForkServer:
         return self._socket.fileno()
 
     def answer(self) -> int:
-        """Waits for the next number that the server says; raises ServerLostError where it has ended."""
+        """Waits for the next number that the server sends; raises ServerLostError where it has ended."""
         said = self._socket.recv(NUMBER.size, socket.MSG_WAITALL)
         if len(said) < NUMBER.size:
             assert self._process is not None
@@ -146,7 +149,8 @@ class ForkServer:
     def stop(self, child: int) -> int:
         """The child's exit status; one that still runs is first asked to end, then forced, with whatever it started.
 
-        Raises ServerLostError where nobody is there to know it any more; the child is gone all the same.
+        Raises ServerLostError where the server has ended, and the child's exit status is unknown; the child is killed
+        all the same.
         """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if not select.select([self], [], [], 0)[0]:
@@ -187,12 +191,14 @@ class ForkServer:
         try:
             self.answer()
         except ServerLostError as error:
-            if self._modules:
-                self._modules = ()
-                self._start()
-                return
             self._said.seek(0)
-            raise RunError(f"{error}:\n{self._said.read().decode(errors='replace').strip()}") from error
+            output = self._said.read().decode(errors="replace").strip()
+            if not self._modules:
+                raise RunError(f"{error}:\n{output}") from error
+            reason = ": ".join([str(error), *output.splitlines()[-1:]])
+            self._note(f"note: every cell imports its plug-ins anew, which takes longer, because {reason}")
+            self._modules = ()
+            self._start()
 
 
 def run_child(
@@ -214,6 +220,7 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="grbench-") as folder, log.open("wb", buffering=0) as said:
         path = Path(folder) / "job.json"
         path.write_text(json.dumps(job))
+        kills_before = oom_kills()
         events, events_end = os.pipe()
         alive_end, alive = os.pipe()
         # The child's ends are closed here, so that its pipe ends with it.
@@ -227,7 +234,24 @@ def run_child(
                     code, lost = server.stop(child), False
                 except ServerLostError as error:
                     code, lost = error.code, True
-    return End(code, timed_out, last_lines(log), lost)
+    kills = oom_kills()
+    counted = kills is not None and kills_before is not None and kills > kills_before
+    oom_killed = counted and code == -signal.SIGKILL and not (timed_out or lost)
+    return End(code, timed_out, last_lines(log), lost, oom_killed)
+
+
+def oom_kills(cgroup: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """How many processes of this process's cgroup the kernel has killed so far because memory ran out.
+
+    None where that is not known: without control groups of version 2, or where the system does not let it be read.
+    """
+    try:
+        lines = cgroup.read_text().splitlines()
+        own = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        counts = dict(line.split() for line in (mounted / own / "memory.events").read_text().splitlines())
+        return int(counts["oom_kill"])
+    except (OSError, StopIteration, KeyError, ValueError):
+        return None
 
 
 def _listen(

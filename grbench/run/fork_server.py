@@ -42,7 +42,7 @@ REQUEST_BYTES = 1 << 16
 def main(number: str, *modules: str) -> int:
     """Serves until the parent closes its end; exit status 1 where children cannot be forked with these modules."""
     connection = socket.socket(fileno=int(number))
-    asked = os.environ.get(NVML_CHECK)
+    users_own = os.environ.get(NVML_CHECK)
     os.environ[NVML_CHECK] = "1"
     for module in (*CORE, *LIBRARIES):
         import_module(module)
@@ -55,8 +55,10 @@ def main(number: str, *modules: str) -> int:
     if reason := _unfit(threads):
         print(f"importing {', '.join(modules)} {reason}", file=sys.stderr)  # noqa: T201 - read by the parent
         return 1
-    if asked is None:
+    if users_own is None:
         del os.environ[NVML_CHECK]
+    else:
+        os.environ[NVML_CHECK] = users_own
     gc.collect()
     gc.freeze()  # a child's collections then pass over what was imported, and leave its pages shared
     sys.stdout.flush()
@@ -101,19 +103,22 @@ def _be_child(module: str, job: Path, descriptors: Sequence[int]) -> NoReturn:
     that was imported, which takes longer than many a cell."""
     code = 1
     try:
-        code = import_module(module).main(json.loads(job.read_text()), _begin(*descriptors))
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001 - Ctrl-C too: it is said in the log, as Python says it
-        traceback.print_exc()
-    finally:
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
+        try:
+            code = import_module(module).main(json.loads(job.read_text()), _begin(*descriptors))
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        except BaseException:  # noqa: BLE001 - Ctrl-C too: it is said in the log, as Python says it
+            traceback.print_exc()
+        try:
+            # Wakes the idle workers of executors and then waits for every thread that is not a daemon.
+            threading._shutdown()  # type: ignore[attr-defined]
+        except BaseException:  # noqa: BLE001 - Ctrl-C ends the waiting; what is registered at exit runs all the same
+            traceback.print_exc()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+    finally:
+        os._exit(code)  # whatever was raised meanwhile: a child never goes on in the server's `main`
 
 
 def _begin(events: int, alive: int, log: int) -> ChildMessages:

@@ -114,7 +114,7 @@ class Plan:
         return f"{self.suite.name}: {totals}: {done} done, {to_do}\n\n{table}\n{notes}"
 
     def _notes(self) -> Iterator[str]:
-        """What is allowed, and hardly meant."""
+        """Warnings about settings that are probably mistakes."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for planned in self.to_run:
             method = planned.cell.method

@@ -61,7 +61,7 @@ def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
 
 
 def split_store(store: Store, protocol: Component, registry: Registry) -> Split:
-    """What the protocol makes of the store; raises DataError where it leaves nobody to train on or to evaluate."""
+    """The protocol's split of the store; raises DataError where it leaves nobody to train on or to evaluate."""
     split: Split = registry.build("protocols", protocol).split(store)
     return split
 
@@ -86,7 +86,7 @@ class Prepared:
     process: int
 
     def to_json(self) -> dict[str, Any]:
-        """What the parent is told."""
+        """What is sent to the parent."""
         return {
             "store": str(self.store.path),
             "device": self.device,

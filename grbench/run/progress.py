@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_SECONDS = 20.0
-"""A log that stays silent for longer looks dead."""
+"""A plain log gets a line at least this often while something runs."""
 
 LARGEST = 1e15
-"""Nothing that is counted here comes near; an estimate made of more would be none."""
+"""Values from here on are not shown: no count is so large, and arithmetic with them may overflow."""
 
 
 class RemainingTime:
@@ -113,7 +113,7 @@ class PlainProgress:
         self, out: IO[str], *, every: float = PLAIN_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._out, self._every, self._clock = out, every, clock
-        self._pace = RemainingTime([])
+        self._remaining = RemainingTime([])
         self._name = ""
         self._said = clock()
 
@@ -125,29 +125,29 @@ class PlainProgress:
 
     def plan(self, estimates: Sequence[float | None]) -> None:
         """The cells to do, with the seconds each is expected to take."""
-        self._pace = RemainingTime(estimates)
+        self._remaining = RemainingTime(estimates)
 
     def start(self, name: str, position: int) -> None:
         """Cell `position` (0 = first) begins."""
         self._name = name
-        self._pace.start(position, self._clock())
+        self._remaining.start(position, self._clock())
 
     def listen(self, event: dict[str, Any]) -> None:
         """Takes in an event of the child at work."""
-        self._pace.listen(event, self._clock())
+        self._remaining.listen(event, self._clock())
 
     def tick(self) -> None:
         """Called about twice a second."""
         now = self._clock()
         if now - self._said >= self._every:
-            cell, suite = self._pace.cell_left(now), self._pace.suite_left(now)
+            cell, suite = self._remaining.cell_left(now), self._remaining.suite_left(now)
             left = f"; about {duration(cell)} left for it" if cell is not None else ""
             left += f", {duration(suite)} for the suite" if suite is not None else ""
-            self.say(f"{self._name}: {self._pace.text()}{left}")
+            self.say(f"{self._name}: {self._remaining.text()}{left}")
 
     def end(self, line: str, seconds: float) -> None:
         """The cell is over."""
-        self._pace.end(seconds)
+        self._remaining.end(seconds)
         self.say(line)
 
     def close(self) -> None:
@@ -192,12 +192,12 @@ class LiveProgress(PlainProgress):
     def tick(self) -> None:
         """Redraws the bars."""
         now = self._clock()
-        cell, suite = self._pace.cell_left(now), self._pace.suite_left(now)
+        cell, suite = self._remaining.cell_left(now), self._remaining.suite_left(now)
         self._bars.update(
             self._cell,
-            total=1.0 if self._pace.fraction else None,
-            completed=self._pace.fraction,
-            status=f"{self._pace.text()}, ETA {duration(cell)}",
+            total=1.0 if self._remaining.fraction else None,
+            completed=self._remaining.fraction,
+            status=f"{self._remaining.text()}, ETA {duration(cell)}",
         )
         self._bars.update(self._suite, status=f"ETA {duration(suite)}")
         self._bars.refresh()

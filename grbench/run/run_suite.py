@@ -1,4 +1,4 @@
-"""Runs a suite: one cell after another, each in a process of its own. What has finished is kept, come what may."""
+"""Runs a suite: one cell after another, each in a child process. Each result is written as soon as its cell ends."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     try:
         with terminated_is_interrupted():
             try:
-                with ForkServer(_modules(plan, registry)) as server:
+                with ForkServer(_modules(plan, registry), note=progress.say) as server:
                     records = _run(plan, request, server, progress)
             finally:
                 progress.close()
@@ -236,10 +236,10 @@ def _run_cell(
             "peaks": ready["peaks"],
             "folder": str(plan.folder),
         }
-        told: dict[str, ChildMessage] = {}
+        heard: dict[str, ChildMessage] = {}
 
         def listen(event: ChildMessage) -> None:
-            told[event["event"]] = event
+            heard[event["event"]] = event
             if event["event"] == "peak":  # of the device: measured by the first cell that needs it
                 ready["peaks"][event["precision"]] = (event["tflops_per_second"], event["source"])
             progress.listen(event)
@@ -257,10 +257,10 @@ def _run_cell(
         except KeyboardInterrupt:
             # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
             # run was to replace is better than none.
-            if "recorded" not in told and not _kept(plan, planned):
+            if "recorded" not in heard and not _kept(plan, planned):
                 keep("interrupted", "KeyboardInterrupt", "interrupted by the user")
             raise
-        record = _outcome(end, told, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
+        record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
     if record.status == "ok" and "total_seconds" not in record.cost:  # a re-scored one keeps the costs of its source
         record = replace(record, cost=_whole_cost(record.cost, seconds))
@@ -291,23 +291,23 @@ def _keeper(folder: Path, blank: Record) -> Keep:
     return keep
 
 
-def _outcome(end: End, told: Mapping[str, ChildMessage], path: Path, timeout: float | None, keep: Keep) -> Record:
+def _outcome(end: End, heard: Mapping[str, ChildMessage], path: Path, timeout: float | None, keep: Keep) -> Record:
     """The record that the child wrote, or one of how it ended without; raises RunError where results cannot be kept."""
-    if "unkept" in told:
-        raise refusal(told["unkept"])
-    if "recorded" in told:
+    if "unkept" in heard:
+        raise refusal(heard["unkept"])
+    if "recorded" in heard:
         return read_record(path)
     if end.timed_out:
         return keep("timeout", "Timeout", f"stopped after {duration(timeout)} (--timeout)", end.log)
-    killed_for_memory = end.code == -getattr(signal, "SIGKILL", 9) and not end.server_lost
-    return keep("oom" if killed_for_memory else "error", "Killed", _how_it_ended(end), end.log)
+    killed: Status = "killed" if end.code == -signal.SIGKILL and not end.server_lost else "error"
+    return keep("oom" if end.oom_killed else killed, "Killed", _how_it_ended(end), end.log)
 
 
 def _how_it_ended(end: End) -> str:
     if end.server_lost:
         return f"stopped, because the process that cells are forked from ended meanwhile (exit status {end.code})"
-    if end.code == -getattr(signal, "SIGKILL", 9):
-        return "killed by signal 9, most likely out of memory"
+    if end.oom_killed:
+        return "killed by the kernel, because memory ran out"
     if end.code < 0:
         return f"killed by signal {-end.code} ({signal.Signals(-end.code).name})"
     return f"the process ended with exit status {end.code} and without a result"
@@ -330,7 +330,7 @@ def _kept(plan: Plan, planned: PlannedCell) -> bool:
 
 
 def _check_writable(folder: Path) -> None:
-    """Found out before hours of training, not after."""
+    """Checks that results can be written before anything runs."""
     probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,21 @@ import psutil
 import pytest
 
 from grbench.errors import RunError
-from grbench.run.child_process import SETTINGS, End, ForkServer, last_lines, run_child, terminated_is_interrupted
+from grbench.run.child_process import (
+    SETTINGS,
+    End,
+    ForkServer,
+    last_lines,
+    oom_kills,
+    run_child,
+    terminated_is_interrupted,
+)
 
 CHILD = """
 import atexit, os, signal, subprocess, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+
+POOL = ThreadPoolExecutor(2)
 
 def main(job, events):
     print("printed", flush=True)
@@ -45,12 +56,21 @@ def main(job, events):
     if job["does"] == "finish":
         threading.Thread(target=lambda: (time.sleep(0.2), print("a thread"))).start()
         atexit.register(print, "at exit")
+    if job["does"] == "pool":
+        events("computed", value=POOL.submit(sum, [1, 2]).result())
+    if job["does"] == "linger":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        atexit.register(print, "at exit")
+    if job["does"] == "run_out":
+        with open(job["counts"], "w") as file:
+            file.write("oom 5\\noom_kill 4\\n")
+        os.kill(os.getpid(), 9)
     if job["does"] == "raise":
         raise ValueError("deliberate")
     if job["does"] == "look":
         events(
             "saw", modules=list(sys.modules), path=sys.path, settings=dict(os.environ), group=os.getpgid(0),
-            parent=os.getppid(),
+            parent=os.getppid(), looked=getattr(sys.modules.get("looks"), "CHECK", None),
         )
     return 3
 """
@@ -64,6 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (place / "harmless.py").write_text("")
     (place / "raises.py").write_text("raise ValueError('deliberate')\n")
     (place / "ends.py").write_text("import os; os._exit(7)\n")
+    (place / "looks.py").write_text("import os; CHECK = os.environ['PYTORCH_NVML_BASED_CUDA_CHECK']\n")
     (place / "starts_a_thread.py").write_text(
         "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     )
@@ -81,11 +102,11 @@ def server(place: Path) -> Iterator[ForkServer]:
 Heard = list[dict[str, Any]]
 
 
-def run(server: ForkServer, tmp_path: Path, does: str, **options: Any) -> tuple[Heard, End]:
+def run(server: ForkServer, tmp_path: Path, does: str, counts: Path | None = None, **options: Any) -> tuple[Heard, End]:
     """What a child that `does` said, and how it ended."""
     heard: Heard = []
     usual = {"log": tmp_path / "log", "listen": heard.append, "tick": lambda: None}
-    return heard, run_child(server, "a_child", {"does": does}, **{**usual, **options})
+    return heard, run_child(server, "a_child", {"does": does, "counts": str(counts)}, **{**usual, **options})
 
 
 def gone(pid: int) -> bool:
@@ -129,12 +150,52 @@ def test_a_child_ends_as_python_does(server: ForkServer, tmp_path: Path) -> None
     assert end.log.splitlines()[-1] == "ValueError: deliberate"
 
 
-@pytest.mark.parametrize("module", ["ends", "starts_a_thread"])
-def test_the_server_goes_without_what_it_cannot_fork_with(place: Path, tmp_path: Path, module: str) -> None:
-    with ForkServer(["harmless", module]) as server:
+def test_a_child_with_an_idle_thread_pool_ends(server: ForkServer, tmp_path: Path) -> None:
+    heard, end = run(server, tmp_path, "pool", timeout=60)
+    assert heard[-1]["value"] == 3
+    assert (end.code, end.timed_out) == (3, False)
+
+
+def test_a_child_that_waits_for_a_thread_can_be_interrupted(server: ForkServer, tmp_path: Path) -> None:
+    _, end = run(server, tmp_path, "linger", timeout=2)
+    assert (end.code, end.timed_out) == (3, True)  # and not -9: it did not have to be killed
+    assert end.log.splitlines()[-2:] == ["KeyboardInterrupt", "at exit"]
+
+
+@pytest.mark.parametrize("own", ["0", None])
+def test_a_child_has_the_users_way_of_counting_gpus(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK", raising=False)
+    if own is not None:
+        monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", own)
+    with ForkServer(["looks"]) as server:
+        (_, saw), _ = run(server, tmp_path, "look")
+    assert saw["looked"] == "1"  # while the server imports
+    assert saw["settings"].get("PYTORCH_NVML_BASED_CUDA_CHECK") == own
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("ends", "the fork server ended with exit status 7"),
+        (
+            "starts_a_thread",
+            "the fork server ended with exit status 1: importing harmless, starts_a_thread starts threads, which a "
+            "fork does not copy",
+        ),
+    ],
+)
+def test_the_server_goes_without_what_it_cannot_fork_with_and_says_why(
+    place: Path, tmp_path: Path, module: str, reason: str
+) -> None:
+    notes: list[str] = []
+    with ForkServer(["harmless", module], note=notes.append) as server:
         (_, saw), end = run(server, tmp_path, "look")
+        run(server, tmp_path, "nothing")
     assert end.code == 3
     assert {"harmless", module}.isdisjoint(saw["modules"])
+    assert notes == [f"note: every cell imports its plug-ins anew, which takes longer, because {reason}"]
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +208,26 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
 def test_what_a_killed_child_was_about_to_say_is_left_out(server: ForkServer, tmp_path: Path) -> None:
     heard, end = run(server, tmp_path, "die")
     assert [event["event"] for event in heard] == ["began"]
-    assert (end.code, end.server_lost) == (-9, False)
+    assert (end.code, end.server_lost, end.oom_killed) == (-9, False, False)
     assert end.log.splitlines() == ["printed", "complained"]
+
+
+def test_a_kill_for_memory_is_known_where_the_kernel_counts_it(
+    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroup, counts = tmp_path / "cgroup", tmp_path / "jobs" / "mine" / "memory.events"
+    monkeypatch.setattr("grbench.run.child_process.oom_kills", lambda: oom_kills(cgroup, tmp_path))
+    assert oom_kills(cgroup, tmp_path) is None
+    cgroup.write_text("4:memory:/old\n")  # version 1
+    assert oom_kills(cgroup, tmp_path) is None
+    cgroup.write_text("4:memory:/old\n0::/jobs/mine\n")
+    assert oom_kills(cgroup, tmp_path) is None  # no such file
+    counts.parent.mkdir(parents=True)
+    counts.write_text("oom 4\noom_kill 3\n")
+    assert oom_kills(cgroup, tmp_path) == 3
+    assert not run(server, tmp_path, "die")[1].oom_killed
+    assert run(server, tmp_path, "run_out", counts=counts)[1].oom_killed
+    assert oom_kills(cgroup, tmp_path) == 4
 
 
 def test_a_lost_server_takes_its_child_along_and_is_started_again(server: ForkServer, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -113,7 +114,7 @@ def test_each_failure_is_a_record_with_its_reason_and_the_rest_go_on(world: Path
     assert {name: record.status for name, record in found.items()} == {
         "raises": "error",
         "too_large": "oom",
-        "killed": "oom",
+        "killed": "killed",
         "crashed": "error",
         "absent": "error",
         "fine": "ok",
@@ -122,7 +123,7 @@ def test_each_failure_is_a_record_with_its_reason_and_the_rest_go_on(world: Path
     errors = {name: record.error or {} for name, record in found.items()}
     assert errors["raises"]["message"] == "ValueError: deliberate"
     assert 'raise ValueError("deliberate")' in errors["raises"]["traceback"]
-    assert errors["killed"]["message"] == "killed by signal 9, most likely out of memory"
+    assert errors["killed"]["message"] == "killed by signal 9 (SIGKILL)"
     assert errors["crashed"]["message"] == "killed by signal 11 (SIGSEGV)"
     assert "Segmentation fault" in errors["crashed"]["traceback"]
     assert "a_module_that_is_not_there" in errors["absent"]["message"]
@@ -137,6 +138,29 @@ def test_each_failure_is_a_record_with_its_reason_and_the_rest_go_on(world: Path
     assert "other_name, seed 0: the same experiment as fine, seed 0; run once" in said
     assert "\x1b" not in said
     assert "\r" not in said
+
+
+def test_a_cell_that_the_kernel_killed_for_memory_is_out_of_memory(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = itertools.count()
+    monkeypatch.setattr("grbench.run.child_process.oom_kills", lambda: next(counts))  # one more at each reading
+    outcome, _ = run(suite_of(world, "killed: {encoder: killed}"))
+    (record,) = outcome.records
+    assert record.status == "oom"
+    assert (record.error or {})["message"] == "killed by the kernel, because memory ran out"
+
+
+def test_plug_ins_that_cannot_be_imported_once_for_all_cells_are_noted(
+    place: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "packages" / "ends.py").write_text("import os; os._exit(7)\n")
+    monkeypatch.setattr(runner, "_modules", lambda *_: ["ends"])
+    outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
+    assert outcome.code == 0
+    assert [line for line in said.splitlines() if line.startswith("note: ")] == [
+        "note: every cell imports its plug-ins anew, which takes longer, because the fork server ended with exit status 7"
+    ]
 
 
 def test_scores_counts_costs_and_lists_of_a_cell(finished: Path) -> None:
