@@ -158,8 +158,9 @@ def test_plug_ins_that_cannot_be_imported_once_for_all_cells_are_noted(
     monkeypatch.setattr(runner, "_modules", lambda *_: ["ends"])
     outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
     assert outcome.code == 0
+    reason = "the fork server ended with exit status 7"
     assert [line for line in said.splitlines() if line.startswith("note: ")] == [
-        "note: every cell imports its plug-ins anew, which takes longer, because the fork server ended with exit status 7"
+        f"note: every cell imports its plug-ins anew, which takes longer, because {reason}"
     ]
 
 
