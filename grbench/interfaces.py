@@ -16,8 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from inspect import getattr_static
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from grbench.errors import PluginError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +43,23 @@ def optional(plugin: object, default: Callable[..., Result]) -> Callable[..., Re
 
     default: a method of one of the classes below, as in `optional(dataset, Dataset.store_bytes)()`.
     """
-    own = getattr(plugin, default.__name__, None)
+    owner = plugin if isinstance(plugin, type) else type(plugin)
+    # Not the attribute of the instance: a submodule or a tensor may have the method's name.
+    found = getattr_static(owner, default.__name__, None)
+    own = found.__get__(None if owner is plugin else plugin, owner) if hasattr(found, "__get__") else found
     return own if callable(own) else partial(default, plugin)
+
+
+def history_length(encoder: object) -> int:
+    """The encoder's `history_length`; raises PluginError, naming its class, where that is missing or no number of
+    events."""
+    length = getattr(encoder, "history_length", None)
+    if not isinstance(length, Integral) or length < 1:
+        raise PluginError(
+            f"encoder {type(encoder).__name__}: history_length should be the number of newest events that it encodes, "
+            f"a whole number from 1, {'and is missing' if length is None else f'got {length!r}'}"
+        )
+    return int(length)
 
 
 class Dataset(ABC):
@@ -179,9 +198,10 @@ class Trainer(ABC):
     """The interfaces of the encoder that the trainer itself calls; losses declare their own."""
 
     @abstractmethod
-    def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor]:
-        """Trains on one batch, which is on the state's device -> scalars by name: `loss`, which is minimised, and its
-        terms. Their means over an epoch are its row of the training curve; training stops where one is not finite.
+    def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor | float]:
+        """Trains on one batch, which is on the state's device -> at least one scalar by name: `loss`, which is
+        minimised, and its terms. `RESERVED_NAMES` of `grbench/cost/monitor.py` cannot be names. Their means over an
+        epoch are its row of the training curve; training stops where one is not finite.
 
         The step should not wait for the device, as reading a tensor's value does.
         """

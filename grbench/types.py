@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 Report = Callable[..., None]
 """Called with the name of an event of a running cell and, as keyword arguments, its values."""
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 DEFAULT_LIST_LENGTH = 10
 """The length of the ranked lists where no metric has a `k`."""
+
+Filter = Literal["history", "cold"]
+"""history: items of a query's history are removed from its list. cold: items without a training event are removed from
+the candidates."""
+
+FILTERS: tuple[str, ...] = get_args(Filter)
 
 # Codes of item and user features: padding, a missing value, a value not seen in training, then the values themselves.
 PADDING, MISSING, UNKNOWN, FIRST_VALUE = 0, 1, 2, 3

@@ -16,6 +16,10 @@ from grbench.types import Batch, Report
 
 REPORT_SECONDS = 0.5
 """Seconds between two reports of the losses; for each one the host waits for the device."""
+RESERVED_NAMES = frozenset(
+    ("event", "what", "stage", "epoch", "epochs", "step", "steps", "users_per_second", "events_per_second")
+)
+"""Names of other values of the training curve and of reports, which a trainer's values cannot have."""
 WARM_UP_STEPS = 10
 """Steps at the start of a stage that are not counted in the throughput: compilation, memory pools and caches. A tenth
 of all steps where that is fewer."""
@@ -80,7 +84,7 @@ class Throughput:
 class EpochMonitor:
     """Sums an epoch's losses on the device and reports their means every REPORT_SECONDS.
 
-    totals: {name: (sum, steps)} of the epoch so far, updated in place.
+    totals: {name: (sum, steps)} of the epoch so far, updated in place; trainer: its name in messages.
     """
 
     def __init__(
@@ -92,16 +96,26 @@ class EpochMonitor:
         totals: dict[str, tuple[Tensor, int]],
         throughput: Throughput,
         report: Report,
+        trainer: str,
     ) -> None:
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
-        self.totals, self.throughput, self.report = totals, throughput, report
+        self.totals, self.throughput, self.report, self.trainer = totals, throughput, report, trainer
         self.first_not_finite = torch.zeros((), dtype=torch.int64, device=throughput.device)
         self.last_report = time.perf_counter()
 
-    def step(self, step: int, batch: Batch, values: Mapping[str, Tensor]) -> None:
-        """Adds the values of step number `step` (1 = first); raises RunError as `report_means` does."""
+    def step(self, step: int, batch: Batch, values: Mapping[str, Tensor | float]) -> None:
+        """Adds the values of step number `step` (1 = first). Raises RunError where there are none, where one has a
+        reserved name, and as `report_means` does."""
         self.throughput.count(batch)
-        numbers = {name: value.detach().float() for name, value in values.items()}
+        if not values:
+            raise RunError(
+                f"trainer {self.trainer}: step returned no values; return at least {{'loss': scalar tensor}}"
+            )
+        if reserved := sorted(RESERVED_NAMES & values.keys()):
+            raise RunError(
+                f"trainer {self.trainer}: step returned a value named {reserved[0]!r}, which is reserved; rename it"
+            )
+        numbers = {name: self._number(value) for name, value in values.items()}
         for name, value in numbers.items():
             total, steps = self.totals.get(name, (torch.zeros_like(value), 0))
             self.totals[name] = total + value, steps + 1
@@ -113,14 +127,16 @@ class EpochMonitor:
     def report_means(self, step: int) -> dict[str, Any]:
         """Reports and returns the mean losses and the throughput of the epoch up to this step.
 
-        Raises RunError, naming the first such step, where a value was not finite.
+        Raises RunError where a value was not finite, naming the first such step; that is not known where it was before
+        a checkpoint from which training was resumed.
         """
         means = torch.stack([total / steps for total, steps in self.totals.values()]).tolist()
         values = dict(zip(self.totals, means, strict=True))
-        if failed := int(self.first_not_finite):
-            name = next(name for name, value in values.items() if not math.isfinite(value))
+        if not_finite := [name for name, value in values.items() if not math.isfinite(value)]:
+            failed = int(self.first_not_finite)
+            place = f"step {failed}" if failed else f"at or before step {step}"
             raise RunError(
-                f"training: {name} is not a finite number at epoch {self.epoch}, step {failed} of {self.steps}; a "
+                f"training: {not_finite[0]} is not a finite number at epoch {self.epoch}, {place} of {self.steps}; a "
                 "lower learning rate, clip_norm, or precision fp32 may help"
             )
         rates = self.throughput.rates()
@@ -128,3 +144,9 @@ class EpochMonitor:
         self.report("train", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps, **values)
         self.last_report = time.perf_counter()
         return values
+
+    def _number(self, value: Tensor | float) -> Tensor:
+        """A scalar on the device, which is not waited for."""
+        if isinstance(value, Tensor):
+            return value.detach().float()
+        return torch.full((), value, dtype=torch.float32, device=self.throughput.device)

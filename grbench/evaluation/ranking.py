@@ -21,12 +21,8 @@ from grbench.data.batches import query_batches
 from grbench.data.codes import current_codes
 from grbench.data.split import Queries, Split
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.interfaces import Retriever
-from grbench.types import Batch, Codes, Ranking, Report
-
-FILTERS = ("history", "cold")
-"""history: items of a query's history are removed from its list. cold: items without a training event are removed from
-the candidates."""
+from grbench.interfaces import Retriever, history_length
+from grbench.types import FILTERS, Batch, Codes, Ranking, Report
 
 WARM_UP_BATCHES = 1
 
@@ -118,7 +114,7 @@ class Ranker:
         in_pool = np.zeros(_num_items(split) + 1, bool)
         in_pool[pool] = True
         search = _TimedSearch(len(queries), self._batch_size, self._report)
-        batches = query_batches(queries, history_length=encoder.history_length, batch_size=self._batch_size)
+        batches = query_batches(queries, history_length=history_length(encoder), batch_size=self._batch_size)
         with _eval_mode(encoder), torch.no_grad(), _phase(self._meter, name) as phase:
             for rows, batch in batches:
                 length = min(k + 1 + (history.max_removed(rows) if history else 0), len(pool))

@@ -187,12 +187,16 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """The record of each cell that finished last. There are several where results were copied, and where a cell was
-    scored again with other metrics."""
+    """The newest successful record of each cell, or its newest record where none has the status `ok`. A cell has
+    several where results were copied, and where it was scored again with other metrics."""
     newest: dict[tuple[str, str, str], Record] = {}
+
+    def rank(record: Record) -> tuple[bool, str]:
+        return record.status == "ok", record.finished
+
     for record in records:
         key = record.suite, record.method, record.lists_digest or record.digest
-        if key not in newest or record.finished > newest[key].finished:
+        if key not in newest or rank(record) > rank(newest[key]):
             newest[key] = record
     return list(newest.values())
 

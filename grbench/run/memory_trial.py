@@ -25,7 +25,7 @@ from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
-from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, optional
+from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, history_length, optional
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled, peak
 from grbench.run.memory_plan import MemoryPlan
@@ -159,7 +159,7 @@ def memory_limits(device: str) -> tuple[int, int | None]:
 def _watch_steps(state: TrainState, limit: int) -> list[_Step]:
     """Steps of more and more users up to the batch size, as far as they take neither long nor more than `limit`."""
     state.train()
-    examples, length = examples_of(state), int(state.encoder.history_length)  # type: ignore[arg-type]
+    examples, length = examples_of(state), history_length(state.encoder)
     state.step = state.steps = 1
     steps: list[_Step] = []
     users = 0
@@ -238,7 +238,7 @@ def _index_bytes(registry: Registry, method: Method, encoder: Any, split: Split,
 
 def _loader_bytes(encoder: Any, options: TrainingOptions, data: TrainingData) -> int:
     """Batches read ahead, what a worker holds while it makes one: about another two, and the order of the users."""
-    batch = 5 * 8 * options.batch_size * (int(encoder.history_length) + 1)
+    batch = 5 * 8 * options.batch_size * (history_length(encoder) + 1)
     return batch * (2 * options.workers + 2) + 2 * batch * max(options.workers, 1) + 8 * len(data.trainable)
 
 

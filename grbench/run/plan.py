@@ -193,7 +193,12 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
 
 
 def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -> Record | None:
-    """A finished record of the cell's lists, as long as its metrics need them: scored ones rather than kept ones."""
+    """A finished record whose lists are long enough for the cell's metrics.
+
+    Some retrievers find other items when they are asked for longer lists. So a record that was scored from lists of the
+    cell's own length comes first, then the shortest scored lists that are long enough, then the shortest kept ones; the
+    newest record of several alike.
+    """
     able = [
         record
         for record in former
@@ -202,7 +207,13 @@ def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -
         and record.list_length >= cell.list_length
         and ranking_path(folder, record.digest).is_file()
     ]
-    return max(able, key=lambda record: (record.lists["scored"], record.finished), default=None)
+
+    def distance(record: Record) -> tuple[bool, int]:
+        scored = record.lists["scored"]
+        return (False, scored) if scored >= cell.list_length else (True, record.lists["kept"])
+
+    newest_first = sorted(able, key=lambda record: record.finished, reverse=True)
+    return min(newest_first, key=distance, default=None)
 
 
 def as_planned(planned: PlannedCell, record: Record) -> Record:

@@ -9,6 +9,7 @@ from grbench.registry.discovery import Registry
 from grbench.registry.options import Factory, options_model
 from grbench.suite.method import STAGE_KEYS, stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
+from grbench.types import FILTERS
 
 Schema = dict[str, Any]
 
@@ -53,7 +54,7 @@ def suite_schema(registry: Registry) -> Schema:
     defaults: Schema = {
         **parts,
         "training": options("training", training_options()),
-        "filters": {"type": "array", "items": {"enum": ["history", "cold"]}},
+        "filters": {"type": "array", "items": {"enum": list(FILTERS)}},
         "trackers": {"type": "array", "items": {"$ref": component("trackers", installed("trackers"))}},
     }
     stage = options("stage", stage_options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 
@@ -21,6 +21,7 @@ from grbench.registry.discovery import (
 )
 from grbench.registry.options import Factory, bind
 from grbench.suite.grid import as_mapping, merge
+from grbench.types import Filter
 
 STAGE_KEYS = ("loss", "trainer", "optimizer", "training")
 """The keys of a method that a stage can override."""
@@ -231,7 +232,7 @@ def stage_options(
     """
 
 
-def _filters(*, filters: tuple[Literal["history", "cold"], ...] = ()) -> None:
+def _filters(*, filters: tuple[Filter, ...] = ()) -> None:
     """The `filters` of a method, bound like a plug-in's options."""
 
 

@@ -28,6 +28,7 @@ from grbench.suite.method import (
     bind_method,
     bind_training,
 )
+from grbench.types import DEFAULT_LIST_LENGTH
 
 __all__ = ["Cell", "Method", "Suite", "load_suite"]
 
@@ -89,8 +90,9 @@ class Cell:
 
 
 def list_length(metrics: Iterable[Component]) -> int:
-    """The largest `k` of the metrics; 10 where none has one."""
-    return max((int(metric.options["k"]) for metric in metrics if metric.options.get("k")), default=10)
+    """The largest `k` of the metrics; DEFAULT_LIST_LENGTH where none has one."""
+    cutoffs = [int(metric.options["k"]) for metric in metrics if metric.options.get("k")]
+    return max(cutoffs, default=DEFAULT_LIST_LENGTH)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from grbench.data.store import Store
 from grbench.data.store_writer import build_store
 from grbench.errors import PluginError
 from grbench.hookspecs import DEFAULT_PARTS, KIND_OF_PART, KINDS, singular
-from grbench.interfaces import Embedder
+from grbench.interfaces import Embedder, history_length
 from grbench.registry.component import Component
 from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces
 from grbench.registry.options import options_model
@@ -197,7 +197,7 @@ class Workbench:
             return table, items[1:], Codes(items.unsqueeze(1), (len(items),)), table.queries()
         chosen, split = self._partners("retrievers", retrievers, parts), self.split
         encoder, codes = self.model(chosen["encoder"], chosen["tokenizer"])
-        length = int(encoder.eval().history_length)  # type: ignore[arg-type]
+        length = history_length(encoder.eval())
         _, batch = next(query_batches(split.test, history_length=length, batch_size=self.size.queries, workers=0))
         return encoder, torch.from_numpy(np.array(split.candidates)).to(self.device), codes, batch.to(self.device)
 

@@ -15,7 +15,7 @@ from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, no_rep
 from grbench.data.batches import training_batches
 from grbench.data.examples import Examples, newest_events
 from grbench.errors import DataError
-from grbench.interfaces import Trainer, optional
+from grbench.interfaces import Trainer, history_length, optional
 from grbench.training.state import TrainingResult, TrainState
 from grbench.types import Batch, Report
 
@@ -46,7 +46,7 @@ def train(
 
     higher_is_better: which way the metric goes that chooses the best state. epochs_after: of later stages, which with
     this one share a `throughput`. Raises DataError where there is nothing to learn from, RunError (epoch and step
-    named) when a loss is no longer a number.
+    named) when a loss is no longer a number, and where the trainer's step does not return what `Trainer.step` says.
     """
     options, meter = state.options, meter or Meter(state.device)
     throughput = throughput or Throughput(state.device)
@@ -71,6 +71,7 @@ def train(
             totals=state.totals,
             throughput=throughput,
             report=report,
+            trainer=type(state.trainer).__name__,
         )
         with meter.phase("train") as phase:
             throughput.resume()
@@ -118,7 +119,7 @@ def train(
 
 def examples_of(state: TrainState) -> Examples:
     """What the running epoch trains on, as the trainer has it; raises DataError where that is nothing."""
-    data, length = state.data, int(state.encoder.history_length)  # type: ignore[arg-type]
+    data, length = state.data, history_length(state.encoder)
     examples = optional(state.trainer, Trainer.examples)(data, length, state.seed, state.epoch)
     if examples is None:
         examples = newest_events(data, seed=state.seed, epoch=state.epoch)
@@ -135,7 +136,7 @@ def batches_of(state: TrainState, examples: Examples) -> Iterator[Batch]:
     return training_batches(
         state.data,
         examples,
-        history_length=int(state.encoder.history_length),  # type: ignore[arg-type]
+        history_length=history_length(state.encoder),
         batch_size=state.options.batch_size,
         first=state.step,
         workers=state.options.workers,

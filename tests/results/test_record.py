@@ -139,6 +139,14 @@ def test_the_latest_record_of_a_cell_is_kept_whatever_it_was_scored_by() -> None
     assert latest([rescored, first, other, older, older]) == [rescored, other, older]
 
 
+def test_a_failed_record_does_not_replace_a_successful_one() -> None:
+    ok = a_record("a", lists_digest="l", finished="2026-01-01")
+    failed = a_record("b", lists_digest="l", finished="2026-01-02", status="error")
+    again = a_record("c", lists_digest="l", finished="2026-01-03", status="killed")
+    assert latest([ok, failed]) == latest([failed, ok]) == [ok]
+    assert latest([again, failed]) == [again]
+
+
 def test_every_field_is_described() -> None:
     described = Record.__doc__ or ""
     assert [entry.name for entry in dataclasses.fields(Record) if entry.name not in described] == []

@@ -7,17 +7,25 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 from rich.console import Console
+from torch import Tensor
 
+from grbench import hookimpl
 from grbench.registry.discovery import Registry
 from grbench.results.lists import read_lists
 from grbench.results.record import Record, ranking_path, read_record, record_path, write_record
-from grbench.run.plan import make_plan
+from grbench.run.child_process import ChildMessages
+from grbench.run.plan import PlannedCell, make_plan
+from grbench.run.rescore_cell import rescore_cell
+from grbench.run.run_cell import Reporter, run_cell
 from grbench.run.run_suite import RunRequest, run_suite
 from grbench.suite.suite import load_suite
+from grbench.testing import tiny_store
+from grbench.types import Batch, Codes, TopK
 
 SUITE = """
 suite: tiny
@@ -105,6 +113,81 @@ def test_metrics_are_computed_from_the_lists(place: Path, first: Record, metrics
 
 def test_a_cutoff_beyond_the_kept_lists_is_run(first: Record) -> None:
     assert "0 done, 1 to do" in plan("[hit_rate@7]")
+
+
+class Reversing:
+    """Finds other items in longer searches: the k first candidates, the last of them best."""
+
+    needs: ClassVar[tuple[type, ...]] = ()
+
+    def index(self, encoder: Any, candidates: Tensor, codes: Codes) -> None:
+        self.candidates = candidates
+
+    def search(self, encoder: Any, batch: Batch, k: int) -> TopK:
+        items = self.candidates[:k].flip(0).expand(len(batch.users), -1)
+        return TopK(items, torch.arange(k, 0, -1.0).expand_as(items))
+
+
+class ReversingPlugin:
+    @hookimpl
+    def register_retrievers(self, register: Any) -> None:
+        register("reversing", Reversing)
+
+
+REVERSED = """
+suite: reversed
+dataset: {{name: interactions, path: users.json}}
+protocol: leave_last_out
+metrics: {metrics}
+keep_lists: {keep}
+methods:
+  reversing: {{encoder: most_popular, retriever: reversing}}
+"""
+
+
+def test_metrics_are_computed_from_lists_of_the_length_that_a_search_for_them_has(place: Path) -> None:
+    registry = Registry.load()
+    registry.add("reversing", "reversing", "1", ReversingPlugin)
+    users = {"a": ["i0", "i1", "i2"], "b": ["i1", "i3", "i4"], "c": ["i5", "i6", "i0"]}
+    store = tiny_store(place / "reversed", [[(1, 0, 0), (2, 0, 1), (3, 0, 2)]] * 3, num_items=7)
+    (place / "users_reversed.json").write_text(json.dumps(users))
+    results = place / "reversed_results"
+
+    def planned(metrics: str, keep: str = "null") -> PlannedCell:
+        text = REVERSED.format(metrics=metrics, keep=keep).replace("users.json", "users_reversed.json")
+        Path("reversed.yaml").write_text(text)
+        suite = load_suite("reversed.yaml")
+        (cell,) = make_plan(suite, suite.cells(registry), registry, results).cells
+        return cell
+
+    def searched(metrics: str, finished: str, keep: str = "null") -> Record:
+        each = planned(metrics, keep)
+        report = Reporter(ChildMessages(io.StringIO()), [])
+        record, lists = run_cell(each.cell, each.blank, store, registry=registry, device="cpu", report=report)
+        record = dataclasses.replace(record, finished=finished)
+        write_record(results / "reversed", record, lists)
+        return record
+
+    def source(metrics: str) -> Record:
+        found = planned(metrics).source
+        assert found is not None
+        return found
+
+    # Every target is item 3: third of the three first candidates from the front, so first in a search for three.
+    three = searched("[hit_rate@1, ndcg@3]", "2026-01-01")
+    five = searched("[hit_rate@1, ndcg@5]", "2026-01-02")
+    kept = searched("[hit_rate@1, ndcg@2]", "2026-01-03", keep="7")
+    assert [each.lists["scored"] for each in (three, five, kept)] == [3, 5, 2]
+    assert [each.scores["hit_rate@1"] for each in (three, five)] == [1.0, 0.0]
+    assert source("[hit_rate@1, mrr@3]").digest == three.digest
+    assert source("[hit_rate@1, mrr@4]").digest == five.digest
+    assert source("[mrr@2]").digest == kept.digest
+    assert source("[mrr@6]").digest == kept.digest
+    each = planned("[hit_rate@1, mrr@3]")
+    record, _ = rescore_cell(
+        each.cell, each.blank, record_path(results / "reversed", three.digest), store, registry=registry
+    )
+    assert record.scores == {"hit_rate@1": 1.0, "mrr@3": 1.0}
 
 
 def test_what_is_scored_anew_can_be_scored_anew(first: Record) -> None:

@@ -38,14 +38,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def grbench(installed: Path, tmp_path: Path) -> Any:
-    """Runs a suite and returns its records by method."""
+    """Runs a suite and returns its records by method; checks the exit status and the message."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")]),
         "GRBENCH_CACHE": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
     }
 
-    def run(suite: str, status: int = 0) -> dict[str, dict[str, Any]]:
+    def run(suite: str, status: int = 0, message: str = "") -> dict[str, dict[str, Any]]:
         (tmp_path / "suite.yaml").write_text(suite)
         done = subprocess.run(
             [sys.executable, "-m", "grbench", "run", "suite.yaml"],
@@ -58,6 +58,8 @@ def grbench(installed: Path, tmp_path: Path) -> Any:
         )
         logs = "".join(path.read_text() for path in tmp_path.glob("results/*/*.log"))
         assert done.returncode == status, done.stdout + done.stderr + logs
+        assert message in " ".join(done.stderr.split())
+        assert "Traceback" not in done.stdout + done.stderr
         records = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*.json")]
         return {record["method"]: record for record in records}
 
@@ -191,5 +193,5 @@ def test_an_encoder_that_reads_a_file_and_the_items_texts(grbench: Any, tmp_path
 
 
 def test_a_file_that_is_not_there_is_one_message(grbench: Any, installed: Path, tmp_path: Path) -> None:
-    grbench(WORDS, status=2)
+    grbench(WORDS, status=2, message="suite.yaml: methods.word_vectors.encoder.vectors: words.txt: cannot be read")
     assert not list(tmp_path.glob("results/words/*.json"))
