@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from grbench.evaluation.codes import current_codes
 from torch import nn
 
+from grbench.data.codes import current_codes
 from grbench.errors import PluginError
 from grbench.interfaces import Dataset, Encoder, Loss, Retriever, history_length, optional
 from grbench.types import Codes

@@ -173,21 +173,21 @@ def test_metrics_are_computed_from_lists_of_the_length_that_a_search_for_them_ha
         assert found is not None
         return found
 
-    # Every target is item 3: third of the three first candidates from the front, so first in a search for three.
-    three = searched("[hit_rate@1, ndcg@3]", "2026-01-01")
-    five = searched("[hit_rate@1, ndcg@5]", "2026-01-02")
-    kept = searched("[hit_rate@1, ndcg@2]", "2026-01-03", keep="7")
-    assert [each.lists["scored"] for each in (three, five, kept)] == [3, 5, 2]
-    assert [each.scores["hit_rate@1"] for each in (three, five)] == [1.0, 0.0]
-    assert source("[hit_rate@1, mrr@3]").digest == three.digest
-    assert source("[hit_rate@1, mrr@4]").digest == five.digest
-    assert source("[mrr@2]").digest == kept.digest
+    # Every target is item 3. A search finds one more than the cutoff, to see a tie: 3 2 1 for @2, and 5 4 3 2 1 for @4.
+    two = searched("[hit_rate@1, ndcg@2]", "2026-01-01")
+    four = searched("[hit_rate@1, ndcg@4]", "2026-01-02")
+    kept = searched("[hit_rate@1]", "2026-01-03", keep="6")
+    assert [each.lists["scored"] for each in (two, four, kept)] == [2, 4, 1]
+    assert [each.scores["hit_rate@1"] for each in (two, four)] == [1.0, 0.0]
+    assert source("[hit_rate@1, mrr@2]").digest == two.digest
+    assert source("[hit_rate@1, mrr@3]").digest == four.digest
+    assert source("[mrr@1]").digest == kept.digest
     assert source("[mrr@6]").digest == kept.digest
-    each = planned("[hit_rate@1, mrr@3]")
+    each = planned("[hit_rate@1, mrr@2]")
     record, _ = rescore_cell(
-        each.cell, each.blank, record_path(results / "reversed", three.digest), store, registry=registry
+        each.cell, each.blank, record_path(results / "reversed", two.digest), store, registry=registry
     )
-    assert record.scores == {"hit_rate@1": 1.0, "mrr@3": 1.0}
+    assert record.scores == {"hit_rate@1": 1.0, "mrr@2": 1.0}
 
 
 def test_what_is_scored_anew_can_be_scored_anew(first: Record) -> None:
