@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from grbench.cost.meter import synchronize
 
-PROBE_SECONDS = 0.3
+PROBE_SECONDS = 0.1
 """Seconds for which matrix products are timed where a device's peak is not published."""
 PROBE_SIZE = {"cpu": 1024, "cuda": 8192}
 
