@@ -253,7 +253,7 @@ def test_what_grows_with_training_is_planned_grown(registry, split, store) -> No
         method = a_method(loss=(Component("infonce", {"negatives": negatives}), 1.0))
         plans.append(planned(method, registry, split, store).device)
     bank, uniform, one = (plan["activations"] for plan in plans)
-    assert bank == pytest.approx(uniform, rel=0.4)  # 2,000 draws with replacement are some 1,500 items
+    assert bank == pytest.approx(uniform, rel=0.3)
     assert bank > 2 * one
     assert plans[0]["catalogue"] - plans[1]["catalogue"] == 8 * 2000
 
