@@ -27,36 +27,6 @@ from grbench.types import FILTERS, Batch, Codes, Ranking, Report
 WARM_UP_BATCHES = 1
 
 
-def rank(
-    retriever: Retriever,
-    encoder: Any,
-    queries: Queries,
-    split: Split,
-    codes: Codes,
-    *,
-    k: int,
-    filters: Sequence[str] = (),
-    batch_size: int = 512,
-    device: torch.device | str = "cpu",
-    meter: Meter | None = None,
-    report: Report | None = None,
-) -> Ranking:
-    """Indexes the candidates and ranks them for all queries: `Ranker` in one call; raises what it raises."""
-    ranker = Ranker(
-        retriever,
-        encoder,
-        split,
-        codes,
-        k=k,
-        filters=filters,
-        batch_size=batch_size,
-        device=device,
-        meter=meter,
-        report=report,
-    )
-    return ranker.rank(queries)
-
-
 class Ranker:
     """Indexes the candidates at construction and ranks them for queries, in float32, with the encoder in eval mode.
 
@@ -82,10 +52,12 @@ class Ranker:
         meter: Meter | None = None,
         report: Report | None = None,
     ) -> None:
-        self.k, self.codes = k, codes
+        self.k = k
         self._retriever, self._encoder, self._split, self._filters = retriever, encoder, split, filters
         self._batch_size, self._device, self._meter, self._report = batch_size, device, meter, report
         self._pool = filtered_candidates(split, k, filters)
+        self._in_pool = np.zeros(_num_items(split) + 1, bool)
+        self._in_pool[self._pool] = True
         # no_grad, not inference_mode: tensors that an encoder caches here must be usable in later training.
         with _eval_mode(encoder), torch.no_grad(), _phase(meter, "index"):
             _report(report, "index", candidates=len(self._pool))
@@ -108,18 +80,16 @@ class Ranker:
     def _search(self, queries: Queries, k: int, name: str) -> Ranking:
         """Searches for one item more than k, so that a tie across the end of the list is detected, and with the history
         filter for as many more as it removes from a list of the batch, so that the lists are full."""
-        encoder, split, pool = self._encoder, self._split, self._pool
-        history = _HistoryFilter(queries, split, pool) if "history" in self._filters else None
+        encoder, split = self._encoder, self._split
+        history = _HistoryFilter(queries, self._in_pool) if "history" in self._filters else None
         lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
-        in_pool = np.zeros(_num_items(split) + 1, bool)
-        in_pool[pool] = True
         search = _TimedSearch(len(queries), self._batch_size, self._report)
         batches = query_batches(queries, history_length=history_length(encoder), batch_size=self._batch_size)
         with _eval_mode(encoder), torch.no_grad(), _phase(self._meter, name) as phase:
             for rows, batch in batches:
-                length = min(k + 1 + (history.max_removed(rows) if history else 0), len(pool))
+                length = min(k + 1 + (history.max_removed(rows) if history else 0), len(self._pool))
                 items, scores = search.run(self._retriever, encoder, batch, length, self._device)
-                _check(items, scores, in_pool, queries.users[rows])
+                _check(items, scores, self._in_pool, queries.users[rows])
                 if history:
                     items, scores = history.remove(rows, items, scores)
                 lists.fill(rows, items, scores, queries.targets[rows])
@@ -233,10 +203,9 @@ class _HistoryFilter:
     """Removes the items of a query's history from its list: of the whole history, also of events that the encoder does
     not read."""
 
-    def __init__(self, queries: Queries, split: Split, pool: np.ndarray) -> None:
-        self._histories, self._width = queries.histories, _num_items(split) + 1
-        self._in_pool = np.zeros(self._width, bool)
-        self._in_pool[pool] = True
+    def __init__(self, queries: Queries, in_pool: np.ndarray) -> None:
+        """in_pool: [N+1] bool, whether an item is a candidate."""
+        self._histories, self._in_pool = queries.histories, in_pool
 
     def max_removed(self, rows: slice) -> int:
         """The largest number of candidates that the filter can remove from one list of the batch."""
@@ -247,7 +216,7 @@ class _HistoryFilter:
     def remove(self, rows: slice, items: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """items, scores [B, S] -> the same shapes without items of the history: later items move up, and the end is
         filled with item 0 and score -inf."""
-        offsets = np.arange(len(items))[:, None] * self._width  # makes pairs of row and item distinct numbers
+        offsets = np.arange(len(items))[:, None] * len(self._in_pool)  # makes pairs of row and item distinct numbers
         removed = np.isin(items + offsets, self._history_items(rows) + offsets) | (items == 0)
         order = np.argsort(removed, axis=1, kind="stable")
         remains = ~np.take_along_axis(removed, order, axis=1)

@@ -15,7 +15,7 @@ import torch
 from grbench.cost.meter import Meter
 from grbench.data.split import Split
 from grbench.errors import RunError, SuiteError
-from grbench.evaluation.ranking import rank
+from grbench.evaluation.ranking import Ranker
 from grbench.interfaces import Metric, Retriever
 from grbench.types import Codes, Ranking
 
@@ -104,15 +104,6 @@ def validation_score(
             "training.validate_every: the protocol holds out no validation users; set its validation share above 0"
         )
     with meter.phase("validate") if meter else nullcontext():
-        ranking = rank(
-            retriever,
-            encoder,
-            split.validation,
-            split,
-            codes,
-            k=k,
-            filters=filters,
-            batch_size=batch_size,
-            device=device,
-        )
+        ranker = Ranker(retriever, encoder, split, codes, k=k, filters=filters, batch_size=batch_size, device=device)
+        ranking = ranker.rank(split.validation)
     return float(score([metric], ranking)[metric.name].mean())

@@ -19,7 +19,7 @@ from grbench.data.histories import Histories
 from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.evaluation.ranking import Ranker, rank, target_ranks
+from grbench.evaluation.ranking import Ranker, target_ranks
 from grbench.evaluation.scoring import check_metrics, score, validation_score
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, Ranking, TopK
@@ -90,6 +90,10 @@ class HitAt1:
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
         return (ranking.ranks == 1).any(axis=1).astype(np.float64)
+
+
+def rank(retriever: Any, encoder: Any, queries: Queries, split: Split, codes: Codes, **options: Any) -> Ranking:
+    return Ranker(retriever, encoder, split, codes, **options).rank(queries)
 
 
 def ranked(split: Split, scores: list[float], k: int, **options: Any) -> Ranking:
