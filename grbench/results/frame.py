@@ -17,7 +17,8 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
     failed before its metrics were known), then columns that are equal in all rows of a cell: dataset, protocol,
     finished, digest, training_digest, lists_digest, rescored_from, older_identity, and nested values joined with dots:
     counts.evaluated, counts.parameters, cost.train_seconds, cost.phases.search.seconds, environment.gpu, lists.scored
-    and so on. Of copies of a record, and of records that differ only in their metrics, the latest is used.
+    and so on. Of copies of a record, and of records that differ only in their metrics, the newest
+    successful one is used, else the newest.
 
     Raises RunError where a path does not exist, or a file is not a record or has a newer schema.
     """
