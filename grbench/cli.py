@@ -50,14 +50,15 @@ def cli(debug: bool) -> None:
     """Compares generative-recommendation methods: same data, same split, same candidates, same metrics, measured cost.
 
     \b
-    grbench run suites/quickstart.yaml            run a suite and print its table
+    grbench run quickstart                        run an installed suite and print its table
+    grbench run my_suite.yaml                     run your own
     grbench table results/quickstart --format md  make the table again from the records
     grbench plugins                               list installed plug-ins
     """
 
 
 @cli.command()
-@click.argument("suite", type=click.Path(path_type=Path))
+@click.argument("suite")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
 @click.option("--only", multiple=True, metavar="NAME", help="Run this method (or grid) only; repeatable.")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
@@ -83,17 +84,20 @@ def cli(debug: bool) -> None:
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this time."
 )
 @click.pass_context
-def run(context: click.Context, /, suite: Path, only: tuple[str, ...], **options: Any) -> None:
+def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options: Any) -> None:
     """Run a suite: every method with every seed (a cell), each in its own process, then print the table.
+
+    SUITE is a YAML file or the name of an installed suite (`grbench suite list`).
 
     Finished cells are not run again. Failed cells are rows of the table with their reason, and are tried again by the
     same command. Ctrl-C keeps finished cells. Exit status: 0 success, 1 some cells failed, 2 invalid suite or
     arguments, 130 interrupted.
 
     \b
-    grbench run suites/quickstart.yaml
-    grbench run suites/quickstart.yaml --only most_popular --seeds 1
-    grbench run suites/preliminary_round.yaml --set dataset.path=data/TencentGR-1M --dry-run
+    grbench run quickstart
+    grbench run quickstart --only most_popular --seeds 1
+    grbench run preliminary_round --set dataset.path=data/TencentGR-1M --dry-run
+    grbench run my_suite.yaml
     """
     from rich.console import Console
 
@@ -244,19 +248,58 @@ def _kind(kind: str) -> str:
 
 @cli.group()
 def suite() -> None:
-    """Check suite files.
+    """List, show and check suites.
 
     \b
-    grbench suite validate suites/quickstart.yaml
+    grbench suite list
+    grbench suite show quickstart > my_suite.yaml
+    grbench suite validate my_suite.yaml
     grbench suite schema > suite.schema.json
     """
 
 
+@suite.command("list")
+def list_suites() -> None:
+    """List the installed suites, which `grbench run NAME` finds by name."""
+    from tabulate import tabulate
+
+    from grbench.errors import SuiteError
+    from grbench.suite.file import read_suite_file
+    from grbench.suite.installed import installed_suites
+
+    rows = []
+    for name, file in installed_suites().items():
+        try:
+            content = read_suite_file(file)
+        except SuiteError as error:
+            rows.append([name, f"broken: {error}", "", ""])
+            continue
+        methods = content.get("methods")
+        rows.append([name, content.get("title"), len(methods) if isinstance(methods, dict) else "", str(file)])
+    click.echo(tabulate(rows, headers=["suite", "title", "methods", "file"], disable_numparse=True))
+
+
+@suite.command("show")
+@click.argument("name")
+def show_suite(name: str) -> None:
+    """Print a suite's file, to start your own from.
+
+    \b
+    grbench suite show quickstart > my_suite.yaml
+    """
+    from grbench.suite.file import read_suite_file
+    from grbench.suite.installed import suite_file
+
+    file = suite_file(name)
+    read_suite_file(file)
+    click.echo(file.read_text(encoding="utf-8-sig"), nl=False)
+
+
 @suite.command("validate")
-@click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("files", metavar="SUITE...", nargs=-1, required=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
 @click.pass_context
-def validate_suites(context: click.Context, files: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+def validate_suites(context: click.Context, files: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check suites without reading data: names, options, types, and whether the parts fit together.
 
     Exit status: 0 valid, 1 valid but with broken plug-ins, 2 invalid.

@@ -33,9 +33,10 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `grbench run` was asked for. timeout: seconds a cell may take; oversize: run what is expected not to fit."""
+    """What `grbench run` was asked for. suite: a file, or an installed suite's name; timeout: seconds a cell may take;
+    oversize: run what is expected not to fit."""
 
-    suite: Path
+    suite: str | Path
     overrides: Sequence[str] = ()
     only: Sequence[str] | None = None
     seeds: int | None = None

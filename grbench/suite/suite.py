@@ -21,6 +21,7 @@ from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
 from grbench.suite.grid import as_mapping, expand, inherit, merge
+from grbench.suite.installed import suite_file
 from grbench.suite.method import (
     METHOD_KEYS,
     Method,
@@ -188,11 +189,12 @@ class Suite:
 
 
 def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
-    """Reads a suite file. overrides: `key=value`, with a dotted key and a YAML value.
+    """Reads a suite. path: its file, or the name of an installed suite. overrides: `key=value`, with a dotted key and a
+    YAML value.
 
-    Raises SuiteError for unknown keys and wrong types. Names and options of plug-ins are checked by `Suite.cells`.
+    Raises SuiteError where there is none, for unknown keys and wrong types. Names and options of plug-ins are checked by `Suite.cells`.
     """
-    path = Path(path)
+    path = suite_file(path)
     content = read_suite_file(path)
     for override in overrides:
         _override(content, override)

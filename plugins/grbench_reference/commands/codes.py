@@ -12,7 +12,6 @@ import click
 from grbench.errors import PluginError, SuiteError
 from grbench_reference.commands.console import make_console
 from grbench_reference.commands.sources import (
-    SUITE_SUFFIXES,
     build_dataset_store,
     cache_option,
     dataset_option,
@@ -85,17 +84,18 @@ def codes(
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
     from grbench.run.prepare import split_store
+    from grbench.suite.installed import is_suite
 
     # With --json, stdout holds nothing but the JSON.
     registry, console = Registry.load(), Console(stderr=True) if as_json else make_console()
-    if path.suffix in SUITE_SUFFIXES:
+    if is_suite(path):
         if tokenizer or dataset:
             raise SuiteError(f"{path}: is a suite; choose tokenizers with --method, not with --tokenizer or --dataset")
         source: Component | None
         chosen, source, protocol = _of_suite(registry, path, methods, overrides)
     else:
         if tokenizer is None or methods:
-            raise SuiteError(f"{path}: is not a suite (.yaml); name a tokenizer with --tokenizer, not with --method")
+            raise SuiteError(f"{path}: is not a suite; name a tokenizer with --tokenizer, not with --method")
         chosen, options = _of_options(registry, tokenizer, overrides)
         source = None
         if not is_store(path):

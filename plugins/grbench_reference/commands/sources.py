@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
 
-SUITE_SUFFIXES = (".yaml", ".yml")
-
 cache_option = click.option(
     "--cache",
     type=click.Path(path_type=Path),
@@ -74,12 +72,13 @@ def open_or_build_store(
     from grbench.data.store import Store
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
+    from grbench.suite.installed import is_suite
     from grbench.suite.suite import load_suite
 
     if is_store(path):
         return Store.open(path)
     registry = Registry.load()
-    if path.suffix in SUITE_SUFFIXES:
+    if is_suite(path):
         source = load_suite(path, list(overrides)).cells(registry)[0].dataset
     else:
         recognised = recognise(registry, path, dataset)
