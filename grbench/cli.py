@@ -267,7 +267,7 @@ def list_suites() -> None:
     from grbench.suite.file import read_suite_file
     from grbench.suite.installed import installed_suites
 
-    rows = []
+    rows: list[list[Any]] = []
     for name, file in installed_suites().items():
         try:
             content = read_suite_file(file)

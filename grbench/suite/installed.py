@@ -32,7 +32,7 @@ def suite_file(given: Path | str) -> Path:
     """The suite file that a user means: a path, or the name of an installed suite. A folder of that name does not hide
     the suite. Raises SuiteError where there is neither."""
     path = Path(given)
-    if path.suffix in SUITE_SUFFIXES or path.is_file():
+    if path.suffix in SUITE_SUFFIXES or len(path.parts) > 1 or path.is_file():
         return path
     installed = installed_suites()
     if str(given) not in installed:

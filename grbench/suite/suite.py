@@ -192,7 +192,8 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
     """Reads a suite. path: its file, or the name of an installed suite. overrides: `key=value`, with a dotted key and a
     YAML value.
 
-    Raises SuiteError where there is none, for unknown keys and wrong types. Names and options of plug-ins are checked by `Suite.cells`.
+    Raises SuiteError where there is none, for unknown keys and wrong types. Names and options of plug-ins are checked
+    by `Suite.cells`.
     """
     path = suite_file(path)
     content = read_suite_file(path)

@@ -74,8 +74,8 @@ def codes(
     --tokenizer; of these, each user's last two events are held out.
 
     \b
-    grbench inspect codes suites/amazon_beauty.yaml
-    grbench inspect codes suites/final_round.yaml --method first_place --set dataset.path=data/TencentGR-10M
+    grbench inspect codes amazon_beauty
+    grbench inspect codes final_round --method first_place --set dataset.path=data/TencentGR-10M
     grbench inspect codes data/TencentGR-1M --tokenizer rq_kmeans --set sizes=[256,256,256] --set collision=none
     """
     from rich.console import Console

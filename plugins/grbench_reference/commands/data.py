@@ -92,7 +92,7 @@ def stats(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cache:
     \b
     grbench data stats data/TencentGR-1M
     grbench data stats data/TencentGR-1M --set embeddings=[81,82]
-    grbench data stats suites/quickstart.yaml
+    grbench data stats quickstart
     """
     from rich.table import Table
 
@@ -130,7 +130,7 @@ def synth(*, users: int, items: int, actions: str, out: Path, seed: int, workers
 
     \b
     grbench data synth --users 20000 --items 100000 --actions 2 --out data/synthetic --seed 0
-    grbench run suites/preliminary_round.yaml --set dataset.path=data/synthetic --only baseline
+    grbench run preliminary_round --set dataset.path=data/synthetic --only baseline
     """
     from grbench_reference.datasets.download.release import readable
     from grbench_reference.datasets.synthetic.generator import generate
@@ -141,7 +141,7 @@ def synth(*, users: int, items: int, actions: str, out: Path, seed: int, workers
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     suite = "preliminary_round" if actions == "2" else "final_round"
     console.print(f"{out}: {readable(size)} in {time.monotonic() - started:.0f} s. Next:", highlight=False)
-    next_command = f"grbench run suites/{suite}.yaml --set dataset.path={out} --only baseline"
+    next_command = f"grbench run {suite} --set dataset.path={out} --only baseline"
     console.print(f"  {next_command}", highlight=False, soft_wrap=True)
 
 
@@ -217,7 +217,7 @@ def prepare(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cach
 
     \b
     grbench data prepare data/TencentGR-1M
-    grbench data prepare suites/preliminary_round.yaml --set dataset.path=data/TencentGR-1M
+    grbench data prepare preliminary_round --set dataset.path=data/TencentGR-1M
     """
     from grbench_reference.datasets.download.release import readable
 

@@ -94,7 +94,7 @@ def test_a_dataset_and_a_tokenizer(typed: Callable[..., Result]) -> None:
     ("words", "kind", "said"),
     [
         (["suite.yaml", "--tokenizer", "ids"], SuiteError, "is a suite; choose tokenizers with --method"),
-        (["users.json"], SuiteError, "is not a suite .* name a tokenizer with --tokenizer"),
+        (["users.json"], SuiteError, "is not a suite; name a tokenizer with --tokenizer"),
         (["suite.yaml", "--method", "givn"], SuiteError, "did you mean given"),
         (["users.json", "--tokenizer", "clusterd"], PluginError, "did you mean clustered"),
         (["users.json", "--tokenizer", "absent"], PluginError, "absent.* is broken"),

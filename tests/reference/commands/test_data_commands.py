@@ -69,7 +69,7 @@ def test_synth_writes_a_release_that_validates(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     made = run("synth", "--users", 30, "--items", 60, "--actions", 3, "--out", folder, "--seed", 2)
     assert made.exit_code == 0
-    assert f"grbench run suites/final_round.yaml --set dataset.path={folder}" in made.output
+    assert f"grbench run final_round --set dataset.path={folder}" in made.output
     assert "users: 30" in made.output
     checked = run("validate", folder)
     assert checked.exit_code == 0
