@@ -156,10 +156,17 @@ def _bind_losses(registry: Registry, value: Any, where: str, broken: list[str]) 
 
 
 def bind_training(value: Any, where: str) -> dict[str, Any]:
-    """A `training` mapping with all defaults; raises SuiteError where it is not a mapping or a key is invalid."""
+    """A `training` mapping with all defaults; raises SuiteError where it is not a mapping, a key is invalid, or
+    two keys define the warm-up."""
     if value is not None and not isinstance(value, dict):
         raise SuiteError(f"{where}: should be a mapping of keys such as epochs and batch_size")
-    return bind(training_options(), value or {}, where)
+    bound = bind(training_options(), value or {}, where)
+    if bound.get("warmup_steps") and bound.get("warmup_share"):
+        raise SuiteError(
+            f"{where}.warmup_share: warmup_steps is set as well; give one of them (where the other is inherited, set "
+            "it to 0)"
+        )
+    return bound
 
 
 def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken: list[str]) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from grbench.registry.option_types import Count, Natural
+from grbench.registry.option_types import Count, Natural, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class TrainingOptions:
         schedule: of the learning rate after the warm-up: constant, or down to `final_rate` by a cosine or a line.
         final_rate: share of the learning rate that a schedule ends with.
         warmup_steps: updates over which the learning rate rises from zero.
+        warmup_share: the same as a share of the stage's updates, at least one, in place of warmup_steps; 0 = not used.
         workers: threads that read batches ahead.
         validate_every: epochs between validations; 0 = none, and the last state is kept.
         select: the metric whose best state is kept.
@@ -40,6 +41,7 @@ class TrainingOptions:
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup_steps: Natural = 0
+    warmup_share: Share = 0.0
     workers: Natural = 1
     validate_every: Natural = 0
     select: str = "ndcg@10"

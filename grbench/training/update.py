@@ -14,11 +14,12 @@ from grbench.training.options import TrainingOptions
 
 def learning_rate(update: int, updates: int, options: TrainingOptions) -> float:
     """The learning rate of an update (0 = the first) of a stage with so many, as a share of the optimizer's own."""
-    if update < options.warmup_steps:
-        return (update + 1) / options.warmup_steps
+    warmup = max(1, int(options.warmup_share * updates)) if options.warmup_share else options.warmup_steps
+    if update < warmup:
+        return (update + 1) / warmup
     if options.schedule == "constant":
         return 1.0
-    done = min(1.0, (update - options.warmup_steps) / max(1, updates - options.warmup_steps))
+    done = min(1.0, (update - warmup) / max(1, updates - warmup))
     left = 0.5 * (1 + math.cos(math.pi * done)) if options.schedule == "cosine" else 1 - done
     return options.final_rate + (1 - options.final_rate) * left
 

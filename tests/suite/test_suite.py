@@ -359,6 +359,18 @@ def test_the_shipped_suites_are_right(path, installed, monkeypatch):
     assert "most_popular" in {cell.method.encoder.name for cell in found}, "every suite carries the floor"
 
 
+def test_two_warm_ups_are_refused(tmp_path, monkeypatch):
+    from grbench.training.options import TrainingOptions as Real
+
+    monkeypatch.setattr(method, "training_options", lambda: Real)
+    both = "{a: {encoder: dense, loss: contrastive, training: {warmup_share: 0.1, warmup_steps: 5}}}"
+    assert failure(tmp_path, both).startswith(
+        "methods.a.training.warmup_share: warmup_steps is set as well; give one of them"
+    )
+    (cell, *_) = cells(tmp_path, both, ["methods.a.training.warmup_steps=0"])
+    assert cell.method.stages[0].training["warmup_share"] == 0.1
+
+
 def test_an_unknown_name_refuses_the_suite_whatever_else_is_broken(tmp_path):
     with pytest.raises(PluginError, match="unknown encoder 'nobody'"):
         cells(tmp_path, "{a: {encoder: lost}, b: {encoder: nobody}}")

@@ -153,6 +153,8 @@ def test_clipping_counts_sparse_gradients():
     [
         ({}, [1, 1, 1, 1, 1, 1]),
         ({"warmup_steps": 2}, [0.5, 1, 1, 1, 1, 1]),
+        ({"warmup_share": 0.35}, [0.5, 1, 1, 1, 1, 1]),  # of 6 updates 2.1
+        ({"schedule": "linear", "warmup_share": 0.1}, [1, 1, 0.8, 0.6, 0.4, 0.2]),  # at least one
         ({"schedule": "linear", "warmup_steps": 2}, [0.5, 1, 1, 0.75, 0.5, 0.25]),
         ({"schedule": "cosine", "final_rate": 0.5}, [1, 0.966506, 0.875, 0.75, 0.625, 0.533494]),
     ],

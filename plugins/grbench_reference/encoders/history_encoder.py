@@ -107,8 +107,8 @@ class HistoryEncoder(nn.Module, ABC):
         )
         if items is None:
             raise SuiteError(
-                "encoder: an item needs at least one of id_width above 0, hashed_ids, semantic_ids, item_features and "
-                "embeddings"
+                "encoder: an item needs at least one of id_width above 0, hashed_ids, semantic_ids, item_features, "
+                "item_dates and embeddings"
             )
         self.items = items
         if options.user_token:

@@ -46,6 +46,7 @@ class HSTUBlock(nn.Module):
     """tokens [P, D] -> [P, D]: attention times an elementwise gate, with a residual; there is no feed-forward layer.
 
     U (the gate), V, Q, K = SiLU(Linear(norm(x))); y = x + Linear(dropout(U * norm(SiLU(QK' / sqrt(E) + bias) V / n))).
+    Without `attended_norm`, neither that norm nor the division by n.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class HSTUBlock(nn.Module):
         position_bias: bool,
         buckets: int | None,
         key_bias: nn.Module | None,
+        attended_norm: bool,
     ) -> None:
         """length: the most tokens a row has; buckets: of time, None = no time bias."""
         super().__init__()
         self.heads, self.rotary, self.key_bias = heads, rotary, key_bias
-        self.norm, self.attended_norm = normalisation(norm, width), normalisation(norm, width)
+        self.norm = normalisation(norm, width)
+        self.attended_norm = normalisation(norm, width) if attended_norm else None
         self.uvqk, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
         self.dropout = Dropout(dropout)
         self.position_bias = self.time_bias = None
@@ -82,7 +85,10 @@ class HSTUBlock(nn.Module):
             group.tokens(self._attend(group.grid(vqk), None if of_key is None else group.grid(of_key), pairs))
             for group, pairs in zip(layout.groups, buckets, strict=True)
         ]
-        mixed: Tensor = self.out(self.dropout(gate * self.attended_norm(torch.cat(attended))))
+        values = torch.cat(attended)
+        if self.attended_norm is not None:
+            values = self.attended_norm(values)
+        mixed: Tensor = self.out(self.dropout(gate * values))
         return tokens + mixed
 
     def _attend(self, vqk: Tensor, of_key: Tensor | None, buckets: Tensor | None) -> Tensor:
@@ -104,6 +110,7 @@ class HSTUBlock(nn.Module):
             of_key=None if of_key is None else of_key.transpose(1, 2),
             time=self.time_bias,
             buckets=buckets,
+            mean=self.attended_norm is not None,
         )
         return attended.transpose(1, 2).reshape(rows, length, width // 3)
 
@@ -125,6 +132,8 @@ class HSTU(HistoryEncoder):
         embedding_dropout: of the tokens that enter the first block; null = as dropout.
         history_length: newest events read.
         norm: kind of normalisation.
+        attended_norm: normalise what a token has attended to before it is gated; false = the plain sum of the weighted
+            values (OnePiece).
         positions: learned = a vector a place, counted from the oldest event (released code); learned_from_end = counted
             back from the newest, which in training tells each state how many events follow; rotary = turns queries and
             keys; none.
@@ -147,6 +156,7 @@ class HSTU(HistoryEncoder):
         embedding_dropout: Share | None = None,
         history_length: Count = 100,
         norm: Norm = "layernorm",
+        attended_norm: bool = True,
         positions: PositionEncoding = "learned",
         position_bias: bool = True,
         time_bias: bool = True,
@@ -176,6 +186,7 @@ class HSTU(HistoryEncoder):
                 position_bias=position_bias,
                 buckets=self.buckets,
                 key_bias=self.key_bias(heads),
+                attended_norm=attended_norm,
             )
             for _ in range(blocks)
         )

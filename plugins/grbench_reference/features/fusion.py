@@ -19,6 +19,7 @@ from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, Natural, OptionGroup, Share
 from grbench.types import Codes
 from grbench_reference.features.hashed_ids import HashedIds
+from grbench_reference.features.item_dates import ItemDates
 from grbench_reference.features.parts import ContentEmbedding, FeaturePart, FusedFields, IdEmbedding
 from grbench_reference.features.semantic_ids import SemanticIds
 from grbench_reference.kernels.embedding import distinct, gather_rows
@@ -39,6 +40,8 @@ class ItemFeatureOptions(OptionGroup):
     Args:
         item_features: categorical item fields: true = all the dataset has, false = none, or their names.
         embeddings: content embeddings: all = those the dataset option names, none, or their names.
+        item_dates: the first and the last day (UTC) of an item's training events, as six categorical fields: year,
+            month and day of either; missing where it has none (OnePiece's days of an ad's exposure).
         hashed_ids: rows of further item-id tables, row = item number modulo rows, beside or without the id's own
             (OnePiece: 2000003 and 3000017, with id_width 32 and hashed_width 256).
         hashed_width: width of each of those tables; null = width.
@@ -46,6 +49,7 @@ class ItemFeatureOptions(OptionGroup):
 
     item_features: Names = True
     embeddings: Embeddings = "all"
+    item_dates: bool = False
     hashed_ids: tuple[Count, ...] = ()
     hashed_width: Count | None = None
 
@@ -147,12 +151,13 @@ def item_tower(
     semantic_ids: Codes | None = None,
     field_dropout: float = 0.0,
 ) -> Tower | None:
-    """Items [...] -> [..., width]: id, hashed id, semantic id, categorical fields and content embeddings, fused; None
-    without any of them.
+    """Items [...] -> [..., width]: id, hashed id, semantic id, categorical fields, dates and content embeddings, fused;
+    None without any of them.
 
     semantic_ids: the codes that are a field each level, None = none are. field_dropout: share of categorical values
     hidden in a training step.
-    Raises SuiteError for a field or an embedding that the store does not have, and what HashedIds and SemanticIds do.
+    Raises SuiteError for a field or an embedding that the store does not have, and what HashedIds, SemanticIds and
+    ItemDates do.
     """
     catalogue = data.catalogue
     trained = data.item_counts() > 0
@@ -182,6 +187,8 @@ def item_tower(
                 sparse=sparse,
             )
         )
+    if items.item_dates:
+        parts.append(ItemDates(data, trained, width=field_width, dropout=field_dropout, sparse=sparse))
     embeddings = items.embeddings
     if isinstance(embeddings, str):
         embeddings = list(catalogue.embeddings) if embeddings == "all" else []

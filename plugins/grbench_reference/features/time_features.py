@@ -40,13 +40,18 @@ PERIODS = (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, WEEK // 2, WEEK, 2 * WEEK, 
 """Seconds of the Fourier terms; the last three are a month, a quarter and a year of 365.25 days."""
 
 
-def training_days(data: TrainingData, option: str) -> tuple[int, int]:
-    """The first and the last day of a training event, counted from 1970-01-01; raises SuiteError without times."""
+def check_has_times(data: TrainingData, option: str) -> None:
+    """Raises SuiteError where the dataset has no times; option: of the encoder, for the message."""
     if not data.catalogue.has_times:
         raise SuiteError(
             f"encoder.{option}: this dataset has no times, so it has no such feature; leave the option out, or "
             "name the dataset's column of times"
         )
+
+
+def training_days(data: TrainingData, option: str) -> tuple[int, int]:
+    """The first and the last day of a training event, counted from 1970-01-01; raises SuiteError without times."""
+    check_has_times(data, option)
     ends = [(events.times.min(), events.times.max()) for events in data.stream() if len(events.times)]
     if not ends:
         return 0, 0

@@ -32,13 +32,15 @@ def pointwise_attention(
     of_key: Tensor | None = None,
     time: Tensor | None = None,
     buckets: Tensor | None = None,
+    mean: bool = True,
 ) -> Tensor:
     """SiLU(q k' / sqrt(E) + bias) v / n below the diagonal, [G, H, L, E] each -> [G, H, L, E].
 
-    n is the number of tokens that a query sees. The bias of a pair is position [H, L, L] + of_key [G, H, L] of its key
-    + the row of time [K, H] that its bucket names, [G, L, L] of any integers; each may be left out.
+    n is the number of tokens that a query sees, or 1 where `mean` is off. The bias of a pair is position [H, L, L] +
+    of_key [G, H, L] of its key + the row of time [K, H] that its bucket names, [G, L, L] of any integers; each may be
+    left out.
     """
-    attended: Tensor = _PointwiseAttention.apply(query, key, value, position, of_key, time, buckets)
+    attended: Tensor = _PointwiseAttention.apply(query, key, value, position, of_key, time, buckets, mean)
     return attended
 
 
@@ -48,10 +50,10 @@ def pieces(values: Tensor, *, pairs: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, len(values), step))
 
 
-def _shares(length: int, like: Tensor) -> Tensor:
-    """[L, L]: 1 / n for each key that a query sees, 0 for those ahead."""
+def _shares(length: int, like: Tensor, *, mean: bool) -> Tensor:
+    """[L, L]: 1 / n for each key that a query sees, or 1 without `mean`; 0 for those ahead."""
     ones = torch.ones(length, length, dtype=torch.float32, device=like.device).tril()
-    return (ones / ones.sum(1, keepdim=True)).to(like.dtype)
+    return (ones / ones.sum(1, keepdim=True) if mean else ones).to(like.dtype)
 
 
 def _scores(
@@ -95,10 +97,12 @@ class _PointwiseAttention(Function):
         of_key: Tensor | None,
         time: Tensor | None,
         buckets: Tensor | None,
+        mean: bool,
     ) -> Tensor:
+        ctx.mean = mean
         ctx.save_for_backward(query, key, value, position, of_key, time, buckets)
         heads, length = query.shape[1:3]
-        shares, scale = _shares(length, query), query.shape[3] ** -0.5
+        shares, scale = _shares(length, query, mean=mean), query.shape[3] ** -0.5
         attended = torch.empty(value.shape, dtype=value.dtype, device=value.device)
         for rows in pieces(query, pairs=heads * length * length):
             index = _index(_some(buckets, rows), heads)
@@ -113,7 +117,7 @@ class _PointwiseAttention(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, position, of_key, time, buckets = ctx.saved_tensors
         heads, length = query.shape[1:3]
-        shares, scale = _shares(length, query), query.shape[3] ** -0.5
+        shares, scale = _shares(length, query, mean=ctx.mean), query.shape[3] ** -0.5
         sides = [torch.empty(side.shape, dtype=side.dtype, device=side.device) for side in (query, key, value)]
         # Sums over rows are float32, whatever the scores are.
         to_position = None if position is None else torch.zeros_like(position, dtype=torch.float32)
@@ -140,4 +144,4 @@ class _PointwiseAttention(Function):
             None if sums is None else sums.to(like.dtype)
             for sums, like in ((to_position, position), (to_key, of_key), (to_time, time))
         ]
-        return *sides, *shared, None
+        return *sides, *shared, None, None

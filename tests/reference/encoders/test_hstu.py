@@ -21,6 +21,7 @@ VARIANTS = [
     {"action_conditioning": "attention_bias", "positions": "none", "heads": 1},
     {"action_conditioning": "film", "user_token": False, "time_buckets": 3},
     {"action_conditioning": ["gate", "film", "attention_bias"]},
+    {"attended_norm": False, "time_bias": False, "positions": "none"},
     {
         "time_features": ["gap", "cross_day", "fourier"],
         "popularity_windows": [7],
@@ -71,8 +72,10 @@ def naive_block(block, tokens, times, actions):
                     score = score + block.time_bias[min(bucket, last - 1) if times[j] is not None else last, h]
                 if block.key_bias is not None:
                     score = score + block.key_bias(actions)[j, h]
-                read[i, some] += score * torch.sigmoid(score) * v[j, some] / (i + 1)
-    return tokens + block.out(u * block.attended_norm(read))
+                read[i, some] += score * torch.sigmoid(score) * v[j, some]
+    if block.attended_norm is not None:
+        read = block.attended_norm(read / torch.arange(1, count + 1).unsqueeze(1))
+    return tokens + block.out(u * read)
 
 
 @every_way

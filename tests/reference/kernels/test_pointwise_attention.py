@@ -25,19 +25,20 @@ def sides(dtype=torch.float64):
     return {name: torch.randn(shape, dtype=dtype, requires_grad=True) for name, shape in shapes.items()}
 
 
-def by_hand(query, key, value, *, position=0.0, of_key=None, time=None, buckets=None):
+def by_hand(query, key, value, *, position=0.0, of_key=None, time=None, buckets=None, mean=True):
     scores = query @ key.transpose(2, 3) / WIDTH**0.5 + position
     if of_key is not None:
         scores = scores + of_key[:, :, None, :]
     if time is not None:
         scores = scores + time[buckets.long()].permute(0, 3, 1, 2)
     weights = functional.silu(scores).tril()
-    return weights / torch.arange(1, LENGTH + 1)[:, None] @ value
+    return (weights / torch.arange(1, LENGTH + 1)[:, None] if mean else weights) @ value
 
 
 @pytest.mark.parametrize("pairs_at_once", [1, 2 * HEADS * LENGTH**2, 1 << 20])
+@pytest.mark.parametrize("mean", [True, False])
 @pytest.mark.parametrize("left_out", [*itertools.product([True, False], repeat=3)])
-def test_values_and_gradients(left_out, pairs_at_once, monkeypatch):
+def test_values_and_gradients(left_out, mean, pairs_at_once, monkeypatch):
     monkeypatch.setitem(module.PAIRS_AT_ONCE, "cpu", pairs_at_once)
     inputs = sides()
     for name, gone in zip(("position", "of_key", "time"), left_out, strict=True):
@@ -48,10 +49,10 @@ def test_values_and_gradients(left_out, pairs_at_once, monkeypatch):
     results = []
     for attend in (pointwise_attention, by_hand):
         more = {"buckets": buckets} if "time" in inputs else {}
-        attended = attend(**inputs, **more)
+        attended = attend(**inputs, **more, mean=mean)
         results.append([attended, *torch.autograd.grad((attended * seed).sum(), list(inputs.values()))])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other)
+    for one, other in zip(*results, strict=True):  # what rows share is summed in float32
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
 
 
 def test_one_pair_worked_out_by_hand():
