@@ -50,6 +50,7 @@ def register_losses(register: Register) -> None:
     register("infonce", "grbench_reference.losses.infonce:InfoNCE")
     register("full_softmax", "grbench_reference.losses.full_softmax:FullSoftmax")
     register("bce", "grbench_reference.losses.bce:BCE")
+    register("bpr", "grbench_reference.losses.bpr:BPR")
     register("next_code", "grbench_reference.losses.next_code:NextCode")
     register("next_action", "grbench_reference.losses.next_action:NextAction")
 

@@ -48,6 +48,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "losses": {
         "bce": Case(parts={"batch_size": 128}),
+        "bpr": Case(skip="it is bce but for what becomes of the logits"),
         "infonce": Case(parts={"batch_size": 128}),
         "next_code": Case(parts={**DECODING, "batch_size": 64}),
         "next_action": Case(parts={**DECODING, "batch_size": 64}),

@@ -14,6 +14,7 @@ from grbench.testing import tiny_store
 from grbench.training.options import TrainingOptions
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
+from grbench_reference.losses.bpr import BPR
 from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.infonce import InfoNCE
 from grbench_reference.optimizers.adam import adam, adamw
@@ -25,7 +26,8 @@ LOSSES = {
     "infonce": lambda data, codes: InfoNCE(
         data, codes, negatives={"uniform": 8, "in_batch": True}, logq=True, temperature=0.1
     ),
-    "bce": lambda data, codes: BCE(data, codes, negatives=2, temperature=0.1),
+    "bce": lambda data, codes: made_with(BCE, data, codes, negatives=2, temperature=0.1),
+    "bpr": lambda data, codes: made_with(BPR, data, codes, negatives=2, temperature=0.1),
 }
 
 

@@ -15,7 +15,7 @@ def test_terms_by_hand(tmp_path, count):
     data = featured(tmp_path)
     torch.manual_seed(0)
     encoder = made_with(CausalTransformer, data, Ids().fit(data), width=8, history_length=3).eval()
-    loss = BCE(data, Ids().fit(data), negatives=count, temperature=0.5)
+    loss = made_with(BCE, data, Ids().fit(data), negatives=count, temperature=0.5)
     batch = batch_of([1, 2, 3], [4, 2], [3], targets=[[2, 3, 1], [2, 0], [1]])
     targets = [(place, int(batch.targets[place])) for place in map(tuple, batch.targets.nonzero().tolist())]
     torch.manual_seed(4)
@@ -41,7 +41,7 @@ def test_negatives_by_popularity(tmp_path):
     data = featured(tmp_path)
     torch.manual_seed(0)
     encoder = made_with(CausalTransformer, data, Ids().fit(data), width=8, history_length=3).eval()
-    loss = BCE(data, Ids().fit(data), negatives=3, sampling="popularity", popularity_power=200.0)
+    loss = made_with(BCE, data, Ids().fit(data), negatives=3, sampling="popularity", popularity_power=200.0)
     batch = batch_of([1, 2], [2], targets=[[4, 1], [4]])
     places = [(0, 0), (0, 1), (1, 1)]
     states, vectors = encoder.embed(batch, torch.arange(7))
@@ -62,5 +62,5 @@ def test_action_weights(tmp_path):
     batch.next_actions[0, 1] = 3
     states, vectors = encoder.embed(batch, torch.arange(7))
     losses = [-logsigmoid(vectors[2] @ states[0, 0]), -logsigmoid(vectors[3] @ states[0, 1])]
-    found = BCE(data, Ids().fit(data), action_weights={"click": 3.0})(encoder, batch)["positive"]
+    found = made_with(BCE, data, Ids().fit(data), action_weights={"click": 3.0})(encoder, batch)["positive"]
     torch.testing.assert_close(found, (losses[0] + 3 * losses[1]) / 4)
