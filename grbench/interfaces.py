@@ -124,6 +124,12 @@ class Encoder(ABC):
         once the losses are computed, further loss terms of the encoder by name."""
         return nullcontext(dict)
 
+    def fixed_weights(self) -> AbstractContextManager[None]:
+        """A context in which no weight changes and no gradient is taken, entered for indexing and for searching. What
+        depends on weights, such as vectors propagated over a graph, may be kept until it is left, and no longer: a
+        tensor's version or address does not tell whether a fused optimizer has changed it."""
+        return nullcontext()
+
 
 @runtime_checkable
 class Embedder(Protocol):

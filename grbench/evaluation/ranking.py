@@ -21,7 +21,7 @@ from grbench.data.batches import query_batches
 from grbench.data.codes import current_codes
 from grbench.data.split import Queries, Split
 from grbench.errors import DataError, RunError, SuiteError
-from grbench.interfaces import Retriever, history_length
+from grbench.interfaces import Encoder, Retriever, history_length, optional
 from grbench.types import FILTERS, Batch, Codes, Ranking, Report
 
 WARM_UP_BATCHES = 1
@@ -58,8 +58,7 @@ class Ranker:
         self._pool = filtered_candidates(split, k, filters)
         self._in_pool = np.zeros(_num_items(split) + 1, bool)
         self._in_pool[self._pool] = True
-        # no_grad, not inference_mode: tensors that an encoder caches here must be usable in later training.
-        with _eval_mode(encoder), torch.no_grad(), _phase(meter, "index"):
+        with evaluating(encoder), _phase(meter, "index"):
             _report(report, "index", candidates=len(self._pool))
             self.codes = current_codes(encoder, codes, _num_items(split))
             retriever.index(encoder, torch.from_numpy(self._pool).to(device), self.codes)
@@ -85,7 +84,7 @@ class Ranker:
         lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
         search = _TimedSearch(len(queries), self._batch_size, self._report)
         batches = query_batches(queries, history_length=history_length(encoder), batch_size=self._batch_size)
-        with _eval_mode(encoder), torch.no_grad(), _phase(self._meter, name) as phase:
+        with evaluating(encoder), _phase(self._meter, name) as phase:
             for rows, batch in batches:
                 length = min(k + 1 + (history.max_removed(rows) if history else 0), len(self._pool))
                 items, scores = search.run(self._retriever, encoder, batch, length, self._device)
@@ -286,17 +285,18 @@ class _TimedSearch:
 
 
 @contextmanager
-def _eval_mode(encoder: Any) -> Iterator[None]:
-    """A context in which the encoder is in eval mode; afterwards each of its modules is in the mode it had before."""
-    if not isinstance(encoder, nn.Module):
-        yield
-        return
-    before = {module: module.training for module in encoder.modules()}
-    encoder.eval()
+def evaluating(encoder: Any) -> Iterator[None]:
+    """A context without gradients in which the encoder is in eval mode and its weights do not change
+    (`Encoder.fixed_weights`); afterwards each of its modules is in the mode it had before."""
+    modules = {module: module.training for module in encoder.modules()} if isinstance(encoder, nn.Module) else {}
+    if modules:
+        encoder.eval()
     try:
-        yield
+        # no_grad, not inference_mode: tensors that an encoder makes here must be usable in later training.
+        with torch.no_grad(), optional(encoder, Encoder.fixed_weights)():
+            yield
     finally:
-        for module, training in before.items():
+        for module, training in modules.items():
             module.training = training
 
 

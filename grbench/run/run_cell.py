@@ -24,7 +24,7 @@ from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
-from grbench.evaluation.ranking import Ranker
+from grbench.evaluation.ranking import Ranker, evaluating
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
@@ -75,12 +75,11 @@ class Reporter:
             self._last = now
             self._events(event, **values)
 
-    @torch.no_grad()
     def keep(self, encoder: nn.Module, num_items: int) -> None:
         """Shows the encoder to the trackers that keep something of it."""
-        encoder.eval()
-        for tracker in self._trackers:
-            optional(tracker, Tracker.keep)(encoder, num_items)
+        with evaluating(encoder):
+            for tracker in self._trackers:
+                optional(tracker, Tracker.keep)(encoder, num_items)
 
 
 def run_cell(

@@ -15,6 +15,7 @@ from code_worlds import BATCH, ITEMS, codes_of, world
 from torch.overrides import TorchFunctionMode
 from worlds import batch_of
 
+from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Decoder, Embedder
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry, interface_class, missing_interfaces
@@ -137,6 +138,44 @@ def test_writing_code_by_code_equals_being_taught_the_whole(data, name):
     for level in range(1, len(codes.sizes)):
         logits, state = encoder.step(codes.table[targets[:, -1], level - 1], state)
         torch.testing.assert_close(logits, taught[level])
+
+
+@pytest.mark.parametrize("optimizer", [*names("optimizers"), "fused adamw"])
+@pytest.mark.parametrize("name", names("encoders"))
+def test_nothing_is_kept_of_weights_that_a_step_has_changed(data, name, optimizer):
+    """After a validation, a training step and another validation, an encoder gives what a new one with its weights
+    gives."""
+    codes = codes_of(data)
+    encoder, fresh = (made("encoders", name, data, codes) for _ in range(2))
+    if not [*encoder.parameters()]:
+        pytest.skip("has no weights")
+
+    def outputs(model):
+        with evaluating(model):
+            vectors = [model.embed_histories(BATCH), model.embed_items(ITEMS)] if hasattr(model, "embed") else []
+            return vectors + ([*model.code_logits(BATCH)] if hasattr(model, "code_logits") else [])
+
+    if optimizer == "fused adamw":
+        optimizers = [torch.optim.AdamW(encoder.parameters(), lr=0.1, fused=True)]
+    else:
+        optimizers = made("optimizers", optimizer, encoder)
+    loss = made("losses", "full_softmax" if hasattr(encoder, "embed") else "next_code", data, codes)
+    before = outputs(encoder)
+    sum(loss(encoder.train(), BATCH).values()).backward()
+    for each in optimizers:
+        each.step()
+    fresh.load_state_dict(encoder.state_dict())
+    after, expected = outputs(encoder), outputs(fresh)
+    torch.testing.assert_close(after, expected, rtol=0, atol=0)
+    assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    with torch.no_grad():  # nor after the validation's end, without another one
+        for parameter in encoder.parameters():
+            parameter.data.mul_(1.5)
+    fresh.load_state_dict(encoder.state_dict())
+    encoder.eval(), fresh.eval()
+    if hasattr(encoder, "embed"):
+        torch.testing.assert_close(encoder.embed_items(ITEMS), fresh.embed_items(ITEMS), rtol=0, atol=0)
+        torch.testing.assert_close(encoder.embed_histories(BATCH), fresh.embed_histories(BATCH), rtol=0, atol=0)
 
 
 class AsOnGpu(TorchFunctionMode):

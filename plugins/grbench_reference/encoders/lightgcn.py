@@ -5,6 +5,8 @@ Shapes: B users, T history length, N items, U users of the store, D width, K lay
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -72,7 +74,7 @@ class LightGCN(nn.Module):
         self.items = nn.Embedding(data.catalogue.num_items + 1, width)
         for table in (self.users, self.items):
             nn.init.normal_(table.weight, std=spread)
-        self._kept: tuple[tuple[tuple[int, int], ...], _Propagated] | None = None
+        self._kept: _Propagated | None = None
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T, D] the user's vector at each position, [N, D]). A new user's grows with the history."""
@@ -110,16 +112,20 @@ class LightGCN(nn.Module):
         again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
         return items.masked_fill(torch.empty_like(again).scatter_(1, order, again), 0)
 
-    def _propagate(self) -> _Propagated:
-        """Over the whole graph; without gradients the result is cached until a weight changes."""
-        if torch.is_grad_enabled():
-            return self._layers()
-        weights = tuple((table.weight.data_ptr(), table.weight._version) for table in (self.users, self.items))
-        if self._kept is None or self._kept[0] != weights:
-            self._kept = (weights, self._layers())
-        return self._kept[1]
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Vectors are propagated once for all that is embedded in this context."""
+        self._kept = self._propagated()
+        try:
+            yield
+        finally:
+            self._kept = None
 
-    def _layers(self) -> _Propagated:
+    def _propagate(self) -> _Propagated:
+        """Over the whole graph."""
+        return self._kept or self._propagated()
+
+    def _propagated(self) -> _Propagated:
         of_users, of_items = (_inverse_roots(table.degrees) for table in (self.graph.items_of, self.graph.users_of))
         # A node without an edge is no part of the model: nothing has taught it its vector.
         users = self.users.weight * (of_users > 0)

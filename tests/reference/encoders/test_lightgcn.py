@@ -10,6 +10,7 @@ from worlds import batch_of, everything, training_data
 
 from grbench.data.split import Split
 from grbench.errors import SuiteError
+from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Embedder
 from grbench.testing import tiny_store
 from grbench.training.options import TrainingOptions
@@ -119,12 +120,17 @@ def test_edges_of_some_actions(data):
         build(data, graph_actions=[])
 
 
-def test_what_is_kept_between_searches_follows_the_weights(data):
+def test_vectors_are_propagated_once_for_a_search_and_follow_the_weights(data, monkeypatch):
     encoder = build(data)
-    with torch.no_grad():
+    runs = []
+    whole = encoder._propagated
+    monkeypatch.setattr(encoder, "_propagated", lambda: runs.append(1) or whole())
+    with evaluating(encoder):
         before = encoder.embed_items(torch.tensor([4]))
-        assert torch.equal(encoder.embed_items(torch.tensor([4])), before)
-        encoder.users.weight[3] += 1
+        encoder.embed_histories(batch_of([1, 2], users=[0]))
+        assert len(runs) == 1
+    encoder.users.weight.data[3] += 1  # a change that neither autograd nor a version counter sees
+    with evaluating(encoder):
         after = encoder.embed_items(torch.tensor([4]))
     torch.testing.assert_close(after, encoder.embed_items(torch.tensor([4])))
     assert not torch.allclose(before, after)
