@@ -16,7 +16,14 @@ from grbench.registry.option_types import Count, OptionGroup, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.history_encoder import HistoryEncoder, HistoryOptions, PositionEncoding
 from grbench_reference.layers.token_packing import Layout
-from grbench_reference.layers.transformer import Activation, Norm, Rotary, TransformerBlock, width_of_heads
+from grbench_reference.layers.transformer import (
+    Activation,
+    Norm,
+    Rotary,
+    TransformerBlock,
+    normalisation,
+    width_of_heads,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +92,7 @@ class CausalTransformer(HistoryEncoder):
             width=width,
             history_length=transformer.history_length,
             dropout=dropout if transformer.embedding_dropout is None else transformer.embedding_dropout,
-            norm=transformer.norm,
+            last_norm=normalisation(transformer.norm, transformer.width),
             positions=transformer.positions,
         )
         rotary = Rotary(head_width, self.length) if rotates else None

@@ -38,7 +38,6 @@ from grbench_reference.layers.action_conditioning import (
     token_actions,
 )
 from grbench_reference.layers.token_packing import Layout, lay_out
-from grbench_reference.layers.transformer import Norm, normalisation
 
 PositionEncoding = Literal["learned", "learned_from_end", "rotary", "none"]
 Similarity = Literal["dot", "cosine"]
@@ -88,9 +87,10 @@ class HistoryEncoder(nn.Module, ABC):
         width: int,
         history_length: int,
         dropout: float,
-        norm: Norm,
+        last_norm: nn.Module,
         positions: PositionEncoding,
     ) -> None:
+        """last_norm: of the states behind the last block."""
         super().__init__()
         if options.users.user_id and not options.user_token:
             raise SuiteError("encoder.user_id: needs user_token true, since the first token is where a user's row goes")
@@ -126,7 +126,7 @@ class HistoryEncoder(nn.Module, ABC):
         if self.places is not None:
             nn.init.normal_(self.places.weight, std=TABLE_SPREAD)
         self.dropout = Dropout(dropout)
-        self.last_norm = normalisation(norm, width)
+        self.last_norm = last_norm
         self._pass: OnePass[Tensor] = OnePass()
 
     @property

@@ -24,6 +24,9 @@ from grbench_reference.kernels.pointwise_attention import pieces, pointwise_atte
 from grbench_reference.layers.token_packing import Layout
 from grbench_reference.layers.transformer import Norm, Rotary, normalisation, width_of_heads
 
+NORM_EPSILON = 1e-6
+"""Of all normalisations, as in the released code. At initialisation what a token attends to has a variance of about 1e-5,
+so that torch's default of 1e-5 would take away a part of it."""
 YEAR = 365 * 24 * 3600.0
 """Seconds; times further apart share the last bucket."""
 
@@ -66,8 +69,8 @@ class HSTUBlock(nn.Module):
         """length: the most tokens a row has; buckets: of time, None = no time bias."""
         super().__init__()
         self.heads, self.rotary, self.key_bias = heads, rotary, key_bias
-        self.norm = normalisation(norm, width)
-        self.attended_norm = normalisation(norm, width) if attended_norm else None
+        self.norm = normalisation(norm, width, epsilon=NORM_EPSILON)
+        self.attended_norm = normalisation(norm, width, epsilon=NORM_EPSILON) if attended_norm else None
         self.uvqk, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
         self.dropout = Dropout(dropout)
         self.position_bias = self.time_bias = None
@@ -171,7 +174,7 @@ class HSTU(HistoryEncoder):
             width=width,
             history_length=history_length,
             dropout=dropout if embedding_dropout is None else embedding_dropout,
-            norm=norm,
+            last_norm=normalisation(norm, width, epsilon=NORM_EPSILON),
             positions=positions,
         )
         self.buckets = time_buckets if time_bias and data.catalogue.has_times else None

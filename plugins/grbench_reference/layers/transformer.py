@@ -20,9 +20,12 @@ Norm = Literal["layernorm", "rmsnorm"]
 Activation = Literal["relu", "gelu", "swiglu"]
 
 
-def normalisation(kind: Norm, width: int) -> nn.Module:
-    """A normalisation over the last dimension."""
-    return nn.LayerNorm(width) if kind == "layernorm" else nn.RMSNorm(width, eps=1e-6)
+def normalisation(kind: Norm, width: int, *, epsilon: float | None = None) -> nn.Module:
+    """A normalisation over the last dimension. epsilon: added to the variance; None = 1e-5 for layernorm, 1e-6 for
+    rmsnorm."""
+    if kind == "layernorm":
+        return nn.LayerNorm(width, eps=1e-5 if epsilon is None else epsilon)
+    return nn.RMSNorm(width, eps=1e-6 if epsilon is None else epsilon)
 
 
 def width_of_heads(width: int, heads: int, *, rotary: bool) -> int:

@@ -207,3 +207,14 @@ def test_options_that_do_not_fit(data):
         build(data, heads=3)
     with pytest.raises(SuiteError, match=r"2 heads cannot share a width of 6; .* multiple of 4, since rotary"):
         build(data, width=6, heads=2, positions="rotary")
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_all_norms_have_the_epsilon_of_the_released_code(data, norm):
+    """Of a variance of 1e-6, as much as epsilon: (+-.001) / sqrt(2e-6) = +-.7071."""
+    encoder = build(data, norm=norm)
+    norms = [encoder.last_norm, *(each for block in encoder.blocks for each in (block.norm, block.attended_norm))]
+    width = encoder.width
+    small = torch.tensor([0.001, -0.001]).repeat(width // 2)
+    for each in norms:
+        torch.testing.assert_close(each(small), small.sign() * 0.5**0.5, rtol=1e-4, atol=0)
