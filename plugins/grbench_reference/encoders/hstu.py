@@ -25,8 +25,8 @@ from grbench_reference.layers.token_packing import Layout
 from grbench_reference.layers.transformer import Norm, Rotary, normalisation, width_of_heads
 
 NORM_EPSILON = 1e-6
-"""Of all normalisations, as in the released code. At initialisation what a token attends to has a variance of about 1e-5,
-so that torch's default of 1e-5 would take away a part of it."""
+"""Of all normalisations, as in the released code. At initialisation what a token attends to has a variance of about
+1e-5, so that torch's default of 1e-5 would take away a part of it."""
 YEAR = 365 * 24 * 3600.0
 """Seconds; times further apart share the last bucket."""
 
