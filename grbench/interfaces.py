@@ -119,6 +119,12 @@ class Encoder(ABC):
         of later stages use in place of the tokenizer's. None = the tokenizer's are used."""
         return None
 
+    def predicts_first_event(self) -> bool:
+        """Whether the encoder has a state before a user's first event, that of the user's token, from which it predicts
+        this event. Then `embed` gives [B, T + 1, D], the token's state first, users with a single event are trained on
+        too, and `Batch.user_targets` are the first events."""
+        return False
+
     def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
         """A context in which several losses can share one forward pass of a batch. Yields a function that returns,
         once the losses are computed, further loss terms of the encoder by name."""
@@ -136,8 +142,9 @@ class Embedder(Protocol):
     """An encoder that embeds histories and items in one vector space."""
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D], the state at each position, and [N, D], the items' vectors). One method for both, so
-        that a graph encoder propagates once per step."""
+        """items [N] -> ([B, T, D], the state after each event, and [N, D], the items' vectors). One method for both, so
+        that a graph encoder propagates once per step. An encoder that predicts the first event puts the state of the
+        user's token before the others: [B, T + 1, D]."""
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event."""
@@ -160,7 +167,7 @@ class Decoder(Protocol):
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
         """-> for each level l: [P, K_l], P = positions with a target, row by row; by teacher forcing on the codes of
-        batch.targets."""
+        the targets, in the order of batch.all_targets."""
 
     def start(self, batch: Batch) -> tuple[Tensor, DecoderState]:
         """-> (logits of level 0 [B, K_0], state of B rows)."""
@@ -226,7 +233,8 @@ class Trainer(ABC):
         epoch: int,  # noqa: ARG002
     ) -> Examples | None:
         """The training examples of an epoch, in order; must depend on these arguments only. None = the newest
-        history_length + 1 events of each trainable user, shuffled by seed and epoch."""
+        history_length + 1 events of each trainable user, shuffled by seed and epoch. `data.first_target` says whether
+        a user's first event is a target too."""
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -43,6 +43,9 @@ ACTION_MISSING, FIRST_ACTION = 1, 2
 class Batch:
     """Histories, left-padded with 0, and in training the next item at each position.
 
+    There is one more position than events: that of the user's token, before the first event, from which an encoder may
+    predict the first event (`Encoder.predicts_first_event`).
+
     users:   [B] int64, rows of the store
     items:   [B, T] int64
     actions: [B, T] int64, action tokens
@@ -50,6 +53,15 @@ class Batch:
     targets: [B, T] int64, the next item at each position; 0 = this position has no loss; all 0 in a test batch
     next_actions: [B, T] int64, action token of the next event at each position; at the last position of a test batch,
              the action that the protocol chooses
+    user_targets: [B] int64, the first item of the user's history, which the user token predicts; 0 = it has no loss:
+             where the history begins before the window, in a test batch, and where the encoder does not predict it
+    user_next_actions: [B] int64, action token of the first event; in a test batch of a user without events, the action
+             that the protocol chooses
+    user_times: [B] int64, unix seconds of the first event; 0 where there is none, as in a test batch of a user without
+             events
+
+    `user_next_actions` and `user_times` are 0 as well where the history begins before the window, and in training
+    where the encoder does not predict the first event.
     """
 
     users: Tensor
@@ -58,6 +70,26 @@ class Batch:
     times: Tensor
     targets: Tensor
     next_actions: Tensor
+    user_targets: Tensor
+    user_next_actions: Tensor
+    user_times: Tensor
+
+    @property
+    def all_targets(self) -> Tensor:
+        """[B, T + 1], the target of the user's token, then those of the events."""
+        return _user_first(self.user_targets, self.targets)
+
+    @property
+    def all_next_actions(self) -> Tensor:
+        """[B, T + 1], the next action of the user's token, then those of the events."""
+        return _user_first(self.user_next_actions, self.next_actions)
+
+    def rows_of(self, states: Tensor, positions: Tensor) -> Tensor:
+        """positions [P], indices into the flattened [B, T + 1] of `all_targets` -> [P], those of their states in the
+        flattened states, which are [B, T + 1, D], or [B, T, D] from an encoder that does not predict the first event,
+        whose batches have no target there."""
+        length = self.items.shape[1]
+        return positions if states.shape[1] > length else positions - positions // (length + 1) - 1
 
     def to(self, device: device | str, *, non_blocking: bool = False) -> Self:
         """A copy of the batch on another device."""
@@ -72,6 +104,13 @@ class Batch:
         return dataclasses.replace(
             self, **{field.name: getattr(self, field.name).pin_memory() for field in dataclasses.fields(self)}
         )
+
+
+def _user_first(of_user: Tensor, of_events: Tensor) -> Tensor:
+    """[B], [B, T] -> [B, T + 1]"""
+    import torch  # not above: this module is imported by commands that do without torch
+
+    return torch.cat([of_user.unsqueeze(1), of_events], 1)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def training_batches(
     workers: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Yields the batches of one epoch: every example once, in order. The target at a position is the next event.
+    """Yields the batches of one epoch: every example once, in order. The target at a position is the next event, that
+    of the user's token the row's first event, where the data counts it as a target and the example reaches it.
 
     Shapes are static: the last batch is padded with rows without events and targets.
     first: index of the first batch, to continue training within an epoch.
@@ -58,35 +59,54 @@ def query_batches(
         rows = np.arange(chosen.start, chosen.stop)
         items, actions, times = histories.newest(rows, history_length)
         next_actions = np.concatenate([actions[:, 1:], np.full((len(rows), 1), next_action)], axis=1)
-        return chosen, _to_batch(histories.users[rows], items, actions, times, np.zeros_like(items), next_actions)
+        lengths, nothing = histories.lengths[rows], np.zeros_like(items)
+        first_action, first_time = _first_events(lengths, actions, times)
+        first_action[lengths == 0] = next_action
+        of_events = items, actions, times, nothing, next_actions
+        return chosen, _to_batch(histories.users[rows], *of_events, nothing[:, 0], first_action, first_time)
 
     return _prefetch(read, slices, workers)
 
 
 def _training_batch(data: TrainingData, examples: Examples, chosen: slice, length: int, batch_size: int) -> Batch:
-    rows = examples.rows[chosen]
-    items, actions, times = data.up_to(rows, examples.stops[chosen], length + 1)
+    rows, stops = examples.rows[chosen], examples.stops[chosen]
+    items, actions, times = data.up_to(rows, stops, length + 1)
     targets, next_actions = items[:, 1:], actions[:, 1:]
     has_target = (items[:, :-1] > 0) & data.may_be_target(next_actions, times[:, 1:])
     if examples.last_only:
         has_target[:, :-1] = False
     history = items[:, :-1]
+    reached = stops if data.first_target == 1 else np.zeros_like(stops)
+    first_item, first_action, first_time = _first_events(reached, items, actions, times)
+    first_is_target = data.may_be_target(first_action, first_time) & ((stops == 1) | (not examples.last_only))
     columns = [
+        data.users[rows],
         history,
         actions[:, :-1],
         times[:, :-1],
         np.where(has_target, targets, 0),
         np.where(history > 0, next_actions, 0),
+        np.where(first_is_target, first_item, 0),
+        first_action,
+        first_time,
     ]
     missing = batch_size - len(rows)
     if missing:
-        columns = [np.pad(column, ((0, missing), (0, 0))) for column in columns]
-    return _to_batch(np.pad(data.users[rows], (0, missing)), *columns)
+        columns = [np.pad(column, ((0, missing), (0, 0))[: column.ndim]) for column in columns]
+    return _to_batch(*columns)
 
 
-def _to_batch(users: np.ndarray, *columns: np.ndarray) -> Batch:
-    tensors = [torch.from_numpy(np.ascontiguousarray(column, np.int64)) for column in (users, *columns)]
-    return Batch(*tensors)
+def _first_events(lengths: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:
+    """The columns [B, L] of rows that end at event number lengths [B] -> [B] of each row's first event, 0 where the
+    columns do not reach it or there is none."""
+    width = columns[0].shape[1]
+    reached = (lengths > 0) & (lengths <= width)
+    place = np.arange(len(lengths)), np.where(reached, width - lengths, 0)
+    return [np.where(reached, column[place], 0) for column in columns]
+
+
+def _to_batch(*columns: np.ndarray) -> Batch:
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(column, np.int64)) for column in columns))
 
 
 def _prefetch(read: Callable[[BatchKey], Loaded], keys: Sequence[BatchKey], workers: int) -> Iterator[Loaded]:

@@ -17,11 +17,12 @@ from grbench.data.training_data import TrainingData
 class Examples:
     """Example e consists of the (at most T + 1) events of row `rows[e]` up to and including event number `stops[e]`.
 
-    The target at a position is the next event.
+    The target at a position is the next event. The oldest event is a target too, of the user's token, where it is the
+    row's first and the data counts that as a target (`TrainingData.first_target`).
 
     rows:      [E] int64, rows of the training data
-    stops:     [E] int64, 1 = the row's first event; at least 2, so that there is a history and a target
-    last_only: only the newest event is a target; otherwise every event but the example's oldest
+    stops:     [E] int64, 1 = the row's first event; at least the data's `first_target`
+    last_only: only the newest event is a target
     """
 
     rows: np.ndarray
@@ -46,12 +47,13 @@ def consecutive_windows(data: TrainingData, history_length: int, *, seed: int, e
     """All histories, cut into windows of at most T + 1 events from the newest event backwards, shuffled.
 
     Consecutive windows share one event, the last of the older and the first of the newer window, so that every event
-    but the first of a history is a target exactly once.
+    but the first of a history is a target exactly once, and the first too where the data counts it as one.
     """
-    lengths = data.lengths[data.trainable]
-    counts = -(-(lengths - 1) // history_length)
+    trainable = data.trainable
+    lengths = data.lengths[trainable]
+    counts = np.maximum(-(-(lengths - 1) // history_length), 1)
     before = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows, stops = np.repeat(data.trainable, counts), np.repeat(lengths, counts) - before * history_length
+    rows, stops = np.repeat(trainable, counts), np.repeat(lengths, counts) - before * history_length
     order = np.random.default_rng((seed, epoch)).permutation(len(rows))
     return Examples(rows[order], stops[order])
 
@@ -63,7 +65,7 @@ def all_prefixes(data: TrainingData, *, seed: int, epoch: int) -> Examples:
         counts = np.diff(events.offsets)
         row = np.repeat(np.arange(len(counts)), counts)
         stop = np.arange(len(row)) - events.offsets[row] + 1
-        is_target = (stop >= 2) & data.may_be_target(events.actions, events.times)
+        is_target = (stop >= data.first_target) & data.may_be_target(events.actions, events.times)
         rows.append(done + row[is_target])
         stops.append(stop[is_target])
         done += len(counts)

@@ -44,8 +44,9 @@ class TrainingData:
         self.no_target_after = no_target_after
         self._histories = histories
         self._counts: dict[tuple[str, ...] | None, np.ndarray] = {}
-        self.trainable = np.flatnonzero(histories.lengths >= 2)
-        """Rows with at least two events: a history and a target."""
+        self.first_target = 2
+        """The first event of a user that may be a target: 2, since the target needs a history, or 1, where the encoder
+        predicts the first event from the user's token."""
 
     @property
     def users(self) -> np.ndarray:
@@ -61,6 +62,12 @@ class TrainingData:
     def lengths(self) -> np.ndarray:
         """[S] int64, number of training events of each row."""
         return self._histories.lengths
+
+    @property
+    def trainable(self) -> np.ndarray:
+        """Rows that have an event which may be a target by its place: at least two events, or one where the first is a
+        target too."""
+        return np.flatnonzero(self._histories.lengths >= self.first_target)
 
     def may_be_target(self, actions: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Whether events with these action tokens and times may be targets; bool, of the arguments' shape."""
@@ -82,6 +89,12 @@ class TrainingData:
         other.target_actions = action_tokens(actions, self.catalogue, where)
         if not any(np.isin(events.actions, other.target_actions).any() for events in self.stream()):
             raise DataError(f"{where}: no training event is a {' or a '.join(actions)}, so there is nothing to learn")
+        return other
+
+    def with_first_events(self) -> TrainingData:
+        """The same training events, where each user's first is a target too."""
+        other = copy.copy(self)
+        other.first_target = 1
         return other
 
     def stream(self, events_at_once: int = 1 << 22) -> Iterator[Events]:

@@ -116,7 +116,7 @@ def _plan_stage(
     )
     own, mapped_bytes = mapped.sizes_of(list(state.modules.buffers()))
     catalogue = _bytes_of(state.modules.buffers()) if on_gpu else own
-    host = {"process": process, "codes": codes.table.nbytes, "loader": _loader_bytes(encoder, options, data)}
+    host = {"process": process, "codes": codes.table.nbytes, "loader": _loader_bytes(encoder, options, state.data)}
     if options.validate_every:
         host["best state"] = _bytes_of(encoder.parameters())
     free = int(SHARE_TRIED * _free_bytes(device)) - 2 * _bytes_of(state.modules.parameters()) - catalogue * on_gpu

@@ -35,7 +35,7 @@ class TableOfVectors(nn.Module):
         """A batch of one query a history."""
         nothing = torch.zeros(len(self.histories), 1, dtype=torch.int64, device=self.histories.device)
         users = torch.arange(len(nothing), device=nothing.device)
-        return Batch(users, nothing, nothing, nothing, nothing, nothing + FIRST_ACTION)
+        return Batch(users, *(nothing,) * 4, nothing + FIRST_ACTION, *(nothing[:, 0],) * 3)
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([Q, 1, D], [N, D])."""

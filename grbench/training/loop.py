@@ -125,8 +125,9 @@ def examples_of(state: TrainState) -> Examples:
         examples = newest_events(data, seed=state.seed, epoch=state.epoch)
     if not len(examples):
         raise DataError(
-            f"nothing to train on: none of the {len(data.users)} training users has two events, one to learn from and "
-            "one to learn; check the dataset and the protocol"
+            f"nothing to train on: none of the {len(data.users)} training users has "
+            + ("an event" if data.first_target == 1 else "two events, one to learn from and one to learn")
+            + "; check the dataset and the protocol"
         )
     return examples
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grbench.checkpoint.stage import load_stage, saved_stage
-from grbench.interfaces import Loss, Trainer, TrainEvalOptimizer, optional
+from grbench.interfaces import Encoder, Loss, Trainer, TrainEvalOptimizer, optional
 from grbench.training.options import TrainingOptions
 from grbench.training.selection import BestState
 from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite
@@ -52,7 +52,8 @@ class TrainingResult:
 class TrainState:
     """One stage of training, from its first batch to its last.
 
-    data, codes: what the stage learns from, and the items' codes as it begins, on the host.
+    data, codes: what the stage learns from, and the items' codes as it begins, on the host. Where the encoder predicts
+        the first event, users' first events are targets of the data.
     modules: the encoder and the losses by these names; what a trainer's `start` adds to it is trained and saved too.
     optimizers: made once the trainer has started. Their learning rates follow from the position alone (`update`), so
         that schedules have no state.
@@ -86,7 +87,8 @@ class TrainState:
         Nothing is started yet; see `begin`.
         """
         self.encoder, self.losses, self.trainer, self.options = encoder, losses, trainer, options
-        self.data, self.codes = data, codes
+        predicts_first = optional(encoder, Encoder.predicts_first_event)()
+        self.data, self.codes = data.with_first_events() if predicts_first else data, codes
         self.device, self.seed, self.name, self.finished = torch.device(device), seed, name, list(finished)
         self.modules = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")

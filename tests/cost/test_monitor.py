@@ -15,7 +15,7 @@ from grbench.types import Batch
 
 CPU = torch.device("cpu")
 ZEROS = torch.zeros((1, 1), dtype=torch.int64)
-BATCH = Batch(ZEROS[0], ZEROS, ZEROS, ZEROS, ZEROS, ZEROS)
+BATCH = Batch(ZEROS[0], *(ZEROS,) * 5, *(ZEROS[0],) * 3)
 
 
 def monitor(totals: dict[str, tuple[Tensor, int]] | None = None) -> EpochMonitor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from worlds import away_from_the_start, batch_of, made_with, training_data
 
@@ -66,7 +68,7 @@ def newest_target_only(batch):
     """The batch with a target at its last position only, one for everybody: what `start` and `step` write."""
     targets = torch.zeros_like(batch.targets)
     targets[:, -1] = batch.targets[:, -1]
-    return type(batch)(batch.users, batch.items, batch.actions, batch.times, targets, batch.next_actions)
+    return dataclasses.replace(batch, targets=targets)
 
 
 def log_probabilities(encoder, batch, codes, items):
@@ -75,7 +77,6 @@ def log_probabilities(encoder, batch, codes, items):
     for item in items.tolist():
         targets = torch.zeros_like(batch.targets)
         targets[:, -1] = item
-        asked = type(batch)(batch.users, batch.items, batch.actions, batch.times, targets, batch.next_actions)
-        levels = encoder.code_logits(asked)
+        levels = encoder.code_logits(dataclasses.replace(batch, targets=targets))
         columns.append(sum(logits.log_softmax(1)[:, codes.table[item, level]] for level, logits in enumerate(levels)))
     return torch.stack(columns, 1)

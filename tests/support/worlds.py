@@ -66,7 +66,14 @@ def batch_of(*rows, length: int | None = None, actions=None, targets=None, users
         targets = [[*row[1:], 0] for row in rows]
     actions = pad(actions) if actions is not None else (items > 0) * 2
     users = torch.arange(len(rows)) if users is None else torch.tensor(users)
-    return Batch(users, items, actions, torch.zeros_like(items), pad(targets), (pad(targets) > 0) * 2)
+    nothing = torch.zeros_like(users)
+    next_actions = (pad(targets) > 0) * 2
+    return Batch(users, items, actions, torch.zeros_like(items), pad(targets), next_actions, nothing, nothing, nothing)
+
+
+def after_events(states, batch):
+    """[B, T, D], the states after each event; those of an encoder with a user token have the token's before them."""
+    return states[:, -batch.items.shape[1] :]
 
 
 def away_from_the_start(encoder):

@@ -68,7 +68,7 @@ class GNN(CausalTransformer):
         self.items = Neighbourhoods(graph, own, self._profiles, neighbours, neighbourhood_dropout)
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
+        """See HistoryEncoder."""
         if not self.training:
             return super().embed(batch, items)
         with self.items.without(batch.users):  # the empty rows that fill the last batch hide a user too: no harm

@@ -48,7 +48,7 @@ class HistoryOptions(OptionGroup):
     """Options of every encoder of histories.
 
     Args:
-        user_token: put the user's token first.
+        user_token: put the user's token first; it predicts the first event of the history (paper, released code).
         semantic_ids: the tokenizer's codes as item features, a field each level.
         field_dropout: share of categorical values hidden in a training step.
         similarity: dot, or cosine = both sides scaled to length 1 (set the loss's temperature with it).
@@ -69,7 +69,8 @@ class HistoryOptions(OptionGroup):
 
 
 class HistoryEncoder(nn.Module, ABC):
-    """User token, then one token an event; `mix`, the subclass's blocks, turns tokens into states.
+    """User token, then one token an event, each of which predicts the next; `mix`, the subclass's blocks, turns tokens
+    into states.
 
     `items` gives an item its vector, in the history and as a candidate; `_tokens` gives an event its token. An encoder
     with item vectors of its own replaces the module `items` by one with the tower's `forward` and `each_once`.
@@ -129,20 +130,26 @@ class HistoryEncoder(nn.Module, ABC):
         self.last_norm = last_norm
         self._pass: OnePass[Tensor] = OnePass()
 
+    def predicts_first_event(self) -> bool:
+        """From the user's token, where there is one."""
+        return self.user_token
+
     @property
     def length(self) -> int:
         """The most tokens that a row has."""
         return self.history_length + int(self.user_token)
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
+        """items [N] -> ([B, T, D] the state after each event, with a user token [B, T + 1, D], its state first;
+        [N, D]). Each distinct item is embedded once."""
         known = self._pass.get(batch)
         if known is not None:
             (vectors,) = self.items.each_once(items)
             return known, self._normalise(vectors)
         layout = lay_out(batch, user_token=self.user_token)
         events, vectors = self.items.each_once(layout.take(batch.items), items)
-        states = self._condition(self._states(batch, layout, events), layout.take(batch.next_actions))
+        next_actions = layout.take(batch.next_actions, batch.user_next_actions)
+        states = self._condition(self._states(batch, layout, events), next_actions)
         return self._pass.put(batch, layout.to_batch(self._normalise(states))), self._normalise(vectors)
 
     @contextmanager

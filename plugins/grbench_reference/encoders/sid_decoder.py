@@ -197,10 +197,15 @@ class SIDDecoder(nn.Module):
             )
         self.action_head = nn.Linear(width, len(names))
 
+    def predicts_first_event(self) -> bool:
+        """From the start token."""
+        return True
+
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
-        """items [N] -> ([B, T, D] the state after each event, [N, D]); each distinct item is embedded once."""
+        """items [N] -> ([B, T + 1, D] the states of the start token and after each event, [N, D]); each distinct item
+        is embedded once."""
         encoded, vectors = self.history.embed(batch, items)
-        return self._normalise(self._condition(encoded.states, batch.next_actions)), self._normalise(vectors)
+        return self._normalise(self._condition(encoded.states, batch.all_next_actions)), self._normalise(vectors)
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event; after the start where there is none."""
@@ -211,7 +216,7 @@ class SIDDecoder(nn.Module):
         return self._normalise(self.history.items(items))
 
     def action_logits(self, batch: Batch) -> Tensor:
-        """-> [B, T, A], of the dataset's actions, for the event after each position."""
+        """-> [B, T + 1, A], of the dataset's actions, for the first event and the one after each event."""
         logits: Tensor = self.action_head(self.history.states(batch).states)
         return logits
 
@@ -223,10 +228,10 @@ class SIDDecoder(nn.Module):
             yield self._own_terms
 
     def code_states(self, batch: Batch, needed: Tensor | None = None) -> Sequence[LevelStates]:
-        """Teacher-forced by batch.targets -> one a level, of all P positions or those of needed [P, L] bool."""
-        positions = batch.targets.reshape(-1).nonzero().squeeze(1)
+        """Teacher-forced by batch.all_targets -> one a level, of all P positions or those of needed [P, L] bool."""
+        positions = batch.all_targets.reshape(-1).nonzero().squeeze(1)
         encoded = self.history.teacher_forced(batch, positions)
-        inputs = self._condition(encoded.states, batch.next_actions.reshape(-1)[positions].unsqueeze(1))
+        inputs = self._condition(encoded.states, batch.all_next_actions.reshape(-1)[positions].unsqueeze(1))
         states = self.code_decoder(inputs).unbind(1) if needed is None else self.code_decoder.some(inputs, needed)
         return [
             LevelStates(self._normalise(each) / self.temperature, self._vectors(level), self._used(level).codes)
@@ -234,7 +239,7 @@ class SIDDecoder(nn.Module):
         ]
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
-        """Teacher-forced by batch.targets -> per level l: [P, K_l], P = positions with a target, in row-major order."""
+        """Teacher-forced by batch.all_targets -> per level l: [P, K_l], P = positions with a target, row by row."""
         levels = enumerate(self.code_states(batch))
         return [self._used(level).scatter(each.states @ each.vectors.T) for level, each in levels]
 

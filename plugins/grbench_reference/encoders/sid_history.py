@@ -3,7 +3,7 @@
 Either way gives the states from which the codes of the next item are decoded.
 
 Shapes: B users, T history length, L levels, P positions with a target, N items, D width, R beams of all users, S tokens
-of a row: T, or T L and the L - 1 first codes of the last target.
+of a row: the start token, and T or T L and the L - 1 first codes of the last target.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from grbench_reference.layers.token_packing import Layout, lay_out
 class EncodedHistory(NamedTuple):
     """States of a batch's histories.
 
-    states: of the layout's tokens [P, D], of a batch's tokens [B, S, D], of its events [B, T, D], or of the codes to
-    decode [P, L, D]. key_values: of each block, for the layout's last group. balance: mean balance loss of the experts,
-    None where there are none.
+    states: of the layout's tokens [P, D], of a batch's tokens [B, S, D], of the start token and the events
+    [B, T + 1, D], or of the codes to decode [P, L, D]. key_values: of each block, for the layout's last group. balance:
+    mean balance loss of the experts, None where there are none.
     """
 
     states: Tensor
@@ -108,7 +108,7 @@ class ItemTokens(nn.Module):
         return self.items.codes
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[EncodedHistory, Tensor]:
-        """items [N] -> (states [B, T, D] after each event, vectors [N, D])."""
+        """items [N] -> (states [B, T + 1, D] of the start token and after each event, vectors [N, D])."""
         known = self.one_pass.get(batch)
         if known is not None:
             return known, self.items.each_once(items)[0]
@@ -118,7 +118,7 @@ class ItemTokens(nn.Module):
         return self.one_pass.put(batch, encoded._replace(states=layout.to_batch(encoded.states))), vectors
 
     def states(self, batch: Batch) -> EncodedHistory:
-        """[B, T, D], the state after each event."""
+        """[B, T + 1, D], the states of the start token and after each event."""
         return self.embed(batch, batch.items.new_empty(0))[0]
 
     def newest(self, batch: Batch) -> Tensor:
@@ -128,13 +128,13 @@ class ItemTokens(nn.Module):
         return layout.newest(self._encode(events, batch, layout).states)
 
     def teacher_forced(self, batch: Batch, positions: Tensor) -> EncodedHistory:
-        """positions [P] in the flattened [B T] grid -> [P, L, D], the input of the code decoder at each level, given
-        the target's codes of the levels before."""
+        """positions [P] in the flattened [B, T + 1] grid -> [P, L, D], the input of the code decoder at each level,
+        given the target's codes of the levels before."""
         encoded = self.states(batch)
         states = distinct_rows(encoded.states.flatten(0, 1), positions)
         if self.codes.levels == 1:
             return encoded._replace(states=states.unsqueeze(1))
-        codes = self.codes.codes_of(batch.targets.reshape(-1)[positions])
+        codes = self.codes.codes_of(batch.all_targets.reshape(-1)[positions])
         earlier = self.codes.vectors((codes + self.codes.starts)[:, :-1])
         return encoded._replace(states=torch.cat([states.unsqueeze(1), earlier], 1).cumsum(1))
 
@@ -178,13 +178,14 @@ class CodeTokens(nn.Module):
         return self.items.codes
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[EncodedHistory, Tensor]:
-        """items [N] -> (states [B, T, D] after the last code of each event, vectors [N, D])."""
+        """items [N] -> (states [B, T + 1, D] of the start token and after the last code of each event, vectors
+        [N, D])."""
         encoded = self._grid(batch, with_targets=False)
         (vectors,) = self.items.each_once(items)
-        return encoded._replace(states=encoded.states[:, self.codes.levels - 1 :: self.codes.levels]), vectors
+        return encoded._replace(states=encoded.states[:, :: self.codes.levels]), vectors
 
     def states(self, batch: Batch) -> EncodedHistory:
-        """[B, T, D], the state after the last code of each event."""
+        """[B, T + 1, D], the states of the start token and after the last code of each event."""
         return self.embed(batch, batch.items.new_empty(0))[0]
 
     def newest(self, batch: Batch) -> Tensor:
@@ -193,24 +194,29 @@ class CodeTokens(nn.Module):
         return layout.newest(encoded.states)
 
     def teacher_forced(self, batch: Batch, positions: Tensor) -> EncodedHistory:
-        """positions [P] in the flattened [B T] grid -> [P, L, D], the state before each code of the target.
+        """positions [P] in the flattened [B, T + 1] grid -> [P, L, D], the state before each code of the target.
 
         The target's codes are those of the next event in the history, so a target must be that event's item; raises
         RunError where one is not.
         """
-        wrong = (batch.targets[:, :-1] != batch.items[:, 1:]) & (batch.targets[:, :-1] > 0)
+        first = _first_column(batch)
+        taught = pad(batch.targets, (1, 0)).scatter(1, first.unsqueeze(1), batch.user_targets.unsqueeze(1))[:, :-1]
+        wrong = (taught != batch.items) & (taught > 0)
         if bool(wrong.any()):
             user = int(batch.users[wrong.any(1)][0])
             raise RunError(
                 "encoder.history: with codes, every target must be the item of the event that follows; that of user "
                 f"row {user} is another one. Use `history: items`"
             )
-        levels, length = self.codes.levels, batch.items.shape[1]
+        levels, length = self.codes.levels, batch.items.shape[1] + 1
         encoded = self._grid(batch, with_targets=True)
         grid = encoded.states
         row, place = positions // length, positions % length
-        before = row * grid.shape[1] + place * levels + levels - 1
+        # The codes of the first event stand behind the padding, the start token that they follow before it.
+        begins = row * grid.shape[1]
+        before = begins + torch.where(place == 0, first[row], place) * levels
         cells = before.unsqueeze(1) + torch.arange(levels, device=positions.device)
+        cells[:, 0] = torch.where(place == 0, begins, before)
         states = distinct_rows(grid.flatten(0, 1), cells.reshape(-1))
         return encoded._replace(states=states.view(*cells.shape, states.shape[1]))
 
@@ -244,7 +250,8 @@ class CodeTokens(nn.Module):
         levels = self.codes.levels
         rows, items, ends = self.codes.rows(batch.items), batch.items, (0, 0)
         if with_targets and levels > 1:
-            last = batch.targets[:, -1:]
+            nothing = ~(batch.items != 0).any(1, keepdim=True)  # then the start token's target is the last
+            last = torch.where(nothing, batch.user_targets.unsqueeze(1), batch.targets[:, -1:])
             of_last = self.codes.codes_of(last) + self.codes.starts
             rows, items, ends = torch.cat([rows, of_last], 1), torch.cat([items, last], 1), (0, levels - 1)
         size = batch.items.shape[1] * levels + ends[1]
@@ -268,3 +275,9 @@ class CodeTokens(nn.Module):
         if self.actions is not None:
             tokens = self.actions(tokens, actions)
         return self.backbone(tokens, actions, batch, layout), layout
+
+
+def _first_column(batch: Batch) -> Tensor:
+    """-> [B], the column of each row's first event; T where there is none."""
+    real = batch.items != 0
+    return torch.where(real.any(1), real.int().argmax(1), real.shape[1])

@@ -42,5 +42,5 @@ class ActionPredictor(Protocol):
     """An encoder that predicts the user's next action."""
 
     def action_logits(self, batch: Batch) -> Tensor:
-        """-> [B, T, A], of the dataset's actions, for the event after each position; `batch.next_actions` does not
-        enter them."""
+        """-> [B, T, A], of the dataset's actions, for the event after each position, or [B, T + 1, A], the user token's
+        first, as `Embedder.embed`; `batch.next_actions` does not enter them."""

@@ -50,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """The P tokens of a batch, and where each belongs.
+    """The P tokens of a batch, and where each belongs. user_token: whether each row's first token is its user's.
 
     row, place: [P], the token's row of the batch and its place in it, 0 = the row's first token.
     events: [P], the token's event in the flattened [B * T] columns of the batch; -1 for a user token or padding.
@@ -65,22 +65,29 @@ class Layout:
     last: Tensor
     groups: tuple[Group, ...]
     shape: tuple[int, int]
+    user_token: bool
 
     def from_newest(self) -> Tensor:
         """-> [P], the number of tokens behind each in its row; 0 for padding."""
         return (self.last[self.row] - torch.arange(len(self.row), device=self.row.device)).clamp(min=0)
 
-    def take(self, column: Tensor) -> Tensor:
-        """column [B, T] of a batch -> [P], 0 for user tokens and padding."""
-        taken = column.reshape(-1)[self.events.clamp(min=0)]
-        return taken.masked_fill(self.events < 0, 0)
+    def take(self, column: Tensor, of_users: Tensor | None = None) -> Tensor:
+        """column [B, T] of a batch -> [P], 0 for padding and, unless of_users [B] has values for them, for user
+        tokens."""
+        taken = column.reshape(-1)[self.events.clamp(min=0)].masked_fill(self.events < 0, 0)
+        return taken if of_users is None or not self.user_token else taken.index_copy(0, self.first, of_users)
 
     def to_batch(self, tokens: Tensor) -> Tensor:
-        """tokens [P, D] -> [B, T, D] at the places of the batch's events; zero where there is none."""
+        """tokens [P, D] -> [B, T, D] at the places of the batch's events, zero where there is none; with a user token
+        [B, T + 1, D], the user's first."""
         rows, length = self.shape
-        flat = tokens.new_zeros(rows * length + 1, tokens.shape[1])  # the last row takes the tokens that are no event
-        events = torch.where(self.events < 0, rows * length, self.events)
-        return flat.index_copy(0, events, tokens)[:-1].view(rows, length, -1)
+        width = length + int(self.user_token)
+        cells = self.events
+        if self.user_token:
+            cells = torch.where(self.place == 0, self.row * width, torch.where(cells < 0, -1, cells + self.row + 1))
+        cells = torch.where(cells < 0, rows * width, cells)
+        flat = tokens.new_zeros(rows * width + 1, tokens.shape[1])  # the last row takes the padding
+        return flat.index_copy(0, cells, tokens)[:-1].view(rows, width, -1)
 
     def newest(self, tokens: Tensor) -> Tensor:
         """tokens [P, D] -> [B, D], each row's newest; zero where the row has none."""
@@ -118,6 +125,7 @@ def _grid(lengths: Tensor, length: int, user_token: bool) -> Layout:
         last=torch.where(lengths > 0, first + lengths - 1, -1),
         groups=(Group(0, count * width, count, width, None),),
         shape=(count, length),
+        user_token=user_token,
     )
 
 
@@ -144,6 +152,7 @@ def _packed(lengths: Tensor, length: int, user_token: bool) -> Layout:
         last=torch.where(sizes > 0, ends - 1, -1)[back],
         groups=tuple(groups),
         shape=(len(lengths), length),
+        user_token=user_token,
     )
 
 

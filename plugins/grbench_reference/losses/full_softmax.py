@@ -13,7 +13,7 @@ from grbench.data.training_data import TrainingData
 from grbench.interfaces import Embedder, Loss
 from grbench.types import Batch, Codes
 from grbench_reference.kernels.cross_entropy import cross_entropy
-from grbench_reference.kernels.embedding import distinct_rows, gather_rows
+from grbench_reference.kernels.embedding import gather_rows
 from grbench_reference.losses.negatives import TargetSelector
 
 
@@ -56,7 +56,7 @@ class FullSoftmax(nn.Module, Loss):
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.select_targets(batch)
         histories, vectors = encoder.embed(batch, self.items)
-        states = distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.indices)
+        states = positions.states(histories)
         indices = self.index_of[positions.targets]
         targets = gather_rows(vectors, indices)
         total = cross_entropy(

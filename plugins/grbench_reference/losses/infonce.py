@@ -16,7 +16,6 @@ from grbench.errors import SuiteError
 from grbench.interfaces import Embedder, Loss
 from grbench.types import Batch, Codes
 from grbench_reference.kernels.cross_entropy import cross_entropy
-from grbench_reference.kernels.embedding import distinct_rows
 from grbench_reference.losses.negatives import NegativeSampler, TargetSelector, positive_among
 
 
@@ -105,7 +104,7 @@ class InfoNCE(nn.Module, Loss):
         histories, vectors = encoder.embed(batch, torch.cat([positions.targets, negatives.items]))
         positives, negative_vectors = torch.split(vectors, [len(positions.targets), len(negatives.items)])
         total = cross_entropy(
-            distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.indices),
+            positions.states(histories),
             positives,
             negative_vectors,
             positive_among(positions.targets, negatives.items),

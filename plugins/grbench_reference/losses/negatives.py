@@ -15,18 +15,25 @@ from torch import Tensor, nn
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.types import FIRST_ACTION, Batch
+from grbench_reference.kernels.embedding import distinct_rows
 
 
 @dataclass(frozen=True)
 class WeightedTargets:
     """The positions of a batch that have a target.
 
-    indices: [P] int64, ascending, into the flattened [B * T] positions; targets: [P] items; weights: [P] float32.
+    indices: [P] int64, ascending, into the flattened [B, T + 1] of `batch.all_targets`; targets: [P] items;
+    weights: [P] float32.
     """
 
+    batch: Batch
     indices: Tensor
     targets: Tensor
     weights: Tensor
+
+    def states(self, histories: Tensor) -> Tensor:
+        """The states that an encoder gave of the batch, [B, T + 1, D] or [B, T, D] -> [P, D]."""
+        return distinct_rows(histories.flatten(0, 1), self.batch.rows_of(histories, self.indices))
 
 
 class TargetSelector(nn.Module):
@@ -46,10 +53,10 @@ class TargetSelector(nn.Module):
 
     def forward(self, batch: Batch) -> WeightedTargets:
         """Only these positions get logits."""
-        targets = batch.targets.reshape(-1)
+        targets = batch.all_targets.reshape(-1)
         indices = targets.nonzero().squeeze(1)
-        weights = self.weight_of_token[batch.next_actions.reshape(-1)[indices]]
-        return WeightedTargets(indices, targets[indices], weights)
+        weights = self.weight_of_token[batch.all_next_actions.reshape(-1)[indices]]
+        return WeightedTargets(batch, indices, targets[indices], weights)
 
 
 def weights_by_action(data: TrainingData, weights: Mapping[str, float] | None) -> list[float]:

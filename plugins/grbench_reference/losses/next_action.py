@@ -51,10 +51,12 @@ class NextAction(nn.Module, Loss):
 
     def forward(self, encoder: ActionPredictor, batch: Batch) -> Mapping[str, Tensor]:
         logits = encoder.action_logits(batch)
-        has_next_action = (batch.next_actions >= FIRST_ACTION) & (batch.items > 0)
+        next_actions = batch.all_next_actions
+        has_next_action = next_actions >= FIRST_ACTION
+        has_next_action[:, 1:] &= batch.items > 0
         indices = has_next_action.reshape(-1).nonzero().squeeze(1)
-        actions = batch.next_actions.reshape(-1)[indices] - FIRST_ACTION
-        selected = distinct_rows(logits.reshape(-1, logits.shape[-1]), indices).float()
+        actions = next_actions.reshape(-1)[indices] - FIRST_ACTION
+        selected = distinct_rows(logits.flatten(0, 1), batch.rows_of(logits, indices)).float()
         weights = self.weights[actions]
         losses = functional.cross_entropy(selected, actions, reduction="none")
         return {"next_action": (weights * losses).sum() / weights.sum().clamp(min=1e-6)}

@@ -18,7 +18,6 @@ from grbench.data.training_data import TrainingData
 from grbench.interfaces import Embedder, Loss
 from grbench.registry.option_types import Count, OptionGroup
 from grbench.types import Batch, Codes
-from grbench_reference.kernels.embedding import distinct_rows
 from grbench_reference.losses.negatives import PopularityDistribution, TargetSelector, draw_uniform, uniform_pool
 
 
@@ -79,7 +78,7 @@ class OwnNegatives(nn.Module, Loss, ABC):
         shape = (count, self.negatives)
         drawn = draw_uniform(self.pool, shape) if self.popularity is None else self.popularity.draw(shape)
         histories, vectors = encoder.embed(batch, torch.cat([positions.targets, drawn.reshape(-1)]))
-        states = distinct_rows(histories.reshape(-1, histories.shape[-1]), positions.indices) / self.temperature
+        states = positions.states(histories) / self.temperature
         positives, negatives = torch.split(vectors, [count, count * self.negatives])
         positive = (states * positives).sum(-1)
         negative = (states.unsqueeze(1) * negatives.view(count, self.negatives, vectors.shape[1])).sum(-1)

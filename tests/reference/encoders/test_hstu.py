@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from worlds import away_from_the_start, batch_of, featured, made_with, training_data
+from worlds import after_events, away_from_the_start, batch_of, featured, made_with, training_data
 
 from grbench.errors import SuiteError
 from grbench.interfaces import Embedder
@@ -82,7 +82,7 @@ def naive_block(block, tokens, times, actions):
 @every_way
 def test_equals_a_loop_over_rows_and_pairs(data, options):
     encoder = build(data, **options)
-    states, _ = encoder.embed(BATCH, torch.tensor([1]))
+    states = after_events(encoder.embed(BATCH, torch.tensor([1]))[0], BATCH)
     layout = lay_out(BATCH, user_token=encoder.user_token, packed=False)
     (events,) = encoder.items.each_once(layout.take(BATCH.items))
     tokens = encoder._tokens(BATCH, layout, events)
@@ -131,7 +131,7 @@ def test_no_state_sees_the_future(data, options):
     changed = dataclasses.replace(
         BATCH, items=BATCH.items + later, actions=BATCH.actions + later, times=BATCH.times + 1000 * later
     )
-    one, other = (encoder.embed(batch, torch.tensor([1]))[0][0] for batch in (BATCH, changed))
+    one, other = (after_events(encoder.embed(batch, torch.tensor([1]))[0], batch)[0] for batch in (BATCH, changed))
     torch.testing.assert_close(one[:2], other[:2])
     assert not torch.allclose(one[2], other[2])
 

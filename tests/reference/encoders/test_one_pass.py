@@ -115,7 +115,7 @@ def test_operations_are_counted_as_they_are_made(data):
     with FlopCount() as backbone:
         encoder.action_logits(BATCH)
     with FlopCount() as head:
-        encoder.action_head(torch.zeros(BATCH.items.numel(), 8))
+        encoder.action_head(torch.zeros(BATCH.all_targets.numel(), 8))
     once = backbone.flops - head.flops
     _, code, action = losses_of(data)
     assert flops([code, action]) == flops([code]) + flops([action]) - once

@@ -50,7 +50,7 @@ def test_shapes_and_interfaces(data, options, tokenizer):
     assert all(isinstance(encoder, interface) for interface in (Decoder, Embedder, CodeScorer, ActionPredictor))
     logits = encoder.code_logits(BATCH)
     assert [tuple(level.shape) for level in logits] == [(9, size) for size in codes.sizes]
-    assert encoder.action_logits(BATCH).shape == (4, 4, 2)
+    assert encoder.action_logits(BATCH).shape == (4, 1 + 4, 2)
     started, state = encoder.start(BATCH)
     assert started.shape == (4, codes.sizes[0])
     assert state.select(torch.tensor([0, 0, 3])).select(torch.tensor([2])).level == 1
@@ -164,8 +164,8 @@ def test_no_state_sees_the_future(data, options):
     encoder = decoder(data, codes_of(data), **options)
     one = encoder.action_logits(batch_of([1, 2, 3, 4], actions=[[2, 3, 2, 2]]))
     other = encoder.action_logits(batch_of([1, 2, 5, 4], actions=[[2, 3, 3, 2]]))
-    torch.testing.assert_close(one[:, :2], other[:, :2])
-    assert not torch.allclose(one[:, 2:], other[:, 2:])
+    torch.testing.assert_close(one[:, :3], other[:, :3])
+    assert not torch.allclose(one[:, 3:], other[:, 3:])
 
 
 def test_an_items_action_is_not_known_while_it_is_decoded(data):

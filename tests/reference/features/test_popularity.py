@@ -157,4 +157,6 @@ def day(time):
 
 def one_row(*asked) -> Batch:
     items, times = (torch.tensor([column]) for column in zip(*asked, strict=True))
-    return Batch(torch.zeros(1, dtype=torch.long), items, items * 0 + 2, times, items * 0, items * 0 + 2)
+    return Batch(
+        torch.zeros(1, dtype=torch.long), items, items * 0 + 2, times, items * 0, items * 0 + 2, *(items[:, 0] * 0,) * 3
+    )

@@ -31,7 +31,7 @@ def batch_at(*rows) -> Batch:
     length = max(map(len, rows))
     times = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows])
     items = (times > 0).long()
-    return Batch(torch.arange(len(rows)), items, items * 2, times, items, items * 2)
+    return Batch(torch.arange(len(rows)), items, items * 2, times, items, items * 2, *(items[:, 0] * 0,) * 3)
 
 
 def columns(data, names, row):

@@ -13,11 +13,13 @@ BATCH = batch_of([7, 8], [], [1, 2, 3], [9], length=3)
 @pytest.mark.parametrize("user_token", [True, False])
 def test_tokens_come_back_where_they_were(packed, user_token):
     layout = lay_out(BATCH, user_token=user_token, packed=packed)
-    items = layout.take(BATCH.items)
-    vectors = items.unsqueeze(1).float() * torch.tensor([1.0, 10.0])
+    of_users = torch.tensor([11, 12, 13, 14])
+    vectors = layout.take(BATCH.items, of_users).unsqueeze(1).float() * torch.tensor([1.0, 10.0])
     grid = layout.to_batch(vectors)
-    assert torch.equal(grid[..., 0].long(), BATCH.items)
-    assert torch.equal(grid[..., 1].long(), BATCH.items * 10)
+    expected = torch.cat([of_users.unsqueeze(1), BATCH.items], 1) if user_token else BATCH.items
+    assert torch.equal(grid[..., 0].long(), expected)
+    assert torch.equal(grid[..., 1].long(), expected * 10)
+    assert torch.equal(layout.take(BATCH.items)[layout.first] == 0, torch.full((4,), user_token) | ~BATCH.items.any(1))
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
-from worlds import batch_of, featured, made_with
+from worlds import after_events, batch_of, featured, made_with
 
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bce import BCE
@@ -23,6 +23,7 @@ def test_terms_by_hand(tmp_path, count):
     torch.manual_seed(4)
     drawn = loss.pool[torch.randint(4, (len(targets), count))]
     states, vectors = encoder.embed(batch, torch.arange(7))
+    states = after_events(states, batch)
     positive, negative, masked = 0.0, 0.0, 0
     for (place, target), others in zip(targets, drawn.tolist(), strict=True):
         scores = vectors @ states[place] / 0.5
@@ -45,6 +46,7 @@ def test_negatives_by_popularity(tmp_path):
     batch = batch_of([1, 2], [2], targets=[[4, 1], [4]])
     places = [(0, 0), (0, 1), (1, 1)]
     states, vectors = encoder.embed(batch, torch.arange(7))
+    states = after_events(states, batch)
     torch.manual_seed(4)
     found = loss(encoder, batch)["negative"]
     torch.manual_seed(4)
@@ -61,6 +63,7 @@ def test_action_weights(tmp_path):
     batch = batch_of([1, 2], targets=[[2, 3]])
     batch.next_actions[0, 1] = 3
     states, vectors = encoder.embed(batch, torch.arange(7))
+    states = after_events(states, batch)
     losses = [-logsigmoid(vectors[2] @ states[0, 0]), -logsigmoid(vectors[3] @ states[0, 1])]
     found = made_with(BCE, data, Ids().fit(data), action_weights={"click": 3.0})(encoder, batch)["positive"]
     torch.testing.assert_close(found, (losses[0] + 3 * losses[1]) / 4)

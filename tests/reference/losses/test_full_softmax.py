@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
-from worlds import batch_of, featured, made_with
+from worlds import after_events, batch_of, featured, made_with
 
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.full_softmax import FullSoftmax
@@ -26,7 +26,7 @@ def test_equals_torch(tmp_path, smoothing, pool, chunk):
     states, vectors = encoder.embed(BATCH, items)
     learnt = BATCH.targets > 0
     expected = functional.cross_entropy(
-        states[learnt] @ vectors.T / 0.5, BATCH.targets[learnt] - 1, label_smoothing=smoothing
+        after_events(states, BATCH)[learnt] @ vectors.T / 0.5, BATCH.targets[learnt] - 1, label_smoothing=smoothing
     )
     torch.testing.assert_close(found, expected)
     sides = [

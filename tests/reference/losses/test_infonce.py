@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from worlds import batch_of, featured, made_with
+from worlds import after_events, batch_of, featured, made_with
 
 from grbench.errors import SuiteError
 from grbench_reference.encoders.causal_transformer import CausalTransformer
@@ -29,6 +29,7 @@ def encoder_of(data, **options):
 def plain(encoder, batch, drawn, temperature, weights):
     """Position by position, negative by negative; `drawn` may hold an item twice."""
     states, vectors = encoder.embed(batch, torch.arange(7))
+    states = after_events(states, batch)
     total = 0.0
     for user, place in batch.targets.nonzero().tolist():
         target = int(batch.targets[user, place])
@@ -94,6 +95,7 @@ def test_hard_by_hand(data, chunk):
     batch = batch_of([1, 2, 3], [4, 2], targets=[[2, 3, 1], [4, 3]])
     loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True, "hard": 2}, temperature=0.3, chunk=chunk)
     states, vectors = encoder.embed(batch, torch.arange(7))
+    states = after_events(states, batch)
     expected = 0.0
     for user, place in batch.targets.nonzero().tolist():
         target = int(batch.targets[user, place])

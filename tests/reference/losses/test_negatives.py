@@ -25,7 +25,7 @@ def test_only_positions_with_a_target(tmp_path):
     batch = batch_of([1, 2], [3], targets=[[2, 0], [4]], length=3)
     batch.next_actions[0, 1], batch.next_actions[1, 2] = 3, 1
     positions = select_targets(batch)
-    assert positions.indices.tolist() == [1, 5]
+    assert positions.indices.tolist() == [2, 7]  # of two rows of four, each user's token first
     assert positions.targets.tolist() == [2, 4]
     assert positions.weights.tolist() == [2.5, 1.0]  # a click; an event without an action
 

@@ -22,7 +22,7 @@ NO_CODES = Codes(torch.zeros((1, 1), dtype=torch.int64), (1,))
 
 def batch_of(users: list[int]) -> Batch:
     rows = torch.zeros((len(users), 1), dtype=torch.int64)
-    return Batch(torch.tensor(users), rows, rows, rows, rows, rows)
+    return Batch(torch.tensor(users), *(rows,) * 5, *(rows[:, 0],) * 3)
 
 
 def searched(retriever: Retriever, users: Tensor, items: Tensor, candidates: Tensor, k: int) -> TopK:

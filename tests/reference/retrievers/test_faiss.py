@@ -30,7 +30,7 @@ def world() -> tuple[TableEncoder, Batch, Tensor]:
         torch.randn(QUERIES, WIDTH, generator=generator), torch.randn(2 * POOL, WIDTH, generator=generator)
     )
     rows = torch.zeros((QUERIES, 1), dtype=torch.int64)
-    return encoder, Batch(torch.arange(QUERIES), rows, rows, rows, rows, rows), torch.arange(1, 2 * POOL, 2)
+    return encoder, Batch(torch.arange(QUERIES), *(rows,) * 5, *(rows[:, 0],) * 3), torch.arange(1, 2 * POOL, 2)
 
 
 def searched(retriever: Any, world: tuple[TableEncoder, Batch, Tensor], k: int) -> TopK:
@@ -74,7 +74,7 @@ def test_every_candidate_can_be_asked_for(options: dict[str, Any], world: tuple[
 def test_ties_lead_with_the_lower_item() -> None:
     encoder = TableEncoder(torch.ones(1, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [1.0, 1.0], [0.0, 2.0]]))
     rows = torch.zeros((1, 1), dtype=torch.int64)
-    batch = Batch(torch.zeros(1, dtype=torch.int64), rows, rows, rows, rows, rows)
+    batch = Batch(torch.zeros(1, dtype=torch.int64), *(rows,) * 5, *(rows[:, 0],) * 3)
     assert searched(FaissIndex(), (encoder, batch, torch.arange(1, 5)), 4).items.tolist() == [[2, 1, 3, 4]]
 
 
