@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from grbench.data.batches import query_batches, training_batches
 from grbench.data.examples import newest_events
 from grbench.data.histories import Histories
+from grbench.data.queries import queries_at
 from grbench.data.training_data import TrainingData
 from grbench.testing import tiny_store
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
@@ -76,6 +77,18 @@ def test_query_batches_ask_for_the_wanted_action_last(tmp_path):
     assert batch.items.tolist() == [[1, 2, 3], [0, 5, 6]]
     assert batch.next_actions.tolist() == [[3, 2, 3], [3, 2, 3]]
     assert not batch.targets.any()
+    assert not batch.user_targets.any()
+
+
+def test_the_user_token_of_a_query_is_asked_what_the_last_event_is_asked(tmp_path):
+    """Histories of two events, one, and none; the first is longer than the window of one event."""
+    world = [[(1, 1, 1), (2, 1, 2), (3, 0, 3)], [(4, 0, 8), (5, 1, 9)], [(6, 0, 5)]]
+    queries = queries_at(tiny_store(tmp_path, world), np.arange(3), np.array([2, 4, 5]), 3)
+    for length, actions, times in ((1, [0, 2, 3], [0, 8, 0]), (2, [3, 2, 3], [1, 8, 0])):
+        ((_, batch),) = query_batches(queries, history_length=length, batch_size=3)
+        assert batch.user_next_actions.tolist() == actions  # the action asked for where there is no event
+        assert batch.user_times.tolist() == times  # and no time: that of the target is not known
+        assert not batch.all_targets.any()
 
 
 def test_a_consumer_that_stops_early_does_not_hang(tmp_path):
