@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
-from worlds import batch_of, featured, made_with
+from worlds import after_events, batch_of, featured, made_with
 
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.bpr import BPR
@@ -27,6 +27,7 @@ def test_terms_by_hand(tmp_path, count):
     torch.manual_seed(SEED)
     drawn = 1 + torch.randint(6, (len(targets), count))
     states, vectors = encoder.embed(batch, torch.arange(7))
+    states = after_events(states, batch)
     total, masked = 0.0, 0
     for (place, target), others in zip(targets, drawn.tolist(), strict=True):
         scores = vectors @ states[place] / 0.5
