@@ -77,6 +77,11 @@ class Dataset(ABC):
         """The approximate size of the store, without reading the whole source; None = unknown."""
         return None
 
+    def no_candidates(self) -> str | None:
+        """Why the source has no candidate table, such as the path of a missing folder. None = it has one, or that is
+        known only once it is read."""
+        return None
+
     @classmethod
     def recognises(cls, path: Path) -> bool:  # noqa: ARG003 - used by overriding methods
         """Whether the folder or file at `path` has this dataset's layout."""
@@ -89,6 +94,9 @@ class Dataset(ABC):
 
 class EvaluationProtocol(ABC):
     """Defines which users are evaluated, their histories and targets, the training data, and the candidates."""
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises DataError where the source lacks what the protocol needs. Called before the store is built."""
 
     @abstractmethod
     def split(self, store: Store) -> Split:

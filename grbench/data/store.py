@@ -98,7 +98,8 @@ class Catalogue:
 class Store:
     """A dataset on disk. offsets: [U+1] int64; user u's events are offsets[u]:offsets[u+1] of the event columns;
     items: [E] int32; actions: [E] int8 tokens; times: [E] int64 unix seconds; candidates: [P] int64, ascending;
-    notes: statistics of the dataset's reader, JSON-ready."""
+    notes: statistics of the dataset's reader, JSON-ready; remarks: sentences on what of the source was left out, and
+    what it leaves open."""
 
     path: Path
     digest: str
@@ -109,6 +110,7 @@ class Store:
     times: np.ndarray
     candidates: np.ndarray | None
     notes: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -161,6 +163,7 @@ class Store:
             times=column("times"),
             candidates=column("candidates") if meta["has_candidates"] else None,
             notes=meta["notes"],
+            remarks=tuple(meta.get("remarks", [])),
         )
 
 

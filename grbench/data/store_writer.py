@@ -175,7 +175,8 @@ class StoreWriter:
     """Receives a dataset's tables in Dataset.write and writes them as a store.
 
     A dataset sets `actions` (names, in order of their tokens) and `has_times`, may add statistics to `notes`
-    (JSON-ready), and calls the methods below.
+    (JSON-ready) and sentences to `remarks` (what of the source is left out, and what it leaves open: `grbench data
+    prepare`, records and tables repeat them), and calls the methods below.
     """
 
     def __init__(self, folder: Path, report: Progress) -> None:
@@ -183,6 +184,7 @@ class StoreWriter:
         self.actions: tuple[str, ...] = ("interaction",)
         self.has_times = True
         self.notes: dict[str, Any] = {}
+        self.remarks: list[str] = []
         self._columns = {
             "items": ColumnWriter(folder / "items.npy", np.int32),
             "actions": ColumnWriter(folder / "actions.npy", np.int8),
@@ -244,7 +246,8 @@ class StoreWriter:
 
     def create_embedding(self, name: str, width: int) -> tuple[np.memmap, np.memmap]:
         """Returns writable memory maps of the values ([N+1, width] float16, zeros) and of which items have one ([N+1]
-        bool, False). Called after `set_items`."""
+        bool, False). Called after `set_items`. Vectors with NaN or infinite values count as missing; a remark says how
+        many do."""
         assert self._item_ids is not None
         self._embeddings.append(name)
         rows = len(self._item_ids)
@@ -266,18 +269,17 @@ class StoreWriter:
     def finish(self, digest: str) -> None:
         """Closes all columns and writes `store.json`.
 
-        Raises DataError where there are no users or no items, an embedding has a value that is not finite, or a text
-        column does not have one text per item.
+        Raises DataError where there are no users, items or events, or a text column does not have one text per item.
         """
         for column in self._columns.values():
             column.close()
         for text in self._texts.values():
             text.close()
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int32)
-        if not len(lengths) or self._item_ids is None or len(self._item_ids) < 2:
-            raise DataError("the dataset has no users or no items")
+        if self._item_ids is None or len(self._item_ids) < 2 or not lengths.sum():
+            raise DataError("the dataset has no users, no items or no events")
         for name in self._embeddings:
-            self._check_embedding(name)
+            self._clear_not_finite(name)
         for name, text in self._texts.items():
             if text.rows != len(self._item_ids):
                 raise DataError(
@@ -306,6 +308,7 @@ class StoreWriter:
             "texts": list(self._texts),
             "has_candidates": self._has_candidates,
             "notes": self.notes,
+            "remarks": self.remarks,
         }
         with (self.folder / STORE_FILE).open("w") as file:
             json.dump(meta, file, indent=1)
@@ -318,19 +321,22 @@ class StoreWriter:
         whole.append(column)
         whole.close()
 
-    def _check_embedding(self, name: str) -> None:
-        values = np.load(self.folder / f"embedding_{name}.npy", mmap_mode="r")
-        present = np.load(self.folder / f"embedding_{name}_present.npy", mmap_mode="r")
+    def _clear_not_finite(self, name: str) -> None:
+        """Sets the vectors with NaN or infinite values to missing."""
+        values = np.load(self.folder / f"embedding_{name}.npy", mmap_mode="r+")
+        present = np.load(self.folder / f"embedding_{name}_present.npy", mmap_mode="r+")
         step = max(1, CHECKED_BYTES // (values.itemsize * values.shape[1]))
+        cleared = 0
         for first in range(0, len(values), step):
             block = slice(first, first + step)
-            wrong = present[block] & ~np.isfinite(values[block]).all(axis=1)
-            if wrong.any():
-                item = self._item_ids[first + int(wrong.argmax())] if self._item_ids is not None else None
-                raise DataError(
-                    f"embedding {name}: the vector of item {item} holds NaN or infinite values (the largest float16 is "
-                    "65,504); correct it, or leave it out so that the item has none"
-                )
+            wrong = np.flatnonzero(~np.isfinite(values[block]).all(axis=1)) + first
+            cleared += int(present[wrong].sum())
+            present[wrong], values[wrong] = False, 0
+        if cleared:
+            self.remarks.append(
+                f"embedding {name}: vectors with NaN or infinite values (the largest float16 is 65,504) count as "
+                f"missing, {cleared:,} of them"
+            )
 
     def _resize(self, kind: str, fields: Sequence[Field]) -> None:
         resized = tuple(fields)

@@ -206,6 +206,8 @@ def _title(first: Record, differing: list[str], position: int, total: int) -> st
 def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]) -> list[str]:
     lines = [f"Dataset: {_facts_line(first.dataset)}", f"Protocol: {_facts_line(first.protocol)}"]
     counts = first.counts
+    if remarks := counts.get("remarks"):
+        lines.append(f"Data: {'; '.join(remarks)}")
     if "evaluated" in counts:
         dropped = {reason: users for reason, users in counts.get("dropped", {}).items() if users}
         reasons = ", ".join(f"{users:,} {reason.replace('_', ' ')}" for reason, users in dropped.items()) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grbench.interfaces import Metric
+from grbench.interfaces import EvaluationProtocol, Metric, optional
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
@@ -137,7 +138,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     former = read_records([folder]) if folder.is_dir() else []
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
     clear_caches()
-    dataset_digest = _dataset_digest(cells[0], registry)
+    dataset_digest = _checked_source(cells[0], registry)
     metrics = _metric_facts(cells[0], registry)
     order = {name: position for position, name in enumerate(suite.methods)}
     planned = []
@@ -228,13 +229,17 @@ def short_hash(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _dataset_digest(cell: Cell, registry: Registry) -> str:
-    """Names the source's content; empty where the dataset's plug-in is broken, so that no cell can run anyway."""
+def _checked_source(cell: Cell, registry: Registry) -> str:
+    """The digest of the source's content, which has what the protocol needs; empty where the dataset's plug-in is
+    broken, so that no cell can run anyway."""
     try:
         dataset = registry.build("datasets", cell.dataset)
     except BrokenPluginError:
         return ""
-    return str(dataset.digest())
+    digest = str(dataset.digest())
+    with contextlib.suppress(BrokenPluginError):
+        optional(registry.build("protocols", cell.protocol), EvaluationProtocol.check)(dataset)
+    return digest
 
 
 def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]]:

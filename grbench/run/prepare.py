@@ -92,6 +92,7 @@ class Prepared:
             "device": self.device,
             "pool": {"size": len(self.split.candidates), "digest": self.split.pool_digest},
             "counts": self.split.counts,
+            "remarks": list(self.store.remarks),
         }
 
 

@@ -133,7 +133,7 @@ def run_cell(
         scores={name: float(each.mean()) for name, each in values.items()},
         lists=lists,
         pool={"size": len(split.candidates), "digest": split.pool_digest},
-        counts=counts(split, trained, ranker.codes),
+        counts=counts(split, trained, ranker.codes) | ({"remarks": list(store.remarks)} if store.remarks else {}),
         cost=costs(meter, method, trained, cell.method.stages, peak),
         environment=environment(device),
         tokenizer=dict(ranker.codes.report),

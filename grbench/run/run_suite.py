@@ -200,6 +200,8 @@ def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plai
         kept = "" if request.dry_run else f"; see {log}"
         raise RunError(f"preparing the data failed: {_how_it_ended(end)}{kept}\n{end.log}")
     log.unlink()
+    for remark in found["prepared"]["remarks"]:
+        progress.say(f"note: {remark}")
     # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.
     why = f"planning was not finished ({_how_it_ended(end)})"
     for name in trained:

@@ -19,7 +19,6 @@ from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import disk_text, plan_methods, prepare
 from grbench.suite.method import Method
 from grbench.suite.suite import Cell
-from grbench.testing import tiny_store
 from grbench.types import Ranking
 from grbench_reference.datasets.interactions.dataset import Interactions
 
@@ -210,16 +209,6 @@ def test_what_an_encoder_or_a_loss_refuses_is_said_by_the_plan(job: dict[str, An
 def test_a_plug_in_that_breaks_is_left_to_its_cell(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("grbench_reference.retrievers.beam.Beam.check", lambda *_: 1 / 0)
     prepare(with_method(job), ChildMessages(io.StringIO()))
-
-
-def test_a_vector_that_is_not_finite_is_refused_with_its_item(tmp_path: Path) -> None:
-    vectors = np.ones((3, 2))
-    vectors[1, 0] = np.inf
-    with (
-        np.errstate(over="ignore"),
-        pytest.raises(DataError, match=r"embedding 81: the vector of item 20000000002 holds NaN or infinite values"),
-    ):
-        tiny_store(tmp_path, [[(1, 0, 1), (3, 0, 2)]], embeddings={"81": vectors})
 
 
 class Known:

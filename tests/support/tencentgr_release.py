@@ -73,6 +73,11 @@ def write_table(root: Path, folder: str, columns: Mapping[str, Any], part: str =
     return path
 
 
+def add_column(folder: Path, name: str, values: pa.Array, part: str = "part-00000.parquet") -> None:
+    """Appends a column to a part that is there."""
+    pq.write_table(pq.read_table(folder / part).append_column(name, values), folder / part)
+
+
 def write_indexer(root: Path, rids: Mapping[Any, Any] | None = None, protocol: int = 4) -> Path:
     """indexer.pkl, with the types of the released one: a defaultdict of dicts at `f`."""
     root.mkdir(parents=True, exist_ok=True)

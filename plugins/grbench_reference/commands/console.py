@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from grbench.data.store import Store
+
 
 def make_console() -> Console:
     """A console on stdout."""
@@ -26,6 +28,12 @@ def print_table(console: Console, title: str, table: Table) -> None:
     """A table under its title. Rich's own titles are wrapped to the width of the table."""
     console.print(f"[bold]{plain(title)}[/]", highlight=False, soft_wrap=True)
     console.print(table)
+
+
+def print_remarks(console: Console, store: Store) -> None:
+    """A line for each of the store's remarks."""
+    for remark in store.remarks:
+        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
 
 
 def plain(text: str) -> str:

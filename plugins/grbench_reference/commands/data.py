@@ -10,8 +10,8 @@ import click
 
 from grbench.errors import PluginError
 from grbench.interfaces import Dataset, optional
-from grbench_reference.commands.console import make_console, plain, print_table, progress_report
-from grbench_reference.commands.sources import cache_option, dataset_option, open_or_build_store, recognise
+from grbench_reference.commands.console import make_console, plain, print_remarks, print_table, progress_report
+from grbench_reference.commands.sources import cache_option, dataset_option, locate, open_or_build_store
 
 PROBLEM_FOUND = 2
 """Exit status of `validate` where something is wrong with the data."""
@@ -45,21 +45,23 @@ def data() -> None:
 @data.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @dataset_option
-def validate(*, path: Path, dataset: str | None) -> None:
-    """Read a whole dataset and report which parts are present, absent or wrong.
+@_set_option
+def validate(*, path: Path, dataset: str | None, overrides: tuple[str, ...]) -> None:
+    """Read a whole dataset, or that of a suite, and report which parts are present, absent or wrong.
 
     Exit status: 0 when everything present can be read, 2 when something is wrong.
 
     \b
     grbench data validate data/TencentGR-1M
-    grbench data validate my_log --dataset interactions
+    grbench data validate my_log.csv --set timestamp=time
+    grbench data validate suites/preliminary_round.yaml --set dataset.path=data/TencentGR-1M
     """
     from rich.table import Table
 
     from grbench.registry.discovery import Registry
 
     registry, console = Registry.load(), make_console()
-    component = recognise(registry, path, dataset)
+    component = locate(registry, path, dataset, overrides)
     source = registry.build("datasets", component, where=str(path))
     with progress_report(console) as report:
         findings = optional(source, Dataset.validate)(report)
@@ -108,6 +110,7 @@ def stats(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cache:
         for row in statistic.rows:
             table.add_row(*map(plain, row))
         print_table(console, statistic.title, table)
+    print_remarks(console, store)
 
 
 @data.command()
@@ -230,6 +233,7 @@ def prepare(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cach
         highlight=False,
         soft_wrap=True,
     )
+    print_remarks(console, store)
 
 
 def _embeddings(given: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from grbench.errors import DataError
+from grbench.errors import DataError, SuiteError
 from grbench.interfaces import Dataset
 from grbench_reference.commands.console import progress_report
 
@@ -35,6 +35,28 @@ def is_store(path: Path) -> bool:
     from grbench.data.store import STORE_FILE
 
     return (path / STORE_FILE).is_file()
+
+
+def locate(registry: Registry, path: Path, dataset: str | None, overrides: Sequence[str]) -> Component:
+    """The dataset at `path`, or that of the suite at `path`, with its options.
+
+    overrides: KEY=VALUE, options of the dataset or keys of the suite. Raises SuiteError where `dataset` names a plug-in
+    beside a suite, DataError where no plug-in recognises `path` or the dataset lacks what the suite's protocol needs.
+    """
+    from grbench.interfaces import EvaluationProtocol, optional
+    from grbench.registry.component import Component
+    from grbench.suite.installed import is_suite
+    from grbench.suite.suite import load_suite
+
+    if not is_suite(path):
+        recognised = recognise(registry, path, dataset)
+        return Component(recognised.name, {**recognised.options, **parse_overrides(overrides)})
+    if dataset is not None:
+        raise SuiteError(f"{path}: is a suite, which names its dataset; leave --dataset away")
+    cell = load_suite(path, list(overrides)).cells(registry)[0]
+    protocol = registry.build("protocols", cell.protocol)
+    optional(protocol, EvaluationProtocol.check)(registry.build("datasets", cell.dataset))
+    return cell.dataset
 
 
 def recognise(registry: Registry, path: Path, dataset: str | None) -> Component:
@@ -70,20 +92,12 @@ def open_or_build_store(
 ) -> Store:
     """The store at `path`, or that of the dataset or the suite's dataset at `path`."""
     from grbench.data.store import Store
-    from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
-    from grbench.suite.installed import is_suite
-    from grbench.suite.suite import load_suite
 
     if is_store(path):
         return Store.open(path)
     registry = Registry.load()
-    if is_suite(path):
-        source = load_suite(path, list(overrides)).cells(registry)[0].dataset
-    else:
-        recognised = recognise(registry, path, dataset)
-        source = Component(recognised.name, {**recognised.options, **parse_overrides(overrides)})
-    return build_dataset_store(registry, source, cache, console)
+    return build_dataset_store(registry, locate(registry, path, dataset, overrides), cache, console)
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,6 +141,11 @@ class PartFolder:
                 found = part.schema.field(column).type
                 if not expected.fits(found):
                     raise DataError(f"{part.path}: column {column} is {found}; it should be {expected.description}")
+
+    def others(self, columns: Collection[str]) -> list[str]:
+        """The columns of any part that are not among these."""
+        found = dict.fromkeys(name for part in self.parts for name in part.schema.names)
+        return [name for name in found if name not in columns]
 
     def stream(self, columns: Sequence[str], *, batch_rows: int, report: Progress) -> Iterator[PartBatch]:
         """All rows of all parts in order, in batches; the next batches are decoded in a thread."""

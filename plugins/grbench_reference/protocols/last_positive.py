@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from grbench.data.histories import Histories
-from grbench.data.queries import Pool, candidate_pool, last_events, pool_mask, queries_at
+from grbench.data.queries import Pool, candidate_pool, last_events, pool_mask, queries_at, require_candidates
 from grbench.data.split import Queries, Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
 from grbench.errors import DataError
-from grbench.interfaces import EvaluationProtocol
+from grbench.interfaces import Dataset, EvaluationProtocol
 from grbench.registry.option_types import Share
 
 
@@ -55,6 +55,10 @@ class LastPositive(EvaluationProtocol):
         self.pool, self.out_of_pool = pool, out_of_pool
         self.targets, self.exposures_until = targets, exposures_until
         self.train_on_evaluation_history = train_on_evaluation_history
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises DataError where the pool is the dataset's candidates and it has none."""
+        require_candidates(dataset, self.pool)
 
     def split(self, store: Store) -> Split:
         """Raises DataError where an action is unknown, the pool is missing, or no user is left."""

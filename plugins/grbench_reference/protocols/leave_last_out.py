@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from grbench.data.histories import Histories
-from grbench.data.queries import Pool, candidate_pool, pool_mask, queries_at
+from grbench.data.queries import Pool, candidate_pool, pool_mask, queries_at, require_candidates
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
 from grbench.errors import DataError
-from grbench.interfaces import EvaluationProtocol
+from grbench.interfaces import Dataset, EvaluationProtocol
 
 
 class LeaveLastOut(EvaluationProtocol):
@@ -33,6 +33,10 @@ class LeaveLastOut(EvaluationProtocol):
         next_action: str | None = None,
     ) -> None:
         self.min_events, self.pool, self.next_action = min_events, pool, next_action
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises DataError where the pool is the dataset's candidates and it has none."""
+        require_candidates(dataset, self.pool)
 
     def split(self, store: Store) -> Split:
         """Raises DataError where the pool is missing or no user is left."""

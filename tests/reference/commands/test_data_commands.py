@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 
 import click
 import numpy as np
+import pyarrow as pa
 import pytest
+import tencentgr_release as world
 from click.testing import CliRunner, Result
 from real_data import SAMPLE, needs_sample
 
+from grbench.cli import main
 from grbench.errors import DataError, GRBenchError, PluginError, RunError, SuiteError
+from grbench.results.record import read_records
 from grbench.testing import tiny_store
 from grbench_reference.commands.data import add_commands
 from grbench_reference.commands.sources import parse_overrides
@@ -147,6 +152,80 @@ def test_prepare_takes_a_suite(release: Path, tmp_path: Path, cache: Path) -> No
     made = run("prepare", suite, "--set", f"dataset.path={release}")
     assert made.exit_code == 0, made.exception
     assert len(list(cache.iterdir())) == 1
+
+
+SUITE = """
+suite: tiny
+dataset: {name: tencentgr, path: elsewhere}
+protocol: {name: last_positive, evaluation_share: 0.5}
+metrics: [hit_rate@1]
+methods: {floor: {encoder: most_popular}}
+"""
+
+
+def test_validate_takes_options_and_a_suite(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("who,what\n1,a\n")
+    options = ("--set", "user=who", "--set", "item=what", "--set", "timestamp=null")
+    assert run("validate", tmp_path / "log.csv").exit_code == 2
+    assert run("validate", tmp_path / "log.csv", *options).exit_code == 0
+    misspelt = run("validate", tmp_path / "log.csv", "--set", "usr=who")
+    assert "did you mean user" in str(misspelt.exception)
+
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(SUITE)
+    checked = run("validate", suite, "--set", f"dataset.path={release}")
+    assert checked.exit_code == 0
+    assert f"{suite} (tencentgr)" in checked.output
+    lacking = run("validate", suite, "--set", f"dataset.path={release}", "--set", "dataset.embeddings=[82]")
+    assert lacking.exit_code == 2
+    assert "has no folder emb_82_<width>_parquet" in " ".join(lacking.output.split())
+    assert isinstance(run("validate", suite, "--dataset", "tencentgr").exception, SuiteError)
+
+
+def test_validate_prepare_and_run_say_the_same_of_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = world.write_release(tmp_path / "release")
+    world.write_vectors(folder, "emb_81_3_parquet", {world.A: [1.0, float("nan"), 3.0], world.B: [1.0, 2.0, 3.0]})
+    world.add_column(folder / "item_feat", "123", pa.array([1, 2, 3, 4]))
+    vectors, column = "vectors with NaN or infinite values", "item_feat: columns that are not known and not read: 123"
+    checked = run("validate", folder)
+    assert checked.exit_code == 0
+    assert "1 with NaN or infinite values count as missing" in " ".join(checked.output.split())
+    for verb in ("prepare", "stats"):
+        said = run(verb, folder).output
+        assert f"note: {column}" in said
+        assert f"note: embedding 81: {vectors} (the largest float16 is 65,504) count as missing, 1 of them" in said
+
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    assert main(["run", "suite.yaml", "--set", "dataset.path=release", "--set", "protocol.pool=catalogue"]) == 0
+    said = capsys.readouterr().out
+    assert f"note: {column}" in said
+    assert f"- Data: {column}; embedding 81: {vectors}" in said
+    (record,) = read_records([tmp_path / "results"])
+    assert [remark.partition(":")[0] for remark in record.counts["remarks"]] == ["item_feat", "embedding 81"]
+
+
+def test_a_pool_that_is_not_there_is_refused_before_the_store_is_built(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(world.write_release(tmp_path / "release") / "candidate")
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    given = ("suite.yaml", "--set", "dataset.path=release")
+    said = (
+        "release/candidate: is missing, and the candidates that it holds are to be ranked; download it, or rank all "
+        "items with --set protocol.pool=catalogue"
+    )
+    for verb in ("validate", "stats", "prepare"):
+        assert str(run(verb, *given).exception) == said
+    for flags in ([], ["--dry-run"]):
+        assert main(["run", *given, *flags]) == 2
+        assert capsys.readouterr().err == f"grbench: {said}\n"
+    assert not list(cache.glob("tencentgr*"))
+    assert run("validate", *given, "--set", "protocol.pool=catalogue").exit_code == 0
+    assert run("prepare", *given, "--set", "protocol.pool=catalogue").exit_code == 0
 
 
 def test_stats_of_a_release_or_a_store_are_the_same(release: Path, cache: Path) -> None:

@@ -180,7 +180,24 @@ def test_vectors_that_are_none_are_counted(release: Path) -> None:
     assert store.catalogue.embeddings["84"].present.tolist() == [False] * 5 + [True, False]
     assert store.catalogue.embeddings["84"].values[5].tolist() == [1, 2]
     notes = store.notes["embeddings"]["84"]
-    assert (notes["width"], notes["rows"], notes["null"], notes["not_finite"], notes["unknown_item"]) == (2, 6, 0, 4, 1)
+    assert (notes["width"], notes["rows"], notes["null"], notes["unknown_item"]) == (2, 6, 0, 1)
+    assert store.remarks == (
+        "embedding 84: vectors with NaN or infinite values (the largest float16 is 65,504) count as missing, 4 of them",
+    )
+
+
+def test_columns_that_the_release_does_not_have_are_named(release: Path) -> None:
+    world.add_column(release / "item_feat", "124", pa.array([1, 2, 3, 4]))
+    world.add_column(release / "item_feat", "123", pa.array(["a", None, "b", None]))
+    world.add_column(release / "user_feat", "111", pa.array([[1], [2], []]))
+    world.add_column(release / "candidate", "123", pa.array([1, 2, 3]))
+    store = store_of(release)
+
+    assert store.remarks == (
+        "item_feat: columns that are not known and not read: 124, 123",
+        "user_feat: columns that are not known and not read: 111",
+        "candidate: columns that are not known and not read: 123",
+    )
 
 
 def test_one_embedding_in_two_widths_is_named_with_its_width(release: Path) -> None:

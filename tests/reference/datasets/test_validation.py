@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import tencentgr_release as world
 from tencentgr_release import COLD, A, T, write_release
 
+from grbench.data.store_writer import build_store
 from grbench.errors import DataError
 from grbench_reference.datasets.tencentgr.dataset import TencentGR
 from grbench_reference.datasets.tencentgr.validation import Finding
@@ -19,8 +22,8 @@ def release(tmp_path: Path) -> Path:
     return write_release(tmp_path / "release")
 
 
-def findings(root: Path) -> dict[str, Finding]:
-    return {finding.part: finding for finding in TencentGR(path=str(root)).validate(lambda *_: None)}
+def findings(root: Path, **options: Any) -> dict[str, Finding]:
+    return {finding.part: finding for finding in TencentGR(path=root, **options).validate(lambda *_: None)}
 
 
 def test_a_sound_release(release: Path) -> None:
@@ -40,7 +43,8 @@ def test_a_sound_release(release: Path) -> None:
     assert "unknown: 1 flagged, 1 not a number, 1 beyond the vocabulary" in found["candidate.121"].detail
     embedding = found["mm_emb/emb_81_3_parquet"]
     assert (embedding.status, embedding.rows) == ("ok", 4)
-    assert "3-d; 1 null, 0 not finite; 1 not in the indexer; 2 (40.00 %) of the indexer's" in embedding.detail
+    assert "3-d; 1 null and 0 with NaN or infinite values count as missing; 1 not in the indexer" in embedding.detail
+    assert "2 (40.00 %) of the indexer's items have a vector" in embedding.detail
     assert [part for part in found if part.startswith("mm_emb/emb_8")][-5:] == [
         f"mm_emb/emb_{number}" for number in (82, 83, 84, 85, 86)
     ]
@@ -90,6 +94,40 @@ def test_without_candidates(release: Path) -> None:
 
     assert findings(release)["candidate"].status == "absent"
     assert "all items have to be ranked" in findings(release)["candidate"].detail
+
+
+def test_the_options_are_what_the_release_has_to_go_with(release: Path) -> None:
+    world.write_events(release, {7: [(1, 2, T)]})
+    assert findings(release, actions=3)["seq"].status == "ok"
+    found = findings(release, actions=2, embeddings=[82])
+    assert found["seq"].status == "problem"
+    assert "has conversions (action_type 2), so it needs actions: 3" in found["seq"].detail
+    assert found["mm_emb/emb_82"].status == "problem"
+    assert "has no folder emb_82_<width>_parquet; embeddings there: 81 (3-d)" in found["mm_emb/emb_82"].detail
+
+
+def test_a_release_of_users_without_events_is_a_problem_as_it_is_for_the_store(release: Path) -> None:
+    world.write_events(release, {7: [], 8: None})
+    assert findings(release)["seq"].status == "problem"
+    assert "seq: has no events" in findings(release)["seq"].detail
+    with pytest.raises(DataError, match="no users, no items or no events"):
+        build_store(TencentGR(path=release), name="s", cache=release.parent / "cache")
+
+
+def test_what_is_not_read_is_named(release: Path) -> None:
+    world.write_vectors(release, "emb_81_3_parquet", {A: [1.0, 2.0, 3.0], COLD: [float("nan"), 0.0, 0.0]})
+    world.add_column(release / "item_feat", "123", pa.array([1, 2, 3, 4]))
+    world.add_column(release / "user_feat", "123", pa.array([1, 2, 3]))
+    world.add_column(release / "candidate", "124", pa.array([1, 2, 3]))
+    longer = [[{"item_id": 1, "action_type": 0, "timestamp": T, "seconds_seen": 2}]]
+    world.write_table(release, "seq", {"user_id": pa.array([7]), "seq": pa.array(longer), "city": pa.array(["x"])})
+    found = findings(release)
+
+    named = {"seq": "city, seq.seconds_seen", "item_feat": "123", "user_feat": "123", "candidate": "124"}
+    for part, columns in named.items():
+        assert found[part].status == "ok"
+        assert found[part].detail.endswith(f"columns that are not known and not read: {columns}")
+    assert "0 null and 1 with NaN or infinite values count as missing" in found["mm_emb/emb_81_3_parquet"].detail
 
 
 def test_progress_reaches_the_end_of_every_part(release: Path) -> None:

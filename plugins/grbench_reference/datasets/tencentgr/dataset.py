@@ -39,6 +39,7 @@ from grbench_reference.datasets.tencentgr.layout import (
     LIST_FEATURES,
     USER_FEATURES,
     Release,
+    needs_three_actions,
     open_release,
     recognises,
 )
@@ -104,12 +105,18 @@ class TencentGR(Dataset):
 
     def validate(self, progress: Progress) -> list[Finding]:
         """Reads all columns of all parts, including all embeddings, and reports what is present, absent and wrong."""
-        return validate_release(self._root, progress)
+        return validate_release(self._root, self._embeddings, self._actions, progress)
+
+    def no_candidates(self) -> str | None:
+        """The folder candidate/, where it is missing."""
+        folder = self._root / "candidate"
+        return None if folder.exists() else f"{folder}: is missing"
 
     def write(self, writer: StoreWriter) -> None:
         """Streams the release into `writer`. Raises DataError naming file, column and row of a fault, or a file that
         changed after `digest` was called, since the store's name would not match its content."""
         release = self._open()
+        writer.remarks += release.unread()
         before = self._stamps or release.stamps()
         writer.report("indexer.pkl", 0, 1)
         indexer = read_indexer(release.indexer)
@@ -176,7 +183,7 @@ class _Ingest:
         ):
             self.writer.add_users(block.user_ids, block.lengths, block.items, block.actions, block.times)
         if num_actions is not None and counts.actions > num_actions:
-            raise DataError(f"{self.release.root / 'seq'}: has conversions (action_type 2), so it needs actions: 3")
+            raise needs_three_actions(self.release.root)
         self.writer.actions = ACTIONS[: num_actions or counts.actions]
         self.writer.notes["events"] = _plain(counts)
 
@@ -284,7 +291,6 @@ class _Ingest:
             "folder": folder.name,
             "width": width,
             **_plain(counts),
-            "items_without": len(present) - 1 - int(present.sum()),
         }
 
 

@@ -25,12 +25,10 @@ _RELEASED_BYTES = 64 << 20  # written between two calls of release_pages
 
 @dataclass
 class EmbeddingCounts:
-    """Counts of rows, null vectors, vectors with NaN or infinity (beyond 65,504 in float16), unknown and repeated
-    items."""
+    """Counts of rows, null vectors, unknown and repeated items."""
 
     rows: int = 0
     null: int = 0
-    not_finite: int = 0
     unknown_item: int = 0
     repeated: int = 0
 
@@ -61,14 +59,11 @@ def read_embedding(
             fault = f"{int(wrong.sum())} vector(s) from here on have another width than {width}, such as {lengths[row]}"
             on_fault(batch.error(fault, column="emb", row=row))
             lists = lists.filter(pc.equal(pc.list_value_length(lists), width))
-        with np.errstate(over="ignore"):  # values beyond float16 become infinite and are counted below
+        with np.errstate(over="ignore"):  # values beyond float16 become infinite; the store counts them as missing
             vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, width)
-        finite = np.isfinite(vectors).all(axis=1)
         counts.rows += len(batch)
         counts.null += int((lengths < 0).sum())
-        counts.not_finite += int((~finite).sum())
-        ids = ids[fits]
-        yield (ids, vectors) if finite.all() else (ids[finite], vectors[finite])
+        yield ids[fits], vectors
 
 
 def fill_embedding(

@@ -78,6 +78,9 @@ ITEM_COLUMNS = {"item_id": ID} | dict.fromkeys(ITEM_FEATURES, VALUE)
 USER_COLUMNS = {"user_id": ID} | {name: VALUES if name in LIST_FEATURES else VALUE for name in USER_FEATURES}
 _CORE = {"seq": EVENT_COLUMNS, "item_feat": ITEM_COLUMNS, "user_feat": USER_COLUMNS}
 EMBEDDING_COLUMNS = {"anonymous_cid": RAW_ID, "emb": VECTOR}
+_EVENT_FIELDS = ("item_id", "action_type", "timestamp")
+# Ids of the release that say nothing about an ad.
+_CANDIDATE_NUMBERS = ("item_id", "creative_id", "reid_creative_id", "retrieval_id")
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,11 @@ class Release:
         found = {path: path.stat() if path.exists() else None for path in self.files()}
         return {path: stat and (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
+    def unread(self) -> list[str]:
+        """A sentence for each part with columns that are not read."""
+        parts = (self.events, self.item_features, self.user_features, self.candidates, *self.embeddings.values())
+        return [f"{part.name}: {not_read}" for part in parts if part is not None and (not_read := unread(part))]
+
     def digest(self, options: str) -> str:
         """sha256 of `options` and of each file's relative path, size and content.
 
@@ -175,6 +183,25 @@ def open_release(root: Path, embeddings: Sequence[str]) -> Release:
         candidates=open_candidates(root),
         embeddings={name: open_embedding(root, embedding_folder(root, name)) for name in embeddings},
     )
+
+
+def needs_three_actions(root: Path) -> DataError:
+    """The error for a release with conversions and the option `actions: 2`."""
+    return DataError(f"{root / 'seq'}: has conversions (action_type 2), so it needs actions: 3")
+
+
+def unread(folder: PartFolder) -> str:
+    """Which columns of a part, and which fields of its events, are not read: those that the release does not have.
+    Empty where there are none."""
+    candidate = (*_CANDIDATE_NUMBERS, *ITEM_FEATURES)
+    known = candidate if folder.name == "candidate" else tuple(_CORE.get(folder.name, EMBEDDING_COLUMNS))
+    names = folder.others(known)
+    if folder.name == "seq":
+        fields = dict.fromkeys(
+            field.name for part in folder.parts for field in part.schema.field("seq").type.value_type
+        )
+        names += [f"seq.{name}" for name in fields if name not in _EVENT_FIELDS]
+    return f"columns that are not known and not read: {', '.join(names)}" if names else ""
 
 
 def recognises(root: Path) -> bool:

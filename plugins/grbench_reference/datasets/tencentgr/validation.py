@@ -22,11 +22,14 @@ from grbench_reference.datasets.tencentgr.layout import (
     ITEM_FEATURES,
     USER_FEATURES,
     candidate_naming,
+    embedding_folder,
     embedding_folders,
+    needs_three_actions,
     open_candidates,
     open_core,
     open_embedding,
     require_root,
+    unread,
 )
 
 _EMBEDDINGS = ("81", "82", "83", "84", "85", "86")  # all that the release has
@@ -53,15 +56,18 @@ class _Faults:
         return Finding(part, "problem", rows, f"{self.first}{more}. {detail}".removesuffix(" "))
 
 
-def validate_release(root: Path, progress: Progress) -> list[Finding]:
-    """Reads the whole release at `root`; raises DataError only where `root` is not a release."""
+def validate_release(root: Path, embeddings: Sequence[str], actions: int | None, progress: Progress) -> list[Finding]:
+    """Reads the whole release at `root`; raises DataError only where `root` is not a release.
+
+    embeddings, actions: the options of the dataset, which the release has to go with.
+    """
     require_root(root)
-    return list(_Validation(root, progress).findings())
+    return list(_Validation(root, embeddings, actions, progress).findings())
 
 
 class _Validation:
-    def __init__(self, root: Path, progress: Progress) -> None:
-        self.root, self.progress = root, progress
+    def __init__(self, root: Path, embeddings: Sequence[str], actions: int | None, progress: Progress) -> None:
+        self.root, self.embeddings, self.actions, self.progress = root, embeddings, actions, progress
         self.indexer: Indexer | None = None
         self.items: IdLookup | None = None
         self.users = np.empty(0, np.int64)
@@ -80,10 +86,12 @@ class _Validation:
         folders = embedding_folders(self.root)
         for name in folders:
             yield from self._guarded(f"mm_emb/{name}", partial(self._embedding, name, folders[name][1]))
-        for embedding in sorted(set(_EMBEDDINGS) - {number for number, _ in folders.values()}):
+        for embedding in sorted(set(_EMBEDDINGS) - {number for number, _ in folders.values()} - {*self.embeddings}):
             yield Finding(
                 f"mm_emb/emb_{embedding}", "absent", None, "not downloaded; needed only by suites that name it"
             )
+        for embedding in self.embeddings:
+            yield from self._guarded(f"mm_emb/emb_{embedding}", partial(self._named_embedding, embedding))
 
     def _guarded(self, part: str, read: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
         try:
@@ -118,7 +126,12 @@ class _Validation:
         if not all(time is None or _plausible(time) for time in (counts.first_time, counts.last_time)):
             times = f"timestamps run from {counts.first_time} to {counts.last_time}"
             faults(DataError(f"{times}; they should be unix seconds"))
-        return [faults.finding("seq", folder.rows, _describe_events(counts, len(folder.parts)))]
+        if not counts.events:
+            faults(DataError(f"{self.root / 'seq'}: has no events"))
+        if self.actions is not None and counts.actions > self.actions:
+            faults(needs_three_actions(self.root))
+        detail = _joined(_describe_events(counts, len(folder.parts)), unread(folder))
+        return [faults.finding("seq", folder.rows, detail)]
 
     def _item_features(self) -> Sequence[Finding]:
         folder, faults = open_core(self.root, "item_feat"), _Faults()
@@ -141,7 +154,8 @@ class _Validation:
             detail += f"; describes {_share(int(described.sum()), self.num_items)} of the indexer's items"
             undescribed = int((self.seen_items & ~described).sum())
             detail += f"; {undescribed:,} items of seq have no row; {read - int(described.sum()):,} rows repeat an item"
-        return [faults.finding("item_feat", folder.rows, detail), *_describe_features("item_feat", profiles)]
+        finding = faults.finding("item_feat", folder.rows, _joined(detail, unread(folder)))
+        return [finding, *_describe_features("item_feat", profiles)]
 
     def _user_features(self) -> Sequence[Finding]:
         folder, faults = open_core(self.root, "user_feat"), _Faults()
@@ -162,7 +176,8 @@ class _Validation:
             f"{len(folder.parts)} part(s); {int((~described).sum()):,} users of seq have no row; "
             f"{unknown_users:,} rows are of users that are not in seq"
         )
-        return [faults.finding("user_feat", folder.rows, detail), *_describe_features("user_feat", profiles)]
+        finding = faults.finding("user_feat", folder.rows, _joined(detail, unread(folder)))
+        return [finding, *_describe_features("user_feat", profiles)]
 
     def _candidates(self) -> Sequence[Finding]:
         folder, faults = open_candidates(self.root), _Faults()
@@ -196,7 +211,12 @@ class _Validation:
             )
             for name, count in counts.items()
         ]
-        return [faults.finding("candidate", rows, detail), *per_feature]
+        return [faults.finding("candidate", rows, _joined(detail, unread(folder))), *per_feature]
+
+    def _named_embedding(self, embedding: str) -> Sequence[Finding]:
+        """Nothing where the release has the embedding; raises DataError where it has not, or several."""
+        embedding_folder(self.root, embedding)
+        return []
 
     def _embedding(self, name: str, named_width: int) -> Sequence[Finding]:
         folder, faults, counts = open_embedding(self.root, name), _Faults(), EmbeddingCounts()
@@ -204,18 +224,26 @@ class _Validation:
         if width != named_width:
             faults(DataError(f"vectors are {width}-d, the folder's name says {named_width}-d"))
         present = np.zeros(self.num_items + 1, np.bool_) if self.items is not None else None
-        for ids, _ in read_embedding(folder, width, on_fault=faults, counts=counts, report=self.progress):
+        not_finite = 0
+        for ids, vectors in read_embedding(folder, width, on_fault=faults, counts=counts, report=self.progress):
+            finite = np.isfinite(vectors).all(axis=1)
+            not_finite += int((~finite).sum())
             if self.items is not None and present is not None:
                 rows = self.items.find(ids)
-                present[rows[rows >= 0]] = True
+                present[rows[(rows >= 0) & finite]] = True
                 counts.unknown_item += int((rows < 0).sum())
-        detail = f"{len(folder.parts)} part(s), {width}-d; {counts.null:,} null, {counts.not_finite:,} not finite"
+        missing = f"{counts.null:,} null and {not_finite:,} with NaN or infinite values count as missing"
+        detail = f"{len(folder.parts)} part(s), {width}-d; {missing}"
         if present is not None:
             detail += (
                 f"; {counts.unknown_item:,} not in the indexer; "
                 f"{_share(int(present.sum()), self.num_items)} of the indexer's items have a vector"
             )
-        return [faults.finding(f"mm_emb/{name}", folder.rows, detail)]
+        return [faults.finding(f"mm_emb/{name}", folder.rows, _joined(detail, unread(folder)))]
+
+
+def _joined(*sentences: str) -> str:
+    return "; ".join(filter(None, sentences))
 
 
 def _describe_events(counts: EventCounts, parts: int) -> str:
