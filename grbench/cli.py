@@ -16,8 +16,6 @@ from grbench.errors import GRBenchError, RunError
 
 EXIT_INVALID = 2
 
-FORMAT_OF_SUFFIX = {".md": "md", ".tex": "latex", ".csv": "csv", ".txt": "md", ".svg": "svg"}
-
 
 class CommandGroup(click.Group):
     """The commands below, and those of plug-ins, which are loaded only when needed."""
@@ -125,7 +123,12 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     type=click.Choice(["terminal", "md", "latex", "csv", "svg"]),
     help="[default: by the suffix of --out, else terminal, or md where the output goes to a file or a pipe]",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of the terminal.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write there instead of the terminal; a name in .txt (as on a terminal), .md, .tex, .csv or .svg.",
+)
 def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None:
     """Make tables from records in folders of results or in single record files.
 
@@ -138,7 +141,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     """
     from rich.console import Console
 
-    from grbench.report.render import print_tables, render
+    from grbench.report.render import format_of_file, print_tables, render
     from grbench.report.table import tables
     from grbench.results.record import read_records
 
@@ -147,7 +150,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
     made = tables(records)
     if out is not None:
-        text = render(made, form or FORMAT_OF_SUFFIX.get(out.suffix, "md"))
+        text = render(made, format_of_file(out, form))
         try:
             out.write_text(text, encoding="utf-8")
         except OSError as error:

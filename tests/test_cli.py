@@ -174,6 +174,35 @@ def test_tables_go_to_files_in_the_format_of_their_suffix(tmp_path: Path, capsys
     assert capsys.readouterr().out == (tmp_path / "t.tex").read_text()
     assert main(["table", results, "--format", "terminal"]) == 0
     assert "\x1b[1m.2000" in capsys.readouterr().out
+    assert main(["table", results, "--out", str(tmp_path / "t.txt")]) == 0
+    lines = (tmp_path / "t.txt").read_text().splitlines()
+    assert "\x1b" not in "".join(lines)
+    assert [line.split()[:2] for line in lines if line.strip().startswith(("a ", "b "))] == [
+        ["a", ".1000"],
+        ["b", ".2000"],
+    ]
+    assert main(["table", results, "--format", "csv", "--out", str(tmp_path / "no_suffix")]) == 0
+    assert (tmp_path / "no_suffix").read_text() == (tmp_path / "t.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "t.png"], "t.png: tables are not written as .png; known suffixes are .txt (terminal), .md (md)"),
+        (["--out", "t.pdf", "--format", "md"], "t.pdf: tables are not written as .pdf"),
+        (["--out", "t.html"], "t.html: tables are not written as .html"),
+        (["--out", "t.csv", "--format", "md"], "t.csv: --format md does not go with the suffix, which stands for csv"),
+        (["--out", "table"], "table: has no suffix to choose a format by; give --format, or one of .txt"),
+    ],
+)
+def test_a_table_is_not_written_under_a_name_of_another_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    write_record(tmp_path / "results", a_record("a", 0.1))
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", "results", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 def test_an_empty_results_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,15 +6,19 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grbench.errors import RunError
 from grbench.report.table import ResultTable, TableEntry
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 FORMATS = ("terminal", "md", "latex", "csv", "svg")
-PICTURE_WIDTH = 150
+FORMAT_OF_SUFFIX = {".txt": "terminal", ".md": "md", ".tex": "latex", ".csv": "csv", ".svg": "svg"}
+FILE_WIDTH = 150
+"""Characters of a line in a text file or a picture."""
 
 GAP = 3
 """Characters between two columns of a terminal table."""
@@ -57,8 +61,33 @@ def print_tables(tables: Sequence[ResultTable], console: Console) -> None:
 
 
 def render(tables: Sequence[ResultTable], form: str) -> str:
-    """The tables as text. form: one of FORMATS; `terminal` gives Markdown, because text has no styles."""
-    return {"terminal": markdown, "md": markdown, "latex": latex, "csv": as_csv, "svg": svg}[form](tables)
+    """The tables as text. form: one of FORMATS."""
+    return {"terminal": plain_text, "md": markdown, "latex": latex, "csv": as_csv, "svg": svg}[form](tables)
+
+
+def format_of_file(path: Path, form: str | None) -> str:
+    """The format to write to `path`: the one that its suffix stands for, or `form` where it has no suffix.
+
+    Raises RunError where the suffix stands for no format or for another than `form`.
+    """
+    by_suffix = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    known = ", ".join(f"{suffix} ({name})" for suffix, name in FORMAT_OF_SUFFIX.items())
+    if path.suffix and by_suffix is None:
+        raise RunError(f"{path}: tables are not written as {path.suffix}; known suffixes are {known}")
+    if form and by_suffix and form != by_suffix:
+        raise RunError(f"{path}: --format {form} does not go with the suffix, which stands for {by_suffix}")
+    if not (chosen := form or by_suffix):
+        raise RunError(f"{path}: has no suffix to choose a format by; give --format, or one of {known}")
+    return chosen
+
+
+def plain_text(tables: Sequence[ResultTable]) -> str:
+    """What a terminal shows, without styles."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    print_tables(tables, Console(force_terminal=True, color_system=None, width=FILE_WIDTH, file=text))
+    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").split("\n")) + "\n"
 
 
 def markdown(tables: Sequence[ResultTable]) -> str:
@@ -89,7 +118,7 @@ def svg(tables: Sequence[ResultTable]) -> str:
     from rich.console import Console
     from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
-    console = Console(record=True, force_terminal=True, width=PICTURE_WIDTH, file=io.StringIO())
+    console = Console(record=True, force_terminal=True, width=FILE_WIDTH, file=io.StringIO())
     print_tables(tables, console)
     picture = console.export_svg(title="grbench", theme=DEFAULT_TERMINAL_THEME)
     return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # a web font would not load offline
