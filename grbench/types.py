@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 DEFAULT_LIST_LENGTH = 10
 """The length of the ranked lists where no metric has a `k`."""
 
-Filter = Literal["history", "cold"]
-"""history: items of a query's history are removed from its list. cold: items without a training event are removed from
-the candidates."""
+Filter = Literal["history", "not_indexed", "no_training_event"]
+"""history: items of a query's history are removed from its list. not_indexed: candidates that the source's catalogue
+lacks, which occur in the candidate table only, are left out; where there is no such table, none are. no_training_event:
+candidates without a training event are left out."""
 
 FILTERS: tuple[str, ...] = get_args(Filter)
 

@@ -20,9 +20,10 @@ from grbench.cost.meter import Meter, Phase, synchronize
 from grbench.data.batches import query_batches
 from grbench.data.codes import current_codes
 from grbench.data.split import Queries, Split
-from grbench.errors import DataError, RunError, SuiteError
+from grbench.errors import RunError
+from grbench.evaluation.filters import HistoryFilter, filtered_candidates
 from grbench.interfaces import Encoder, Retriever, history_length, optional
-from grbench.types import FILTERS, Batch, Codes, Ranking, Report
+from grbench.types import Batch, Codes, Ranking, Report
 
 WARM_UP_BATCHES = 1
 
@@ -80,7 +81,7 @@ class Ranker:
         """Searches for one item more than k, so that a tie across the end of the list is detected, and with the history
         filter for as many more as it removes from a list of the batch, so that the lists are full."""
         encoder, split = self._encoder, self._split
-        history = _HistoryFilter(queries, self._in_pool) if "history" in self._filters else None
+        history = HistoryFilter(queries, self._in_pool) if "history" in self._filters else None
         lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
         search = _TimedSearch(len(queries), self._batch_size, self._report)
         batches = query_batches(queries, history_length=history_length(encoder), batch_size=self._batch_size)
@@ -105,29 +106,6 @@ class Ranker:
             history_lengths=queries.histories.lengths,
             training=split.training,
         )
-
-
-def filtered_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:
-    """[P] int64: the candidates after filtering. Needs no model, and is also called before training for its checks.
-
-    Raises SuiteError where there are fewer than k or a filter is unknown, DataError where there are none.
-    """
-    unknown = [name for name in filters if name not in FILTERS]
-    if unknown:
-        raise SuiteError(f"filters: unknown filter {unknown[0]!r}; there are {' and '.join(FILTERS)}")
-    if k < 1:
-        raise SuiteError(f"metrics: k={k}; k must be at least 1")
-    pool = np.asarray(split.candidates, np.int64)
-    if "cold" in filters:
-        pool = pool[split.training.item_counts()[pool] > 0]
-    if not len(pool):
-        raise DataError(f"there are no candidates{' left by the filter cold' if 'cold' in filters else ''} to rank")
-    if k > len(pool):
-        raise SuiteError(
-            f"metrics: k={k} is larger than the pool of {len(pool)} candidates"
-            f"{' left by the filter cold' if 'cold' in filters else ''}; use a smaller k"
-        )
-    return pool
 
 
 def target_ranks(items: np.ndarray, scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
@@ -196,35 +174,6 @@ class _Lists:
         length = min(k, items.shape[1])
         self.items[rows, :length], self.scores[rows, :length] = items[:, :length], scores[:, :length]
         self.ranks[rows] = target_ranks(items, scores, targets, k)
-
-
-class _HistoryFilter:
-    """Removes the items of a query's history from its list: of the whole history, also of events that the encoder does
-    not read."""
-
-    def __init__(self, queries: Queries, in_pool: np.ndarray) -> None:
-        """in_pool: [N+1] bool, whether an item is a candidate."""
-        self._histories, self._in_pool = queries.histories, in_pool
-
-    def max_removed(self, rows: slice) -> int:
-        """The largest number of candidates that the filter can remove from one list of the batch."""
-        history = self._history_items(rows)
-        first = np.diff(history, axis=1, prepend=-1) > 0
-        return int((first & self._in_pool[history]).sum(axis=1).max(initial=0))
-
-    def remove(self, rows: slice, items: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """items, scores [B, S] -> the same shapes without items of the history: later items move up, and the end is
-        filled with item 0 and score -inf."""
-        offsets = np.arange(len(items))[:, None] * len(self._in_pool)  # makes pairs of row and item distinct numbers
-        removed = np.isin(items + offsets, self._history_items(rows) + offsets) | (items == 0)
-        order = np.argsort(removed, axis=1, kind="stable")
-        remains = ~np.take_along_axis(removed, order, axis=1)
-        moved = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        return np.where(remains, moved[0], 0), np.where(remains, moved[1], np.float32(-np.inf))
-
-    def _history_items(self, rows: slice) -> np.ndarray:
-        """[B, H], ascending."""
-        return np.sort(self._histories.items_of(np.arange(rows.start, rows.stop)), axis=1)
 
 
 @dataclass

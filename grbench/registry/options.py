@@ -211,6 +211,7 @@ def _explain(where: str, problem: Any, annotation: Any) -> str:
     if _alternatives(annotation) > 1:  # pydantic reports one error per alternative; the whole type is clearer
         return f"{where}.{name}: should be {type_name(annotation)}, got {got}"
     message = re.sub("^(Input|List|Tuple|Dictionary|String|Value) should", "should", problem["msg"])
+    message = message.removeprefix("Value error, ")
     message = re.sub(" after validation, not [0-9]+", "", message)
     message = message.replace("a valid array", "a list").replace("an object", "a mapping")
     return f"{'.'.join([where, name, *inner])}: {message}, got {got}"

@@ -86,9 +86,11 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     metrics = list(first.metrics)
     costs = _cost_columns(records)
     failing = any(row.failed for row in rows)
+    filtering, unreachable = any(_filters(row) for row in rows), any(_unreachable(row) for row in rows)
 
     columns = [Column("method", numeric=False)]
     columns += [Column(_heading(name, first.metrics[name]), metric=name) for name in metrics]
+    columns += [Column("filters", numeric=False)] * filtering + [Column("unreachable")] * unreachable
     columns += [Column(title) for title, *_ in costs]
     columns += [Column("seeds")]
     columns += [Column("hardware", numeric=False)] * (len(machines) > 1)
@@ -106,6 +108,12 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
             mean, spread = _score(row, name)
             entries.append(TableEntry(number(mean), "" if spread is None else number(spread), highlights[name][index]))
             numbers |= {name: mean, f"{name} ±": spread}
+        missed = _unreachable(row)
+        if filtering:
+            entries.append(TableEntry(_filters(row) or "—"))
+        if unreachable:
+            entries.append(TableEntry("—" if missed is None else f"{missed:,}"))
+        numbers |= {"filters": _filters(row), "unreachable": missed}
         for _, name, format_cost, combine in costs:
             cost = combine([record.cost.get(name, record.counts.get(name)) for record in row.done])
             # Costs of different machines are not averaged.
@@ -128,6 +136,25 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         footer=tuple(_footer(records, first, letters)),
         values=tuple(values),
     )
+
+
+def _filters(row: Row) -> str:
+    """The filters of the row's lists, which are part of its identity, as in the suite."""
+    identity = row.records[0].identity
+    return ", ".join(identity.get("ranking", identity).get("filters") or ())
+
+
+def _unreachable(row: Row) -> int | None:
+    """Targets that the row's filters leave out of its lists; None without filters, or where a record does not know."""
+    counts = [(record.counts.get("unreachable") or {}).get("any") for record in row.done]
+    return max((count for count in counts if count is not None), default=None)
+
+
+def _short_lists(row: Row) -> tuple[int, int] | None:
+    """(fewest items in a list, items that a list should have) where they differ in a seed."""
+    lengths = [(record.lists.get("shortest"), record.lists.get("scored")) for record in row.done]
+    short = [(fewest, length) for fewest, length in lengths if fewest is not None and length and fewest < length]
+    return min(short, default=None)
 
 
 def _heading(name: str, facts: Mapping[str, Any]) -> str:
@@ -215,6 +242,15 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
     if first.pool:
         pool = f"{first.pool['size']:,} candidates (digest {first.pool['digest']})"
         lines.append(f"Pool: {pool}; ties count against the target")
+    rows = rows_of(records)
+    if any(_unreachable(row) for row in rows):
+        lines.append(
+            "Unreachable: targets that the row's filters leave out of its lists (history: items that the user has met "
+            "before); they count as missed. Rows with other filters answer another question"
+        )
+    for row in rows:
+        if (short := _short_lists(row)) is not None:
+            lines.append(f"Short lists: {row.name} found {short[0]} of {short[1]} items for some users")
     if len(letters) > 1:
         named = "; ".join(f"[{letter}] {machine}" for machine, letter in letters.items())
         lines.append(f"Hardware differs, compare costs only within a letter: {named}")
@@ -226,7 +262,7 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
             f"{OLDER.capitalize()}: written by an earlier grbench, whose identities covered less; "
             "grbench run runs the cell again"
         )
-    repeated = any(len(row.done) > 1 for row in rows_of(records))
+    repeated = any(len(row.done) > 1 for row in rows)
     lines.append(
         "Scores are means over users"
         + (", then seeds, ± their 95 % interval (Student t)" if repeated else " of one seed, so without interval")

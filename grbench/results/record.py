@@ -44,11 +44,12 @@ class Record:
     metrics:     {name: {label, higher_is_better, version}}, in the suite's order
     pool:        {size, digest} of the ranked candidates; None where the cell failed before they were known
     scores:      {metric: mean over the evaluated users}
-    lists:       lengths of the lists in the parquet file: {scored, kept: of the longer lists or None, shortest: the
-                 fewest items in one of those, error: why they are missing though the suite asked for them}
+    lists:       lengths of the lists in the parquet file: {scored, shortest: the fewest items in one of these, kept: of
+                 the longer lists or None, kept_shortest, error: why they are missing though the suite asked for them}
     rescored_from: digest of the record whose lists and costs were reused; None = this cell was trained and searched
-    counts:      {evaluated, dropped: {reason: users}, parameters, collisions, remarks: sentences on what of the source
-                 was not read and what it leaves open, ...}
+    counts:      {evaluated, dropped: {reason: users}, unreachable: {filter, or any: targets that it leaves out of the
+                 lists}, parameters, collisions, remarks: sentences on what of the source was not
+                 read and what it leaves open, ...}
     cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (total without all phases),
                  train_users_per_second, search_p99_ms, peak memory, ...}
     environment: CPU, RAM, GPU, versions, git

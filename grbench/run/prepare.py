@@ -102,7 +102,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     Raises GRBenchError where the request cannot be met.
     """
     from grbench.data.store_writer import build_store
-    from grbench.evaluation.ranking import filtered_candidates
+    from grbench.evaluation.filters import filtered_candidates
     from grbench.evaluation.scoring import check_metrics
     from grbench.registry.discovery import Registry
     from grbench.suite.suite import Cell
@@ -147,7 +147,7 @@ def check_method(method: Method, registry: Registry, split: Split, k: int) -> No
 
     Raises SuiteError or DataError where they do not. What else a plug-in raises, its own cell will say.
     """
-    from grbench.evaluation.ranking import filtered_candidates
+    from grbench.evaluation.filters import filtered_candidates
 
     for place, stage in enumerate(method.stages):
         if stage.targets is not None:

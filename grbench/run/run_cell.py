@@ -24,6 +24,7 @@ from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
 from grbench.data.store import Store
 from grbench.errors import GRBenchError
+from grbench.evaluation.filters import unreachable_targets
 from grbench.evaluation.ranking import Ranker, evaluating
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, optional
@@ -126,14 +127,14 @@ def run_cell(
     )
     ranking = ranker.rank(split.test)
     values = score(method.metrics, ranking)
-    kept, lists = keep_lists(ranker, split.test, cell, report)
+    kept, lists = keep_lists(ranker, split.test, ranking, cell, report)
     record = replace(
         blank,
         status="ok",
         scores={name: float(each.mean()) for name, each in values.items()},
         lists=lists,
         pool={"size": len(split.candidates), "digest": split.pool_digest},
-        counts=counts(split, trained, ranker.codes) | ({"remarks": list(store.remarks)} if store.remarks else {}),
+        counts=counts(split, trained, ranker.codes, cell.method.filters, store.remarks),
         cost=costs(meter, method, trained, cell.method.stages, peak),
         environment=environment(device),
         tokenizer=dict(ranker.codes.report),
@@ -144,13 +145,14 @@ def run_cell(
 
 
 def keep_lists(
-    ranker: Ranker, queries: Queries, cell: Cell, report: Reporter
+    ranker: Ranker, queries: Queries, scored: Ranking, cell: Cell, report: Reporter
 ) -> tuple[Ranking | None, dict[str, int | str | None]]:
-    """The longer lists that the suite asks for, None without; and what the record says of the lists.
+    """The longer lists that the suite asks for, None without; and what the record says of the lists. scored: those that
+    scores are computed from.
 
     A retriever that fails here has done all that the cell's scores need, so that costs the longer lists alone.
     """
-    lists: dict[str, int | str | None] = {"scored": ranker.k, "kept": None}
+    lists: dict[str, int | str | None] = {"scored": ranker.k, "shortest": shortest(scored), "kept": None}
     if (cell.keep_lists or 0) <= ranker.k:
         return None, lists
     report("phase", name="keep longer lists")
@@ -159,18 +161,26 @@ def keep_lists(
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the record says what
         traceback.print_exc()
         return None, {**lists, "error": f"{type(error).__name__}: {error}"}
-    shortest = int((kept.items > 0).sum(axis=1).min(initial=kept.items.shape[1]))
-    return kept, {**lists, "kept": kept.items.shape[1], "shortest": shortest}
+    return kept, {**lists, "kept": kept.items.shape[1], "kept_shortest": shortest(kept)}
 
 
-def counts(split: Split, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
-    """How many of what; `dropped` maps each reason to the users that it cost. codes: those that were searched."""
+def shortest(ranking: Ranking) -> int:
+    """The fewest items in one of the lists."""
+    return int((ranking.items > 0).sum(axis=1).min(initial=ranking.items.shape[1]))
+
+
+def counts(
+    split: Split, trained: TrainingResult, codes: Codes, filters: Sequence[str], remarks: Sequence[str]
+) -> dict[str, Any]:
+    """How many of what; `dropped` maps each reason to the users that it cost, `unreachable` each filter to the targets
+    that it leaves out of the lists. codes: those that were searched; remarks: the store's."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
     collisions = codes.report.get("colliding_items")
     return {
         **whole,
         "dropped": dropped,
+        "unreachable": unreachable_targets(split, split.test, filters),
         "training_users": len(split.training.users),
         "training_events": split.training.num_events,
         "validation_users": 0 if split.validation is None else len(split.validation),
@@ -179,6 +189,7 @@ def counts(split: Split, trained: TrainingResult, codes: Codes) -> dict[str, Any
         "steps_run": trained.steps_run,
         "best_epoch": trained.best_epoch,
         **({} if collisions is None else {"collisions": collisions}),
+        **({"remarks": [*remarks]} if remarks else {}),
     }
 
 

@@ -239,7 +239,16 @@ def stage_options(
     """
 
 
-def _filters(*, filters: tuple[Filter, ...] = ()) -> None:
+def _not_cold(name: Any) -> Any:
+    if name == "cold":
+        raise ValueError(
+            "is two filters now: not_indexed leaves out candidates that the dataset's indexer lacks, as published "
+            "results do; no_training_event leaves out those without a training event, as cold did"
+        )
+    return name
+
+
+def _filters(*, filters: tuple[Annotated[Filter, pydantic.BeforeValidator(_not_cold)], ...] = ()) -> None:
     """The `filters` of a method, bound like a plug-in's options."""
 
 

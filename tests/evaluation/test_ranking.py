@@ -163,8 +163,8 @@ def test_the_history_filter_can_end_a_list_early(split: Split) -> None:
     assert ranking.scores[0].tolist() == [3, 2, 1, -INF, -INF]
 
 
-def test_the_cold_filter_restricts_what_is_indexed(split: Split) -> None:
-    ranking = ranked(split, [1, 2, 3, 4, 5, 6, 7], 3, filters=["cold"])
+def test_a_filter_of_the_pool_restricts_what_is_indexed(split: Split) -> None:
+    ranking = ranked(split, [1, 2, 3, 4, 5, 6, 7], 3, filters=["no_training_event"])
     assert ranking.items.tolist() == [[6, 4, 3]] * 3
     assert ranking.pool == 6  # the pool of the protocol: coverage is compared across methods
 
@@ -181,10 +181,10 @@ def test_queries_are_asked_in_eval_mode_without_gradients_and_modes_come_back(sp
 @pytest.mark.parametrize(
     ("k", "filters", "error", "message"),
     [
-        (7, [], SuiteError, "k=7 is larger than the pool of 6 candidates; use a smaller k"),
-        (6, ["cold"], SuiteError, "k=6 is larger than the pool of 5 candidates left by the filter cold"),
+        (7, [], SuiteError, r"k=7 is larger than the pool of 6 candidates \(filters: none\); use a smaller k"),
+        (6, ["no_training_event"], SuiteError, r"pool of 5 candidates \(filters: no_training_event\); use"),
         (0, [], SuiteError, "k=0; k must be"),
-        (1, ["colds"], SuiteError, "unknown filter 'colds'; there are history and cold"),
+        (1, ["colds"], SuiteError, "unknown filter 'colds'; there are history, not_indexed, no_training_event"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_encoded(
@@ -196,8 +196,8 @@ def test_what_cannot_be_ranked_is_said_before_anything_is_encoded(
 
 def test_an_empty_pool_is_refused(split: Split) -> None:
     only_cold = dataclasses.replace(split, candidates=np.array([5, 7]))
-    with pytest.raises(DataError, match="no candidates left by the filter cold"):
-        ranked(only_cold, [1.0] * 7, 1, filters=["cold"])
+    with pytest.raises(DataError, match=r"no candidates to rank \(filters: no_training_event\)"):
+        ranked(only_cold, [1.0] * 7, 1, filters=["no_training_event"])
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,7 @@ def test_the_modules_of_the_core_that_rank():
     """Whoever changes one of these has every cell's lists made anew, and trained anew what selects by validation."""
     assert room_modules(*RANKING_ROOMS) == [
         "grbench.evaluation",
+        "grbench.evaluation.filters",
         "grbench.evaluation.ranking",
         "grbench.evaluation.scoring",
     ]

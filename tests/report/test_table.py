@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -87,6 +88,52 @@ def test_one_row_with_every_column() -> None:
         "Student t",
     ):
         assert said in footer
+
+
+def filtered(method: str, filters: list[str], unreachable: dict[str, int], **values: Any) -> Record:
+    record = a_record(method, 0, 0.1, **values)
+    return replace(
+        record,
+        identity={**record.identity, "ranking": {"filters": filters}},
+        counts={**record.counts, "unreachable": unreachable},
+    )
+
+
+def test_filters_and_the_targets_that_they_cost_are_shown_in_every_format() -> None:
+    rows = [filtered("all", [], {}), filtered("new_only", ["history"], {"history": 1_204, "any": 1_204})]
+    (table,) = tables(rows)
+    assert [(texts(table, row)["filters"], texts(table, row)["unreachable"]) for row in (0, 1)] == [
+        ("—", "—"),
+        ("history", "1,204"),
+    ]
+    (note,) = [line for line in table.footer if line.startswith("Unreachable")]
+    for text in (markdown([table]), latex([table]), as_csv([table]), svg([table])):
+        assert "history" in text
+        assert "1,204" in text or "1204" in text
+        assert note[:20] in text.replace("&#160;", " ")
+
+
+def test_filters_that_cost_no_target_are_shown_without_a_count() -> None:
+    (table,) = tables([filtered("all", [], {}), filtered("new_only", ["history"], {"history": 0, "any": 0})])
+    assert texts(table, 1)["filters"] == "history"
+    assert "unreachable" not in texts(table, 1)
+    (plain,) = tables([a_record("all", 0, 0.1)])
+    assert "filters" not in texts(plain, 0)
+
+
+def test_records_of_the_former_filter_keep_its_name() -> None:
+    old = replace(a_record("old", 0, 0.1), identity={"training": {}, "ranking": {"filters": ["history", "cold"]}})
+    (table,) = tables([old])
+    assert texts(table, 0)["filters"] == "history, cold"
+
+
+def test_lists_with_fewer_items_than_the_cutoff_are_said() -> None:
+    narrow = replace(a_record("beam", 0, 0.1), lists={"scored": 10, "shortest": 3, "kept": None})
+    full = replace(a_record("exact", 0, 0.2), lists={"scored": 10, "shortest": 10, "kept": None})
+    (table,) = tables([narrow, full])
+    notes = [line for line in table.footer if line.startswith("Short lists")]
+    assert notes == ["Short lists: beam found 3 of 10 items for some users"]
+    assert notes[0] in markdown([table])
 
 
 def test_best_and_second_follow_the_metrics_direction() -> None:

@@ -74,14 +74,14 @@ def plan(metrics: str, results: Path = Path("results"), **options: Any) -> str:
 
 
 def test_longer_lists_are_kept_beside_the_scored_ones_and_change_no_score(place: Path, first: Record) -> None:
-    assert first.lists == {"scored": 2, "kept": 6, "shortest": 6}
+    assert first.lists == {"scored": 2, "shortest": 2, "kept": 6, "kept_shortest": 6}
     assert "keep" in first.cost["phases"]
     table = read_lists(ranking_path(place / "results" / "tiny", first.digest))
     assert {len(row) for row in table["items"].to_pylist()} == {2}
     assert {len(row) for row in table["kept_items"].to_pylist()} == {6}
     without, _ = run("[hit_rate@2, ndcg@2]", results=Path("others"))
     assert (without.digest, without.scores) == (first.digest, first.scores)
-    assert without.lists == {"scored": 2, "kept": None}
+    assert without.lists == {"scored": 2, "shortest": 2, "kept": None}
     assert "keep" not in without.cost["phases"]
 
 

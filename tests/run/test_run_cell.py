@@ -247,12 +247,12 @@ def test_longer_lists_are_as_long_as_the_retriever_makes_them_and_fail_without_t
     store, cell = tiny_store(tmp_path, walks), a_cell(trained=False)
     cell = replace(cell, method=replace(cell.method, retriever=Component("shallow", {})))
     without, lists, _ = run(cell, store, registry)
-    assert without.lists == {"scored": 2, "kept": None}
+    assert without.lists == {"scored": 2, "shortest": 2, "kept": None}
     shorter, table, _ = run(replace(cell, keep_lists=5), store, registry)  # a sixth item is searched for, to see ties
-    assert shorter.lists == {"scored": 2, "kept": 5, "shortest": 4}
+    assert shorter.lists == {"scored": 2, "shortest": 2, "kept": 5, "kept_shortest": 4}
     assert {len(row) for row in table["kept_items"].to_pylist()} == {4}
     given_up, table, _ = run(replace(cell, keep_lists=6), store, registry)
-    assert given_up.lists == {"scored": 2, "kept": None, "error": "ValueError: too many"}
+    assert given_up.lists == {"scored": 2, "shortest": 2, "kept": None, "error": "ValueError: too many"}
     assert given_up.status == "ok"
     assert table.equals(lists)
     assert without.scores == shorter.scores == given_up.scores

@@ -75,9 +75,9 @@ def test_several_losses_carry_weights(tmp_path):
 
 
 def test_filters_and_trackers(tmp_path):
-    text = "{a: {encoder: dense, filters: [history, cold, history], trackers: [log, {name: log, every: 5}]}}"
+    text = "{a: {encoder: dense, filters: [history, not_indexed, history], trackers: [log, {name: log, every: 5}]}}"
     (cell,) = cells(tmp_path, text, seeds=1)
-    assert cell.method.filters == ("cold", "history")
+    assert cell.method.filters == ("history", "not_indexed")
     assert [tracker.options for tracker in cell.method.trackers] == [{"every": 1}, {"every": 5}]
 
 
@@ -166,7 +166,7 @@ def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypat
         ("{a: {encoder: dense, filters: history}}", 'methods.a.filters: should be a list, got "history"'),
         (
             "{a: {encoder: dense, filters: [histry]}}",
-            "methods.a.filters.0: should be 'history' or 'cold', got \"histry\"",
+            "methods.a.filters.0: should be 'history', 'not_indexed' or 'no_training_event', got \"histry\"",
         ),
         (
             "{a: {encoder: dense, training: {epoch: 3}}}",
@@ -199,7 +199,7 @@ def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypat
             "methods.a[width=-1].encoder.width: should be greater than 0, got -1",
         ),
         (
-            "{a: {encoder: dense, filters: [cold], grid: {filters.x: [8]}}}",
+            "{a: {encoder: dense, filters: [not_indexed], grid: {filters.x: [8]}}}",
             "methods.a.grid.filters.x: there is no 'x' to set in a list of 1",
         ),
         ("{a: dense}", "methods.a: should be a mapping of keys such as encoder and loss"),
