@@ -19,14 +19,15 @@ from grbench.types import FIRST_ACTION
 Pool = Literal["candidates", "catalogue"]
 """The candidates that are ranked: the dataset's own candidate table, or all items of the catalogue."""
 
-_REMEDY = "download it, or rank all items with --set protocol.pool=catalogue"
-
 
 def require_candidates(dataset: object, pool: Pool) -> None:
     """Raises DataError where the pool is `candidates` and the source, whose store is not built yet, has none."""
     missing = optional(dataset, Dataset.no_candidates)() if pool == "candidates" else None
     if missing:
-        raise DataError(f"{missing}, and the candidates that it holds are to be ranked; {_REMEDY}")
+        raise DataError(
+            f"{missing}, and the candidates that it holds are to be ranked; download it, or rank all items with --set "
+            "protocol.pool=catalogue"
+        )
 
 
 def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
@@ -34,7 +35,10 @@ def candidate_pool(store: Store, pool: Pool) -> np.ndarray:
     if pool == "catalogue":
         return np.arange(1, store.catalogue.num_items + 1)
     if store.candidates is None:
-        raise DataError(f"this dataset has no candidate pool (none was found when its store was built); {_REMEDY}")
+        raise DataError(
+            "this dataset has no candidate pool (none was found when its store was built); download it, or rank all "
+            "items with --set protocol.pool=catalogue"
+        )
     return np.asarray(store.candidates)
 
 

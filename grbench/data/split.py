@@ -38,13 +38,15 @@ class Queries:
 
 @dataclass(frozen=True)
 class Split:
-    """candidates: [P] int64, ascending. counts: number of users that are evaluated, and dropped for each reason."""
+    """candidates: [P] int64, ascending. counts: number of users that are evaluated, and dropped for each reason.
+    remarks: sentences about the split, for the record and the table's footer."""
 
     training: TrainingData
     validation: Queries | None
     test: Queries
     candidates: np.ndarray
     counts: dict[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def pool_digest(self) -> str:

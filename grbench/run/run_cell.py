@@ -173,7 +173,8 @@ def counts(
     split: Split, trained: TrainingResult, codes: Codes, filters: Sequence[str], remarks: Sequence[str]
 ) -> dict[str, Any]:
     """How many of what; `dropped` maps each reason to the users that it cost, `unreachable` each filter to the targets
-    that it leaves out of the lists. codes: those that were searched; remarks: the store's."""
+    that it leaves out of the lists. codes: those that were searched; remarks: the store's, to which the split's are
+    added."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
     collisions = codes.report.get("colliding_items")
@@ -189,7 +190,7 @@ def counts(
         "steps_run": trained.steps_run,
         "best_epoch": trained.best_epoch,
         **({} if collisions is None else {"collisions": collisions}),
-        **({"remarks": [*remarks]} if remarks else {}),
+        **({"remarks": [*remarks, *split.remarks]} if remarks or split.remarks else {}),
     }
 
 

@@ -16,12 +16,44 @@ from grbench.errors import DataError
 from grbench.interfaces import Dataset, EvaluationProtocol
 from grbench.registry.option_types import Share
 
+LONGEST_INT64 = 18
+"""Digits that a whole number of 64 bits can have for certain."""
+
+# The counts that yiyidaishui7/tencentgr-1m-2025-reproduction reports for TencentGR-1M, and what they were made with.
+PUBLISHED_USERS, PUBLISHED_CANDIDATES = 1_001_845, 660_000
+PUBLISHED_SETTINGS: dict[str, object] = {
+    "positives": ["click"],
+    "evaluation_share": 0.1,
+    "seed": 2025,
+    "pool": "candidates",
+    "out_of_pool": "drop",
+}
+PUBLISHED_COUNTS = {
+    "evaluation_users": 100_184,
+    "dropped_no_positive": 100_184 - 98_439,
+    "dropped_out_of_pool": 19_518,
+    "evaluated": 78_921,
+}
+
+
+def ascending(user_ids: np.ndarray) -> np.ndarray:
+    """user_ids [U], numbers or text -> [U] int64, the rows in ascending order of their ids: by value where all ids are
+    whole numbers, else as text."""
+    ids = np.asarray(user_ids)
+    if ids.dtype.kind in "US":
+        text = ids.astype(str)
+        if np.char.isdecimal(text).all() and np.char.str_len(text).max(initial=0) <= LONGEST_INT64:
+            ids = text.astype(np.int64)
+    return np.argsort(ids, kind="stable")
+
 
 class LastPositive(EvaluationProtocol):
     """Holds out each evaluation user's last positive event.
 
     The history is the events before it in the stored order. The split into training and evaluation users is that of
-    `torch.utils.data.random_split` with the given seed, as in the only published offline results.
+    `torch.utils.data.random_split` with the given seed over the users in ascending order of their ids, as in the only
+    published offline results (yiyidaishui7/tencentgr-1m-2025-reproduction), whatever the order of the dataset's files.
+    Ids that are text are ordered by value where all are whole numbers, else as text.
 
     Args:
         positives: actions that count as positive
@@ -56,6 +88,17 @@ class LastPositive(EvaluationProtocol):
         self.targets, self.exposures_until = targets, exposures_until
         self.train_on_evaluation_history = train_on_evaluation_history
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """The options that decide who is evaluated."""
+        return {
+            "positives": sorted(self.positives),
+            "evaluation_share": self.evaluation_share,
+            "seed": self.seed,
+            "pool": self.pool,
+            "out_of_pool": self.out_of_pool,
+        }
+
     def check(self, dataset: Dataset) -> None:
         """Raises DataError where the pool is the dataset's candidates and it has none."""
         require_candidates(dataset, self.pool)
@@ -71,7 +114,7 @@ class LastPositive(EvaluationProtocol):
                 self.exposures_until,
             )
         pool = candidate_pool(store, self.pool)
-        training, validation, test = self._divide_users(store.catalogue.num_users)
+        training, validation, test = self._divide_users(ascending(store.catalogue.user_ids))
         counts: dict[str, int] = {"evaluation_users": len(test)}
 
         test_at = last_events(store, test, tokens)
@@ -105,13 +148,31 @@ class LastPositive(EvaluationProtocol):
             test=queries,
             candidates=pool,
             counts=counts,
+            remarks=self._remarks(store, counts),
         )
 
-    def _divide_users(self, num_users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Training, validation and test users, ascending; raises DataError where none train or none are tested."""
+    def _remarks(self, store: Store, counts: dict[str, int]) -> tuple[str, ...]:
+        """That counts differ from the published ones, where data and settings are those that were published."""
+        candidates = 0 if store.candidates is None else len(store.candidates)
+        published = self.settings == PUBLISHED_SETTINGS
+        if not published or (store.catalogue.num_users, candidates) != (PUBLISHED_USERS, PUBLISHED_CANDIDATES):
+            return ()
+        differing = [
+            f"{name.replace('_', ' ')} {counts[name]:,} (published: {count:,})"
+            for name, count in PUBLISHED_COUNTS.items()
+            if counts[name] != count
+        ]
+        if not differing:
+            return ()
+        return (f"counts differ from yiyidaishui7/tencentgr-1m-2025-reproduction: {', '.join(differing)}",)
+
+    def _divide_users(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """users: [U] all rows, in the order of the users' ids -> training, validation and test rows, each ascending.
+        Raises DataError where none train or none are tested."""
         import torch
 
-        order = torch.randperm(num_users, generator=torch.Generator().manual_seed(self.seed)).numpy()
+        num_users = len(users)
+        order = users[torch.randperm(num_users, generator=torch.Generator().manual_seed(self.seed)).numpy()]
         evaluated = int(num_users * self.evaluation_share)
         validated = int(num_users * self.validation_share)
         training = num_users - evaluated - validated

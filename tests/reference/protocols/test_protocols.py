@@ -1,5 +1,7 @@
 """The splits, worked out by hand, and the promise that no test row reaches training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,8 @@ from grbench.data.examples import newest_events
 from grbench.errors import DataError, SuiteError
 from grbench.registry.options import bind
 from grbench.testing import tiny_store
-from grbench_reference.protocols.last_positive import LastPositive
+from grbench_reference.protocols import last_positive
+from grbench_reference.protocols.last_positive import LastPositive, ascending
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 E, C = 0, 1  # exposure, click
@@ -44,6 +47,39 @@ def test_user_split_is_torchs_random_split(tmp_path):
     parts = torch.utils.data.random_split(range(1005), [0.9, 0.1], generator=torch.Generator().manual_seed(2025))
     assert split.test.users.tolist() == sorted(parts[1])
     assert split.training.users.tolist() == sorted(parts[0])
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_order_of_the_files_does_not_decide_who_is_evaluated(tmp_path, as_text):
+    """A store whose users came in another order evaluates the same ids; text that is a number counts by its value."""
+    world, shuffled = clickers(205), np.random.default_rng(7).permutation(205)
+
+    def evaluated(order):
+        store = tiny_store(tmp_path / str(order[0]), [world[user] for user in order], num_items=30)
+        ids = np.asarray(order) + 95  # 95 to 299: as text, 100 comes before 95
+        store = replace(store, catalogue=replace(store.catalogue, user_ids=ids.astype(str) if as_text else ids))
+        split = LastPositive(pool="catalogue").split(store)
+        assert (np.diff(split.test.users) > 0).all()
+        assert (np.diff(split.training.users) > 0).all()
+        return sorted(int(each) for each in store.catalogue.user_ids[split.test.users])
+
+    assert evaluated(np.arange(205)) == evaluated(shuffled)
+    assert ascending(np.array(["b10", "b9", "a"])).tolist() == [2, 0, 1]
+
+
+def test_counts_that_differ_from_the_published_ones_are_said_where_the_data_is_the_release(tmp_path, monkeypatch):
+    world = clickers(40)
+    store = tiny_store(tmp_path, world, num_items=30, candidates=range(1, 31))
+    assert LastPositive().split(store).remarks == ()  # other data
+    monkeypatch.setattr(last_positive, "PUBLISHED_USERS", 40)
+    monkeypatch.setattr(last_positive, "PUBLISHED_CANDIDATES", 30)
+    counts = {"evaluation_users": 4, "dropped_no_positive": 0, "dropped_out_of_pool": 0, "evaluated": 4}
+    monkeypatch.setattr(last_positive, "PUBLISHED_COUNTS", counts)
+    assert LastPositive().split(store).remarks == ()  # the same counts
+    monkeypatch.setattr(last_positive, "PUBLISHED_COUNTS", {**counts, "evaluated": 3})
+    (remark,) = LastPositive().split(store).remarks
+    assert remark.endswith("evaluated 4 (published: 3)")
+    assert LastPositive(seed=1).split(store).remarks == ()  # another protocol
 
 
 def test_dropped_users_are_counted_by_reason(tmp_path):
