@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +17,12 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from grbench.data.store import STORE_FILE, STORE_FORMAT, Field, Store
 from grbench.errors import DataError
 from grbench.interfaces import Dataset
 from grbench.registry.source_hash import source_hash
+from grbench.temporary import beside, remove_leftovers
 from grbench.types import Progress
 
 if TYPE_CHECKING:
@@ -66,48 +65,33 @@ def build_store(
     contents: of the files that the dataset's options name, as `registry.options.file_contents` returns them.
     Raises DataError where the source is missing or malformed, or the disk is full; an incomplete store is removed.
     """
+    remove_leftovers(cache)
     digest = store_digest(type(dataset), dataset.digest(), dict(contents))
     folder = store_folder(cache, name, digest)
     if (folder / STORE_FILE).is_file():
         return Store.open(folder)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(cache)
-        partial = cache / f".{folder.name}.partial-{platform.node()}-{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-    except OSError as error:
-        raise DataError(
-            f"{cache}: the store cache cannot be written ({error.strerror}); set GRBENCH_CACHE to another folder"
-        ) from error
-    try:
-        writer = StoreWriter(partial, report)
-        dataset.write(writer)
-        writer.finish(digest)
-        if folder.exists():  # another process has built it in the meantime, or it is not a store
-            if (folder / STORE_FILE).is_file():
-                return Store.open(folder)
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    with beside(folder) as partial:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
             raise DataError(
-                f"{cache}: no space left while building the store; free some, or set GRBENCH_CACHE to a folder on a "
-                "larger disk. The incomplete store was removed"
+                f"{cache}: the store cache cannot be written ({error.strerror}); set GRBENCH_CACHE to another folder"
             ) from error
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            writer = StoreWriter(partial, report)
+            dataset.write(writer)
+            writer.finish(digest)
+            if not (folder / STORE_FILE).is_file():  # else another process has built it in the meantime
+                shutil.rmtree(folder, ignore_errors=True)  # no store
+                partial.rename(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DataError(
+                    f"{cache}: no space left while building the store; free some, or set GRBENCH_CACHE to a folder on "
+                    "a larger disk. The incomplete store was removed"
+                ) from error
+            raise
     return Store.open(folder)
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Removes incomplete stores of killed processes of this machine; those of other machines that share the cache may
-    still be in progress."""
-    for partial in cache.glob(".*.partial-*"):
-        machine, _, owner = partial.name.rpartition(".partial-")[2].rpartition("-")
-        if machine == platform.node() and owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 class ColumnWriter:

@@ -34,6 +34,7 @@ from grbench.hookspecs import GROUP
 from grbench.registry.option_types import DataFile, DataFolder
 from grbench.registry.options import Factory, describe, json_schema, options_of
 from grbench.registry.source_hash import plugin_packages
+from grbench.temporary import beside
 
 _NAMED: dict[str, Any] = {
     **{"int": int, "float": float, "bool": bool, "str": str, "null": type(None), "any": Any, "path": Path},
@@ -120,8 +121,7 @@ class SignatureCache:
         """Writes added signatures. A folder that cannot be written is not an error: factories are then imported."""
         if not self._new:
             return
-        partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), beside(self._path) as partial:
             partial.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps({"fingerprint": self._fingerprint, "signatures": self._contents}))
             partial.replace(self._path)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from grbench.errors import RunError
+from grbench.temporary import beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -205,14 +206,14 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Calls `write` with a temporary file next to `path`, and renames it to `path` once its content is on the disk."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with beside(path) as partial:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         if error.errno in NO_SPACE:
@@ -221,8 +222,6 @@ def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 "Results written before are complete, and the incomplete file was removed"
             ) from error
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

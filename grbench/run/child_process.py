@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from grbench.errors import RunError
+from grbench.temporary import temporary_folder
 
 STOP_SECONDS = 5.0
 """How long a child may tidy up after it was asked to stop."""
@@ -217,8 +218,8 @@ def run_child(
     KeyboardInterrupt stops the child first and then goes on to the caller. Raises RunError where no child can start.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="grbench-") as folder, log.open("wb", buffering=0) as said:
-        path = Path(folder) / "job.json"
+    with temporary_folder() as folder, log.open("wb", buffering=0) as said:
+        path = folder / "job.json"
         path.write_text(json.dumps(job))
         kills_before = oom_kills()
         events, events_end = os.pipe()

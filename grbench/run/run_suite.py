@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import signal
-import tempfile
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +21,12 @@ from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
 from grbench.run.prepare import disk_text, refusal, store_cache
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.suite.suite import load_suite
+from grbench.temporary import beside, temporary_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PREPARATION_LOG = "preparation.log"
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -104,8 +105,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
     ready: dict[str, Any] = {}
     if any(planned.cell.error is None for planned in plan.to_do):
         _check_writable(plan.folder)
-        log = plan.folder / f"preparation-{uuid.uuid4().hex[:8]}.log"  # other runs may use the same folder
-        prepared = _prepare(plan, request, server, progress, log)
+        prepared = _prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
         _refuse_too_large(prepared, request)
         ready = {**prepared.facts, "peaks": {}}
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
@@ -142,8 +142,8 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     console.file.write(f"Disk: the data is prepared, {size_text(held)} in {folder}\n")
     if not any(cell.method.stages for cell in able):
         return
-    with tempfile.TemporaryDirectory(prefix="grbench-") as place, ForkServer() as server:
-        ready = _prepare(plan, request, server, PlainProgress(io.StringIO()), Path(place) / "preparation.log")
+    with temporary_folder() as place, ForkServer() as server:
+        ready = _prepare(plan, request, server, PlainProgress(io.StringIO()), place / PREPARATION_LOG)
     console.file.write(f"\n{memory_text(ready.plans)}\n")
     console.file.flush()
     _refuse_too_large(ready, request)
@@ -168,7 +168,10 @@ def _refuse_too_large(ready: Ready, request: RunRequest) -> None:
 
 
 def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
-    """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be."""
+    """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be.
+
+    log: keeps what the child printed where it fails; other runs may use the same folder meanwhile.
+    """
     able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
     methods = {planned.cell.method.name: planned.cell for planned in plan.to_run if planned.cell.error is None}
     trained = [name for name, cell in methods.items() if cell.method.stages]
@@ -193,13 +196,17 @@ def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plai
         progress.listen(event)
 
     progress.start("preparing the data", 0)
-    end = run_child(server, "grbench.run.prepare", job, log=log, listen=listen, tick=progress.tick)
+    with beside(log) as said:
+        end = run_child(server, "grbench.run.prepare", job, log=said, listen=listen, tick=progress.tick)
+        if "prepared" in found or "refused" in found:
+            log.unlink(missing_ok=True)
+        else:
+            said.replace(log)
     if "refused" in found:
         raise refusal(found["refused"])
     if "prepared" not in found:
         kept = "" if request.dry_run else f"; see {log}"
         raise RunError(f"preparing the data failed: {_how_it_ended(end)}{kept}\n{end.log}")
-    log.unlink()
     for remark in found["prepared"]["remarks"]:
         progress.say(f"note: {remark}")
     # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.
@@ -334,11 +341,10 @@ def _kept(plan: Plan, planned: PlannedCell) -> bool:
 
 def _check_writable(folder: Path) -> None:
     """Checks that results can be written before anything runs."""
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        with beside(folder / "writable") as probe:
+            probe.touch()
     except OSError as error:
         raise RunError(
             f"{folder}: results cannot be written there ({error.strerror}); choose another --results"

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from grbench.data.store import STORE_FILE, Store
 from grbench.data.store_writer import ColumnWriter, build_store
 from grbench.errors import DataError
+from grbench.temporary import beside
 from grbench.testing import tiny_store
 
 
@@ -202,12 +202,14 @@ def test_no_column_is_written_by_numpy_which_does_not_say_that_the_disk_is_full(
     assert {"offsets.npy", "user_ids.npy", "item_ids.npy", "candidates.npy"} <= {path.name for path in folder.iterdir()}
 
 
-def test_what_a_killed_build_left_is_removed_and_what_another_machine_builds_is_not(tmp_path):
-    (tmp_path / f".s-0123.partial-{platform.node()}-999999999").mkdir()
-    of_another = tmp_path / f".s-0123.partial-{platform.node()}-2-999999999"
-    of_another.mkdir()
-    build_store(Source(), name="s", cache=tmp_path)
-    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == [of_another]
+def test_what_a_killed_build_left_is_removed_though_the_store_is_there(tmp_path):
+    store = build_store(Source(), name="s", cache=tmp_path)
+    with beside(tmp_path / "s-0123") as partial:
+        left = partial.with_name(partial.name.replace(f"-{os.getpid()}-", "-999999999-"))
+    left.mkdir()
+    (left / "items.npy").touch()
+    assert build_store(Source(), name="s", cache=tmp_path).path == store.path
+    assert list(tmp_path.iterdir()) == [store.path]
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):

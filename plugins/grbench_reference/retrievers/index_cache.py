@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from grbench.run.prepare import store_cache
+from grbench.temporary import beside
 from grbench_reference.kernels.faiss_library import load_faiss
 
 faiss = load_faiss("the faiss retriever")
@@ -51,17 +50,14 @@ def read_index(path: Path) -> CachedIndex | None:
 def write_index(path: Path, index: Any, build_seconds: float) -> str | None:
     """Writes the index to the cache atomically. Returns the error message where that fails, else None: a result does
     not depend on the cache."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        faiss.write_index(index, str(partial))
-        _metadata_path(path).write_text(json.dumps({"build_seconds": build_seconds}))
-        partial.replace(path)
+        with beside(path) as partial:
+            faiss.write_index(index, str(partial))
+            _metadata_path(path).write_text(json.dumps({"build_seconds": build_seconds}))
+            partial.replace(path)
     except (OSError, RuntimeError) as error:
         return str(error)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grbench.errors import DataError
+from grbench.temporary import beside
 from grbench.types import Progress
 from grbench_reference.datasets.synthetic import tables
 from grbench_reference.datasets.synthetic.ads import AdCatalogue
@@ -69,22 +70,19 @@ def generate(
     """
     release = check_size(users, items, actions, seed)
     _check_place(folder, estimated_bytes(users, items, release))
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        report("generating ads", 0, 1)
-        catalogue = AdCatalogue(items, round(pool_size(items, release) * release.cold_share), release, seed)
-        population = Population(catalogue, users, release, seed)
-        report("generating ads", 1, 1)
-        _write(partial, population, workers or _cores(), report)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        with beside(folder) as partial:
+            partial.mkdir(parents=True)
+            report("generating ads", 0, 1)
+            catalogue = AdCatalogue(items, round(pool_size(items, release) * release.cold_share), release, seed)
+            population = Population(catalogue, users, release, seed)
+            report("generating ads", 1, 1)
+            _write(partial, population, workers or _cores(), report)
+            if folder.exists():
+                folder.rmdir()
+            partial.rename(folder)
     except OSError as error:
         raise DataError(f"{folder}: could not be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_size(users: int, items: int, actions: int, seed: int) -> SyntheticRelease:
