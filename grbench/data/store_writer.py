@@ -317,10 +317,7 @@ class StoreWriter:
             cleared += int(present[wrong].sum())
             present[wrong], values[wrong] = False, 0
         if cleared:
-            self.remarks.append(
-                f"embedding {name}: vectors with NaN or infinite values (the largest float16 is 65,504) count as "
-                f"missing, {cleared:,} of them"
-            )
+            self.remarks.append(f"embedding {name}: {cleared:,} with NaN or infinite float16 values count as missing")
 
     def _resize(self, kind: str, fields: Sequence[Field]) -> None:
         resized = tuple(fields)

@@ -43,7 +43,10 @@ def test_a_sound_release(release: Path) -> None:
     assert "unknown: 1 flagged, 1 not a number, 1 beyond the vocabulary" in found["candidate.121"].detail
     embedding = found["mm_emb/emb_81_3_parquet"]
     assert (embedding.status, embedding.rows) == ("ok", 4)
-    assert "3-d; 1 null and 0 with NaN or infinite values count as missing; 1 not in the indexer" in embedding.detail
+    assert (
+        "3-d; 1 null and 0 with NaN or infinite float16 values count as missing; 1 not in the indexer"
+        in embedding.detail
+    )
     assert "2 (40.00 %) of the indexer's items have a vector" in embedding.detail
     assert [part for part in found if part.startswith("mm_emb/emb_8")][-5:] == [
         f"mm_emb/emb_{number}" for number in (82, 83, 84, 85, 86)
@@ -127,7 +130,9 @@ def test_what_is_not_read_is_named(release: Path) -> None:
     for part, columns in named.items():
         assert found[part].status == "ok"
         assert found[part].detail.endswith(f"columns that are not known and not read: {columns}")
-    assert "0 null and 1 with NaN or infinite values count as missing" in found["mm_emb/emb_81_3_parquet"].detail
+    assert (
+        "0 null and 1 with NaN or infinite float16 values count as missing" in found["mm_emb/emb_81_3_parquet"].detail
+    )
 
 
 def test_progress_reaches_the_end_of_every_part(release: Path) -> None:

@@ -232,7 +232,7 @@ class _Validation:
                 rows = self.items.find(ids)
                 present[rows[(rows >= 0) & finite]] = True
                 counts.unknown_item += int((rows < 0).sum())
-        missing = f"{counts.null:,} null and {not_finite:,} with NaN or infinite values count as missing"
+        missing = f"{counts.null:,} null and {not_finite:,} with NaN or infinite float16 values count as missing"
         detail = f"{len(folder.parts)} part(s), {width}-d; {missing}"
         if present is not None:
             detail += (
