@@ -94,7 +94,7 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         "causal_transformer",
         {},
         "infonce",
-        {"negatives": {"uniform": 4, "in_batch": True, "bank": 6, "hard": 2}, "logq": True, "chunk": 2},
+        {"negatives": {"uniform": 4, "in_batch": True, "bank": 6, "hard": 2}, "logq": "negatives", "chunk": 2},
     ),
     ("causal_transformer", {}, "full_softmax", {"label_smoothing": 0.1}),
     ("gnn", {"neighbours": [20, 20], "neighbourhood_dropout": 0.0, "action_conditioning": "none"}, "bce", {}),

@@ -36,6 +36,7 @@ def cross_entropy(
     weights: Tensor,
     temperature: float,
     log_weights: Tensor | None = None,
+    positive_log_weights: Tensor | None = None,
     hardest: int | None = None,
     hidden: Callable[[slice], Tensor] | None = None,
     chunk: int | None = None,
@@ -43,7 +44,8 @@ def cross_entropy(
     """sum over positions p of weights[p] * -log(e^{s_p} / (e^{s_p} + sum over negatives j but copies[p] of e^{s_pj})).
 
     states, positives: [P, D]; negatives: [n, D]; copies: [P], the negative that is the position's own positive, or -1;
-    weights: [P]; log_weights: [n], added to a negative's logit; s = state . item / temperature.
+    weights: [P]; log_weights: [n], added to a negative's logit; positive_log_weights: [P], added to a positive's;
+    s = state . item / temperature.
     hardest: how many negatives each position keeps, those with the highest logits of its own; None = all.
     hidden: slice of p positions -> [p, n] bool, true where a negative is excluded for a position; None = none is.
     chunk: positions whose logits exist at once; None = what fits in 32 MiB (GPU: 1 GiB).
@@ -57,6 +59,7 @@ def cross_entropy(
             copies,
             weights.float(),
             None if log_weights is None else log_weights.float(),
+            None if positive_log_weights is None else positive_log_weights.float(),
             1.0 / temperature,
             len(negatives) if hardest is None else min(hardest, len(negatives)),
             hidden,
@@ -92,6 +95,7 @@ class _CrossEntropy(Function):
         copies: Tensor,
         weights: Tensor,
         log_weights: Tensor | None,
+        positive_log_weights: Tensor | None,
         scale: float,
         hardest: int,
         hidden: Callable[[slice], Tensor] | None,
@@ -101,6 +105,8 @@ class _CrossEntropy(Function):
         total = states.new_zeros(())
         scaled = states * scale
         own = (scaled * positives).sum(1, keepdim=True)
+        if positive_log_weights is not None:
+            own += positive_log_weights.unsqueeze(1)
         to_states, to_positives = torch.empty_like(states), torch.empty_like(positives)
         to_negatives = torch.zeros_like(negatives)
         logits_memory = states.new_empty(min(chunk, len(states)), -(-len(negatives) // ALIGNED) * ALIGNED)
@@ -134,7 +140,7 @@ class _CrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(saved * gradient for saved in ctx.saved_tensors), *[None] * 7)
+        return (*(saved * gradient for saved in ctx.saved_tensors), *[None] * 8)
 
 
 def _mask(logits: Tensor, copies: Tensor) -> None:

@@ -16,7 +16,7 @@ from grbench.errors import SuiteError
 from grbench.interfaces import Embedder, Loss
 from grbench.types import Batch, Codes
 from grbench_reference.kernels.cross_entropy import cross_entropy
-from grbench_reference.losses.negatives import NegativeSampler, TargetSelector, positive_among
+from grbench_reference.losses.negatives import LogQOption, NegativeSampler, TargetSelector, positive_among
 
 
 class NegativeCounts(TypedDict, total=False):
@@ -39,8 +39,8 @@ class InfoNCE(nn.Module, Loss):
     """-log softmax of the positive among the positive and the negatives, a mean over positions weighted by the target's
     action.
 
-    Copies of a position's positive among the negatives are masked for that position. Logits are computed in chunks, so
-    memory does not grow with positions x negatives.
+    Copies of a position's positive among the negatives are masked for that position (unless `logq` is onepiece). Logits
+    are computed in chunks, so memory does not grow with positions x negatives.
 
     Args:
         negatives: one or more sources, shared by all positions of a step: uniform = number drawn uniformly; popularity
@@ -50,9 +50,11 @@ class InfoNCE(nn.Module, Loss):
             Recommenders; 0 = all.
         popularity_power: exponent of the training events that popularity draws by; 1 = as in the data, .75 = word2vec,
             between that and uniform.
-        logq: logQ correction: weight each negative by the inverse of its sampling probability, so that popular items
-            are not penalised for being sampled often (formula and sources: negatives.NegativeSampler). Together with
-            hard the estimate is biased.
+        logq: logQ correction, so that popular items are not penalised for being sampled often: subtract from a logit
+            the logarithm of how often its item is sampled. none; negatives = from the negatives' logits; yi = from the
+            positive's too (Yi et al., RecSys 2019); onepiece = as yi, with the other positions' targets as they are:
+            repeated items count repeatedly, and those equal to the positive are not masked. Formulas and sources:
+            negatives.NegativeSampler. Together with hard the estimate is biased.
         temperature: logits are divided by it (with cosine similarity .02 to .07 are usual).
         action_weights: weight of a position, by the action of its target (paper, second round); 1 for actions not
             named.
@@ -69,7 +71,7 @@ class InfoNCE(nn.Module, Loss):
         *,
         negatives: NegativeCounts = DEFAULT_NEGATIVES,
         popularity_power: Annotated[float, Field(ge=0)] = 1.0,
-        logq: bool = False,
+        logq: LogQOption = "none",
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         action_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None,
         pool: Literal["trained", "all"] = "trained",
@@ -110,8 +112,11 @@ class InfoNCE(nn.Module, Loss):
             positive_among(positions.targets, negatives.items),
             weights=positions.weights,
             log_weights=negatives.log_weights,
+            positive_log_weights=negatives.positive_log_weights,
             temperature=self.temperature,
             hardest=self.hard or None,
             chunk=self.chunk,
         )
+        if negatives.repetitions is not None:
+            total = total + (positions.weights * negatives.repetitions).sum()
         return {"infonce": total / positions.weights.sum().clamp(min=1e-6)}

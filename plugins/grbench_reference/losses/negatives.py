@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
@@ -68,13 +69,31 @@ def weights_by_action(data: TrainingData, weights: Mapping[str, float] | None) -
     return [named.get(name, 1.0) for name in actions]
 
 
+LogQ = Literal["none", "negatives", "yi", "onepiece"]
+"""The variants of logQ correction, which `NegativeSampler` describes."""
+
+
+def _names_a_variant(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(
+            "names a variant of the correction now: none (was false), negatives (was true), yi or onepiece"
+        )
+    return value
+
+
+LogQOption = Annotated[LogQ, BeforeValidator(_names_a_variant)]
+
+
 @dataclass(frozen=True)
 class Negatives:
-    """Negatives that all positions share. items: [n] distinct, ascending; log_weights: [n], added to their logits
-    (None = zeros)."""
+    """Negatives that all positions share. items: [n] distinct, ascending; log_weights: [n], added to their logits;
+    positive_log_weights: [P], added to the positives' logits; repetitions: [P], the logarithm of how many of the
+    positive's terms in the softmax are other copies of it plus one. None = zeros."""
 
     items: Tensor
     log_weights: Tensor | None
+    positive_log_weights: Tensor | None = None
+    repetitions: Tensor | None = None
 
 
 def uniform_pool(data: TrainingData, pool: Literal["trained", "all"]) -> Tensor:
@@ -134,18 +153,27 @@ class PopularityDistribution(nn.Module):
 class NegativeSampler(nn.Module):
     """Samples the negatives that all positions of a step share.
 
-    An item sampled c times is embedded once and weighted by c. With `logq` (logQ correction), each copy of item i is
-    weighted by 1 / E_i, where E_i is the expected number of copies of i in a step. The sum over the negatives is then
-    an unbiased estimate of the full softmax's sum (Bengio and Senecal 2008; for in-batch negatives Yi et al., RecSys
-    2019). With several sources E_i is the sum over the sources (the balance heuristic of Veach and Guibas 1995):
+    An item sampled c times is embedded once and weighted by c. With logQ correction, each copy of item i is weighted by
+    1 / E_i, where E_i is the expected number of copies of i in a step. With several sources E_i is the sum over the
+    sources (the balance heuristic of Veach and Guibas 1995):
 
         E_i = uniform / |pool| + popularity * q_i + (1 - (1 - p_i)^P) + b * p_i
         q_i = count_i^power / sum over items j of count_j^power
         p_i = training targets that are i / all training targets
 
     The third term is the probability that i is the target of at least one of the step's P positions, because in-batch
-    negatives are the distinct targets. b is the number of targets in the memory bank. The positive's own logit is not
-    corrected.
+    negatives are the distinct targets. b is the number of targets in the memory bank.
+
+    logq: which of the logits are corrected, and which copies of an item count. The positive t of a position has the
+    logit s_t.
+        none: nothing is corrected. The softmax is over t and the negatives other than t.
+        negatives: those negatives are corrected, and s_t is not, so that their sum estimates the full softmax's without
+            bias (Bengio and Senecal 2008).
+        yi: s_t is corrected too, by - log E_t, like every other logit (Yi et al., RecSys 2019, equation 3). They
+            estimate the chance of being in a batch from a stream; here it is known from the training targets.
+        onepiece: as yi, but in-batch negatives are the targets of all other positions, repetitions included, those that
+            are t itself too, and the third term is P * p_i (code of shuoyang2/OnePiece, and of
+            yiyidaishui7/tencentgr-1m-2025-reproduction, which use in-batch negatives alone).
 
     uniform: number drawn per step, with replacement, from `pool`: items with a training event (trained), or all items.
     popularity: number drawn per step, with replacement, in proportion to (training events) ** `popularity_power`.
@@ -167,7 +195,7 @@ class NegativeSampler(nn.Module):
         self,
         data: TrainingData,
         *,
-        logq: bool,
+        logq: LogQ,
         pool: Literal["trained", "all"],
         uniform: int = 0,
         popularity: int = 0,
@@ -177,10 +205,11 @@ class NegativeSampler(nn.Module):
     ) -> None:
         super().__init__()
         self.uniform, self.popularity, self.in_batch, self.logq = uniform, popularity, in_batch, logq
-        self.distinct = not (uniform or popularity or bank)  # in-batch negatives alone have no repetitions
+        self.repeats = logq == "onepiece"  # whether in-batch negatives have repetitions
+        self.distinct = not (uniform or popularity or bank or self.repeats)
         self.distribution = PopularityDistribution(data, popularity_power) if popularity else None
         self.register_buffer("pool", uniform_pool(data, pool), persistent=False)
-        counted = logq and (in_batch or bank > 0)
+        counted = logq != "none" and (in_batch or bank > 0)
         self.register_buffer("shares", target_shares(data) if counted else None, persistent=False)
         self.register_buffer("bank", torch.zeros(bank, dtype=torch.int64))  # part of the checkpoint
 
@@ -193,16 +222,24 @@ class NegativeSampler(nn.Module):
         if self.distribution is not None:
             sources.append(self.distribution.draw((self.popularity,)))
         if self.in_batch:
-            sources.append(torch.unique(targets))
+            sources.append(targets if self.repeats else torch.unique(targets))
         items, copies = torch.unique(torch.cat(sources), return_counts=True)
         if self.training and len(self.bank):
             self.bank.copy_(torch.cat([self.bank, targets])[-len(self.bank) :])
-        if self.distinct and not self.logq:
-            return Negatives(items, None)
-        log_weights = copies.float().log()
-        if self.logq:
-            log_weights = log_weights - self._expected_copies(items, len(targets), len(stored)).log()
-        return Negatives(items, log_weights)
+        if self.logq == "none":
+            return Negatives(items, None if self.distinct else copies.float().log())
+        log_weights = copies.float().log() - self._expected_copies(items, len(targets), len(stored)).log()
+        if self.logq == "negatives":
+            return Negatives(items, log_weights)
+        positive = -self._expected_copies(targets, len(targets), len(stored)).log()
+        if not self.repeats:
+            return Negatives(items, log_weights, positive)
+        # Other copies of the positive have its logit: the softmax has their terms and its own as one, and what it then
+        # takes for the positive's share is too large by their number.
+        copied = positive_among(targets, items)
+        others = torch.where(copied >= 0, copies[copied] - int(self.in_batch), 0) if len(items) else targets * 0
+        repetitions = (others + 1).float().log()
+        return Negatives(items, log_weights, positive + repetitions, repetitions)
 
     def fill_bank(self) -> None:
         """Fills the memory bank with items of the pool, all different if the pool is as large as the bank."""
@@ -215,7 +252,9 @@ class NegativeSampler(nn.Module):
         expected = torch.full(items.shape, self.uniform / len(self.pool), device=items.device)
         if self.distribution is not None:
             expected = expected + self.popularity * self.distribution.shares[items]
-        if self.in_batch:
+        if self.in_batch and self.repeats:
+            expected = expected + positions * self.shares[items]
+        elif self.in_batch:
             expected = expected - torch.expm1(positions * torch.log1p(-self.shares[items]))
         if stored:
             expected = expected + stored * self.shares[items]

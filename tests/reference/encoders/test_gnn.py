@@ -231,7 +231,7 @@ def test_learns(tmp_path, options, precision):
         Ids().fit(split.training),
         **{"width": 16, "history_length": 6, "dropout": 0.1, "similarity": "cosine", "neighbours": (3, 2), **options},
     )
-    loss = InfoNCE(split.training, None, negatives={"uniform": 8, "in_batch": True}, logq=True, temperature=0.1)
+    loss = InfoNCE(split.training, None, negatives={"uniform": 8, "in_batch": True}, logq="negatives", temperature=0.1)
     result = train_once(
         encoder,
         [(loss, 1.0)],

@@ -24,7 +24,7 @@ from grbench_reference.tokenizers.ids import Ids
 LOSSES = {
     "full_softmax": lambda data, codes: FullSoftmax(data, codes, temperature=0.1),
     "infonce": lambda data, codes: InfoNCE(
-        data, codes, negatives={"uniform": 8, "in_batch": True}, logq=True, temperature=0.1
+        data, codes, negatives={"uniform": 8, "in_batch": True}, logq="negatives", temperature=0.1
     ),
     "bce": lambda data, codes: made_with(BCE, data, codes, negatives=2, temperature=0.1),
     "bpr": lambda data, codes: made_with(BPR, data, codes, negatives=2, temperature=0.1),

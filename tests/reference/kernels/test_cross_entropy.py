@@ -7,8 +7,22 @@ from torch.nn import functional
 from grbench_reference.kernels.cross_entropy import _chunk, cross_entropy
 
 
-def plain(states, positives, negatives, copies, *, weights, temperature, log_weights=None, hardest=None, hidden=None):
+def plain(
+    states,
+    positives,
+    negatives,
+    copies,
+    *,
+    weights,
+    temperature,
+    log_weights=None,
+    positive_log_weights=None,
+    hardest=None,
+    hidden=None,
+):
     own = (states * positives).sum(1, keepdim=True) / temperature
+    if positive_log_weights is not None:
+        own = own + positive_log_weights[:, None]
     logits = states @ negatives.T / temperature
     if log_weights is not None:
         logits = logits + log_weights
@@ -52,6 +66,7 @@ def test_chunks_equal_one_piece(chunk, corrected, hardest):
     sides, copies, weights, log_weights = case()
     rest = {"weights": weights, "temperature": 0.3, "log_weights": log_weights if corrected else None}
     rest["hardest"] = hardest
+    rest["positive_log_weights"] = torch.linspace(-2, 1, 7) if corrected else None
     expected, found = plain(*sides, copies, **rest), cross_entropy(*sides, copies, chunk=chunk, **rest)
     torch.testing.assert_close(found, expected)
     gradients = (torch.autograd.grad(value * 1.7, sides) for value in (found, expected))

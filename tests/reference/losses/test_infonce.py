@@ -5,6 +5,7 @@ import torch
 from worlds import after_events, batch_of, featured, made_with
 
 from grbench.errors import SuiteError
+from grbench.registry.options import bind
 from grbench_reference.encoders.causal_transformer import CausalTransformer
 from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.infonce import InfoNCE
@@ -118,14 +119,97 @@ def test_action_weights(data):
 
 def test_logq_with_very_many_negatives_is_the_full_softmax(data):
     encoder, codes = encoder_of(data), Ids().fit(data)
-    sampled = InfoNCE(data, codes, negatives={"uniform": 200_000}, logq=True, pool="all")(encoder, BATCH)["infonce"]
+    sampled = InfoNCE(data, codes, negatives={"uniform": 200_000}, logq="negatives", pool="all")(encoder, BATCH)[
+        "infonce"
+    ]
     full = FullSoftmax(data, codes)(encoder, BATCH)["full_softmax"]
     torch.testing.assert_close(sampled, full, atol=2e-3, rtol=0)
 
 
-def test_a_batch_without_target_costs_nothing(data):
+REPEATED = batch_of([1, 2, 3], [4, 3], [2], targets=[[2, 3, 1], [3, 2], [3]])
+
+
+def states_and_targets(encoder, batch, temperature):
+    """-> ([P, 7] logits of all items at the positions with a target, [P] the targets)."""
+    states, vectors = encoder.embed(batch, torch.arange(7))
+    places = batch.targets > 0
+    return after_events(states, batch)[places] @ vectors.T / temperature, batch.targets[places]
+
+
+@pytest.mark.parametrize("chunk", [1, 4, None])
+def test_onepiece_s_logq_is_its_cross_entropy_over_the_batch(data, chunk):
+    """Every position against the targets of all positions as they are: 2, 3, 1, 3, 2, 3, each less the logarithm of its
+    share of the training events."""
     encoder = encoder_of(data)
-    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True, "uniform": 2}, logq=True)
+    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True}, logq="onepiece", temperature=0.3, chunk=chunk)
+    found = loss(encoder, REPEATED)["infonce"]
+    logits, targets = states_and_targets(encoder, REPEATED, 0.3)
+    shares = torch.tensor([0.2, 0.3, 0.3, 0.2])  # of items 1 to 4, by hand in test_negatives
+    table = logits[:, targets] - shares[targets - 1].log()
+    expected = torch.nn.functional.cross_entropy(table, torch.arange(6))
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(gradients(found, encoder), gradients(expected, encoder), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, None])
+def test_yi_s_logq_corrects_the_positive_too(data, chunk):
+    """Distinct targets 1, 2, 3; the chance that item i is among six targets is 1 - (1 - p_i)^6."""
+    encoder = encoder_of(data)
+    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True}, logq="yi", temperature=0.3, chunk=chunk)
+    found = loss(encoder, REPEATED)["infonce"]
+    logits, targets = states_and_targets(encoder, REPEATED, 0.3)
+    chances = 1 - (1 - torch.tensor([0.2, 0.3, 0.3])) ** 6
+    expected = torch.nn.functional.cross_entropy(logits[:, 1:4] - chances.log(), targets - 1)
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(gradients(found, encoder), gradients(expected, encoder), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["negatives", "yi", "onepiece"])
+def test_every_source_in_each_variant_of_logq(data, variant):
+    """Copy by copy: the step's targets, two draws by each distribution, and a bank of four."""
+    encoder, codes = encoder_of(data), Ids().fit(data)
+    sources = {"in_batch": True, "uniform": 6, "popularity": 7, "bank": 4}
+    loss = InfoNCE(data, codes, negatives=sources, logq=variant, temperature=0.7, action_weights={"exposure": 2.0})
+    loss(encoder, REPEATED)  # the bank holds the newest four of its targets
+    torch.manual_seed(5)
+    found = loss(encoder, REPEATED)["infonce"]
+    torch.manual_seed(5)
+    drawn = loss.sampler.pool[torch.randint(4, (6,))].tolist() + loss.sampler.distribution.draw((7,)).tolist()
+    bank = [1, 3, 2, 3]
+    shares = {1: 0.2, 2: 0.3, 3: 0.3, 4: 0.2}
+    logits, targets = states_and_targets(encoder, REPEATED, 0.7)
+
+    def expected_copies(item):
+        in_batch = 6 * shares[item] if variant == "onepiece" else 1 - (1 - shares[item]) ** 6
+        return 6 / 4 + 7 * shares[item] + in_batch + 4 * shares[item]
+
+    losses = []
+    for position, target in enumerate(targets.tolist()):
+        scores = logits[position]
+        if variant == "onepiece":
+            others = [each for place, each in enumerate(targets.tolist()) if place != position] + drawn + bank
+        else:
+            others = [each for each in sorted({*targets.tolist()}) + drawn + bank if each != target]
+        positive = scores[target].exp()
+        if variant != "negatives":
+            positive = positive / expected_copies(target)
+        rest = sum(scores[each].exp() / expected_copies(each) for each in others)
+        losses.append(-(positive / (positive + rest)).log())
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_flag_is_refused_with_the_variants(flag):
+    with pytest.raises(SuiteError, match=r"loss\.logq: names a variant .* none .* negatives .*yi or onepiece, got"):
+        bind(InfoNCE, {"logq": flag}, "loss")
+
+
+@pytest.mark.parametrize("variant", ["none", "negatives", "yi", "onepiece"])
+def test_a_batch_without_target_costs_nothing(data, variant):
+    encoder = encoder_of(data)
+    loss = InfoNCE(data, Ids().fit(data), negatives={"in_batch": True, "uniform": 2}, logq=variant)
     value = loss(encoder, batch_of([1, 2], targets=[[0, 0]]))["infonce"]
     assert value.item() == 0
     assert all(torch.isfinite(gradient).all() for gradient in gradients(value, encoder))

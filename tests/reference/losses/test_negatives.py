@@ -55,14 +55,14 @@ def test_uniform_draws_from_trained_items_or_from_all(tmp_path):
 
 
 def test_an_item_drawn_twice_weighs_two(tmp_path):
-    sampler = NegativeSampler(featured(tmp_path), uniform=400, in_batch=False, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), uniform=400, in_batch=False, logq="none", pool="trained")
     negatives = sampler(torch.tensor([1]))
     assert negatives.items.tolist() == [1, 2, 3, 4]
     assert negatives.log_weights.exp().sum().item() == pytest.approx(400)
 
 
 def test_in_batch_negatives_are_the_distinct_targets(tmp_path):
-    sampler = NegativeSampler(featured(tmp_path), uniform=0, in_batch=True, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), uniform=0, in_batch=True, logq="none", pool="trained")
     negatives = sampler(torch.tensor([4, 2, 4]))
     assert negatives.items.tolist() == [2, 4]
     assert negatives.log_weights is None
@@ -75,7 +75,7 @@ def test_logq_by_hand(tmp_path):
     shares = target_shares(data)
     # Items 5 and 6 count 1, so that none has chance 0; the others have their share of the ten events all the same.
     assert shares[1:].tolist() == pytest.approx([0.2, 0.3, 0.3, 0.2, 0.1, 0.1])
-    sampler = NegativeSampler(data, uniform=8, in_batch=True, logq=True, pool="trained")
+    sampler = NegativeSampler(data, uniform=8, in_batch=True, logq="negatives", pool="trained")
     torch.manual_seed(0)
     negatives = sampler(torch.tensor([1, 3, 1]))
     place = negatives.items.tolist().index(1)
@@ -107,7 +107,7 @@ def test_the_ends_of_the_running_sum_are_items(tmp_path, monkeypatch):
 
 
 def test_the_bank_holds_the_newest_targets_of_earlier_training_steps(tmp_path):
-    sampler = NegativeSampler(featured(tmp_path), bank=4, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), bank=4, logq="none", pool="trained")
     assert sampler(torch.tensor([1, 2, 1])).items.tolist() == []  # no step came before
     negatives = sampler(torch.tensor([3]))
     assert negatives.items.tolist() == [1, 2]
@@ -121,13 +121,13 @@ def test_the_bank_holds_the_newest_targets_of_earlier_training_steps(tmp_path):
     sampler.train()
     sampler(torch.tensor([1, 2, 3, 4, 1, 2]))
     assert sampler.bank.tolist() == [3, 4, 1, 2]
-    again = NegativeSampler(featured(tmp_path / "again"), bank=4, logq=False, pool="trained")
+    again = NegativeSampler(featured(tmp_path / "again"), bank=4, logq="none", pool="trained")
     again.load_state_dict(sampler.state_dict())
     assert again(torch.tensor([1])).items.tolist() == [1, 2, 3, 4]
 
 
 def test_a_filled_bank(tmp_path):
-    sampler = NegativeSampler(featured(tmp_path), bank=6, logq=False, pool="trained")
+    sampler = NegativeSampler(featured(tmp_path), bank=6, logq="none", pool="trained")
     sampler.fill_bank()
     assert sampler.bank.tolist() == [1, 2, 3, 4, 1, 2]
 
@@ -135,7 +135,7 @@ def test_a_filled_bank(tmp_path):
 def test_all_sources_add_up_in_logq_by_hand(tmp_path):
     """As above, with 5 draws by popularity (item 1: 2 of 10 events) and two of the bank's three places filled."""
     data = featured(tmp_path)
-    sampler = NegativeSampler(data, uniform=8, popularity=5, in_batch=True, bank=3, logq=True, pool="trained")
+    sampler = NegativeSampler(data, uniform=8, popularity=5, in_batch=True, bank=3, logq="negatives", pool="trained")
     sampler(torch.tensor([1, 1]))
     torch.manual_seed(0)
     negatives = sampler(torch.tensor([1, 3, 1]))
@@ -155,7 +155,7 @@ def test_the_corrected_sum_is_unbiased(tmp_path):
     scores = torch.tensor([0.5, 3.0, 1.0])
     every = {"uniform": 2, "popularity": 1, "popularity_power": 0.5, "in_batch": True, "bank": 3}
     for sources in ({"uniform": 2}, {"in_batch": True}, {"uniform": 2, "in_batch": True}, {"popularity": 3}, every):
-        sampler = NegativeSampler(data, logq=True, pool="trained", **sources)
+        sampler = NegativeSampler(data, logq="negatives", pool="trained", **sources)
         total = 0.0
         for _ in range(1500):
             targets = 1 + torch.multinomial(shares, 2, replacement=True)
