@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from grbench.data.ties import Ties
 from grbench.errors import DataError
 
 STORE_FORMAT = 1
@@ -54,8 +55,8 @@ class Embedding:
 
 @dataclass(frozen=True)
 class TextColumn:
-    """One UTF-8 text per item. offsets: [N+2] int64; item i's bytes are offsets[i]:offsets[i+1] of `encoded`, a uint8
-    array. Padding (item 0) and items without a text have the empty text."""
+    """One UTF-8 text per item or user. offsets: [rows + 1] int64; row i's bytes are offsets[i]:offsets[i+1] of
+    `encoded`, a uint8 array. Padding (item 0) and items without a text have the empty text."""
 
     offsets: np.ndarray
     encoded: np.ndarray
@@ -67,18 +68,26 @@ class TextColumn:
         """items [n] -> n texts; only their bytes are read from disk."""
         import pyarrow as pa
 
-        column = pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self.offsets), pa.py_buffer(self.encoded))
-        texts: list[str] = column.take(pa.array(np.asarray(items, np.int64))).to_pylist()
+        texts: list[str] = self._arrow().take(pa.array(np.asarray(items, np.int64))).to_pylist()
         return texts
+
+    def all(self) -> np.ndarray:
+        """[rows] all texts, of numpy's StringDType."""
+        return np.asarray(self._arrow().to_numpy(zero_copy_only=False)).astype(np.dtypes.StringDType())
+
+    def _arrow(self) -> Any:
+        import pyarrow as pa
+
+        return pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self.offsets), pa.py_buffer(self.encoded))
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """Items and users with their features; independent of the split.
 
-    item_ids: [N+1] and user_ids: [U], ids in the source. num_indexed: the number of items in the source's catalogue;
-    items with larger rows occur in the candidate table only. actions: names of the actions, in order of their tokens.
-    embeddings, texts: by name; empty where the dataset has none.
+    item_ids: [N+1] and user_ids: [U], ids in the source, as int64 or as numpy's StringDType. num_indexed: the number of
+    items in the source's catalogue; items with larger rows occur in the candidate table only. actions: names of the
+    actions, in order of their tokens. embeddings, texts: by name; empty where the dataset has none.
     """
 
     num_users: int
@@ -99,7 +108,8 @@ class Store:
     """A dataset on disk. offsets: [U+1] int64; user u's events are offsets[u]:offsets[u+1] of the event columns;
     items: [E] int32; actions: [E] int8 tokens; times: [E] int64 unix seconds; candidates: [P] int64, ascending;
     notes: statistics of the dataset's reader, JSON-ready; remarks: sentences on what of the source was left out, and
-    what it leaves open."""
+    what it leaves open; ties: None where there are no times, or where the store is of a grbench that did not count
+    them."""
 
     path: Path
     digest: str
@@ -111,6 +121,7 @@ class Store:
     candidates: np.ndarray | None
     notes: dict[str, Any]
     remarks: tuple[str, ...] = ()
+    ties: Ties | None = None
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -131,6 +142,12 @@ class Store:
         def column(name: str) -> np.ndarray:
             return _open_column(Path(path) / f"{name}.npy")
 
+        def text(name: str) -> TextColumn:
+            return TextColumn(column(f"offsets_of_text_{name}"), column(f"text_{name}"))
+
+        def ids(name: str) -> np.ndarray:
+            return text(name).all() if name in meta.get("text_ids", []) else column(name)
+
         def features(kind: str) -> FeatureTable:
             return FeatureTable(tuple(Field(**row) for row in meta[kind]), column(kind))
 
@@ -140,18 +157,15 @@ class Store:
             num_indexed=meta["num_indexed"],
             actions=tuple(meta["actions"]),
             has_times=meta["has_times"],
-            item_ids=column("item_ids"),
-            user_ids=column("user_ids"),
+            item_ids=ids("item_ids"),
+            user_ids=ids("user_ids"),
             item_features=features("item_features"),
             user_features=features("user_features"),
             embeddings={
                 name: Embedding(column(f"embedding_{name}"), column(f"embedding_{name}_present"))
                 for name in meta["embeddings"]
             },
-            texts={
-                name: TextColumn(column(f"offsets_of_text_{name}"), column(f"text_{name}"))
-                for name in meta.get("texts", [])
-            },
+            texts={name: text(name) for name in meta.get("texts", [])},
         )
         return cls(
             path=Path(path),
@@ -164,6 +178,7 @@ class Store:
             candidates=column("candidates") if meta["has_candidates"] else None,
             notes=meta["notes"],
             remarks=tuple(meta.get("remarks", [])),
+            ties=Ties(**meta["ties"]) if meta.get("ties") else None,
         )
 
 
@@ -195,13 +210,13 @@ def store_size(
     user_columns: int = 0,
     item_columns: int = 0,
     embeddings: Sequence[int] = (),
-    user_id_bytes: int = 8,
-    item_id_bytes: int = 8,
+    user_id_bytes: float = 8,
+    item_id_bytes: float = 8,
 ) -> int:
     """Bytes of a store's columns. events, users, items, candidates: their numbers; *_columns: columns of the feature
-    tables; embeddings: widths; *_id_bytes: bytes of an id in the source."""
+    tables; embeddings: widths; *_id_bytes: bytes of an id as the store keeps it, on average."""
     event_bytes = 4 + 1 + 8  # item, action, time
     user_bytes = user_id_bytes + 4 * user_columns
     item_bytes = item_id_bytes + 4 * item_columns + sum(2 * width + 1 for width in embeddings)
     index_bytes = 8 * (users + 1 + candidates)  # int64 offsets and candidates
-    return events * event_bytes + users * user_bytes + (items + 1) * item_bytes + index_bytes
+    return int(events * event_bytes + users * user_bytes + (items + 1) * item_bytes + index_bytes)

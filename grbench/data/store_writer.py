@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from grbench.data.store import STORE_FILE, STORE_FORMAT, Field, Store
+from grbench.data.ties import Ties, count_ties
 from grbench.errors import DataError
 from grbench.interfaces import Dataset
 from grbench.registry.source_hash import source_hash
@@ -121,20 +122,21 @@ class ColumnWriter:
 
 
 class TextWriter:
-    """Appends texts to a column, in the order of items, beginning with item 1."""
+    """Appends texts to a column in the order of its rows. padded: row 0 is padding, with an empty text, and the first
+    text that is appended is that of row 1."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, padded: bool = True) -> None:
         self._offsets = ColumnWriter(folder / f"offsets_of_text_{name}.npy", np.int64)
         self._encoded = ColumnWriter(folder / f"text_{name}.npy", np.uint8)
-        self._offsets.append(np.zeros(2, np.int64))  # item 0 is padding
+        self._offsets.append(np.zeros(1 + padded, np.int64))
 
     @property
     def rows(self) -> int:
         """Number of texts written so far, including the empty one of padding."""
         return self._offsets.rows - 1
 
-    def append(self, texts: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> None:
-        """Appends the next items' texts; None = the item has none. Arrow arrays are copied without decoding."""
+    def append(self, texts: Sequence[str | None] | np.ndarray | pa.Array | pa.ChunkedArray) -> None:
+        """Appends the next rows' texts; None = the item has none. Arrow arrays are copied without decoding."""
         import pyarrow as pa
 
         array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
@@ -158,15 +160,17 @@ class TextWriter:
 class StoreWriter:
     """Receives a dataset's tables in Dataset.write and writes them as a store.
 
-    A dataset sets `actions` (names, in order of their tokens) and `has_times`, may add statistics to `notes`
-    (JSON-ready) and sentences to `remarks` (what of the source is left out, and what it leaves open: `grbench data
-    prepare`, records and tables repeat them), and calls the methods below.
+    A dataset sets `actions` (names, in order of their tokens), `has_times`, and `ties_broken_by` where that is not file
+    order, may add statistics to `notes` (JSON-ready) and sentences to `remarks` (what of the source is left out, and
+    what it leaves open: `grbench data prepare`, records and tables repeat them), and calls the methods below.
     """
 
     def __init__(self, folder: Path, report: Progress) -> None:
         self.folder, self.report = folder, report
         self.actions: tuple[str, ...] = ("interaction",)
         self.has_times = True
+        self.ties_broken_by = "file_order"
+        self._ties = np.zeros(3, np.int64)  # events, users, latest
         self.notes: dict[str, Any] = {}
         self.remarks: list[str] = []
         self._columns = {
@@ -194,11 +198,24 @@ class StoreWriter:
         return np.concatenate(self._user_ids) if self._user_ids else np.empty(0, np.int64)
 
     def add_users(
-        self, user_ids: np.ndarray, lengths: np.ndarray, items: np.ndarray, actions: np.ndarray, times: np.ndarray
+        self,
+        user_ids: np.ndarray,
+        lengths: np.ndarray,
+        items: np.ndarray,
+        actions: np.ndarray,
+        times: np.ndarray,
+        *,
+        repeats_time: np.ndarray | None = None,
     ) -> None:
-        """Appends n users with all their events. user_ids, lengths (numbers of events): [n]; items, actions (tokens)
-        and times (unix seconds): [sum of lengths], user by user, oldest event first."""
+        """Appends n users with all their events.
+
+        user_ids, lengths (numbers of events): [n], ids are integers or text; items, actions (tokens) and times (unix
+        seconds): [sum of lengths], user by user, oldest event first. repeats_time: [sum of lengths] bool, whether an
+        event has the time of the event before; only where the source has finer times than seconds, by which the events
+        are ordered. Ties are counted by it.
+        """
         assert len(items) == len(actions) == len(times) == int(lengths.sum())
+        self._ties += count_ties(lengths, times[1:] == times[:-1] if repeats_time is None else repeats_time[1:])
         self._user_ids.append(np.array(user_ids))
         self._lengths.append(np.array(lengths, dtype=np.int32))
         self._columns["items"].append(items)
@@ -270,14 +287,19 @@ class StoreWriter:
                     f"text {name}: {text.rows - 1} texts for {len(self._item_ids) - 1} items; write one per item"
                 )
         self._save("offsets", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-        self._save("user_ids", self.user_ids)
-        self._save("item_ids", self._item_ids)
+        text_ids = [
+            name
+            for name, ids in (("user_ids", self.user_ids), ("item_ids", self._item_ids))
+            if self._save_ids(name, ids)
+        ]
         for kind, fields in self._fields.items():
             if not fields:
                 np.save(self.folder / f"{kind}.npy", np.empty((0, 0), np.int32))
         for column_file in self.folder.glob("*.npy"):
             with column_file.open("r+b") as file:  # some file systems report a failed write only here
                 os.fsync(file.fileno())
+        tied, users, latest = map(int, self._ties)
+        ties = Ties(tied, users, latest, self.ties_broken_by)
         meta = {
             "format": STORE_FORMAT,
             "digest": digest,
@@ -286,6 +308,8 @@ class StoreWriter:
             "num_indexed": self._num_indexed,
             "actions": list(self.actions),
             "has_times": self.has_times,
+            "text_ids": text_ids,
+            "ties": dataclasses.asdict(ties) if self.has_times else None,
             "item_features": [dataclasses.asdict(field) for field in self._fields["item_features"]],
             "user_features": [dataclasses.asdict(field) for field in self._fields["user_features"]],
             "embeddings": self._embeddings,
@@ -304,6 +328,17 @@ class StoreWriter:
         whole = ColumnWriter(self.folder / f"{name}.npy", column.dtype)
         whole.append(column)
         whole.close()
+
+    def _save_ids(self, name: str, ids: np.ndarray) -> bool:
+        """Integers are saved as they are; text by its bytes, since one long id would widen all of a numpy array's.
+        Returns whether the ids are text."""
+        if is_text := ids.dtype.kind in "TUO":
+            text = TextWriter(self.folder, name, padded=False)
+            text.append(ids.astype(object))
+            text.close()
+        else:
+            self._save(name, ids)
+        return is_text
 
     def _clear_not_finite(self, name: str) -> None:
         """Sets the vectors with NaN or infinite values to missing."""

@@ -239,6 +239,12 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
         dropped = {reason: users for reason, users in counts.get("dropped", {}).items() if users}
         reasons = ", ".join(f"{users:,} {reason.replace('_', ' ')}" for reason, users in dropped.items()) or "none"
         lines.append(f"Users: {counts['evaluated']:,} evaluated; dropped: {reasons}")
+    if (ties := counts.get("ties", {})).get("events"):
+        lines.append(
+            f"Ties in time: {ties['events']:,} events of {ties['users']:,} users share their time with another event "
+            f"of the same user, as {ties['latest']:,} users' last event does; they are in "
+            f"{ties['broken_by'].replace('_', ' ')}"
+        )
     if first.pool:
         pool = f"{first.pool['size']:,} candidates (digest {first.pool['digest']})"
         lines.append(f"Pool: {pool}; ties count against the target")

@@ -39,7 +39,7 @@ def lists_table(ranking: Ranking, user_ids: np.ndarray, item_ids: np.ndarray, ke
     names = np.array([None, None, *ranking.actions], dtype=object)
     present = ranking.targets > 0
     columns = {
-        "user": pa.array(user_ids[ranking.users]),
+        "user": _arrow(user_ids[ranking.users]),
         **_columns(ranking, item_ids),
         "targets": _ragged(item_ids[ranking.targets], present),
         "target_actions": _ragged(names[ranking.target_actions], present, pa.string()),
@@ -134,22 +134,34 @@ def _ragged(values: np.ndarray, present: np.ndarray, kind: pa.DataType | None = 
     import pyarrow as pa
 
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1), dtype=np.int64)])
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values[present], type=kind))
+    return pa.LargeListArray.from_arrays(pa.array(offsets), _arrow(values[present], kind))
+
+
+def _arrow(values: np.ndarray, kind: pa.DataType | None = None) -> pa.Array:
+    """values: [n]; arrow releases older than numpy's StringDType read text as Python objects."""
+    import pyarrow as pa
+
+    return pa.array(values.astype(object) if values.dtype.kind == "T" else values, type=kind)
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray:
     """All values of a column, or of its lists, in one array, in order."""
     array = column.combine_chunks()
-    flat: np.ndarray = (array.flatten() if hasattr(array, "offsets") else array).to_numpy(zero_copy_only=False)
-    return flat.astype(str) if flat.dtype == object else flat
+    return _ids((array.flatten() if hasattr(array, "offsets") else array).to_numpy(zero_copy_only=False))
+
+
+def _ids(values: np.ndarray) -> np.ndarray:
+    """Text of any kind as numpy's StringDType."""
+    return values.astype(np.dtypes.StringDType()) if values.dtype.kind in "UO" else values
 
 
 class _ItemRows:
     """Finds items' rows by their ids in the source. ids: [N+1], row 0 = padding."""
 
     def __init__(self, ids: np.ndarray) -> None:
-        self._order = np.argsort(ids[1:])
-        self._sorted = np.asarray(ids[1:])[self._order]
+        items = _ids(np.asarray(ids[1:]))
+        self._order = np.argsort(items)
+        self._sorted = items[self._order]
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """ids [n] -> rows [n] int64; -1 where no item has the id."""

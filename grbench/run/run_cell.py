@@ -6,6 +6,7 @@ killed, the runner writes for it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -134,7 +135,7 @@ def run_cell(
         scores={name: float(each.mean()) for name, each in values.items()},
         lists=lists,
         pool={"size": len(split.candidates), "digest": split.pool_digest},
-        counts=counts(split, trained, ranker.codes, cell.method.filters, store.remarks),
+        counts=counts(store, split, trained, ranker.codes, cell.method.filters),
         cost=costs(meter, method, trained, cell.method.stages, peak),
         environment=environment(device),
         tokenizer=dict(ranker.codes.report),
@@ -169,12 +170,9 @@ def shortest(ranking: Ranking) -> int:
     return int((ranking.items > 0).sum(axis=1).min(initial=ranking.items.shape[1]))
 
 
-def counts(
-    split: Split, trained: TrainingResult, codes: Codes, filters: Sequence[str], remarks: Sequence[str]
-) -> dict[str, Any]:
+def counts(store: Store, split: Split, trained: TrainingResult, codes: Codes, filters: Sequence[str]) -> dict[str, Any]:
     """How many of what; `dropped` maps each reason to the users that it cost, `unreachable` each filter to the targets
-    that it leaves out of the lists. codes: those that were searched; remarks: the store's, to which the split's are
-    added."""
+    that it leaves out of the lists, `remarks` are the store's and the split's. codes: those that were searched."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
     collisions = codes.report.get("colliding_items")
@@ -190,7 +188,8 @@ def counts(
         "steps_run": trained.steps_run,
         "best_epoch": trained.best_epoch,
         **({} if collisions is None else {"collisions": collisions}),
-        **({"remarks": [*remarks, *split.remarks]} if remarks or split.remarks else {}),
+        **({} if store.ties is None else {"ties": dataclasses.asdict(store.ties)}),
+        **({"remarks": [*store.remarks, *split.remarks]} if store.remarks or split.remarks else {}),
     }
 
 

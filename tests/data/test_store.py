@@ -243,3 +243,16 @@ def test_a_dataset_without_users_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="no user"):
         build_store(Empty(), name="s", cache=tmp_path)
+
+
+def test_ids_of_text_come_back_as_they_are_and_one_long_id_does_not_widen_all(tmp_path):
+    class Names(Source):
+        def write(self, writer):
+            writer.set_items(np.array(["", "é", "i\0", "i", "long" * 5000], np.dtypes.StringDType()))
+            writer.add_users(np.array(["a"]), np.array([2]), np.array([1, 4]), np.array([2, 2]), np.array([0, 1]))
+            writer.add_users(np.array(["bcd"]), np.array([1]), np.array([3]), np.array([2]), np.array([0]))
+
+    store = build_store(Names(), name="s", cache=tmp_path)
+    assert store.catalogue.item_ids.tolist() == ["", "é", "i\0", "i", "long" * 5000]
+    assert store.catalogue.user_ids.tolist() == ["a", "bcd"]
+    assert sum(file.stat().st_size for file in store.path.glob("*text*.npy")) < 20_000 + 4 * 128 + 100

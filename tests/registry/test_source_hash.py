@@ -232,6 +232,7 @@ def test_the_modules_of_the_core_in_the_training_identity():
         "grbench.data.split",
         "grbench.data.store",
         "grbench.data.store_writer",
+        "grbench.data.ties",
         "grbench.data.training_data",
         "grbench.interfaces",
         "grbench.training",

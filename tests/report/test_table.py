@@ -136,6 +136,19 @@ def test_lists_with_fewer_items_than_the_cutoff_are_said() -> None:
     assert notes[0] in markdown([table])
 
 
+def test_ties_in_time_are_said() -> None:
+    record = a_record("a", 0, 0.1)
+    ties = {"events": 7_000, "users": 3, "latest": 1, "broken_by": "file_order"}
+    (table,) = tables([replace(record, counts={**record.counts, "ties": ties})])
+    said = (
+        "Ties in time: 7,000 events of 3 users share their time with another event of the same user, as 1 users' last "
+        "event does; they are in file order"
+    )
+    assert said in table.footer
+    (table,) = tables([replace(record, counts={**record.counts, "ties": {**ties, "events": 0}})])
+    assert "Ties" not in "\n".join(table.footer)
+
+
 def test_best_and_second_follow_the_metrics_direction() -> None:
     (table,) = tables(
         [a_record("a", 0, 0.1, rank=9.0), a_record("b", 0, 0.3, rank=7.0), a_record("c", 0, 0.2, rank=3.0)]

@@ -173,6 +173,7 @@ def test_a_trained_cell_fills_its_record_in(store: Store, registry: Registry) ->
     assert set(record.scores) == {"hit_rate@2", "mean_rank"}
     assert record.counts["evaluated"] == record.counts["training_users"] == lists.num_rows == 12
     assert record.counts["training_events"] == 12 * 3
+    assert record.counts["ties"] == {"events": 0, "users": 0, "latest": 0, "broken_by": "file_order"}
     assert record.counts["parameters"] > 6 * 8
     assert record.counts["epochs_run"] == 2
     assert record.counts["steps_run"] == 2 * 3

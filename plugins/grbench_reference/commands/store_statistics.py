@@ -13,6 +13,7 @@ from grbench.types import ACTION_MISSING, FIRST_ACTION, FIRST_VALUE, UNKNOWN
 
 if TYPE_CHECKING:
     from grbench.data.store import FeatureTable, Store
+    from grbench.data.ties import Ties
 
 BLOCK = 1 << 22  # events, or cells of a feature table, read at once
 
@@ -70,6 +71,12 @@ def _overview(store: Store, events: np.ndarray) -> StatisticsTable:
         spans = [store.times[block] for block in _blocks(len(store.times))]
         first, last = min(int(span.min()) for span in spans), max(int(span.max()) for span in spans)
         rows.append(("time", f"{_moment(first)} to {_moment(last)} (UTC), {(last - first) / 86_400:.1f} days"))
+    if (ties := store.ties) is not None:
+        rows += [
+            ("events that share their time", _share(ties.events, len(store.items)) + _in_order(ties)),
+            ("users with such events", _share(ties.users, catalogue.num_users)),
+            ("users whose last event is one", _share(ties.latest, catalogue.num_users)),
+        ]
     return StatisticsTable("Overview", ("", ""), tuple(rows))
 
 
@@ -145,6 +152,10 @@ def _embeddings(store: Store) -> StatisticsTable:
         )
         rows.append((name, f"{embedding.values.shape[1]:,}", _percent(int(indexed.sum()), len(indexed)), pool))
     return StatisticsTable("Embeddings", ("embedding", "width", "coverage of items", "of candidates"), tuple(rows))
+
+
+def _in_order(ties: Ties) -> str:
+    return f", in {ties.broken_by.replace('_', ' ')}" if ties.events else ""
 
 
 def _percent(part: int, whole: int) -> str:

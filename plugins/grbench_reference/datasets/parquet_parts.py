@@ -174,10 +174,10 @@ def open_folder(folder: Path, name: str) -> PartFolder:
     truncated."""
     if not folder.is_dir():
         raise DataError(f"{folder}: is missing; it should hold the parquet files of {name}")
-    paths = sorted(folder.glob("*.parquet"), key=lambda path: _natural(path.name))
+    paths = sorted(folder.glob("*.parquet"), key=lambda path: natural_order(path.name))
     if not paths:
         raise DataError(f"{folder}: has no *.parquet file; it should hold the parquet files of {name}")
-    _require_all_numbers(folder, paths)
+    require_all_numbers(folder, paths)
     return PartFolder(name, tuple(_open_part(path) for path in paths))
 
 
@@ -212,6 +212,10 @@ def readable(path: Path, kind: str = "parquet") -> Iterator[None]:
     """Converts errors of arrow and of the system while reading `path` into a DataError."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is not UTF-8 ({error.object[:40]!r}); convert it, for example with iconv -t UTF-8"
+        ) from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path}: cannot be read as {kind} ({_first_line(error)}); it is truncated, damaged, or not {kind}"
@@ -227,12 +231,12 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
-def _natural(name: str) -> list[str | int]:
+def natural_order(name: str) -> list[str | int]:
     """A sort key that puts part-2 before part-10: text and numbers alternate."""
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]
 
 
-def _require_all_numbers(folder: Path, paths: Sequence[Path]) -> None:
+def require_all_numbers(folder: Path, paths: Sequence[Path]) -> None:
     """Raises DataError where file names such as part-00000-of-00010.parquet show that a part is missing."""
     numbers: dict[tuple[str, int], set[int]] = {}
     for path in paths:

@@ -54,7 +54,7 @@ class CodesFile(Tokenizer):
         """The codes themselves, as there is nothing to learn."""
         content = self._read()
         # Ids are compared as text, because JSON keys are text.
-        items = pd.Index(np.asarray(data.catalogue.item_ids[1:]).astype(str))
+        items = pd.Index(data.catalogue.item_ids[1:].astype(np.dtypes.StringDType()).astype(object))
         rows = pd.Index(list(content)).get_indexer(items)
         absent = items[rows < 0]
         if len(absent):

@@ -109,7 +109,7 @@ def test_validate_exits_2_on_a_problem(tmp_path: Path) -> None:
 
 
 def test_validate_asks_the_plug_ins_unless_one_is_named(tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_text("no dataset")
+    (tmp_path / "note.md").write_text("no dataset")
     unknown = run("validate", tmp_path)
     assert isinstance(unknown.exception, DataError)
     assert "none of the dataset plug-ins (interactions, tencentgr, tencentgr_synthetic) recognises it" in str(
@@ -257,6 +257,15 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
         ["events a user", "mean 2.00, median 2, most 3"],
         ["users without events", "0 (0.00 %)"],
         ["time", "1970-01-01 00:00 to 1970-01-03 00:00 (UTC), 2.0 days"],
+        ["events that share their time", "0 (0.00 %)"],
+        ["users with such events", "0 (0.00 %)"],
+        ["users whose last event is one", "0 (0.00 %)"],
+    ]
+    tied = tiny_store(tmp_path / "tied", [[(1, 0, 0), (2, 0, 5), (1, 0, 5)], [(1, 0, 0)]])
+    assert [list(row) for row in statistics(tied)[0].rows[-3:]] == [
+        ["events that share their time", "2 (50.00 %), in file order"],
+        ["users with such events", "1 (50.00 %)"],
+        ["users whose last event is one", "1 (50.00 %)"],
     ]
     assert tables["Actions"] == [
         ["exposure", "2", "66.67 %"],

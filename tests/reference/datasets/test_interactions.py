@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs import histories, store_of
 from real_data import BEAUTY, needs_beauty
 
 from grbench.data.store import Store
-from grbench.data.store_writer import build_store
 from grbench.errors import DataError
 from grbench.interfaces import Dataset
 from grbench.registry.options import bind
-from grbench_reference.datasets.interactions import files as interaction_files
+from grbench_reference.datasets.interactions import log as interaction_log
 from grbench_reference.datasets.interactions.dataset import Interactions
 from grbench_reference.datasets.tencentgr.validation import Finding
 
@@ -31,19 +31,6 @@ ROWS = [
     ("u2", "c", 30, "view"),
     ("u1", "b", 4, "click"),
 ]
-
-
-def store_of(path: Path, cache: Path, **options: Any) -> Store:
-    return build_store(Interactions(path=str(path), **options), name="log", cache=cache)
-
-
-def histories(store: Store) -> dict[Any, list[Any]]:
-    """{source user: [source item, ...]} as the store has it."""
-    ids = store.catalogue.item_ids
-    return {
-        user: ids[store.items[slice(*store.offsets[row : row + 2])]].tolist()
-        for row, user in enumerate(store.catalogue.user_ids.tolist())
-    }
 
 
 def write_csv(path: Path, rows: list[tuple[Any, ...]], header: str = "user,item,timestamp,action") -> Path:
@@ -64,11 +51,17 @@ def test_is_a_dataset_whose_options_have_defaults(tmp_path: Path) -> None:
     assert bind(Interactions, {"path": "log.csv"}, "dataset") == {
         "path": "log.csv",
         "file": None,
+        "layout": None,
         "user": "user",
         "item": "item",
         "timestamp": "timestamp",
+        "time_unit": "s",
+        "ties_seed": None,
         "action": None,
         "actions": None,
+        "history": None,
+        "delimiter": None,
+        "header": True,
         "min_events": 1,
     }
 
@@ -181,7 +174,8 @@ def test_the_store_of_a_small_log_is_as_large_as_foretold(tmp_path: Path, kind: 
         (write_csv if kind == "log.csv" else write_parquet)(path, ROWS)
     dataset = Interactions(path=str(path), min_events=min_events)
     assert isinstance(dataset, Dataset)
-    assert dataset.store_bytes() == size_of(store_of(path, tmp_path / "cache", min_events=min_events))
+    # The text of ids has an offset more than there are users, and that of items another for padding.
+    assert size_of(store_of(path, tmp_path / "cache", min_events=min_events)) - dataset.store_bytes() in range(17)
 
 
 @pytest.mark.parametrize("order", ["by user", "by time"])
@@ -190,8 +184,8 @@ def test_the_store_of_a_large_log_is_about_as_large_as_foretold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: str
 ) -> None:
     """From the first tenth, within a third: names of 40 bytes, so that who and what comes again later counts."""
-    monkeypatch.setattr(interaction_files, "SAMPLED_ROWS", 2000)
-    monkeypatch.setattr(interaction_files, "SAMPLED_BYTES", 60_000)
+    monkeypatch.setattr(interaction_log, "SAMPLED_ROWS", 2000)
+    monkeypatch.setattr(interaction_log, "SAMPLED_BYTES", 60_000)
     rng = np.random.default_rng(0)
     users = rng.permutation(np.repeat(np.arange(1000), 20))
     items = np.minimum(rng.zipf(1.3, len(users)), 3000)
@@ -220,8 +214,8 @@ def test_a_log_whose_beginning_says_nothing(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "log.json"
     path.write_text(json.dumps({"]" * 50: [1, 2], "b": [3]}))
     whole = Interactions(path=str(path)).store_bytes()
-    monkeypatch.setattr(interaction_files, "SAMPLED_BYTES", 40)
-    assert whole == 3 * 13 + 2 * 4 * 50 + 3 * 8 + 4 * 8  # events, users, where their events start, items
+    monkeypatch.setattr(interaction_log, "SAMPLED_BYTES", 40)
+    assert whole == 3 * 13 + 51 + 2 * 8 + 3 * 8 + 4 * 8  # events, users' text and where it and their events end, items
     assert Interactions(path=str(path)).store_bytes() is None
     empty = write_csv(tmp_path / "empty.csv", [])
     assert Interactions(path=str(empty)).store_bytes() == 0
@@ -277,8 +271,8 @@ def test_a_table_equals_a_stable_sort_of_each_user(tmp_path_factory: Any, rows: 
         ("log.json", '{"a": 3}', r"log\.json: user 'a' has '3'; it should be a list of items"),
         ("log.json", '{"a": [1], "a": [2]}', r"log\.json: user 'a' occurs twice"),
         ("log.json", '{"a": [1, "b"]}', r"log\.json: items should be all numbers or all text"),
-        ("log.json", '{"a": [[1]]}', r"log\.json: items are list<.*ids should be integers or text"),
-        ("log.json", '{"a": [1.5]}', r"log\.json: items are double"),
+        ("log.json", '{"a": [[1]]}', r"log\.json: items is list<.*ids should be integers or text"),
+        ("log.json", '{"a": [1.5]}', r"log\.json: items is double"),
         ("log.json", '{"a": [1, null]}', r"log\.json, row 1: items is missing"),
         ("log.json", '{"a": []}', r"log\.json: none of its 1 users has 1 event"),
         ("log.csv", "", r"log\.csv: cannot be read as CSV"),

@@ -1,10 +1,11 @@
-"""The dataset `interactions`: any log of user-item interactions, from JSON, CSV or parquet.
+"""The dataset `interactions`: any log of user-item interactions, from JSON, delimited text, parquet or lines of text.
 
 Items are numbered by the rank of their ids, from 1; so an item with the id 0 in the source is not taken for padding.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,42 +18,56 @@ import pyarrow.types as pt
 from pydantic import Field
 
 from grbench.data.store import store_size
-from grbench.errors import DataError
+from grbench.errors import DataError, SuiteError
 from grbench.interfaces import Dataset
+from grbench.registry.option_types import Count, Natural
 from grbench.types import ACTION_MISSING, FIRST_ACTION, Finding, Progress
-from grbench_reference.datasets.interactions.files import (
-    SUFFIXES,
-    Columns,
-    Log,
-    ids_of,
-    read_first,
-    read_json,
-    read_table,
-)
+from grbench_reference.datasets.interactions.columns import stored_bytes
+from grbench_reference.datasets.interactions.log import Log, LogEvents, group_by_user, read_events, read_first
+from grbench_reference.datasets.interactions.options import LogFormat, LogLayout, TimeUnit
+from grbench_reference.datasets.interactions.source import LogSource, find_files, find_source
 from grbench_reference.datasets.parquet_parts import to_integers
 
 if TYPE_CHECKING:
     from grbench.data.store_writer import StoreWriter
 
 # Incremented when the same source gives a different store than before.
-_READER_VERSION = 1
+_READER_VERSION = 2
 _MOST_ACTIONS = 127 - FIRST_ACTION + 1  # tokens are int8
 _NULL = -(2**63)
 
+ColumnName = str | int
+"""A column by its name or, where a file has no header, by its number from 0."""
+
 
 class Interactions(Dataset):
-    """A log of interactions: JSON `{user: [item, ...]}`, oldest first, or a CSV or parquet table of one event per row.
+    """A log of interactions, in the layouts in which they are published: docs/your_own_data.md has one of each.
+
+    Ids are integers or text; white space around text is not part of an id. Files may be compressed (.gz, .bz2, .zst).
 
     Args:
         path: the file, or its folder. In a folder it is the one `*.inter.json`, else the only file with a known suffix,
             else all parquet files.
-        file: name of the file in the folder, where there are several.
-        user: column of user ids (tables only, like the next three).
-        item: column of item ids, integers or text.
-        timestamp: column of unix seconds or of dates and times; null = there is none, and rows are in order of time.
+        file: name or pattern of the file in the folder, or several, which are one log, in that order.
+        layout: table = one event a row, with columns (.csv, .tsv, .inter, .parquet); json = `{user: [item, ...]}`
+            (.json); pairs = `user item` a line; histories = `user item item ...` a line. Items are oldest first but in
+            a table with times. null = by the file's suffix.
+        user: column of user ids (tables only, like the options below): its name or, with header: false, its number from
+            0. RecBole's `user_id:token` is also `user_id`.
+        item: column of item ids, integers or text; null only with history.
+        timestamp: column of times, as numbers since 1970 or dates and times; null = there is none, and rows are in
+            order of time. LogEvents are ordered by all digits, and kept in seconds.
+        time_unit: unit of times that are numbers.
+        ties_seed: events of a user with equal times are put in a random order by this seed; null = they stay in file
+            order. `grbench data stats` and a table's footer have their number.
         action: column of actions, as names or integers; null = there is none.
         actions: names of the actions; the number a in the column means the a-th name, from 0; null = the values that
             occur, sorted.
+        history: column with the list of the items before `item`, oldest first, where there is a row for each prefix of
+            a user's events; with item: null, the list of all of a user's items. Without timestamp.
+        delimiter: the character between the fields of text; null = by the suffix: comma in .csv, tab in .tsv and
+            .inter. Where it is a tab or a space, quotation marks are characters like any other.
+        header: whether the first row of text has the columns' names.
         min_events: users with fewer events are dropped, before items are numbered.
     """
 
@@ -60,33 +75,50 @@ class Interactions(Dataset):
         self,
         *,
         path: Path,
-        file: str | None = None,
-        user: str = "user",
-        item: str = "item",
-        timestamp: str | None = "timestamp",
-        action: str | None = None,
+        file: str | Sequence[str] | None = None,
+        layout: LogLayout | None = None,
+        user: ColumnName = "user",
+        item: ColumnName | None = "item",
+        timestamp: ColumnName | None = "timestamp",
+        time_unit: TimeUnit = "s",
+        ties_seed: Natural | None = None,
+        action: ColumnName | None = None,
         actions: Sequence[str] | None = None,
-        min_events: Annotated[int, Field(ge=1)] = 1,
+        history: ColumnName | None = None,
+        delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None,
+        header: bool = True,
+        min_events: Count = 1,
     ) -> None:
-        self._path, self._file = Path(path).expanduser(), file
-        self._columns = Columns(user, item, timestamp, action)
+        if history is not None and timestamp is not None:
+            raise SuiteError("dataset.history: lists of items have no times; set dataset.timestamp to null")
+        self._path, self._file, self._layout = Path(path).expanduser(), file, layout
+        self._form = LogFormat(
+            user=str(user),
+            item=_name(item),
+            timestamp=_name(timestamp),
+            action=_name(action),
+            history=_name(history),
+            delimiter=delimiter,
+            header=header,
+            time_unit=time_unit,
+        )
         self._actions = None if actions is None else tuple(actions)
-        self._min_events = min_events
+        self._min_events, self._ties_seed = min_events, ties_seed
 
     @classmethod
     def recognises(cls, path: str | Path) -> bool:
         """Whether `path` is a file with a known suffix, or a folder with exactly one (or with parquet files only)."""
         try:
-            return bool(cls(path=Path(path))._source())
+            return bool(find_files(Path(path), None, None))
         except DataError:
             return False
 
     def digest(self) -> str:
-        """sha256 of the file's content and the options; raises DataError where the file is missing."""
+        """sha256 of the files' content and the options; raises DataError where a file is missing."""
         source = self._source()
-        options = [_READER_VERSION, *vars(self._columns).values(), self._actions, self._min_events]
-        digest = hashlib.sha256(json.dumps(options).encode())
-        for path in sorted(source.glob("*.parquet")) if source.is_dir() else [source]:
+        options = [_READER_VERSION, dataclasses.asdict(self._form), source.layout, self._actions, self._min_events]
+        digest = hashlib.sha256(json.dumps([*options, self._ties_seed]).encode())
+        for path in source.files:
             try:
                 with path.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
@@ -97,54 +129,54 @@ class Interactions(Dataset):
     def store_bytes(self) -> int | None:
         """An estimate: a small log is read, a large one extrapolated from its first events. None where these cannot be
         read without the rest."""
-        first = read_first(self._source(), self._columns)
+        first = read_first(self._source(), self._form)
         if first is None:
             return None
-        if not len(first.users):
+        events, share = first
+        users, items = events.users.rows, events.items.rows
+        if not len(users):
             return 0
-        scale = first.total / len(first.users)
         # Where each user's events are contiguous, no user of the first events occurs again later.
-        contiguous = bool((np.diff(first.users) >= 0).all())
-        lengths = np.bincount(first.users)
-        items = first.items.dictionary_encode()
+        contiguous = bool((np.diff(users) >= 0).all())
+        lengths = np.bincount(users)
         kept = lengths >= self._min_events
-        if scale == 1 or contiguous:
-            lengths = lengths[kept]
-            items = items.filter(pa.array(kept[first.users]))
-        occurrences = np.bincount(items.indices.to_numpy(), minlength=1)
+        if share == 1 or contiguous:
+            lengths, items = lengths[kept], items[kept[users]]
+        occurrences = np.bincount(items, minlength=1)
         return store_size(
-            events=int(lengths.sum() * scale),
-            users=int(len(lengths) * scale if contiguous else _expected_distinct(lengths, scale)),
-            items=int(_expected_distinct(occurrences[occurrences > 0], scale)),
-            user_id_bytes=first.user_ids.itemsize,
-            item_id_bytes=ids_of(items.dictionary).itemsize,
+            events=int(lengths.sum() / share),
+            users=int(len(lengths) / share if contiguous else _expected_distinct(lengths, 1 / share)),
+            items=int(_expected_distinct(occurrences[occurrences > 0], 1 / share)),
+            user_id_bytes=stored_bytes(events.users.values),
+            item_id_bytes=stored_bytes(events.items.values),
         )
 
     def write(self, writer: StoreWriter) -> None:
         """Writes the log into `writer`; raises DataError naming file, column and row of a fault."""
         source = self._source()
         writer.report(source.name, 0, None)
-        log = self._read(source)
-        all_users, log = len(log.lengths), self._drop_short(log)
-        if not len(log.lengths):
-            raise DataError(
-                f"{source}: none of its {all_users} users has {self._min_events} events or more (min_events)"
-            )
-        item_ids, items = number_items(log.items)
-        writer.actions, tokens = ("interaction",), np.full(len(items), FIRST_ACTION, np.int8)
-        if log.actions is not None:
-            writer.actions, tokens = action_tokens(
-                log.actions, self._actions, f"{source}: column {self._columns.action}"
-            )
+        events, log = self._read(source)
+        all_users, log = len(log.lengths), log.users_with(self._min_events)
+        item_ids, items = number_items(log.item_ids, log.items)
+        writer.actions, tokens = self._tokens(source, log)
         writer.has_times = log.times is not None
+        if self._ties_seed is not None:
+            writer.ties_broken_by = f"random_order_of_seed_{self._ties_seed}"
         writer.set_items(item_ids)
-        times = np.zeros(len(items), np.int64) if log.times is None else log.times
-        writer.add_users(log.user_ids, log.lengths, items, tokens, times)
+        writer.add_users(
+            log.user_ids,
+            log.lengths,
+            items,
+            tokens,
+            np.zeros(len(items), np.int64) if log.times is None else log.times.seconds,
+            repeats_time=None if log.times is None else log.times.repeated(),
+        )
         writer.notes |= {
             "file": source.name,
             "users_with_fewer_events_than_min_events": all_users - len(log.lengths),
             "events_without_action": int((tokens == ACTION_MISSING).sum()),
         }
+        writer.remarks += self._remarks(events, log)
         writer.report(source.name, len(items), len(items))
 
     def validate(self, progress: Progress) -> list[Finding]:
@@ -152,55 +184,60 @@ class Interactions(Dataset):
         source = self._source()
         progress(source.name, 0, None)
         try:
-            log = self._read(source)
-            item_ids, items = number_items(log.items)
-            detail = f"{len(log.lengths):,} users, {len(item_ids) - 1:,} items, {len(items):,} events"
-            if len(log.lengths):
-                detail += f", {log.lengths.min():,} to {log.lengths.max():,} a user"
-            detail += "; no times: in file order" if log.times is None else ""
-            if log.actions is not None:
-                where = f"{source}: column {self._columns.action}"
-                detail += f"; actions {', '.join(action_tokens(log.actions, self._actions, where)[0])}"
+            events, log = self._read(source)
+            detail = self._described(source, events, log)
         except DataError as error:
             return [Finding(source.name, "problem", None, str(error))]
-        progress(source.name, len(items), len(items))
-        return [Finding(source.name, "ok", len(items), detail)]
+        progress(source.name, len(log.items), len(log.items))
+        return [Finding(source.name, "ok", len(log.items), detail)]
 
-    def _read(self, source: Path) -> Log:
-        return read_json(source) if source.suffix == ".json" else read_table(source, self._columns)
+    def _described(self, source: LogSource, events: LogEvents, log: Log) -> str:
+        """A log's size and the remarks on it."""
+        num_items = len(np.unique(log.items))
+        parts = [
+            f"{len(log.lengths):,} users, {num_items:,} items, {len(log.items):,} events, "
+            f"{log.lengths.min():,} to {log.lengths.max():,} a user"
+        ]
+        if log.times is None:
+            parts.append("no times: in file order")
+        if log.actions is not None:
+            parts.append(f"actions {', '.join(self._tokens(source, log)[0])}")
+        return "; ".join(parts + self._remarks(events, log))
 
-    def _drop_short(self, log: Log) -> Log:
-        """The log without users of fewer than min_events events."""
-        kept = log.lengths >= self._min_events
-        if kept.all():
-            return log
-        events = np.repeat(kept, log.lengths)
-        return Log(
-            user_ids=log.user_ids[kept],
-            lengths=log.lengths[kept],
-            items=log.items.filter(pa.array(events)),
-            times=None if log.times is None else log.times[events],
-            actions=None if log.actions is None else log.actions.filter(pa.array(events)),
-        )
+    def _remarks(self, events: LogEvents, log: Log) -> list[str]:
+        """What of a log is not as one would expect."""
+        counted = {
+            "events have user, time, item and action of another": log.repeated_events(),
+            "ids were written with white space around them, which was taken off": events.users.trimmed
+            + events.items.trimmed,
+            "lines are no row: blank, or inside a quoted text": events.lines_without_row,
+        }
+        return [f"{count:,} {what}" for what, count in counted.items() if count]
 
-    def _source(self) -> Path:
-        """The file, or the folder of parquet files; raises DataError where there is none, or several."""
-        path = self._path if self._file is None else self._path / self._file
-        if not path.exists():
-            raise DataError(f"{path}: does not exist; the options path and file should name a log of interactions")
-        if path.is_file():
-            if path.suffix not in SUFFIXES:
-                raise DataError(f"{path}: has an unknown suffix; known are {', '.join(SUFFIXES)}")
-            return path
-        found = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
-        named = [child for child in found if child.name.endswith(".inter.json")]
-        if len(named or found) == 1:
-            return (named or found)[0]
-        if not found:
-            raise DataError(f"{path}: holds no log of interactions; known kinds are {', '.join(SUFFIXES)}")
-        if all(child.suffix == ".parquet" for child in found):
-            return path
-        raise DataError(f"{path}: holds {', '.join(child.name for child in found)}; choose one with the option file")
+    def _read(self, source: LogSource) -> tuple[LogEvents, Log]:
+        """The whole log; raises DataError where it cannot be read, or no user has min_events events."""
+        events = read_events(source, self._form)
+        log = group_by_user(events, self._ties_seed)
+        if not (log.lengths >= self._min_events).any():
+            raise DataError(
+                f"{source.where}: none of its {len(log.lengths)} users has {self._min_events} events or more "
+                "(min_events)"
+            )
+        return events, log
+
+    def _tokens(self, source: LogSource, log: Log) -> tuple[tuple[str, ...], np.ndarray]:
+        """(names of the actions, tokens [E])."""
+        if log.actions is None:
+            return ("interaction",), np.full(len(log.items), FIRST_ACTION, np.int8)
+        return action_tokens(log.actions, self._actions, f"{source.where}: column {self._form.action}")
+
+    def _source(self) -> LogSource:
+        """The files; raises DataError where there are none, or what they are is not clear."""
+        return find_source(self._path, self._file, self._layout)
+
+
+def _name(column: ColumnName | None) -> str | None:
+    return None if column is None else str(column)
 
 
 def _expected_distinct(occurrences: np.ndarray, scale: float) -> float:
@@ -210,15 +247,14 @@ def _expected_distinct(occurrences: np.ndarray, scale: float) -> float:
     return min(len(occurrences) * scale, len(occurrences) + once * (once - 1) / (2 * (twice + 1)))
 
 
-def number_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Arrow ids [E] -> (item_ids [N+1], row 0 = padding, then sorted; rows [E] int64, 1 + rank of the id)."""
-    encoded = items.dictionary_encode()
-    distinct = ids_of(encoded.dictionary)
-    order = np.argsort(distinct)
-    rows = np.empty(len(distinct), np.int64)
-    rows[order] = np.arange(1, len(distinct) + 1)
-    padding = np.zeros(1, distinct.dtype)
-    return np.concatenate([padding, distinct[order]]), rows[encoded.indices.to_numpy()]
+def number_items(ids: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ids [n], items: [E] indices of them -> (item_ids [N+1] of those that occur, row 0 = padding, then sorted; rows
+    [E] int64, 1 + rank of the id)."""
+    used = np.flatnonzero(np.bincount(items, minlength=len(ids)))
+    order = used[np.argsort(ids[used])]
+    rows = np.zeros(len(ids), np.int64)
+    rows[order] = np.arange(1, len(order) + 1)
+    return np.concatenate([np.zeros(1, ids.dtype), ids[order]]), rows[items]
 
 
 def action_tokens(column: Any, names: Sequence[str] | None, where: str) -> tuple[tuple[str, ...], np.ndarray]:
