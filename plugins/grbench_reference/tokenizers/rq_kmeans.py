@@ -183,17 +183,19 @@ class RQKMeans(Tokenizer):
         return read_vectors_file(self.vectors_file, data.catalogue.num_items)
 
     def _check_sizes(self, with_vector: int, num_items: int) -> None:
-        """Raises SuiteError unless `with_vector` of `num_items` items suffice for k-means, and fit into the codes."""
+        """Raises SuiteError unless `with_vector` of `num_items` items suffice for k-means, and each can have a code of
+        its own where `next_nearest` is to give it one."""
         shape, capacity = " x ".join(map(str, self.sizes)), math.prod(self.sizes)
         if with_vector < max(self.sizes):
             raise SuiteError(
                 f"tokenizer.sizes: a level of {max(self.sizes)} codes cannot be learnt from the {with_vector} items "
                 f"(of {num_items}) that have a vector; make its levels smaller"
             )
-        if capacity < with_vector and self.collision != "extra_level":
+        if capacity < with_vector and self.collision == "next_nearest":
             raise SuiteError(
-                f"tokenizer.sizes: {shape} makes {capacity} codes, which cannot hold the {with_vector} items with a "
-                "vector; make levels larger, add a level, or set collision: extra_level"
+                f"tokenizer.sizes: {shape} makes {capacity} codes, and collision: next_nearest gives each of the "
+                f"{with_vector} items with a vector its own; make levels larger, add a level, or set collision: "
+                "extra_level or none"
             )
 
     def _train(self, vectors: VectorSource) -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from real_data import SAMPLE, needs_sample
+from worlds import batch_of, made_with
 
 from grbench.data.store import Embedding
 from grbench.data.training_data import TrainingData
@@ -20,7 +21,9 @@ from grbench.registry.options import bind
 from grbench.testing import tiny_store
 from grbench_reference.codes.item_vectors import EmbeddingVectors, project_svd
 from grbench_reference.codes.random_k import RandomKCodes, draw
+from grbench_reference.encoders.sid_decoder import SIDDecoder
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
+from grbench_reference.retrievers.beam import Beam
 from grbench_reference.tokenizers.cooccurrence import cooccurrence_vectors, count_pairs, neighbour_means
 from grbench_reference.tokenizers.rq_kmeans import RQKMeans
 
@@ -243,16 +246,39 @@ def test_the_same_seed_gives_the_same_codes_and_reports_are_json(tmp_path: Path)
     assert {"relative_residual", "seconds", "utilisation", "fan_out", "popularity", "embedding_agreement"} <= {*report}
 
 
-@pytest.mark.parametrize("collision", ["none", "next_nearest"])
-def test_sizes_that_cannot_hold_the_items_are_refused_before_any_clustering(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collision: Any
+def test_sizes_that_cannot_give_each_item_a_code_are_refused_before_any_clustering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = world(tmp_path, clusters())
     monkeypatch.setattr(faiss, "Kmeans", None)
-    with pytest.raises(SuiteError, match=r"tokenizer\.sizes: 7 x 9 makes 63 codes, which cannot hold the 64 items"):
-        RQKMeans(sizes=[7, 9], collision=collision).fit(data)
+    for made in (RQKMeans.fit, RQKMeans.stand_in):
+        with pytest.raises(SuiteError, match=r"7 x 9 makes 63 codes, and collision: next_nearest .* the 64 items"):
+            made(RQKMeans(sizes=[7, 9], collision="next_nearest"), data)
     with pytest.raises(SuiteError, match="a level of 65 codes cannot be learnt from the 64 items"):
-        RQKMeans(sizes=[65, 2], collision=collision).fit(data)
+        RQKMeans(sizes=[65, 2], collision="none").fit(data)
+
+
+def test_where_items_may_share_codes_there_may_be_fewer_codes_than_items(tmp_path: Path) -> None:
+    """Eight codes for 64 items, all of which a beam over all of them finds, in the order of exhaustive scoring."""
+    data = world(tmp_path, clusters())
+    tokenizer = RQKMeans(sizes=[4, 2], collision="none")
+    codes = tokenizer.fit(data)
+    assert tokenizer.stand_in(data).sizes == codes.sizes == (4, 2)
+    assert (codes.table[1:].amax(0) < torch.tensor([4, 2])).all()
+    assert codes.report["colliding_items"] == 64
+    torch.manual_seed(0)
+    decoder = made_with(SIDDecoder, data, codes, width=8, history_length=4).eval()
+    batch = batch_of([1, 2, 3], [5])
+    beam = Beam(width=8)
+    beam.index(decoder, torch.arange(1, 65), codes)
+    found = beam.search(decoder, batch, 64)
+    assert [sorted(row) for row in found.items.tolist()] == [[*range(1, 65)]] * 2
+    assert len({*codes.table[found.items[0, :2]].flatten().tolist()}) <= 4
+    for row in range(2):  # items of one code have one score
+        by_code = {}
+        for item, value in zip(found.items[row].tolist(), found.scores[row].tolist(), strict=True):
+            by_code.setdefault(tuple(codes.table[item].tolist()), set()).add(value)
+        assert all(len(values) == 1 for values in by_code.values())
 
 
 def test_not_a_number_in_an_embedding_names_it_and_the_item(tmp_path: Path) -> None:
