@@ -6,12 +6,15 @@ Shapes: Q queries, G targets per query, P candidates.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from grbench.data.histories import Histories
 from grbench.data.training_data import TrainingData
+
+SAMPLE_SEED = 0
+"""Of samples of queries. The cell's seed would give every row of a table other validation users."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,19 @@ class Queries:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def sample(self, size: int | None) -> Queries:
+        """A random sample of so many queries, in order, that is the same in every process and part of every larger one;
+        all queries where there are no more, or size is None."""
+        if size is None or size >= len(self):
+            return self
+        rows = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(self))[:size])
+        return replace(
+            self,
+            histories=self.histories.select(rows),
+            targets=self.targets[rows],
+            target_actions=self.target_actions[rows],
+        )
 
     @property
     def users(self) -> np.ndarray:

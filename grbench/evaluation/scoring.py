@@ -89,12 +89,14 @@ def validation_score(
     metric: Metric,
     *,
     k: int,
+    users: int | None = None,
     filters: Sequence[str] = (),
     batch_size: int = 512,
     device: torch.device | str = "cpu",
     meter: Meter | None = None,
 ) -> float:
-    """The metric's mean over the split's validation queries.
+    """The metric's mean over the split's validation queries, or a sample of so many `users` of them
+    (`Queries.sample`).
 
     Timed as the phase `validate`, which is not part of training. Raises SuiteError where the split has no validation
     queries.
@@ -105,5 +107,5 @@ def validation_score(
         )
     with meter.phase("validate") if meter else nullcontext():
         ranker = Ranker(retriever, encoder, split, codes, k=k, filters=filters, batch_size=batch_size, device=device)
-        ranking = ranker.rank(split.validation)
+        ranking = ranker.rank(split.validation.sample(users))
     return float(score([metric], ranking)[metric.name].mean())

@@ -17,6 +17,7 @@ from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.options import bound_contents, flat_values
 from grbench.registry.source_hash import library_version, library_versions, room_hash, source_hash
 from grbench.suite.suite import Cell
+from grbench.training.options import VALIDATION_ONLY
 
 # Packages and modules of the core whose source code is part of the identity; no other code of the core is. The
 # interfaces are, because their methods have defaults.
@@ -26,8 +27,6 @@ RANKING_ROOMS = ("evaluation",)
 LIBRARIES = ("numpy", "torch")
 # Training options that change the speed of training but not its result.
 _SPEED_ONLY = frozenset({"workers"})
-# Training options that only validation reads.
-_VALIDATION_ONLY = frozenset({"select", "patience"})
 
 
 def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def _effective_options(training: Mapping[str, Any]) -> dict[str, Any]:
     """The training options that a number can depend on, given the others."""
     unused = set(_SPEED_ONLY)
     if not training.get("validate_every"):
-        unused |= _VALIDATION_ONLY
+        unused |= {"validate_every", *VALIDATION_ONLY}  # null and 0 are the same
     if training.get("schedule") == "constant":
         unused.add("final_rate")
     return {key: value for key, value in training.items() if key not in unused}

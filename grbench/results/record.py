@@ -49,9 +49,10 @@ class Record:
                  the longer lists or None, kept_shortest, error: why they are missing though the suite asked for them}
     rescored_from: digest of the record whose lists and costs were reused; None = this cell was trained and searched
     counts:      {evaluated, dropped: {reason: users}, unreachable: {filter, or any: targets that it leaves out of the
-                 lists}, parameters, collisions, remarks: sentences on what of the source was not
-                 read and what it leaves open, ties: events of a user with equal times (fields of `data.ties.Ties`;
-                 absent where there are no times), ...}
+                 lists}, validation_users: that the protocol holds out, validated_users: that select the best state
+                 (the most of any stage, 0 without validation), parameters, collisions, remarks: sentences on what of
+                 the source was not read and what it leaves open, ties: events of a user with equal times (fields of
+                 `data.ties.Ties`; absent where there are no times), ...}
     cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (total without all phases),
                  train_users_per_second, search_p99_ms, peak memory, ...}
     environment: CPU, RAM, GPU, versions, git

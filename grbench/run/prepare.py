@@ -132,8 +132,10 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     if job["validates"] and split.validation is None:
         raise SuiteError(
             "training.validate_every: the protocol keeps no validation users to select by; give it some "
-            "by the options of the protocol, or leave validate_every at 0"
+            "by the options of the protocol, or set validate_every to null"
         )
+    for note in _large_samples(job, split):
+        events("note", text=note)
     metrics = [registry.build("metrics", each) for each in cell.metrics]
     check_metrics(metrics, split, cell.list_length)
     for method in _methods(job):
@@ -208,6 +210,17 @@ def _methods(job: Mapping[str, Any]) -> list[Method]:
     from grbench.suite.suite import Cell
 
     return [Cell.from_json(content).method for content in job["methods"]]
+
+
+def _large_samples(job: Mapping[str, Any], split: Split) -> Iterator[str]:
+    """A note on each stage that would validate on a larger sample than there are validation users."""
+    there = 0 if split.validation is None else len(split.validation)
+    for method in _methods(job):
+        for number, stage in enumerate(method.stages):
+            asked = stage.training.get("validation_users")
+            if asked is not None and asked > there:
+                key = f"{job['suite']}: methods.{method.name}.{method.training_key(number)}.validation_users"
+                yield f"{key}: {asked:,} are more than the {there:,} validation users; all of them are scored"
 
 
 def _settle(device: str) -> None:

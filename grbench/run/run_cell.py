@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from grbench.data.split import Queries, Split
-    from grbench.suite.method import Stage
+    from grbench.suite.method import Method, Stage
     from grbench.types import Codes, Ranking
 
 REPORT_SECONDS = 0.5
@@ -135,7 +135,7 @@ def run_cell(
         scores={name: float(each.mean()) for name, each in values.items()},
         lists=lists,
         pool={"size": len(split.candidates), "digest": split.pool_digest},
-        counts=counts(store, split, trained, ranker.codes, cell.method.filters),
+        counts=counts(store, split, cell.method, trained, ranker.codes),
         cost=costs(meter, method, trained, cell.method.stages, peak),
         environment=environment(device),
         tokenizer=dict(ranker.codes.report),
@@ -170,19 +170,24 @@ def shortest(ranking: Ranking) -> int:
     return int((ranking.items > 0).sum(axis=1).min(initial=ranking.items.shape[1]))
 
 
-def counts(store: Store, split: Split, trained: TrainingResult, codes: Codes, filters: Sequence[str]) -> dict[str, Any]:
+def counts(store: Store, split: Split, method: Method, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
     """How many of what; `dropped` maps each reason to the users that it cost, `unreachable` each filter to the targets
-    that it leaves out of the lists, `remarks` are the store's and the split's. codes: those that were searched."""
+    that it leaves out of the lists, `validated_users` are those of the validation users that select the best state,
+    `remarks` are the store's and the split's. codes: those that were searched."""
     whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
     dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
     collisions = codes.report.get("colliding_items")
+    held_out = 0 if split.validation is None else len(split.validation)
+    validated = [stage.training for stage in method.stages if stage.training.get("validate_every")]
+    samples = [options.get("validation_users") or held_out for options in validated]
     return {
         **whole,
         "dropped": dropped,
-        "unreachable": unreachable_targets(split, split.test, filters),
+        "unreachable": unreachable_targets(split, split.test, method.filters),
         "training_users": len(split.training.users),
         "training_events": split.training.num_events,
-        "validation_users": 0 if split.validation is None else len(split.validation),
+        "validation_users": held_out,
+        "validated_users": min(max(samples, default=0), held_out),
         "parameters": trained.parameters,
         "epochs_run": trained.epochs_run,
         "steps_run": trained.steps_run,

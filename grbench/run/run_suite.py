@@ -193,6 +193,8 @@ def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plai
         found[event["event"]] = event
         if event["event"] == "planned":
             plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
+        elif event["event"] == "note":
+            progress.say(f"note: {event['text']}")
         progress.listen(event)
 
     progress.start("preparing the data", 0)

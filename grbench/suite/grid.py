@@ -12,15 +12,21 @@ from grbench.errors import SuiteError
 from grbench.hookspecs import PARTS
 from grbench.registry.options import suggestion
 from grbench.suite.file import set_value
+from grbench.training.options import VALIDATION_ONLY
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """The method `base`, overridden by `over`.
 
     A part with another plug-in's name replaces that of `base` with all its options; with the same name or none, its
-    options are merged. Other mappings are merged recursively, other values replaced.
+    options are merged. Other mappings are merged recursively, other values replaced. A `training` with `validate_every:
+    null` (or 0) takes over none of the options that only validation reads.
     """
     merged = _merge_mappings({key: base[key] for key in base if key not in PARTS}, over)
+    training = over.get("training")
+    if isinstance(training, dict) and "validate_every" in training and not training["validate_every"]:
+        inherited = [key for key in VALIDATION_ONLY if key not in training]
+        merged["training"] = {key: value for key, value in merged["training"].items() if key not in inherited}
     for part in PARTS:
         if part in base and part not in over:
             merged[part] = base[part]

@@ -21,6 +21,7 @@ from grbench.registry.discovery import (
 )
 from grbench.registry.options import Factory, bind
 from grbench.suite.grid import as_mapping, merge
+from grbench.training.options import VALIDATION_ONLY
 from grbench.types import Filter
 
 STAGE_KEYS = ("loss", "trainer", "optimizer", "training")
@@ -169,6 +170,20 @@ def bind_training(value: Any, where: str) -> dict[str, Any]:
     return bound
 
 
+def _bind_stage_training(value: Any, where: str) -> dict[str, Any]:
+    """The complete `training` mapping of a stage, bound. Raises SuiteError as `bind_training` does, and where it sets
+    what only validation reads and nothing is validated."""
+    bound = bind_training(value, where)
+    unread = [key for key in VALIDATION_ONLY if (value or {}).get(key) is not None]
+    if unread and not bound.get("validate_every"):
+        raise SuiteError(
+            f"{where}.{unread[0]}: nothing is validated, so it would have no effect; set validate_every to the number "
+            f"of epochs between validations, or leave {unread[0]} out (where it is inherited, `validate_every: null` "
+            "does)"
+        )
+    return bound
+
+
 def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken: list[str]) -> tuple[Stage, ...]:
     """The method's stages; without `stages`, one stage with the method's keys, or none where it has no training."""
     inherited = {key: keys[key] for key in STAGE_KEYS if keys.get(key) is not None}
@@ -207,7 +222,7 @@ def _bind_stage(
         losses=_bind_losses(registry, keys.get("loss"), at["loss"], broken),
         trainer=bind_component(registry, "trainers", keys["trainer"], at["trainer"], broken),
         optimizer=bind_component(registry, "optimizers", keys["optimizer"], at["optimizer"], broken),
-        training=bind_training(keys.get("training"), at["training"]),
+        training=_bind_stage_training(keys.get("training"), at["training"]),
     )
 
 

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from grbench.registry.option_types import Count, Natural, Share
 
+VALIDATION_ONLY = ("select", "patience", "validation_users")
+"""Keys that only validation reads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -27,8 +30,10 @@ class TrainingOptions:
         warmup_steps: updates over which the learning rate rises from zero.
         warmup_share: the same as a share of the stage's updates, at least one, in place of warmup_steps; 0 = not used.
         workers: threads that read batches ahead.
-        validate_every: epochs between validations; 0 = none, and the last state is kept.
-        select: the metric whose best state is kept.
+        validate_every: epochs between validations; null or 0 = none, and the last state is kept.
+        validation_users: how many of the validation users are scored, a random sample that is the same for all methods
+            and seeds; null = all.
+        select: the metric of the suite whose best state is kept.
         patience: validations without a better score before training stops; null = it goes on.
     """
 
@@ -43,6 +48,7 @@ class TrainingOptions:
     warmup_steps: Natural = 0
     warmup_share: Share = 0.0
     workers: Natural = 1
-    validate_every: Natural = 0
+    validate_every: Natural | None = None
+    validation_users: Count | None = None
     select: str = "ndcg@10"
     patience: Count | None = None

@@ -188,6 +188,7 @@ def validation(cell: Cell, method: Assembled, split: Split, options: TrainingOpt
             method.codes,
             metric,
             k=int(component.options.get("k") or DEFAULT_LIST_LENGTH),  # whatever else the suite measures
+            users=options.validation_users,
             filters=cell.method.filters,
             device=device,
         )

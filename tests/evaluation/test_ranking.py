@@ -253,6 +253,8 @@ def test_validation_has_its_own_queries_and_its_own_phase(split: Split) -> None:
         value = validation_score(Sorting(), Scores([0, 0, 0, 9, 0, 0, 0]), split, NO_CODES, HitAt1(), k=1, meter=meter)
     assert value == 0.5
     assert list(meter.costs()) == ["train", "validate"]
+    one = validation_score(Sorting(), Scores([0, 0, 0, 9, 0, 0, 0]), split, NO_CODES, HitAt1(), k=1, users=1)
+    assert one in (0.0, 1.0)  # of two users, one of whom is hit
     none = dataclasses.replace(split, validation=None)
     with pytest.raises(SuiteError, match="holds out no validation users"):
         validation_score(Sorting(), Scores([0.0] * 7), none, NO_CODES, HitAt1(), k=1)

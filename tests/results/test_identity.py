@@ -142,17 +142,17 @@ def test_what_cannot_does_not(tmp_path, override):
 @pytest.mark.parametrize(
     ("condition", "override", "parts"),
     [
-        ("validate_every: 0", "select=hits@20", set()),
-        ("validate_every: 0", "patience=2", set()),
-        ("validate_every: 1", "select=hits@20", {"training"}),
-        ("validate_every: 1", "patience=2", {"training"}),
+        ("epochs: 3", "validate_every=0", set()),  # null and 0 both say that nothing is validated
+        ("validate_every: 1, select: hits@10", "select=hits@20", {"training"}),
+        ("validate_every: 1, select: hits@10", "patience=2", {"training"}),
+        ("validate_every: 1, select: hits@10", "validation_users=9", {"training"}),
         ("schedule: constant", "final_rate=0.5", set()),
         ("schedule: linear", "final_rate=0.5", {"training"}),
     ],
 )
 def test_a_training_option_counts_where_a_number_depends_on_it(tmp_path, monkeypatch, condition, override, parts):
     monkeypatch.setattr(method, "training_options", lambda: CoreTrainingOptions)
-    given = ["metrics=[hits@10, hits@20]", f"methods.a.training={{select: hits@10, {condition}}}"]
+    given = ["metrics=[hits@10, hits@20]", f"methods.a.training={{{condition}}}"]
     changed_option = f"methods.a.training.{override}"
     assert changed(identity_of(tmp_path, *given), identity_of(tmp_path, *given, changed_option)) == parts
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import Heard
 
 from grbench import DataFile, hookimpl
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
@@ -125,6 +126,17 @@ def complaint(job: dict[str, Any]) -> GRBenchError:
     with pytest.raises((SuiteError, DataError)) as raised:
         plan_methods(job, prepare(job, events), events)
     return raised.value
+
+
+def test_a_sample_that_is_larger_than_the_validation_users_is_noted(job: dict[str, Any]) -> None:
+    job = with_method(job)
+    training = job["methods"][0]["method"]["stages"][0]["training"]
+    for sample, notes in ((4, []), (5, ["5 are more than the 4 validation users; all of them are scored"])):
+        training |= {"validate_every": 1, "validation_users": sample}
+        heard = Heard()
+        prepare(job | {"validates": True}, ChildMessages(heard))  # type: ignore[arg-type]
+        said = [event["text"] for event in heard.events if event["event"] == "note"]
+        assert said == [f"x.yaml: methods.m.training.validation_users: {note}" for note in notes]
 
 
 def test_a_method_that_fits_is_planned(job: dict[str, Any]) -> None:

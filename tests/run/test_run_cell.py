@@ -15,9 +15,11 @@ from heard import Heard
 from torch import Tensor, nn
 
 from grbench import hookimpl
+from grbench.data.split import Queries
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError, RunError, SuiteError
+from grbench.evaluation.ranking import Ranker
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
@@ -288,11 +290,33 @@ def test_training_keeps_the_best_state_whichever_way_is_better(store: Store, reg
     if select == "mean_rank":
         assert min(validated) >= 1  # as the metric gives it, whichever way is better
     assert "validate" in record.cost["phases"]
-    assert record.counts["validation_users"] == 12
+    assert record.counts["validation_users"] == record.counts["validated_users"] == 12
     # trackers have one axis, the step: three an epoch
     assert [step for step, values in heard.logged if select in values] == [3, 6, 9, 12]
     steps = [step for step, _ in heard.logged]
     assert steps == sorted(steps)
+
+
+def test_validation_of_a_sample_scores_the_same_users_whatever_the_seed(
+    store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = []
+    rank = Ranker.rank
+
+    def seen(ranker: Ranker, queries: Queries) -> Ranking:
+        validated.append(queries.users.tolist())
+        return rank(ranker, queries)
+
+    monkeypatch.setattr(Ranker, "rank", seen)
+    for seed, sample in ((0, 5), (1, 5), (0, 99)):
+        told = {"epochs": 2, "validate_every": 1, "select": "hit_rate@2", "validation_users": sample}
+        record, _, _ = run(a_cell(seed=seed, **told), store, registry)
+        assert record.counts["validation_users"] == 12
+        assert record.counts["validated_users"] == min(sample, 12)
+    sampled, twelve = validated[0], list(range(12))
+    assert len(sampled) == 5
+    # two validations and the test of each cell
+    assert validated == [sampled, sampled, twelve, sampled, sampled, twelve, twelve, twelve, twelve]
 
 
 def test_an_encoder_that_cannot_learn_is_told_from_one_that_can(store: Store, registry: Registry) -> None:
