@@ -62,6 +62,17 @@ def history_length(encoder: object) -> int:
     return int(length)
 
 
+def every_steps(tracker: object) -> int | None:
+    """The tracker's `every_steps`, None where it has none; raises PluginError, naming its class, where that is not a
+    number of steps."""
+    every = getattr(tracker, "every_steps", Tracker.every_steps)
+    if every is not None and (not isinstance(every, Integral) or every < 1):
+        raise PluginError(
+            f"tracker {type(tracker).__name__}: every_steps should be a whole number from 1, or None; got {every!r}"
+        )
+    return None if every is None else int(every)
+
+
 class Dataset(ABC):
     """Reads a dataset on disk, the source, and writes it as a store."""
 
@@ -310,6 +321,10 @@ class Tracker(ABC):
 
     needs: ClassVar[tuple[type, ...]] = ()
     """The interfaces of the encoder that `keep` calls."""
+    every_steps: int | None = None
+    """Of the class or of the object. A number n from 1: `log` gets the losses of each n-th step itself; the host waits
+    for the device there. None = it gets their means over the epoch so far, about twice a second and at each epoch's
+    end."""
 
     @abstractmethod
     def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
@@ -317,7 +332,8 @@ class Tracker(ABC):
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Called during training with losses, throughput or validation scores. step: number of steps so far."""
+        """Called during training with losses and throughput (see `every_steps`), and at each validation with the values
+        of all its metrics. step: number of steps so far, over all epochs and stages; `epoch` is among the values."""
 
     @abstractmethod
     def finish(self, record: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,18 @@ from grbench.types import Batch, Report
 REPORT_SECONDS = 0.5
 """Seconds between two reports of the losses; for each one the host waits for the device."""
 RESERVED_NAMES = frozenset(
-    ("event", "what", "stage", "epoch", "epochs", "step", "steps", "users_per_second", "events_per_second")
+    (
+        "event",
+        "what",
+        "stage",
+        "epoch",
+        "epochs",
+        "step",
+        "steps",
+        "total_steps",
+        "users_per_second",
+        "events_per_second",
+    )
 )
 """Names of other values of the training curve and of reports, which a trainer's values cannot have."""
 WARM_UP_STEPS = 10
@@ -84,7 +95,9 @@ class Throughput:
 class EpochMonitor:
     """Sums an epoch's losses on the device and reports their means every REPORT_SECONDS.
 
-    totals: {name: (sum, steps)} of the epoch so far, updated in place; trainer: its name in messages.
+    totals: {name: (sum, steps)} of the epoch so far, updated in place; trainer: its name in messages; steps_before: of
+    earlier epochs and stages; log_every: the losses of a step are reported too where its number, counted from the first
+    stage's first, is a multiple of one of these.
     """
 
     def __init__(
@@ -97,8 +110,11 @@ class EpochMonitor:
         throughput: Throughput,
         report: Report,
         trainer: str,
+        steps_before: int = 0,
+        log_every: Collection[int] = (),
     ) -> None:
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
+        self.steps_before, self.log_every = steps_before, log_every
         self.totals, self.throughput, self.report, self.trainer = totals, throughput, report, trainer
         self.first_not_finite = torch.zeros((), dtype=torch.int64, device=throughput.device)
         self.last_report = time.perf_counter()
@@ -121,6 +137,10 @@ class EpochMonitor:
             self.totals[name] = total + value, steps + 1
         fails = ~torch.isfinite(torch.stack(list(numbers.values()))).all() & (self.first_not_finite == 0)
         self.first_not_finite = torch.where(fails, step, self.first_not_finite)
+        if any((self.steps_before + step) % every == 0 for every in self.log_every):
+            now = dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
+            self._check_finite(now, step)
+            self.report("step", **self.position(step), **now, **self._rates())
         if time.perf_counter() - self.last_report >= REPORT_SECONDS:
             self.report_means(step)
 
@@ -132,6 +152,22 @@ class EpochMonitor:
         """
         means = torch.stack([total / steps for total, steps in self.totals.values()]).tolist()
         values = dict(zip(self.totals, means, strict=True))
+        self._check_finite(values, step)
+        values |= self._rates()
+        self.report("train", **self.position(step), **values)
+        self.last_report = time.perf_counter()
+        return values
+
+    def position(self, step: int) -> dict[str, int]:
+        """The place of step number `step` of the epoch, as reports have it."""
+        place = {"epoch": self.epoch, "epochs": self.epochs, "step": step, "steps": self.steps}
+        return {**place, "total_steps": self.steps_before + step}
+
+    def _rates(self) -> dict[str, Any]:
+        rates = self.throughput.rates()
+        return {key: rates[key] for key in ("users_per_second", "events_per_second")}
+
+    def _check_finite(self, values: Mapping[str, float], step: int) -> None:
         if not_finite := [name for name, value in values.items() if not math.isfinite(value)]:
             failed = int(self.first_not_finite)
             place = f"step {failed}" if failed else f"at or before step {step}"
@@ -139,11 +175,6 @@ class EpochMonitor:
                 f"training: {not_finite[0]} is not a finite number at epoch {self.epoch}, {place} of {self.steps}; a "
                 "lower learning rate, clip_norm, or precision fp32 may help"
             )
-        rates = self.throughput.rates()
-        values |= {key: rates[key] for key in ("users_per_second", "events_per_second")}
-        self.report("train", epoch=self.epoch, epochs=self.epochs, step=step, steps=self.steps, **values)
-        self.last_report = time.perf_counter()
-        return values
 
     def _number(self, value: Tensor | float) -> Tensor:
         """A scalar on the device, which is not waited for."""

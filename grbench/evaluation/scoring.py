@@ -1,4 +1,4 @@
-"""Computing metrics of rankings, for each query, and the validation score that selects the best state of training.
+"""Computing metrics of rankings, for each query, and the validation scores that select the best state of training.
 
 Shapes: Q queries.
 """
@@ -81,12 +81,12 @@ def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
     score(metrics, ranking)
 
 
-def validation_score(
+def validation_scores(
     retriever: Retriever,
     encoder: Any,
     split: Split,
     codes: Codes,
-    metric: Metric,
+    metrics: Sequence[Metric],
     *,
     k: int,
     users: int | None = None,
@@ -94,9 +94,9 @@ def validation_score(
     batch_size: int = 512,
     device: torch.device | str = "cpu",
     meter: Meter | None = None,
-) -> float:
-    """The metric's mean over the split's validation queries, or a sample of so many `users` of them
-    (`Queries.sample`).
+) -> dict[str, float]:
+    """The metrics' means, by name, over the split's validation queries or a sample of so many `users` of them
+    (`Queries.sample`). k: length of the lists.
 
     Timed as the phase `validate`, which is not part of training. Raises SuiteError where the split has no validation
     queries.
@@ -108,4 +108,4 @@ def validation_score(
     with meter.phase("validate") if meter else nullcontext():
         ranker = Ranker(retriever, encoder, split, codes, k=k, filters=filters, batch_size=batch_size, device=device)
         ranking = ranker.rank(split.validation.sample(users))
-    return float(score([metric], ranking)[metric.name].mean())
+    return {name: float(values.mean()) for name, values in score(metrics, ranking).items()}

@@ -28,7 +28,7 @@ from grbench.errors import GRBenchError
 from grbench.evaluation.filters import unreachable_targets
 from grbench.evaluation.ranking import Ranker, evaluating
 from grbench.evaluation.scoring import score
-from grbench.interfaces import Retriever, Tracker, optional
+from grbench.interfaces import Retriever, Tracker, every_steps, optional
 from grbench.registry.discovery import Registry
 from grbench.results.lists import lists_table
 from grbench.results.record import Record, Status, now, write_record
@@ -61,26 +61,36 @@ class Reporter:
     """Tells the parent and the trackers how the cell is doing."""
 
     def __init__(self, events: ChildMessages, trackers: list[Any]) -> None:
-        self._events, self._trackers, self._last = events, trackers, 0.0
-        self._steps: dict[int, int] = {}  # of each epoch: those of a later stage may have more or fewer
+        self._events, self._last = events, 0.0
+        self._trackers = [(tracker, every_steps(tracker)) for tracker in trackers]
+        self.log_every = frozenset(every for _, every in self._trackers if every is not None)
 
     def __call__(self, event: str, /, **values: Any) -> None:
-        if {"epoch", "step", "steps"} <= values.keys():
-            epoch = values["epoch"]
-            self._steps[epoch] = values["steps"]
-            step = sum(steps for other, steps in self._steps.items() if other < epoch) + values["step"]
-            numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
-            for tracker in self._trackers:
-                tracker.log(step, numbers)
+        if "total_steps" in values:
+            self._log(event, values["total_steps"], values)
+        if event == "step":  # for trackers alone: who follows the run is shown means
+            return
         now = time.monotonic()
         if event in ("phase", "peak") or now - self._last >= REPORT_SECONDS:
             self._last = now
             self._events(event, **values)
 
+    def _log(self, event: str, step: int, values: Mapping[str, Any]) -> None:
+        """Gives the trackers what they hear of: single steps as often as they ask, or means; validations."""
+        numbers = {
+            key: float(value)
+            for key, value in values.items()
+            if isinstance(value, int | float) and key not in ("epochs", "step", "steps", "total_steps")
+        }
+        for tracker, every in self._trackers:
+            hears = {"train": every is None, "step": every is not None and step % every == 0}
+            if hears.get(event, True):
+                tracker.log(step, numbers)
+
     def keep(self, encoder: nn.Module, num_items: int) -> None:
         """Shows the encoder to the trackers that keep something of it."""
         with evaluating(encoder):
-            for tracker in self._trackers:
+            for tracker, _ in self._trackers:
                 optional(tracker, Tracker.keep)(encoder, num_items)
 
 
@@ -112,7 +122,9 @@ def run_cell(
     with meter.phase("prepare"):
         report("phase", name="prepare")
         split = split_store(store, cell.protocol, registry)
-    method, trained = train_method(cell, registry, split, device=device, report=report, meter=meter)
+    method, trained = train_method(
+        cell, registry, split, device=device, report=report, meter=meter, log_every=report.log_every
+    )
     report.keep(method.encoder, store.catalogue.num_items)
     report("phase", name="search")
     ranker = Ranker(

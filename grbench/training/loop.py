@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -40,13 +40,16 @@ def train(
     epochs_after: int = 0,
     throughput: Throughput | None = None,
     checkpoint: Checkpoint | None = None,
+    log_every: Collection[int] = (),
 ) -> TrainingResult:
     """Trains the state's encoder in place; with validation it ends in its best state. The same seed gives the same
     numbers, and so does a state that was loaded from a checkpoint.
 
     higher_is_better: which way the metric goes that chooses the best state. epochs_after: of later stages, which with
-    this one share a `throughput`. Raises DataError where there is nothing to learn from, RunError (epoch and step
-    named) when a loss is no longer a number, and where the trainer's step does not return what `Trainer.step` says.
+    this one share a `throughput`. log_every: `report("step", ...)` is called with the losses of each step whose number
+    over all stages is a multiple of one of these.
+    Raises DataError where there is nothing to learn from, RunError (epoch and step named) when a loss is no longer a
+    number, and where the trainer's step does not return what `Trainer.step` says.
     """
     options, meter = state.options, meter or Meter(state.device)
     throughput = throughput or Throughput(state.device)
@@ -72,6 +75,8 @@ def train(
             throughput=throughput,
             report=report,
             trainer=type(state.trainer).__name__,
+            steps_before=state.total_steps - state.step,
+            log_every=log_every,
         )
         with meter.phase("train") as phase:
             throughput.resume()
@@ -93,9 +98,7 @@ def train(
             with meter.phase("validate"), torch.no_grad():
                 scores = dict(validate())
             state.curve[-1].update(scores)
-            report(
-                "validate", epoch=state.epoch, epochs=last + epochs_after, step=state.step, steps=state.steps, **scores
-            )
+            report("validate", **monitor.position(state.step), **scores)
             state.best.see(state.epoch, scores, state.encoder, select=options.select, higher_is_better=higher_is_better)
         state.epoch, state.step, state.totals = state.epoch + 1, 0, {}
         if checkpoint:

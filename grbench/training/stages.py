@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from grbench.cost.meter import Meter, count_parameters
 from grbench.cost.monitor import Throughput
 from grbench.data.codes import checked_codes, current_codes
 from grbench.errors import PluginError, SuiteError
-from grbench.evaluation.scoring import validation_score
+from grbench.evaluation.scoring import validation_scores
 from grbench.interfaces import Loss, optional
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Checkpoint, Validate, joined, train
@@ -43,9 +43,18 @@ class Assembled:
 
 
 def train_method(
-    cell: Cell, registry: Registry, split: Split, *, device: str, report: Report, meter: Meter
+    cell: Cell,
+    registry: Registry,
+    split: Split,
+    *,
+    device: str,
+    report: Report,
+    meter: Meter,
+    log_every: Collection[int] = (),
 ) -> tuple[Assembled, TrainingResult]:
     """The cell's method, trained: its tokenizer is fitted, its parts are made, its stages are trained one by one.
+
+    log_every: as `train` has it.
 
     Raises RunError where the tokenizer gives codes that do not fit the items, and what `learn` raises.
     """
@@ -55,7 +64,7 @@ def train_method(
         codes = registry.build("tokenizers", tokenizer).fit(split.training)
     codes = checked_codes(codes, split.training.catalogue.num_items, f"tokenizer {tokenizer.name}")
     method = assemble(cell, registry, split, codes, device)
-    return method, learn(cell, registry, method, split, device=device, report=report, meter=meter)
+    return method, learn(cell, registry, method, split, device=device, report=report, meter=meter, log_every=log_every)
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:
@@ -80,13 +89,15 @@ def learn(
     meter: Meter,
     checkpoint: Checkpoint | None = None,
     resume: Mapping[str, Any] | None = None,
+    log_every: Collection[int] = (),
 ) -> TrainingResult:
     """Trains the encoder in place, stage by stage: each goes on from where the last one ended. The losses of the first
     see the tokenizer's codes, those of a later one the codes that the encoder has learnt by then, where it learns any.
 
     checkpoint: called after every step and every epoch. resume: the `state_dict` of a state that a checkpoint was given
-    in another run of this cell, which training goes on from. Raises SuiteError where there is a stage and an encoder
-    without anything to learn, DataError where a stage's targets are no action of this dataset.
+    in another run of this cell, which training goes on from. log_every: as `train` has it.
+    Raises SuiteError where there is a stage and an encoder without anything to learn, DataError where a stage's targets
+    are no action of this dataset.
     """
     stages = cell.method.stages
     if not stages:
@@ -129,6 +140,7 @@ def learn(
             epochs_after=sum(TrainingOptions(**later.training).epochs for later in stages[number + 1 :]),
             throughput=throughput,
             checkpoint=checkpoint,
+            log_every=log_every,
         )
         results.append(trained)
     return joined(results)
@@ -172,26 +184,27 @@ def carried_over(before: WeightedLosses, after: WeightedLosses) -> WeightedLosse
 
 
 def validation(cell: Cell, method: Assembled, split: Split, options: TrainingOptions, device: str) -> Validate:
-    """What training selects by: the metric that its options name, on validation users."""
-
-    component, metric = next(
-        (component, metric)
-        for component, metric in zip(cell.metrics, method.metrics, strict=True)
-        if metric.name == options.select
-    )
+    """What training selects by: the metric that its options name, on validation users, and beside it those metrics of
+    the suite that the same lists are long enough for."""
+    cutoffs = {
+        metric.name: component.options.get("k") for component, metric in zip(cell.metrics, method.metrics, strict=True)
+    }
+    k = int(cutoffs[options.select] or DEFAULT_LIST_LENGTH)  # whatever else the suite measures
+    metrics = [
+        metric for metric in method.metrics if metric.name == options.select or 0 < (cutoffs[metric.name] or 0) <= k
+    ]
 
     def validate() -> dict[str, float]:
-        value = validation_score(
+        return validation_scores(
             method.retriever,
             method.encoder,
             split,
             method.codes,
-            metric,
-            k=int(component.options.get("k") or DEFAULT_LIST_LENGTH),  # whatever else the suite measures
+            metrics,
+            k=k,
             users=options.validation_users,
             filters=cell.method.filters,
             device=device,
         )
-        return {metric.name: value}
 
     return validate

@@ -107,6 +107,11 @@ class TrainState:
         """The stage's number, 0 = the first."""
         return len(self.finished)
 
+    @property
+    def total_steps(self) -> int:
+        """Batches that are done, over all epochs and stages."""
+        return self.steps_run + sum(result.steps_run for result in self.finished)
+
     def begin(self) -> None:
         """Seeds torch in the first stage, tells the losses their stage, starts the trainer, makes the optimizers."""
         if self.has_begun:

@@ -20,7 +20,7 @@ from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import DataError, RunError, SuiteError
 from grbench.evaluation.ranking import Ranker, target_ranks
-from grbench.evaluation.scoring import check_metrics, score, validation_score
+from grbench.evaluation.scoring import check_metrics, score, validation_scores
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, Ranking, TopK
 
@@ -250,14 +250,15 @@ def test_a_single_batch_is_its_own_measurement(split: Split) -> None:
 def test_validation_has_its_own_queries_and_its_own_phase(split: Split) -> None:
     meter = Meter()
     with meter.phase("train"):
-        value = validation_score(Sorting(), Scores([0, 0, 0, 9, 0, 0, 0]), split, NO_CODES, HitAt1(), k=1, meter=meter)
-    assert value == 0.5
+        scores = [0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0]
+        values = validation_scores(Sorting(), Scores(scores), split, NO_CODES, [HitAt1()], k=1, meter=meter)
+    assert values == {HitAt1().name: 0.5}
     assert list(meter.costs()) == ["train", "validate"]
-    one = validation_score(Sorting(), Scores([0, 0, 0, 9, 0, 0, 0]), split, NO_CODES, HitAt1(), k=1, users=1)
+    (one,) = validation_scores(Sorting(), Scores(scores), split, NO_CODES, [HitAt1()], k=1, users=1).values()
     assert one in (0.0, 1.0)  # of two users, one of whom is hit
     none = dataclasses.replace(split, validation=None)
     with pytest.raises(SuiteError, match="holds out no validation users"):
-        validation_score(Sorting(), Scores([0.0] * 7), none, NO_CODES, HitAt1(), k=1)
+        validation_scores(Sorting(), Scores([0.0] * 7), none, NO_CODES, [HitAt1()], k=1)
 
 
 def test_scores_are_one_value_a_query(split: Split) -> None:

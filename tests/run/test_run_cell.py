@@ -319,6 +319,50 @@ def test_validation_of_a_sample_scores_the_same_users_whatever_the_seed(
     assert validated == [sampled, sampled, twelve, sampled, sampled, twelve, twelve, twelve, twelve]
 
 
+def test_trackers_hear_the_losses_of_the_steps_that_they_ask_for(store: Store, registry: Registry) -> None:
+    cell = a_cell(epochs=2, batch_size=4, validate_every=1, select="hit_rate@2")  # three steps an epoch
+    (stage,) = cell.method.stages
+    stages = (replace(stage, name="one"), replace(stage, name="two"))
+    each, second, third, means = Heard(1), Heard(2), Heard(3), Heard()
+    trackers: list[Any] = [each, second, third, means]
+    report = Reporter(ChildMessages(each), trackers)  # type: ignore[arg-type]
+    assert report.log_every == {1, 2, 3}
+    staged = replace(cell, method=replace(cell.method, stages=stages))
+    record, _ = run_cell(staged, BLANK, store, registry=registry, device="cpu", report=report)
+
+    def losses(heard: Heard) -> dict[int, float]:
+        return {step: values["loss"] for step, values in heard.logged if "loss" in values}
+
+    every = losses(each)
+    assert list(every) == list(range(1, 13))  # on through epochs and stages
+    assert losses(second) == {step: every[step] for step in (2, 4, 6, 8, 10, 12)}
+    assert losses(third) == {step: every[step] for step in (3, 6, 9, 12)}
+    epochs = [np.mean([every[3 * epoch + step] for step in (1, 2, 3)]) for epoch in range(4)]
+    assert [row["loss"] for row in record.curve] == pytest.approx(epochs)
+    assert [losses(means)[step] for step in (3, 6, 9, 12)] == pytest.approx(epochs)
+    for heard in (each, second, third, means):
+        validated = {step: values for step, values in heard.logged if "hit_rate@2" in values}
+        assert list(validated) == [3, 6, 9, 12]
+        for row, values in zip(record.curve, validated.values(), strict=True):  # also what does not select
+            assert {name: values[name] for name in record.scores} == {name: row[name] for name in record.scores}
+        assert [values["epoch"] for values in validated.values()] == [1, 2, 3, 4]
+    assert "step" not in {event["event"] for event in each.events}
+
+
+def test_validation_does_not_lengthen_its_lists_for_another_metric(store: Store, registry: Registry) -> None:
+    cell = a_cell(epochs=1, validate_every=1, select="hit_rate@2")
+    longer = (*cell.metrics, Component("ndcg", {"k": 1}), Component("ndcg", {"k": 3}))
+    record, _, _ = run(replace(cell, metrics=longer), store, registry)
+    assert {"hit_rate@2", "mean_rank", "ndcg@1"} <= record.curve[0].keys()
+    assert "ndcg@3" not in record.curve[0]
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, "2"])
+def test_an_interval_that_is_none_is_named_with_its_tracker(every: Any) -> None:
+    with pytest.raises(PluginError, match="tracker Heard: every_steps should be a whole number from 1, or None; got"):
+        Reporter(ChildMessages(Heard()), [Heard(every)])  # type: ignore[arg-type]
+
+
 def test_an_encoder_that_cannot_learn_is_told_from_one_that_can(store: Store, registry: Registry) -> None:
     cell = a_cell()
     stage = replace(cell.method.stages[0], losses=((Component("infonce", {}), 1.0),))

@@ -9,7 +9,9 @@ from typing import Any
 class Heard:
     """A tracker, and what the parent would hear."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_steps: int | None = None) -> None:
+        if every_steps is not None:  # else it is a tracker that knows nothing of it
+            self.every_steps = every_steps
         self.lines: list[str] = []
         self.logged: list[tuple[int, dict[str, float]]] = []
 

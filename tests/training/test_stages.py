@@ -244,7 +244,7 @@ def test_stages_without_a_difference_equal_one_training(store, registry):
 def test_each_stage_ends_in_its_best_state(store, registry, monkeypatch):
     """Scores are made up: the best of the first stage is its first epoch, of the second its second."""
     scores = iter([0.9, 0.1, 0.2, 0.3])
-    monkeypatch.setattr("grbench.training.stages.validation_score", lambda *args, **options: next(scores))
+    monkeypatch.setattr("grbench.training.stages.validation_scores", lambda *_, **__: {"hit_rate@2": next(scores)})
     choosing = {"epochs": 2, "validate_every": 1, "select": "hit_rate@2"}
     record, _ = run(staged(stage("one", **choosing), stage("two", **choosing)), store, registry)
     assert Nothing.value == -8 * 3  # of four steps, the second was taken back

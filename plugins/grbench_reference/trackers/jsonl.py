@@ -9,15 +9,21 @@ from typing import IO, Any
 
 from grbench.errors import RunError
 from grbench.interfaces import Tracker
+from grbench.registry.option_types import Count
 
 
 class JsonLines(Tracker):
     """Writes `<digest of the cell>.d/jsonl/log.jsonl` beside the record: the cell, every logged step, the scores.
 
-    Each line is on disk before training goes on, so that a killed cell leaves its log.
+    Each line is on disk before training goes on, so that a killed cell leaves its log. `step` counts the steps over all
+    epochs and stages.
+
+    Args:
+        every_steps: logs the losses of each n-th step; null = their means over the epoch so far, about twice a second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, every_steps: Count | None = None) -> None:
+        self.every_steps = every_steps
         self._file: IO[str] | None = None
 
     def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
@@ -32,7 +38,7 @@ class JsonLines(Tracker):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line of values."""
-        self._write({"event": "log", "step": step, **values})
+        self._write({**values, "event": "log", "step": step})
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Writes the scores, if the cell has any, and closes the log."""

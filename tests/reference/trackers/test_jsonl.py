@@ -11,7 +11,7 @@ from grbench_reference.trackers.jsonl import JsonLines
 def test_lines(tmp_path):
     tracker = JsonLines()
     tracker.start(tmp_path / "abc.d" / "jsonl", {"method": "m"})
-    tracker.log(3, {"loss": 0.5})
+    tracker.log(3, {"loss": 0.5, "step": 1.0})  # the step of training, whatever the values are called
     path = tmp_path / "abc.d" / "jsonl" / "log.jsonl"
     assert len(path.read_text().splitlines()) == 2
     tracker.finish({"status": "ok", "scores": {"ndcg@10": 0.1}})
