@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from grbench import __version__
-from grbench.errors import GRBenchError, RunError
+from grbench.errors import GRBenchError, OutputClosed, RunError
+from grbench.output import standard_streams
 
 EXIT_INVALID = 2
 
@@ -89,7 +90,7 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
 
     Finished cells are not run again. Failed cells are rows of the table with their reason, and are tried again by the
     same command. Ctrl-C keeps finished cells. Exit status: 0 success, 1 some cells failed, 2 invalid suite or
-    arguments, 130 interrupted.
+    arguments, 130 interrupted (143 by SIGTERM, 141 where nobody reads the output any more).
 
     \b
     grbench run quickstart
@@ -109,9 +110,9 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     failed = [record for record in outcome.records if record.status != "ok"]
     if failed:
         logs = options["results"] / failed[0].suite
-        click.echo(f"\n{len(failed)} of {len(outcome.records)} cells failed; each has a log, {logs}/<digest>.log:")
+        _say(f"\n{len(failed)} of {len(outcome.records)} cells failed; each has a log, {logs}/<digest>.log:")
         for record in failed:
-            click.echo(f"  {record.digest}  {record.method}, seed {record.seed}: {record.status}")
+            _say(f"  {record.digest}  {record.method}, seed {record.seed}: {record.status}")
     context.exit(outcome.code)
 
 
@@ -158,7 +159,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     elif form in (None, "terminal"):
         print_tables(made, Console(force_terminal=True if form and not os.environ.get("NO_COLOR") else None))
     else:
-        click.echo(render(made, form or "md"), nl=False)
+        _say(render(made, form or "md"), nl=False)
 
 
 @cli.group(invoke_without_command=True)
@@ -195,7 +196,7 @@ def list_plugins(kind: str | None = None) -> None:
         ]
         for plugin in registry.plugins(_kind(kind) if kind else None)
     ]
-    click.echo(
+    _say(
         tabulate(
             rows,
             headers=["kind", "name", "distribution", "version", "options"],
@@ -204,7 +205,7 @@ def list_plugins(kind: str | None = None) -> None:
         )
     )
     for broken in registry.broken:
-        click.echo(f"\nbroken: {broken.kind} {broken.name} of {broken.distribution} {broken.version}: {broken.reason}")
+        _say(f"\nbroken: {broken.kind} {broken.name} of {broken.distribution} {broken.version}: {broken.reason}")
     registry.save_signatures()
 
 
@@ -226,15 +227,15 @@ def show_plugin(kind: str, name: str) -> None:
 
     plugin = Registry.load().get(_kind(kind), name)
     documentation = inspect.cleandoc(plugin.factory.__doc__ or "").partition("\nArgs:")[0].strip()
-    click.echo(f"{plugin.kind} {plugin.name} ({plugin.distribution} {plugin.version})\n")
+    _say(f"{plugin.kind} {plugin.name} ({plugin.distribution} {plugin.version})\n")
     if documentation:
-        click.echo(documentation + "\n")
+        _say(documentation + "\n")
     rows = [[option.name, option.type, option.default, option.doc] for option in describe(plugin.factory)]
     if rows:
         headers = ["option", "type", "default", "what it does"]
-        click.echo(tabulate(rows, headers=headers, maxcolwidths=[None, 32, 20, 60], disable_numparse=True))
+        _say(tabulate(rows, headers=headers, maxcolwidths=[None, 32, 20, 60], disable_numparse=True))
     else:
-        click.echo("no options")
+        _say("no options")
 
 
 def _kind(kind: str) -> str:
@@ -279,7 +280,7 @@ def list_suites() -> None:
             continue
         methods = content.get("methods")
         rows.append([name, content.get("title"), len(methods) if isinstance(methods, dict) else "", str(file)])
-    click.echo(tabulate(rows, headers=["suite", "title", "methods", "file"], disable_numparse=True))
+    _say(tabulate(rows, headers=["suite", "title", "methods", "file"], disable_numparse=True))
 
 
 @suite.command("show")
@@ -295,7 +296,7 @@ def show_suite(name: str) -> None:
 
     file = suite_file(name)
     read_suite_file(file)
-    click.echo(file.read_text(encoding="utf-8-sig"), nl=False)
+    _say(file.read_text(encoding="utf-8-sig"), nl=False)
 
 
 @suite.command("validate")
@@ -317,10 +318,10 @@ def validate_suites(context: click.Context, files: tuple[str, ...], overrides: t
         cells = load_suite(file, overrides).cells(registry)
         broken = {cell.method.name: cell.error for cell in cells if cell.error}
         for name, error in broken.items():
-            click.echo(f"{file}: {name} cannot run: {error}", err=True)
+            _complain(f"{file}: {name} cannot run: {error}")
         if not broken:
             methods = len({cell.method.name for cell in cells})
-            click.echo(f"{file}: valid, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
+            _say(f"{file}: valid, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
         all_usable &= not broken
     registry.save_signatures()
     context.exit(0 if all_usable else 1)
@@ -334,36 +335,53 @@ def print_schema() -> None:
     from grbench.registry.discovery import Registry
     from grbench.suite.json_schema import suite_schema
 
-    click.echo(json.dumps(suite_schema(Registry.load()), indent=1))
+    _say(json.dumps(suite_schema(Registry.load()), indent=1))
+
+
+def _say(text: str, *, nl: bool = True) -> None:
+    """Prints to stdout as it is encoded; left to itself, click writes UTF-8 to ASCII terminals."""
+    click.echo(text, nl=nl, file=sys.stdout)
+
+
+def _complain(text: str) -> None:
+    """The same to stderr."""
+    click.echo(text, file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status. Errors of grbench or the system are printed as one message, status
-    2."""
+    2. Where nobody reads the output any more, the command ends quietly with status 141."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with standard_streams():
+            return _status(given)
+    except OutputClosed as closed:
+        return closed.code
+
+
+def _status(given: list[str]) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]  # it may be anywhere on the command line
     try:
         # In standalone mode, click would print tracebacks for the errors below, and exit with 1 on Ctrl-C.
-        return int(cli.main(given, prog_name="grbench", standalone_mode=False) or 0)
+        status = int(cli.main(given, prog_name="grbench", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return status
     except GRBenchError as error:
         if debug:
             traceback.print_exc()
-        click.echo(f"grbench: {error}", err=True)
+        _complain(f"grbench: {error}")
         return EXIT_INVALID
     except click.ClickException as error:
-        error.show()
+        error.show(sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        _complain("Interrupted.")
         return 130
-    except BrokenPipeError:  # `grbench table ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:  # such as a full disk or a read-only folder, which a traceback would not explain
         if debug:
             traceback.print_exc()
-        click.echo(f"grbench: {_system_message(error)}", err=True)
+        _complain(f"grbench: {_system_message(error)}")
         return EXIT_INVALID
 
 

@@ -19,3 +19,15 @@ class DataError(GRBenchError):
 
 class RunError(GRBenchError):
     """A cell failed while it ran, or its results could not be written."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived; the command ends as after Ctrl-C. code: its exit status, as shells have it."""
+
+    code = 143
+
+
+class OutputClosed(BaseException):
+    """Nobody reads the output any more (`grbench ... | head`). code: the exit status, as shells have it."""
+
+    code = 141

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from grbench.errors import RunError
+from grbench.errors import RunError, Terminated
 from grbench.temporary import temporary_folder
 
 STOP_SECONDS = 5.0
@@ -185,7 +185,8 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
                 stderr=self._said,
-                env={**SETTINGS, **os.environ},
+                # what cells print goes to a log, whatever the encoding of this process's terminal
+                env={**SETTINGS, **os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
             )
@@ -313,10 +314,12 @@ def last_lines(path: Path, size: int = 4000) -> str:
 
 @contextlib.contextmanager
 def terminated_is_interrupted() -> Iterator[None]:
-    """Treats SIGTERM (a batch system's or CI's stop) as Ctrl-C while inside."""
+    """Treats SIGTERM (a batch system's or CI's stop) as Ctrl-C while inside, by raising Terminated."""
 
-    # The handler that Python installs for Ctrl-C raises KeyboardInterrupt whatever the signal.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grbench.errors import RunError
+from grbench.errors import OutputClosed, RunError
 from grbench.registry.discovery import Registry
 from grbench.report.format import duration, label_of, number, size_text
 from grbench.results.record import Record, Status, now, read_record, record_path, replace_record, write_record
@@ -59,7 +59,8 @@ class Outcome:
 
 
 def run_suite(request: RunRequest, console: Console) -> Outcome:
-    """Runs what is to do. Exit status: 0 = all cells are fine, 1 = some failed, 130 = interrupted.
+    """Runs what is to do. Exit status: 0 = all cells are fine, 1 = some failed; 130, 143 or 141 = interrupted by
+    Ctrl-C, by SIGTERM, or because nobody reads the output.
 
     Raises GRBenchError, before any cell runs, where the request cannot be met.
     """
@@ -81,13 +82,13 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
                     records = _run(plan, request, server, progress)
             finally:
                 progress.close()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutputClosed) as stop:
         finished = sum(_kept(plan, planned) for planned in plan.cells)
         console.file.write(
             f"\nInterrupted: {finished} of {len(plan.cells)} cells are finished and kept in {plan.folder}; "
             "the same command goes on from there.\n"
         )
-        return Outcome([], INTERRUPTED)
+        return Outcome([], getattr(stop, "code", INTERRUPTED))
     return Outcome(records, 1 if any(record.status != "ok" for record in records) else 0)
 
 
@@ -266,11 +267,11 @@ def _run_cell(
                 tick=progress.tick,
                 timeout=request.timeout,
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OutputClosed) as stop:
             # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
             # run was to replace is better than none.
             if "recorded" not in heard and not _kept(plan, planned):
-                keep("interrupted", "KeyboardInterrupt", "interrupted by the user")
+                keep("interrupted", type(stop).__name__, "interrupted by the user")
             raise
         record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
