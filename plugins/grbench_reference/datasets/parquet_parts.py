@@ -138,6 +138,8 @@ class PartFolder:
                         f"{part.path}: has no column {column} ({expected.description}); it has "
                         f"{', '.join(part.schema.names)}"
                     )
+                if part.schema.names.count(column) > 1:
+                    raise DataError(f"{part.path}: has more than one column {column}")
                 found = part.schema.field(column).type
                 if not expected.fits(found):
                     raise DataError(f"{part.path}: column {column} is {found}; it should be {expected.description}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,12 @@ def change_column(path: Path, name: str, values: Any) -> None:
     place = table.schema.get_field_index(name)
     table = table.remove_column(place) if values is None else table.set_column(place, name, values)
     pq.write_table(table, path)
+
+
+def repeat_column(path: Path) -> None:
+    """Writes the second column twice."""
+    table = pq.read_table(path)
+    pq.write_table(table.append_column(table.schema.names[1], table.column(1)), path)
 
 
 def cut(path: Path, share: float) -> None:
@@ -164,6 +171,27 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda root: world.write_vectors(root, "emb_81_3_parquet", dict(zip((A, B, 9), LONG, strict=True))),
         rf"emb_81_3_parquet/{PART}, row 1, column emb: 1 vector\(s\) .* another width than 3, such as 2",
     ),
+    "vectors without values": (
+        lambda root: world.write_vectors(root, "emb_81_3_parquet", {A: [], B: [1.0, 2.0, 3.0]}),
+        rf"emb_81_3_parquet/{PART}, column emb: the first vector has no values",
+    ),
+    "infinite value id": (
+        lambda root: (root / "indexer.pkl").write_bytes(
+            pickle.dumps({"i": {A: 1}, "u": {}, "f": {"100": {1: float("inf")}}})
+        ),
+        r"indexer\.pkl: dictionary f should map each feature to its value ids",
+    ),
+    "no record of a download": (
+        lambda root: (root / "DOWNLOAD.json").write_text('{"files": 3}'),
+        r"DOWNLOAD\.json: is not the record of a download; remove it",
+    ),
+    **{
+        f"column twice in {folder}": (
+            lambda root, folder=folder: repeat_column(root / folder / PART),
+            rf"{folder}/{PART}: has more than one column ",
+        )
+        for folder in ("seq", "item_feat", "user_feat", "candidate", "mm_emb/emb_81_3_parquet")
+    },
     "no vector at all": (
         lambda root: world.write_vectors(root, "emb_81_3_parquet", {A: None}),
         r"emb_81_3_parquet: no row has a vector",

@@ -180,9 +180,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: is not JSON any more ({error}); remove it and run the same command again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("files", {}), dict):
+        raise DataError(f"{path}: is not the record of a download; remove it and run the same command again")
     return record
 
 

@@ -37,8 +37,10 @@ def embedding_width(folder: PartFolder) -> int:
     """d, the length of the first vector; raises DataError where there is no vector."""
     for batch in folder.stream(["emb"], batch_rows=256, report=lambda *_: None):
         lengths = batch.array("emb").drop_null()
+        if len(lengths) and (width := int(pc.list_value_length(lengths[:1])[0].as_py())):
+            return width
         if len(lengths):
-            return int(pc.list_value_length(lengths[:1])[0].as_py())
+            raise DataError(f"{batch.path}, column emb: the first vector has no values")
     raise DataError(f"{folder.parts[0].path.parent}: no row has a vector (column emb)")
 
 

@@ -79,7 +79,7 @@ def _vocabulary(values: dict[Any, Any], path: Path) -> dict[str, int]:
     """{feature: {raw value: value id}} -> the largest value id of each feature."""
     try:
         return {str(feature): int(max(ids.values(), default=0)) for feature, ids in values.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: dictionary f should map each feature to its value ids ({error})") from error
 
 

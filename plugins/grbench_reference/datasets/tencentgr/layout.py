@@ -108,7 +108,7 @@ def candidate_naming(candidates: PartFolder) -> CandidateNaming:
     """The naming of this table; raises DataError where its columns fit neither."""
     first = candidates.parts[0].schema
     item = next((name for name in (ORGANISERS.item, RELEASED.item) if name in first.names), RELEASED.item)
-    kind = first.field(ITEM_FEATURES[0]).type if ITEM_FEATURES[0] in first.names else pa.null()
+    kind = first.field(ITEM_FEATURES[0]).type if first.names.count(ITEM_FEATURES[0]) == 1 else pa.null()
     organisers = pt.is_struct(kind) and kind.get_field_index(ORGANISERS.flag) >= 0
     naming = CandidateNaming(item, ORGANISERS.flag if organisers else RELEASED.flag)
     candidates.require(naming.columns)
