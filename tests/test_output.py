@@ -76,7 +76,7 @@ def test_an_ascii_terminal_gets_ascii(world: Path, settings: dict[str, str]) -> 
 
 @pytest.mark.parametrize(
     "command",
-    [["table", "records"], ["plugins"], ["data", "validate", "users.json"], ["suite", "schema"], ["run", "suite.yaml"]],
+    [["table", "records"], ["data", "validate", "users.json"], ["run", "suite.yaml"]],
     ids=" ".join,
 )
 def test_a_reader_that_is_gone_ends_a_command_quietly_with_141(world: Path, command: list[str]) -> None:
@@ -116,7 +116,7 @@ def test_a_terminated_run_records_the_cell_that_it_was_at(world: Path) -> None:
     assert statuses == {"floor": "ok", "slow": "interrupted"}
 
 
-@pytest.mark.parametrize("delay", [0.05, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("delay", [0.05, 1.0])
 def test_a_run_that_is_terminated_early_says_nothing_but_that(world: Path, delay: float) -> None:
     with subprocess.Popen(
         [*GRBENCH, "run", "suite.yaml", "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
