@@ -1,12 +1,14 @@
 """Measuring phases: time, memory and energy.
 
 The device is synchronised at the start and the end of a phase, so that queued GPU work belongs to the phase that
-started it. Seconds are wall time of a monotonic clock.
+started it. Seconds are wall time of a monotonic clock; CPU seconds are processor time of all threads of this process,
+and of those child processes that have ended.
 """
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 import threading
 import time
@@ -134,7 +136,7 @@ class Meter:
         self._last = self._read()
 
     def _read(self) -> _Counters:
-        return _Counters(time.perf_counter(), time.process_time(), self._energy.joules())
+        return _Counters(time.perf_counter(), _cpu_seconds(), self._energy.joules())
 
     def _add_costs(self) -> None:
         """Adds time and energy since the last reading to the innermost open phase, and updates the peaks of all."""
@@ -154,6 +156,11 @@ class Meter:
                 reserved = torch.cuda.max_memory_reserved(self.device)
                 phase.peak_gpu_allocated_bytes = max(phase.peak_gpu_allocated_bytes or 0, allocated)
                 phase.peak_gpu_reserved_bytes = max(phase.peak_gpu_reserved_bytes or 0, reserved)
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def return_freed_memory() -> None:

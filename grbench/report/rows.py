@@ -73,6 +73,19 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
+def training_cpu(record: Record) -> dict[str, float]:
+    """`train_cpu_seconds`, the processor time of all threads in training, and `train_users_per_cpu_second`, which is
+    `train_users_per_second` divided by the mean number of processors that training kept busy. Empty where the record
+    lacks what they are computed from."""
+    train = record.cost.get("phases", {}).get("train", {})
+    seconds, cpu_seconds = train.get("seconds"), train.get("cpu_seconds")
+    if not seconds or not cpu_seconds:
+        return {}
+    rate = record.cost.get("train_users_per_second")
+    rates = {} if rate is None else {"train_users_per_cpu_second": rate * seconds / cpu_seconds}
+    return {"train_cpu_seconds": cpu_seconds, **rates}
+
+
 def flattened(facts: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings, and lists of mappings, as one mapping whose keys are joined with dots."""
     if isinstance(facts, list) and facts and all(isinstance(entry, Mapping) for entry in facts):

@@ -8,13 +8,28 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from grbench.report.format import GIB, count, label_of, number, plain, significant
-from grbench.report.rows import OLDER, Row, comparable_groups, comparison_facts, differing_keys, flattened, rows_of
+from grbench.report.rows import (
+    OLDER,
+    Row,
+    comparable_groups,
+    comparison_facts,
+    differing_keys,
+    flattened,
+    rows_of,
+    training_cpu,
+)
 from grbench.results.record import Record, latest
 
 Highlight = Literal["", "best", "second"]
 
-CSV_COSTS = ("train_tflops_per_second", "train_share_of_peak")
-"""Costs that are in the CSV but have no column in the other formats, to save width."""
+CSV_COSTS = (
+    "train_users_per_second",
+    "train_cpu_seconds",
+    "train_users_per_cpu_second",
+    "train_tflops_per_second",
+    "train_share_of_peak",
+)
+"""Costs that are in the CSV even where they have no column in the other formats, to save width."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +130,12 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
             entries.append(TableEntry("—" if missed is None else f"{missed:,}"))
         numbers |= {"filters": _filters(row), "unreachable": missed}
         for _, name, format_cost, combine in costs:
-            cost = combine([record.cost.get(name, record.counts.get(name)) for record in row.done])
+            cost = combine([_cost(record, name) for record in row.done])
             # Costs of different machines are not averaged.
             entries.append(TableEntry("mixed" if len(used) > 1 else format_cost(cost)))
             numbers[name] = None if len(used) > 1 else cost
         for name in CSV_COSTS:
-            numbers[name] = None if len(used) > 1 else _mean([record.cost.get(name) for record in row.done])
+            numbers[name] = None if len(used) > 1 else _mean([_cost(record, name) for record in row.done])
         entries.append(TableEntry(_seeds(row)))
         if len(machines) > 1:
             entries.append(TableEntry(", ".join(letters[machine] for machine in used) or "—"))
@@ -191,13 +206,28 @@ def _largest(values: Sequence[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
+def _cost(record: Record, name: str) -> float | None:
+    value: float | None = {**record.counts, **training_cpu(record), **record.cost}.get(name)
+    return value
+
+
+def _minutes(seconds: float | None) -> str:
+    return significant(None if seconds is None else seconds / 60)
+
+
 def _cost_columns(records: Sequence[Record]) -> list[tuple[str, str, Callable[[float | None], str], Combine]]:
-    """(title, key in the record's costs or counts, formatter, how to combine the seeds' values) of each column."""
+    """(title, name of the cost, formatter, how to combine the seeds' values) of each column. On a CPU, the rate of
+    training is that of a CPU second, which other jobs on the machine hardly change, where it is known of all rows."""
     on_gpu = any(record.cost.get("peak_gpu_bytes") for record in records)
     memory = ("GPU GiB", "peak_gpu_bytes") if on_gpu else ("RAM GiB", "peak_process_bytes")
+    trained = [record for record in records if record.cost.get("train_users_per_second") is not None]
+    known = sum(_cost(record, "train_users_per_cpu_second") is not None for record in trained)
+    by_cpu = known > 0 and not on_gpu
     return [
-        ("train min", "train_seconds", lambda seconds: significant(None if seconds is None else seconds / 60), _mean),
-        ("users/s", "train_users_per_second", significant, _mean),
+        ("train min", "train_seconds", _minutes, _mean),
+        *[("CPU min", "train_cpu_seconds", _minutes, _mean)] * by_cpu,
+        *[("users/s", "train_users_per_second", significant, _mean)] * (not by_cpu or known < len(trained)),
+        *[("users/CPU s", "train_users_per_cpu_second", significant, _mean)] * by_cpu,
         (*memory, lambda size: significant(None if size is None else size / GIB), _largest),
         ("search q/s", "search_queries_per_second", significant, _mean),
         ("p99 ms", "search_p99_ms", significant, _mean),
@@ -275,6 +305,8 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
         + "; best bold, second underlined. Costs are means over seeds, memory the largest"
         + (f", p99 that of a batch of {batch:,} queries." if batch else ".")
     )
+    if any(title == "CPU min" for title, *_ in _cost_columns(records)):
+        lines.append("CPU min and users/CPU s: of training, by the processor time of all its threads")
     return lines
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import mmap
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -49,6 +52,26 @@ def test_a_phase_entered_again_adds_up(passing: Callable[[float], None]) -> None
         passing(50.0)  # between phases: nobody's
     costs = meter.costs()["train"]
     assert (costs["runs"], costs["seconds"], costs["cpu_seconds"]) == (2, 5.0, pytest.approx(0.5))
+
+
+def test_processor_time_is_that_of_threads_and_of_child_processes() -> None:
+    busy = "import time\nwhile time.process_time() < {}: pass"
+    meter = Meter()
+    with meter.phase("child"):
+        subprocess.run([sys.executable, "-S", "-c", busy.format(0.2)], check=True)
+    with meter.phase("thread"):
+        until = time.process_time() + 0.1
+
+        def work() -> None:
+            while time.process_time() < until:
+                pass
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    costs = meter.costs()
+    assert costs["child"]["cpu_seconds"] >= 0.2
+    assert costs["thread"]["cpu_seconds"] >= 0.1
 
 
 def test_nested_phases_add_up_to_the_whole(passing: Callable[[float], None]) -> None:

@@ -207,6 +207,34 @@ def test_costs_of_two_machines_are_told_apart() -> None:
     assert "[b] Other CPU" in "\n".join(table.footer)
 
 
+def on_cpu(method: str, seed: int, seconds: float, rate: float, cpu_seconds: float) -> Record:
+    phases = {"train": {"seconds": seconds, "cpu_seconds": cpu_seconds}}
+    return a_record(
+        method, seed, 0.1, cost={"train_seconds": seconds, "train_users_per_second": rate, "phases": phases}
+    )
+
+
+def test_processor_time_stands_beside_wall_time() -> None:
+    # Two threads for a minute, then the same work beside another job: twice the time, the same processor time.
+    quiet, shared = on_cpu("a", 0, 60.0, 600.0, 120.0), on_cpu("b", 0, 120.0, 300.0, 120.0)
+    (table,) = tables([quiet, shared])
+    assert [texts(table, row)["train min"] for row in (0, 1)] == ["1.00", "2.00"]
+    assert [texts(table, row)["CPU min"] for row in (0, 1)] == ["2.00", "2.00"]
+    assert [texts(table, row)["users/CPU s"] for row in (0, 1)] == ["300", "300"]
+    assert "users/s" not in texts(table, 0)
+    assert any("processor time" in line for line in table.footer)
+    assert [row["train_users_per_second"] for row in table.values] == [600.0, 300.0]  # CSV has them all
+    assert [row["train_cpu_seconds"] for row in table.values] == [120.0, 120.0]
+
+
+def test_a_record_without_processor_time_keeps_its_rate() -> None:
+    (table,) = tables([on_cpu("a", 0, 60.0, 600.0, 120.0), a_record("older", 0, 0.1)])
+    old = texts(table, 1)
+    assert (old["CPU min"], old["users/CPU s"], old["users/s"]) == ("—", "—", "1,520")
+    (only,) = tables([a_record("older", 0, 0.1)])
+    assert "CPU min" not in texts(only, 0)
+
+
 def test_gpu_memory_where_a_gpu_was_used() -> None:
     cost = {"peak_gpu_bytes": 9 * 2**30, "peak_process_bytes": 2**30}
     (table,) = tables([a_record("a", 0, 0.1, cost=cost, environment=MACHINE | {"gpu": "H200", "device": "cuda"})])
