@@ -146,7 +146,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     from grbench.report.table import tables
     from grbench.results.record import read_records
 
-    records = read_records(results)
+    records = read_records(results, note=lambda text: click.echo(f"note: {text}", err=True))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
     made = tables(records)

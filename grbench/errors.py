@@ -31,3 +31,8 @@ class OutputClosed(BaseException):
     """Nobody reads the output any more (`grbench ... | head`). code: the exit status, as shells have it."""
 
     code = 141
+
+
+def cut(text: str, longest: int = 80) -> str:
+    """The text, or where it is longer, its first characters and its length."""
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"

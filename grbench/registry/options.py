@@ -24,7 +24,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_json
 
-from grbench.errors import PluginError, SuiteError
+from grbench.errors import PluginError, SuiteError, cut
 from grbench.registry.option_types import OptionGroup, PathHash
 
 Factory = Callable[..., Any]
@@ -207,14 +207,26 @@ def _explain(where: str, problem: Any, annotation: Any) -> str:
         return f"{'.'.join([where, name, *inner])}: must be given{kind}"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{'.'.join([where, name, *inner])}: unknown option"
-    got = to_json(problem["input"], fallback=repr, inf_nan_mode="constants").decode()
     if _alternatives(annotation) > 1:  # pydantic reports one error per alternative; the whole type is clearer
-        return f"{where}.{name}: should be {type_name(annotation)}, got {got}"
+        return f"{where}.{name}: should be {type_name(annotation)}, got {_got(problem)}"
+    return f"{'.'.join([where, name, *inner])}: {explained(problem)}"
+
+
+def explained(problem: Any) -> str:
+    """What is wrong with a value, and the value: `should be greater than 0, got -1`. problem: one of the `errors()` of
+    a pydantic.ValidationError."""
+    if problem["type"] == "missing":
+        return "is missing"
     message = re.sub("^(Input|List|Tuple|Dictionary|String|Value) should", "should", problem["msg"])
     message = message.removeprefix("Value error, ")
     message = re.sub(" after validation, not [0-9]+", "", message)
-    message = message.replace("a valid array", "a list").replace("an object", "a mapping")
-    return f"{'.'.join([where, name, *inner])}: {message}, got {got}"
+    message = message.replace("a valid array", "a list")
+    message = re.sub("an object|a valid dictionary", "a mapping", message)
+    return f"{message}, got {_got(problem)}"
+
+
+def _got(problem: Any) -> str:
+    return cut(to_json(problem["input"], fallback=repr, inf_nan_mode="constants").decode())
 
 
 def _alternatives(annotation: Any) -> int:

@@ -298,6 +298,9 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
             f"{OLDER.capitalize()}: written by an earlier grbench, whose identities covered less; "
             "grbench run runs the cell again"
         )
+    if gone := [f"{record.method}, seed {record.seed}" for record in records if record.lists_gone]:
+        named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+        lines.append(f"Lists are gone, so grbench run runs again: {named}")
     repeated = any(len(row.done) > 1 for row in rows)
     lines.append(
         "Scores are means over users"

@@ -62,7 +62,7 @@ def read_lists(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path}: the lists cannot be read ({error}); {RUN_AGAIN}") from error
 
@@ -71,8 +71,15 @@ def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, 
     """(the scored lists, the longer lists or None), equal to the rankings that `lists_table` was called with.
 
     split: the split that they were ranked for. Raises RunError, naming the file `where`, where users, items or targets
-    differ from the split's.
+    differ from the split's, or columns are missing or of other types.
     """
+    try:
+        return _rankings_from(table, split, where)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # pyarrow's are among them
+        raise RunError(f"{where}: the lists are damaged ({error}); {RUN_AGAIN}") from error
+
+
+def _rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:
     metadata = json.loads((table.schema.metadata or {}).get(b"grbench", b"{}"))
     queries, training = split.test, split.training
     rows = _ItemRows(training.catalogue.item_ids)

@@ -11,13 +11,31 @@ import errno
 import json
 import math
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from grbench.errors import RunError
+import pydantic
+import pydantic_core
+
+from grbench.errors import RunError, cut
+from grbench.registry.options import explained
+from grbench.results.record_types import (
+    CostFacts,
+    CountFacts,
+    Digest,
+    EnvironmentFacts,
+    IdentityFacts,
+    ListFacts,
+    MetricFacts,
+    NamedFacts,
+    PoolFacts,
+)
 from grbench.temporary import beside
 
 if TYPE_CHECKING:
@@ -29,9 +47,13 @@ that version 1 lacks are empty when a record of it is read."""
 
 Status = Literal["ok", "error", "oom", "killed", "timeout", "interrupted"]
 
+PARQUET = {"compression": "zstd", "write_page_checksum": True}  # so that damage is seen when lists are read
+MOVE_IT = "move it away or delete it"
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+@pydantic.with_config(pydantic.ConfigDict(extra="ignore", strict=True, allow_inf_nan=False))
 @dataclass(frozen=True)
 class Record:
     """One cell's result. Times are ISO 8601 in UTC, durations seconds, memory bytes, rates per second.
@@ -59,34 +81,42 @@ class Record:
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
     title:       title of the suite; baseline: method that others are tested against; None where the suite has none
     started, finished: when the cell started and finished
+    lists_gone:  whether the record has scores, but the file of its lists is not there; found out when the record is
+                 read, and not written
     """
 
-    digest: str
+    digest: Digest
     suite: str
     method: str
     seed: int
     status: Status
-    training_digest: str = ""
-    lists_digest: str = ""
+    training_digest: Digest = ""
+    lists_digest: Digest = ""
     order: int = 0
-    identity: dict[str, Any] = field(default_factory=dict)
+    identity: IdentityFacts = field(default_factory=dict)
     error: dict[str, str] | None = None
-    dataset: dict[str, Any] = field(default_factory=dict)
-    protocol: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pool: dict[str, Any] | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-    lists: dict[str, Any] = field(default_factory=dict)
+    dataset: NamedFacts = field(default_factory=dict)
+    protocol: NamedFacts = field(default_factory=dict)
+    metrics: dict[str, MetricFacts] = field(default_factory=dict)
+    pool: PoolFacts | None = None
+    scores: dict[str, float | None] = field(default_factory=dict)
+    lists: ListFacts = field(default_factory=dict)
     rescored_from: str | None = None
-    counts: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
+    counts: CountFacts = field(default_factory=dict)
+    cost: CostFacts = field(default_factory=dict)
+    environment: EnvironmentFacts = field(default_factory=dict)
     tokenizer: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
     title: str | None = None
     baseline: str | None = None
     started: str = ""
     finished: str = ""
+    lists_gone: bool = field(default=False, compare=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether the cell need not run again: it has scores, and the lists that they are of."""
+        return self.status == "ok" and not self.lists_gone
 
     @property
     def older_identity(self) -> bool:
@@ -102,28 +132,43 @@ class Record:
     def to_json(self) -> str:
         """The text of the record file."""
         values = {"schema": SCHEMA_VERSION, **{key.name: getattr(self, key.name) for key in dataclasses.fields(self)}}
+        del values["lists_gone"]
         return json.dumps(_json_ready(values), indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Record:
+    def from_json(cls, text: str | bytes, where: str) -> Record:
         """Parses a record of this schema version or an older one. where: the file, for messages. Raises RunError where
-        the text is not a record, or its schema is newer."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise RunError(f"{where}: not a record of grbench ({error}); move it away or delete it") from error
-        if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
-            raise RunError(f"{where}: not a record of grbench (no schema version); move it away or delete it")
+        the text is not a record, naming the field that is not valid, or its schema is newer."""
+        values = _json(text, where)
+        if not _has_schema(values):
+            raise RunError(f"{where}: not a record of grbench (no schema version); {MOVE_IT}")
         if values["schema"] > SCHEMA_VERSION:
             raise RunError(
-                f"{where}: written by a newer grbench (record schema {values['schema']}, this one reads up to "
-                f"{SCHEMA_VERSION}); upgrade grbench or choose another results folder"
+                f"{where}: written by a newer grbench (record schema {cut(str(values['schema']))}, this one reads "
+                f"up to {SCHEMA_VERSION}); upgrade grbench or choose another results folder"
             )
-        known = {entry.name for entry in dataclasses.fields(cls)}
         try:
-            return cls(**{key: value for key, value in values.items() if key in known})
-        except TypeError as error:
-            raise RunError(f"{where}: the record is incomplete ({error}); move it away or delete it") from error
+            return _adapter().validate_json(text)
+        except pydantic.ValidationError as error:
+            problem = error.errors()[0]
+            key = cut(".".join(map(str, problem["loc"])))
+            raise RunError(f"{where}: {key}: {explained(problem)}; the record is damaged, {MOVE_IT}") from error
+
+
+@cache
+def _adapter() -> pydantic.TypeAdapter[Record]:
+    return pydantic.TypeAdapter(Record)
+
+
+def _json(text: str | bytes, where: str) -> Any:
+    try:
+        return pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise RunError(f"{where}: not a record of grbench ({error}); {MOVE_IT}") from error
+
+
+def _has_schema(values: Any) -> bool:
+    return isinstance(values, dict) and type(values.get("schema")) is int
 
 
 def now() -> str:
@@ -151,7 +196,7 @@ def write_record(folder: Path, record: Record, lists: pa.Table | None = None) ->
     if lists is not None:
         import pyarrow.parquet as pq
 
-        _write_atomically(lists_path, lambda file: pq.write_table(lists, file, compression="zstd"))
+        _write_atomically(lists_path, lambda file: pq.write_table(lists, file, **PARQUET))
     _write_atomically(path, lambda file: file.write(text))
     if lists is None:
         lists_path.unlink(missing_ok=True)
@@ -165,30 +210,52 @@ def replace_record(folder: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Reads one record file; raises RunError where it is missing, not a record, or of a newer schema."""
-    try:
-        return Record.from_json(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
+    """Reads one record file; raises RunError where it is missing, not a valid record, or of a newer schema."""
+    record = Record.from_json(_read(path), str(path))
+    gone = record.status == "ok" and not ranking_path(path.parent, record.digest).is_file()
+    return dataclasses.replace(record, lists_gone=gone)
 
 
-def read_records(paths: Iterable[Path]) -> list[Record]:
+def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings.warn) -> list[Record]:
     """All records in the given files and folders (searched recursively), by suite, method in the suite's order, seed.
 
-    Raises RunError where a path does not exist, or a file is not a record or has a newer schema.
+    JSON files in a folder that are no records, neither by name nor by content, are left out and named to `note`.
+    Raises RunError where a path does not exist, or a record is not valid or has a newer schema.
     """
     files: dict[Path, None] = {}
+    strays: list[Path] = []
     for path in paths:
         if path.is_dir():
             # `<digest>.d` holds other files of a cell, such as trackers', which may be JSON too.
-            found = (file for file in sorted(path.rglob("*.json")) if not any(p.suffix == ".d" for p in file.parents))
-            files.update(dict.fromkeys(found))
+            found = [file for file in sorted(path.rglob("*.json")) if not any(p.suffix == ".d" for p in file.parents)]
+            strays += (stray := [file for file in found if _is_stray(file)])
+            files.update(dict.fromkeys(file for file in found if file not in stray))
         elif path.exists():
             files[path] = None
         else:
-            raise RunError(f"{path}: no such file or folder of results")
+            raise RunError(f"{cut(str(path), 300)}: no such file or folder of results")
+    if strays:
+        more = f" and {len(strays) - 5} more" if len(strays) > 5 else ""
+        note(f"left out, because not a record of grbench: {', '.join(map(str, strays[:5]))}{more}")
     records = [read_record(file) for file in files]
     return sorted(records, key=lambda record: (record.suite, record.order, record.method, record.seed, record.finished))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _is_stray(file: Path) -> bool:
+    """Whether a JSON file is no record: it is not named by a digest as records are, and says no schema version."""
+    if re.fullmatch(r"[0-9a-f]{16}", file.stem):
+        return False
+    try:
+        return not _has_schema(_json(_read(file), str(file)))
+    except RunError:
+        return True
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

@@ -46,7 +46,7 @@ class PlannedCell:
     @property
     def finished(self) -> bool:
         """Whether there is nothing to do."""
-        return self.former is not None and self.former.status == "ok" and not self.again
+        return self.former is not None and self.former.done and not self.again
 
     @property
     def state(self) -> str:
@@ -58,17 +58,23 @@ class PlannedCell:
         to_do = "re-score" if self.source else "to do"
         if self.former is None:
             return f"{to_do} (there is one of an older identity)" if self.older else to_do
-        return f"{to_do} again ({'forced' if self.former.status == 'ok' else 'was ' + self.former.status})"
+        if self.former.status == "ok":
+            return f"{to_do} again ({'its lists are gone' if self.former.lists_gone else 'forced'})"
+        return f"{to_do} again (was {self.former.status})"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a run in their order. `folder` keeps the suite's records; `dataset_digest` names the source."""
+    """All cells of a run in their order. `folder` keeps the suite's records; `dataset_digest` names the source.
+
+    strays: what is said of files in the folder that are no records.
+    """
 
     suite: Suite
     folder: Path
     cells: tuple[PlannedCell, ...]
     dataset_digest: str = ""
+    strays: tuple[str, ...] = ()
 
     @property
     def to_do(self) -> list[PlannedCell]:
@@ -115,7 +121,8 @@ class Plan:
         return f"{self.suite.name}: {totals}: {done} done, {to_do}\n\n{table}\n{notes}"
 
     def _notes(self) -> Iterator[str]:
-        """Warnings about settings that are probably mistakes."""
+        """What was left out of the folder, and warnings about settings that are probably mistakes."""
+        yield from self.strays
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for planned in self.to_run:
             method = planned.cell.method
@@ -135,7 +142,8 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     what a tokenizer raises of its options and files.
     """
     folder = results / suite.name
-    former = read_records([folder]) if folder.is_dir() else []
+    strays: list[str] = []
+    former = read_records([folder], note=strays.append) if folder.is_dir() else []
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
     clear_caches()
     dataset_digest = _checked_source(cells[0], registry)
@@ -190,7 +198,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
                 ),
             )
         )
-    return Plan(suite, folder, tuple(planned), dataset_digest)
+    return Plan(suite, folder, tuple(planned), dataset_digest, tuple(strays))
 
 
 def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -> Record | None:
@@ -203,15 +211,15 @@ def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -
     able = [
         record
         for record in former
-        if record.status == "ok"
+        if record.done
         and record.lists_digest == blank.lists_digest
         and record.list_length >= cell.list_length
-        and ranking_path(folder, record.digest).is_file()
+        and ranking_path(folder, record.digest).is_file()  # the record may lie in a folder of its own, below
     ]
 
     def distance(record: Record) -> tuple[bool, int]:
-        scored = record.lists["scored"]
-        return (False, scored) if scored >= cell.list_length else (True, record.lists["kept"])
+        scored = record.lists.get("scored") or 0
+        return (False, scored) if scored >= cell.list_length else (True, record.list_length)
 
     newest_first = sorted(able, key=lambda record: record.finished, reverse=True)
     return min(newest_first, key=distance, default=None)

@@ -339,7 +339,7 @@ def _summary(record: Record) -> str:
 
 def _kept(plan: Plan, planned: PlannedCell) -> bool:
     path = record_path(plan.folder, planned.blank.digest)
-    return path.is_file() and read_record(path).status == "ok"
+    return path.is_file() and read_record(path).done
 
 
 def _check_writable(folder: Path) -> None:

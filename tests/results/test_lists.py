@@ -15,6 +15,7 @@ from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import RunError
 from grbench.results.lists import lists_table, rankings_from, read_lists
+from grbench.results.record import Record, write_record
 from grbench.testing import tiny_store
 from grbench.types import Ranking
 
@@ -141,6 +142,21 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         read_lists(path)
     with pytest.raises(RunError, match=r"missing\.parquet: the lists cannot be read"):
         read_lists(tmp_path / "missing.parquet")
+
+
+def test_lists_with_a_changed_byte_or_without_a_column_are_named(tmp_path: Path, split: Split) -> None:
+    catalogue = split.training.catalogue
+    lists = lists_table(two_lists(), catalogue.user_ids, catalogue.item_ids)
+    for column in ("user", "items", "targets", "ranks"):
+        with pytest.raises(RunError, match=r"x\.parquet: the lists are damaged .*; remove its record"):
+            rankings_from(lists.drop_columns([column]), split, Path("x.parquet"))
+    write_record(tmp_path, Record("abc", "s", "m", 0, "ok"), lists)
+    path = tmp_path / "abc.parquet"
+    content = bytearray(path.read_bytes())
+    content[60] ^= 255  # in the first page of the first column
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"abc\.parquet: the lists cannot be read .*; remove its record"):
+        read_lists(path)
 
 
 def test_lists_of_version_1_are_not_taken_for_todays(split: Split) -> None:

@@ -68,14 +68,73 @@ def test_records_are_found_below_a_folder_in_the_suites_order(tmp_path: Path) ->
         (json.dumps({"schema": SCHEMA_VERSION + 1}), f"newer grbench .record schema {SCHEMA_VERSION + 1}"),
         ("{", "not a record of grbench"),
         ("[1]", "not a record of grbench"),
-        ('{"schema": 1, "digest": "x"}', "incomplete"),
+        ('{"schema": true}', "not a record of grbench"),
+        ("[" * 10_000, "not a record of grbench"),
+        ('{"schema": 2, "title": "\\ud800"}', "not a record of grbench"),
+        ('{"schema": 1, "digest": "x"}', "suite: is missing; the record is damaged, move it away or delete it"),
     ],
 )
 def test_what_is_no_record_is_named(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "x.json").write_text(text)
+    path = tmp_path / "0123456789abcdef.json"  # the name of a record, so that it is not taken for something else
+    path.write_text(text)
     with pytest.raises(RunError, match=said) as caught:
         read_records([tmp_path])
-    assert str(tmp_path / "x.json") in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("status", "fine", r"status: should be 'ok', 'error', .*, got \"fine\""),
+        ("seed", "0", r'seed: should be a valid integer, got "0"'),
+        ("digest", "../x", r"digest: should match pattern .*, got \"../x\""),
+        ("scores", {"ndcg@2": "high"}, r'scores.ndcg@2: should be a valid number, got "high"'),
+        ("metrics", {"ndcg@2": 1}, r"metrics.ndcg@2: should be a mapping, got 1"),
+        ("pool", {"digest": "p"}, "pool.size: is missing"),
+        ("identity", {"training": []}, r"identity.training: should be a mapping, got \[\]"),
+        (
+            "cost",
+            {"phases": {"search": {"batch_size": "8"}}},
+            "cost.phases.search.batch_size: should be",
+        ),
+        ("cost", {"train_seconds": [1]}, "cost.train_seconds: should be a valid number"),
+        ("counts", {"dropped": {"no_positive": None}}, "counts.dropped.no_positive: should be a valid integer"),
+        ("environment", {"ram_bytes": "much"}, "environment.ram_bytes: should be a valid number"),
+        ("lists", {"scored": "ten" * 100}, r'lists.scored: .*, got "tente.{74}\.\.\. \(302 characters\)'),
+        ("error", "oom", "error: should be a mapping"),
+        ("curve", {}, "curve: should be a list"),
+    ],
+)
+def test_a_field_of_another_type_is_named(field: str, value: object, said: str) -> None:
+    text = json.dumps(json.loads(a_record().to_json()) | {field: value})
+    with pytest.raises(RunError, match=f"^x.json: {said}.*; the record is damaged, move it away or delete it$"):
+        Record.from_json(text, "x.json")
+
+
+def test_other_json_files_in_a_folder_are_left_out_and_named(tmp_path: Path) -> None:
+    write_record(tmp_path, a_record())
+    (tmp_path / "notes.json").write_text('{"schema": "of something else"}')
+    (tmp_path / "cut.json").write_text("{")
+    notes: list[str] = []
+    assert read_records([tmp_path], notes.append) == [a_record()]
+    assert notes == [
+        f"left out, because not a record of grbench: {tmp_path / 'cut.json'}, {tmp_path / 'notes.json'}",
+    ]
+    with pytest.warns(UserWarning, match="left out, because not a record"):
+        read_records([tmp_path])
+    with pytest.raises(RunError, match="not a record of grbench"):
+        read_records([tmp_path / "notes.json"])  # it was asked for
+
+
+def test_a_record_whose_lists_are_gone_is_not_done(tmp_path: Path) -> None:
+    path = write_record(tmp_path, a_record(), pa.table({"user": [1]}))
+    assert read_record(path).done
+    ranking_path(tmp_path, "abc").unlink()
+    record = read_record(path)
+    assert (record.status, record.lists_gone, record.done) == ("ok", True, False)
+    assert "lists_gone" not in record.to_json()
+    failed = a_record("f", status="error", error={"type": "E", "message": "", "traceback": ""})
+    assert not read_record(write_record(tmp_path, failed)).lists_gone  # it never had any
 
 
 def test_a_missing_results_folder_is_named(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from rich.console import Console
 
 from grbench.errors import DataError, RunError, SuiteError
+from grbench.report.table import tables
 from grbench.results.record import read_records
 from grbench.run import run_suite as runner
 from grbench.run.child_process import End, ForkServer, run_child
@@ -187,6 +188,22 @@ def test_scores_counts_costs_and_lists_of_a_cell(finished: Path) -> None:
     assert [row["targets"] for row in lists] == [["i3"], ["i0"], ["i1"], ["i2"], ["i3"], ["i0"]]
     assert [row["ranks"] for row in lists] == [[0], [0], [1], [0], [0], [0]]
     assert all(row["items"][0] == "i1" for row in lists)
+
+
+def test_a_cell_whose_lists_are_gone_is_run_again(finished_world: Path) -> None:
+    suite = suite_of(finished_world, "fine: {encoder: fine}")
+    folder = finished_world / "results" / "tiny"
+    before = next(record for record in read_records([folder]) if record.method == "fine")
+    (folder / f"{before.digest}.parquet").unlink()
+    (footer,) = (table.footer for table in tables(read_records([folder])))
+    assert "Lists are gone, so grbench run runs again: fine, seed 0" in footer
+    (folder / "notes.json").write_text("[]")
+    _, said = run(suite, dry_run=True)
+    assert "to do again (its lists are gone)" in said
+    assert "note: left out, because not a record of grbench: results/tiny/notes.json\n" in said
+    outcome, _ = run(suite)
+    assert [record.done for record in outcome.records] == [True]
+    assert (folder / f"{before.digest}.parquet").is_file()
 
 
 def test_finished_cells_are_not_run_twice_failed_ones_are(finished_world: Path) -> None:

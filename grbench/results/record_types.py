@@ -1,0 +1,100 @@
+"""What the mappings of a record hold where tables and plans read them; other keys may hold anything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pydantic
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+Amount = float | None
+"""A number of any kind; None where it is not known."""
+
+Digest = Annotated[str, pydantic.Field(pattern=r"^[\w.-]{0,64}$")]
+"""Hex digits. A pattern, because files are named by it."""
+
+
+def _holds(fields: type) -> pydantic.GetPydanticSchema:
+    """Validates a mapping as `fields`, a TypedDict. To type checkers it stays a mapping."""
+    return pydantic.GetPydanticSchema(lambda _, handler: handler.generate_schema(fields))
+
+
+class _OpenFields(TypedDict, total=False):
+    __pydantic_config__ = pydantic.ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # type: ignore[misc]
+
+
+class _RankingFields(_OpenFields, total=False):
+    filters: list[str]
+
+
+class _IdentityFields(_OpenFields, total=False):
+    training: dict[str, Any]
+    ranking: Annotated[dict[str, Any], _holds(_RankingFields)]
+    filters: list[str]  # in schema 1
+
+
+class _NamedFields(_OpenFields, total=False):
+    name: str
+    digest: str
+
+
+class _PoolFields(_OpenFields):
+    size: int
+    digest: str
+
+
+class _MetricFields(_OpenFields, total=False):
+    label: str | None
+    higher_is_better: bool
+    version: str
+
+
+class _ListsFields(_OpenFields, total=False):
+    scored: int | None
+    kept: int | None
+    shortest: int | None
+    kept_shortest: int | None
+
+
+class _CountsFields(_OpenFields, total=False):
+    evaluated: int
+    dropped: dict[str, int]
+    unreachable: dict[str, int]
+    parameters: int | None
+    remarks: list[str]
+    ties: dict[str, Any]
+
+
+class _PhaseFields(_OpenFields, total=False):
+    seconds: Amount
+    batch_size: Amount
+
+
+class _CostFields(_OpenFields, total=False):
+    phases: dict[str, Annotated[dict[str, Any], _holds(_PhaseFields)]]
+    total_seconds: Amount
+    train_seconds: Amount
+    train_users_per_second: Amount
+    train_tflops_per_second: Amount
+    train_share_of_peak: Amount
+    search_queries_per_second: Amount
+    search_p99_ms: Amount
+    peak_process_bytes: Amount
+    peak_gpu_bytes: Amount
+
+
+class _EnvironmentFields(_OpenFields, total=False):
+    cpu: str | None
+    cpu_threads: int | None
+    ram_bytes: Amount
+    gpu: str | None
+
+
+IdentityFacts = Annotated[dict[str, Any], _holds(_IdentityFields)]
+NamedFacts = Annotated[dict[str, Any], _holds(_NamedFields)]
+PoolFacts = Annotated[dict[str, Any], _holds(_PoolFields)]
+MetricFacts = Annotated[dict[str, Any], _holds(_MetricFields)]
+ListFacts = Annotated[dict[str, Any], _holds(_ListsFields)]
+CountFacts = Annotated[dict[str, Any], _holds(_CountsFields)]
+CostFacts = Annotated[dict[str, Any], _holds(_CostFields)]
+EnvironmentFacts = Annotated[dict[str, Any], _holds(_EnvironmentFields)]
