@@ -40,9 +40,12 @@ lint: $(VENV)/.development
 bench: $(VENV)/.development
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-only tests/benchmarks
 
-# On a machine that has nothing else to do; commit the result together with what made it slower or faster.
+# Five runs, on a machine that has nothing else to do; commit the result together with what made it slower or faster.
+# ONLY=loader measures some benchmarks; RUNS="add add" adds two runs, of another machine, to those there are.
+RUNS ?= new add add add add
 bench-reference: $(VENV)/.development
-	$(BIN)/python -m pytest --benchmark-enable --benchmark-only --write-reference tests/benchmarks
+	for run in $(RUNS); do $(BIN)/python -m pytest --benchmark-enable --benchmark-only --write-reference $$run \
+		$(if $(ONLY),-k '$(ONLY)') tests/benchmarks || exit 1; done
 
 # Resolved for the oldest Python, so that one file serves all. The libraries that only a CUDA build of torch needs are left
 # out: which ones and which versions is for that build to say.

@@ -1,7 +1,7 @@
 """How each registered plug-in is benchmarked. One that is not named here is benchmarked with its default options; a
 line here gives it others, or other partners, or the reason why nothing of it is timed.
 
-A new plug-in needs nothing but `make bench-reference`, which adds its ratio to reference.json.
+A new plug-in needs nothing but `make bench-reference`, which adds its ratios to reference.json.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from calibration import Kind
 
 from grbench.registry.discovery import Registry
 
@@ -23,15 +24,30 @@ DECODING = {"encoder": {"name": "sid_decoder", "next_action": True}, "tokenizer"
 
 @dataclass(frozen=True)
 class Case:
-    """options: of the plug-in; parts: batch_size and partners, as `versus` takes them; skip: why it is not timed."""
+    """options: of the plug-in; parts: batch_size and partners, as `versus` takes them; like: the kinds of work that it
+    consists of, where they are others than those of its kind of plug-in; skip: why it is not timed."""
 
     options: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
+    like: tuple[Kind, ...] = ()
     skip: str | None = None
 
 
+LIKE: dict[str, tuple[Kind, ...]] = {
+    "protocols": ("memory", "sort"),
+    "tokenizers": ("compute", "memory"),
+    "encoders": ("compute", "memory"),
+    "losses": ("compute", "memory"),
+    "trainers": ("compute", "memory"),
+    "optimizers": ("compute", "memory"),
+    "retrievers": ("compute", "memory"),
+    "metrics": ("memory",),
+}
+"""The kinds of work that plug-ins of each kind consist of."""
+
 CASES: dict[str, dict[str, Case]] = {
     "tokenizers": {
+        "ids": Case(like=("memory",)),
         "rq_kmeans": Case({"sizes": [64, 64, 64]}),
         "codes_file": Case(skip="it reads a file that comes with a dataset"),
     },
@@ -60,16 +76,18 @@ CASES: dict[str, dict[str, Case]] = {
         "beam": Case(parts=DECODING),
         "beam_rerank": Case(parts=DECODING),
     },
+    "metrics": {"coverage": Case(like=("sort",))},  # distinct items
 }
 
 
 def cases(kind: str) -> list[Any]:
-    """A pytest parameter for each reference plug-in of the kind: (plug-in with options, parts)."""
+    """A pytest parameter for each reference plug-in of the kind: (plug-in with options, parts, kinds of work)."""
     registry, parameters = Registry.load(), []
     for name in registry.names(kind):
         if registry.origin(kind, name)[0] != "grbench":  # a stranger's plug-in is benchmarked by its own tests
             continue
         case = CASES.get(kind, {}).get(name, Case())
         marks = [pytest.mark.skip(reason=case.skip)] if case.skip else []
-        parameters.append(pytest.param({"name": name, **case.options}, case.parts, id=name, marks=marks))
+        plugin, like = {"name": name, **case.options}, case.like or LIKE[kind]
+        parameters.append(pytest.param(plugin, case.parts, like, id=name, marks=marks))
     return parameters

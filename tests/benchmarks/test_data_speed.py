@@ -22,13 +22,13 @@ def release(benchmark_size, tmp_path_factory) -> Path:
 
 def test_ingest(keeps_up, workbench, release) -> None:
     (work,) = workbench.works("datasets", {"name": "tencentgr", "path": str(release), "embeddings": [81], "actions": 2})
-    keeps_up(work, seconds=5)
+    keeps_up(work, "memory", "sort", "python", seconds=5)
 
 
-@pytest.mark.parametrize(("protocol", "parts"), cases("protocols"))
-def test_split(keeps_up, workbench, protocol, parts) -> None:
+@pytest.mark.parametrize(("protocol", "parts", "like"), cases("protocols"))
+def test_split(keeps_up, workbench, protocol, parts, like) -> None:
     (work,) = workbench.works("protocols", protocol, **parts)
-    keeps_up(work)
+    keeps_up(work, *like)
 
 
 def test_loader(keeps_up, workbench) -> None:
@@ -41,4 +41,4 @@ def test_loader(keeps_up, workbench) -> None:
         batches = training_batches(data, examples, history_length=100, batch_size=batch_size, workers=0)
         assert sum(1 for _ in batches) == examples.num_batches(batch_size)
 
-    keeps_up(epoch)
+    keeps_up(epoch, "memory")

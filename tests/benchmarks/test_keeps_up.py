@@ -7,47 +7,57 @@ import shutil
 from pathlib import Path
 
 import pytest
+from reference_runs import Reference
 
 pytest_plugins = "pytester"
 
 BENCHMARKS = """
 def test_slowed(keeps_up):
-    keeps_up(lambda: sum(range(1000)), seconds=0)
+    keeps_up(lambda: sum(range(1000)), "python", seconds=0)
 
 def test_fine(keeps_up):
-    keeps_up(lambda: sum(range(1000)), seconds=0)
+    keeps_up(lambda: sum(range(1000)), "python", "sort", seconds=0)
 
 def test_new(keeps_up):
-    keeps_up(lambda: sum(range(1000)), seconds=0)
+    keeps_up(lambda: sum(range(1000)), "python", seconds=0)
 """
 
 
 @pytest.fixture
 def folder(pytester: pytest.Pytester) -> pytest.Pytester:
-    for name in ("conftest.py", "calibration.py"):
+    for name in ("conftest.py", "calibration.py", "reference_runs.py"):
         shutil.copy(Path(__file__).with_name(name), pytester.path)
-    pytester.path.joinpath("reference.json").write_text(
-        json.dumps({"tolerance": 1.6, "ratios": {"slowed": 1e-9, "fine": 1e9, "gone": 1.0}})
-    )
+    runs = [{"machine": {}, "ratios": {"slowed": 1e-9 * run, "fine": 1e9 * run, "gone": 1.0}} for run in (1, 1.1, 1.2)]
+    Reference(runs).write(pytester.path / "reference.json")
     pytester.makepyfile(BENCHMARKS)
     return pytester
 
 
+def written(folder: pytest.Pytester) -> list[dict[str, float]]:
+    return [run["ratios"] for run in json.loads((folder.path / "reference.json").read_text())["runs"]]
+
+
 def test_a_slowdown_fails_and_so_does_a_benchmark_without_a_reference(folder) -> None:
+    before = written(folder)
     done = folder.runpytest_inprocess("--benchmark-enable")
     done.assert_outcomes(passed=1, failed=2)
     done.stdout.fnmatch_lines(
         [
-            "slowed takes * calibration kernels, * times the reference's 1e-09; at most 1.6 times is tolerated",
-            "reference.json has no ratio for new (*); run make bench-reference",
+            "slowed takes * times its reference computation (python), * times the 1.097e-09 of 3 reference runs, whose "
+            "spread allows * times",
+            "reference.json has too few runs of new (*); run make bench-reference",
+            "fine * python + sort *",
         ]
     )
-    assert json.loads((folder.path / "reference.json").read_text())["ratios"]["fine"] == 1e9
+    assert written(folder) == before
 
 
-def test_the_reference_is_written_anew(folder) -> None:
-    folder.runpytest_inprocess("--benchmark-enable", "--write-reference").assert_outcomes(passed=3)
-    written = json.loads((folder.path / "reference.json").read_text())
-    assert written["ratios"].keys() == {"slowed", "fine", "new"}
-    assert all(0 < ratio < 10 for ratio in written["ratios"].values())
-    assert written["tolerance"] == 1.6
+def test_a_run_is_written_in_place_of_the_earlier_ones_or_beside_them(folder) -> None:
+    folder.runpytest_inprocess("--benchmark-enable", "--write-reference=new").assert_outcomes(passed=3)
+    *earlier, new = written(folder)
+    assert earlier == [{"gone": 1.0}] * 3  # which was not measured
+    assert new.keys() == {"slowed", "fine", "new"}
+    assert all(0 < ratio < 10 for ratio in new.values())
+    folder.runpytest_inprocess("--benchmark-enable", "--write-reference=add", "-k", "fine").assert_outcomes(passed=1)
+    assert written(folder)[:-1] == [*earlier, new]
+    assert written(folder)[-1].keys() == {"fine"}
