@@ -18,7 +18,7 @@ from calibration import DESCRIPTIONS
 from scipy.stats import t
 
 CONFIDENCE = 0.999
-"""Of one benchmark. With sixty, one run of them all in 17 has one above its limit by chance, were nothing repeated."""
+"""Of one benchmark. With 36, one run of them all in 28 has one above its limit by chance, were nothing repeated."""
 
 
 class Reference:
