@@ -85,12 +85,16 @@ def world(folder: Path, seed: int, filters: list[str]) -> Any:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), filters=st.sampled_from([[], ["history"], ["cold"]]))
+@given(seed=st.integers(0, 2**32 - 1), filters=st.sampled_from([[], ["history"], ["no_training_event"]]))
 def test_scores_from_kept_lists_are_those_of_a_search_for_these_metrics(
     tmp_path_factory: pytest.TempPathFactory, seed: int, filters: list[str]
 ) -> None:
     split, search = world(tmp_path_factory.mktemp("world"), seed, filters)
-    pool = len(split.candidates) if "cold" not in filters else int((split.training.item_counts()[1:] > 0).sum())
+    pool = (
+        len(split.candidates)
+        if "no_training_event" not in filters
+        else int((split.training.item_counts()[1:] > 0).sum())
+    )
     scored_length, kept_length = (pool + 1) // 2, pool
     catalogue = split.training.catalogue
     scored, kept = search(scored_length, kept_length)
