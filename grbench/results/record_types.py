@@ -7,8 +7,15 @@ from typing import Annotated, Any
 import pydantic
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
-Amount = float | None
-"""A number of any kind; None where it is not known."""
+
+def _as_written(value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Any:
+    """The value itself, once it is checked: pydantic would make 512 a 512.0."""
+    check(value)
+    return value
+
+
+Amount = Annotated[float | None, pydantic.WrapValidator(_as_written)]
+"""A number, whole where it is written so; None where it is not known."""
 
 Digest = Annotated[str, pydantic.Field(pattern=r"^[\w.-]{0,64}$")]
 """Hex digits. A pattern, because files are named by it."""

@@ -111,6 +111,14 @@ def test_a_field_of_another_type_is_named(field: str, value: object, said: str) 
         Record.from_json(text, "x.json")
 
 
+def test_whole_numbers_stay_whole() -> None:
+    record = a_record(
+        cost={"phases": {"search": {"batch_size": 512}}, "peak_process_bytes": 2**40, "search_p99_ms": 3.0}
+    )
+    again = Record.from_json(record.to_json(), "x.json")
+    assert json.dumps(again.cost, sort_keys=True) == json.dumps(record.cost, sort_keys=True)
+
+
 def test_other_json_files_in_a_folder_are_left_out_and_named(tmp_path: Path) -> None:
     write_record(tmp_path, a_record())
     (tmp_path / "notes.json").write_text('{"schema": "of something else"}')
