@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.types as pt
 
 from grbench.errors import DataError
 from grbench_reference.datasets.interactions.options import TimeUnit
+from grbench_reference.datasets.parquet_parts import readable
 
 # Text ids become numbers if all are canonical integers; 007 stays text, since it would become 7.
 _INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
@@ -74,8 +76,9 @@ def read_ids(columns: Sequence[tuple[str, Any]], name: str) -> IdColumn:
                 "ids should be integers in all parts, or text in all"
             )
         arrays.append(array)
-    ids = encode_ids(pa.chunked_array(_joined(arrays), None if arrays else pa.int64()))
     place = columns[0][0] if len(columns) == 1 else f"{columns[0][0]} and {len(columns) - 1} other parts"
+    with readable(Path(place), "UTF-8 text"):
+        ids = encode_ids(pa.chunked_array(_joined(arrays), None if arrays else pa.int64()))
     if ids.values.dtype.kind == "T" and len(ids.values):
         if (empty := np.flatnonzero(ids.values == "")).size:
             row = int(np.flatnonzero(ids.rows == empty[0])[0])

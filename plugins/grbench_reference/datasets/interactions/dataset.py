@@ -26,7 +26,7 @@ from grbench_reference.datasets.interactions.columns import stored_bytes
 from grbench_reference.datasets.interactions.log import Log, LogEvents, group_by_user, read_events, read_first
 from grbench_reference.datasets.interactions.options import LogFormat, LogLayout, TimeUnit
 from grbench_reference.datasets.interactions.source import LogSource, find_files, find_source
-from grbench_reference.datasets.parquet_parts import to_integers
+from grbench_reference.datasets.parquet_parts import readable, to_integers
 
 if TYPE_CHECKING:
     from grbench.data.store_writer import StoreWriter
@@ -65,7 +65,7 @@ class Interactions(Dataset):
             occur, sorted.
         history: column with the list of the items before `item`, oldest first, where there is a row for each prefix of
             a user's events; with item: null, the list of all of a user's items. Without timestamp.
-        delimiter: the character between the fields of text; null = by the suffix: comma in .csv, tab in .tsv and
+        delimiter: the ASCII character between the fields of text; null = by the suffix: comma in .csv, tab in .tsv and
             .inter. Where it is a tab or a space, quotation marks are characters like any other.
         header: whether the first row of text has the columns' names.
         min_events: users with fewer events are dropped, before items are numbered.
@@ -85,7 +85,7 @@ class Interactions(Dataset):
         action: ColumnName | None = None,
         actions: Sequence[str] | None = None,
         history: ColumnName | None = None,
-        delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None,
+        delimiter: Annotated[str, Field(pattern=r"^[\t !#-~]$")] | None = None,
         header: bool = True,
         min_events: Count = 1,
     ) -> None:
@@ -264,7 +264,8 @@ def action_tokens(column: Any, names: Sequence[str] | None, where: str) -> tuple
         column = column.cast(column.type.value_type)
     if pt.is_string(column.type) or pt.is_large_string(column.type):
         encoded = column.dictionary_encode()
-        found = encoded.dictionary.to_pylist()
+        with readable(Path(where), "UTF-8 text"):
+            found = encoded.dictionary.to_pylist()
         known = tuple(sorted(found) if names is None else names)
         indices = [known.index(name) if name in known else -1 for name in found]
         numbers = np.array([*indices, _NULL])[encoded.indices.fill_null(len(found)).to_numpy()]

@@ -33,5 +33,6 @@ class LogFormat:
 
     @property
     def columns(self) -> list[str]:
-        """Names of all columns to read."""
-        return self.id_columns + [name for name in (self.timestamp, self.action, self.history) if name is not None]
+        """Names of all columns to read, each once."""
+        named = (*self.id_columns, self.timestamp, self.action, self.history)
+        return [*dict.fromkeys(name for name in named if name is not None)]
