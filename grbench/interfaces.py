@@ -211,7 +211,8 @@ class Loss(ABC):
 
     def survives(self) -> Collection[str]:
         """Names of buffers, as in `named_buffers`, whose values are carried over from the stage before. All others
-        start anew in each stage (a memory bank is empty again). Parameters are always carried over."""
+        start anew in each stage (a memory bank is empty again). Their shapes must be the same in all stages.
+        Parameters are carried over where their shape is the same."""
         return ()
 
     def grow(self) -> None:

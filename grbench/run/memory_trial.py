@@ -33,7 +33,7 @@ from grbench.suite.method import Method
 from grbench.training.loop import examples_of
 from grbench.training.options import TrainingOptions
 from grbench.training.stages import losses_of, targets_of
-from grbench.training.state import TrainState
+from grbench.training.state import TrainingResult, TrainState
 
 FIRST_TRIAL = 3
 """Users of the first step that is watched; each later one has four times as many and one more, so that tensors of two
@@ -113,6 +113,7 @@ def _plan_stage(
         device=device,
         seed=0,
         name=stage.name,
+        finished=[TrainingResult()] * place,  # losses and trainers may depend on the stage's number
     )
     own, mapped_bytes = mapped.sizes_of(list(state.modules.buffers()))
     catalogue = _bytes_of(state.modules.buffers()) if on_gpu else own

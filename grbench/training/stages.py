@@ -159,9 +159,9 @@ def losses_of(stage: Stage, registry: Registry, data: TrainingData, codes: Codes
 @torch.no_grad()
 def carried_over(before: WeightedLosses, after: WeightedLosses) -> WeightedLosses:
     """`after`, with what goes on from the losses of the stage before: of each loss that was there, by its class, the
-    parameters and those buffers that it names in `survives`, where their shapes are still the same.
+    parameters whose shape is still the same, and the buffers that it names in `survives`.
 
-    Raises PluginError where `survives` names what is no buffer.
+    Raises PluginError where `survives` names what is no buffer, or a buffer whose shape is another one now.
     """
     left = [loss for loss, _ in before]
     for loss, _ in after:
@@ -180,6 +180,11 @@ def carried_over(before: WeightedLosses, after: WeightedLosses) -> WeightedLosse
         for name, value in own.items():
             if name in old and old[name].shape == value.shape:
                 value.copy_(old[name])
+            elif name in names:
+                raise PluginError(
+                    f"loss {type(loss).__name__}: {name} survives its stage, but has shape {list(value.shape)} now and "
+                    f"had {list(old[name].shape)}; give it the same size in all stages"
+                )
     return after
 
 

@@ -249,7 +249,7 @@ def test_every_optimizers_state(registry, name, tables) -> None:
 def test_what_grows_with_training_is_planned_grown(registry, split, store) -> None:
     """A bank of 2,000 items is empty in the first step, and 2,000 negatives later on."""
     plans = []
-    for negatives in ({"bank": 2000}, {"uniform": 2000}, {"uniform": 1}):
+    for negatives in ({"bank": 2000, "uniform": 1}, {"uniform": 2000}, {"uniform": 1}):
         method = a_method(loss=(Component("infonce", {"negatives": negatives}), 1.0))
         plans.append(planned(method, registry, split, store).device)
     bank, uniform, one = (plan["activations"] for plan in plans)

@@ -28,6 +28,7 @@ from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.types import Codes
+from grbench_reference.protocols.leave_last_out import LeaveLastOut
 
 
 class Count(nn.Module):
@@ -199,6 +200,24 @@ def test_a_name_that_is_no_buffer_cannot_survive(store, registry):
         run(staged(stage("one", loss="mistaken")), store, registry)
 
 
+def test_a_buffer_of_another_shape_cannot_survive(store, registry):
+    class Growing(Survivor):
+        def forward(self, encoder, batch):
+            value = super().forward(encoder, batch)
+            self.kept = torch.cat([self.kept.view(-1), self.kept.new_zeros(1)])
+            return value
+
+    class More:
+        @hookimpl
+        def register_losses(self, register):
+            register("growing", Growing)
+
+    registry.add("more", "more", "1", More)
+    message = r"loss Growing: kept survives its stage, but has shape \[\] now and had \[2\]; give it the same size"
+    with pytest.raises(PluginError, match=message):
+        run(staged(stage("one", loss="growing"), stage("two", loss="growing")), store, registry)
+
+
 class Coded(Count):
     """Notes the codes that it is made with."""
 
@@ -270,6 +289,13 @@ def test_it_is_said_before_anything_is_trained(store, registry, tmp_path, monkey
     job |= {"suite": "suites/x.yaml", "methods": [cell.to_json()]}
     with pytest.raises(DataError, match=r"^suites/x.yaml: methods.m.stages.0.targets: no action 'convers' in this"):
         prepare(job, ChildMessages(io.StringIO()))
+
+
+def test_a_loss_is_planned_for_in_its_stage(store, registry):
+    split = LeaveLastOut().split(store)
+    method = staged(stage("one", loss="survivor"), stage("two", loss="survivor")).method
+    plan_memory(method, registry, split, device="cpu", process=0, mapped=MappedColumns(store))
+    assert [loss.stage for loss in Count.made] == [("one", 0), ("two", 1)]
 
 
 def test_the_largest_stage_is_planned_for(tmp_path):

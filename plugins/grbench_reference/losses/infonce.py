@@ -45,7 +45,8 @@ class InfoNCE(nn.Module, Loss):
     Args:
         negatives: one or more sources, shared by all positions of a step: uniform = number drawn uniformly; popularity
             = number drawn in proportion to training events; in_batch = the targets of the step's other positions; bank
-            = size of a memory bank of earlier steps' targets. Besides, hard = number of these that each position keeps,
+            = size of a memory bank of earlier steps' targets, beside another source, because each stage begins with
+            none. Besides, hard = number of these that each position keeps,
             those with the highest logits after correction and masking, like num_hard_negatives of TensorFlow
             Recommenders; 0 = all.
         popularity_power: exponent of the training events that popularity draws by; 1 = as in the data, .75 = word2vec,
@@ -79,9 +80,10 @@ class InfoNCE(nn.Module, Loss):
     ) -> None:
         super().__init__()
         self.hard = negatives.get("hard", 0)
-        if not any(number for source, number in negatives.items() if source != "hard"):
+        if not any(negatives.get(source) for source in ("uniform", "popularity", "in_batch")):
             raise SuiteError(
-                "loss.negatives: no negatives; set uniform, popularity or bank to a number above 0, or in_batch to true"
+                "loss.negatives: no negatives in the first step of a stage, when a memory bank is empty; set uniform "
+                "or popularity to a number above 0, or in_batch to true"
             )
         self.temperature, self.chunk = temperature, chunk
         self.sampler = NegativeSampler(

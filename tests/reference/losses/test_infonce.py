@@ -215,6 +215,8 @@ def test_a_batch_without_target_costs_nothing(data, variant):
     assert all(torch.isfinite(gradient).all() for gradient in gradients(value, encoder))
 
 
-def test_no_negatives_is_refused(data):
-    with pytest.raises(SuiteError, match="no negatives"):
-        InfoNCE(data, Ids().fit(data), negatives={"uniform": 0, "hard": 5})
+@pytest.mark.parametrize("negatives", [{"uniform": 0, "hard": 5}, {"bank": 64, "in_batch": False}])
+def test_no_negatives_is_refused(data, negatives):
+    """A bank alone has none in a stage's first step, which may be its only one."""
+    with pytest.raises(SuiteError, match="no negatives in the first step of a stage"):
+        InfoNCE(data, Ids().fit(data), negatives=negatives)
