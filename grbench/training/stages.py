@@ -178,7 +178,9 @@ def carried_over(before: WeightedLosses, after: WeightedLosses) -> WeightedLosse
         own = dict(loss.named_parameters()) | {name: buffers[name] for name in names}
         old = dict(former.named_parameters()) | dict(former.named_buffers())
         for name, value in own.items():
-            if name in old and old[name].shape == value.shape:
+            if name not in old:  # a buffer that the stage before did not have: nothing survives
+                continue
+            if old[name].shape == value.shape:
                 value.copy_(old[name])
             elif name in names:
                 raise PluginError(

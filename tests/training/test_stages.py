@@ -218,6 +218,19 @@ def test_a_buffer_of_another_shape_cannot_survive(store, registry):
         run(staged(stage("one", loss="growing"), stage("two", loss="growing")), store, registry)
 
 
+def test_a_buffer_that_the_stage_before_did_not_have_starts_anew():
+    class Late(torch.nn.Module):
+        def __init__(self, kept):
+            super().__init__()
+            self.register_buffer("kept", kept)
+
+        def survives(self):
+            return ["kept"]
+
+    ((later, _),) = carried_over([(Late(None), 1.0)], [(Late(torch.ones(2)), 1.0)])
+    assert later.kept.tolist() == [1, 1]
+
+
 class Coded(Count):
     """Notes the codes that it is made with."""
 
