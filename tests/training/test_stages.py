@@ -219,6 +219,8 @@ def test_a_buffer_of_another_shape_cannot_survive(store, registry):
 
 
 def test_a_buffer_that_the_stage_before_did_not_have_starts_anew():
+    from grbench.training.stages import carried_over
+
     class Late(torch.nn.Module):
         def __init__(self, kept):
             super().__init__()
