@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
-from grbench.errors import PluginError
+from grbench.errors import PluginError, cut
 from grbench.hookspecs import GROUP, KINDS, HookSpecs, singular
 from grbench.registry.component import Component
 from grbench.registry.options import Factory, bound_values, file_contents, options_model, resolve, suggestion
@@ -193,7 +193,7 @@ class Registry:
     def _check_known(self, kind: str, name: str) -> None:
         if (kind, name) in self._registered:
             return
-        message = f"unknown {singular(kind)} {name!r}; {suggestion(name, self.names(kind))}"
+        message = f"unknown {singular(kind)} {cut(name)!r}; {suggestion(name, self.names(kind))}"
         for broken in self._broken:
             message += f" (or it belongs to {broken.distribution} {broken.version}, which is broken: {broken.reason})"
         raise PluginError(message)

@@ -16,6 +16,11 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 """A number of things, 0 or more."""
 
+MAX_SEED = 2**63 - 1
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+"""A seed of random numbers, from 0 to MAX_SEED."""
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A share or a probability below 1."""
 

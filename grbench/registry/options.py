@@ -168,17 +168,17 @@ def type_name(annotation: Any) -> str:
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest valid name, or all valid ones."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name[:250], names, n=1)
     if close:
         return f"did you mean {close[0]}?"
-    return f"there are: {', '.join(names)}" if names else "there are none"
+    return f"there are: {cut(', '.join(names), 2_000)}" if names else "there are none"
 
 
 def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydantic.BaseModel:
     model = options_model(factory)
     for name in options:
         if name not in model.model_fields:
-            raise SuiteError(f"{where}.{name}: unknown option; {suggestion(str(name), model.model_fields)}")
+            raise SuiteError(f"{where}.{cut(name)}: unknown option; {suggestion(name, model.model_fields)}")
     known = options_of(factory)
     defaults = {name: option.default for name, option in known.items() if not option.required}
     try:

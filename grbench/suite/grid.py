@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from grbench.errors import SuiteError
+from grbench.errors import SuiteError, cut
 from grbench.hookspecs import PARTS
 from grbench.registry.options import suggestion
 from grbench.suite.file import set_value
 from grbench.training.options import VALIDATION_ONLY
+
+MAX_LABEL = 1_000
+"""Characters of a combination in its method's name."""
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,49 +44,64 @@ def inherit(
     """All methods, each merged with the method that it extends and the defaults. Raises SuiteError where a method
     extends an unknown one, or itself through others."""
 
-    def chain(name: str) -> list[str]:
-        names = [name]
-        while (parent := methods[names[-1]].get("extends")) is not None:
-            key = f"{where}: methods.{names[-1]}.extends"
-            if not isinstance(parent, str) or parent not in methods:
-                raise SuiteError(f"{key}: unknown method {parent!r}; {suggestion(str(parent), methods)}")
-            if parent in names:
-                raise SuiteError(f"{key}: is a cycle: {' -> '.join([*names, parent])}")
-            names.append(parent)
-        return names
-
-    complete = {}
+    complete: dict[str, dict[str, Any]] = {}
     for name in methods:
-        method = dict(defaults)
-        for ancestor in reversed(chain(name)):
-            method = merge(method, methods[ancestor])
-        method.pop("extends", None)
-        complete[name] = method
-    return complete
+        chain: dict[str, None] = {}  # the methods that are not complete yet, from this one to its farthest ancestor
+        ancestor: Any = name
+        while ancestor is not None and ancestor not in complete:
+            chain[ancestor] = None
+            key, ancestor = f"{where}: methods.{ancestor}.extends", methods[ancestor].get("extends")
+            if ancestor is not None and not (isinstance(ancestor, str) and ancestor in methods):
+                given = cut(str(ancestor))
+                raise SuiteError(f"{key}: unknown method {given!r}; {suggestion(given, methods)}")
+            if ancestor in chain:
+                raise SuiteError(f"{key}: is a cycle: {cut(' -> '.join([*chain, ancestor]), 300)}")
+        method = dict(defaults) if ancestor is None else complete[ancestor]
+        for descendant in reversed(chain):
+            method = merge(method, methods[descendant])
+            method.pop("extends", None)
+            complete[descendant] = method
+    return {name: complete[name] for name in methods}
 
 
-def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """One method per combination of the grid's values, named by them: `wider[width=64,blocks=2]`; the method itself
-    where it has no grid. Raises SuiteError where the grid is not a mapping of lists, or two names are equal."""
-    plain = {key: value for key, value in method.items() if key != "grid"}
+def combinations(name: str, method: Mapping[str, Any], where: str) -> int:
+    """The number of methods that `expand` makes of this one. Raises SuiteError where the grid is not a mapping of
+    lists."""
     grid = method.get("grid")
     if grid is None:
-        return {name: plain}
+        return 1
     where = f"{where}: methods.{name}.grid"
     if not isinstance(grid, dict) or not grid:
         raise SuiteError(f"{where}: should map keys such as encoder.width to lists of values")
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise SuiteError(f"{where}.{key}: should be a list of values, got {json.dumps(values)}")
+            raise SuiteError(f"{where}.{key}: should be a list of values, got {cut(json.dumps(values))}")
+    return math.prod(map(len, grid.values()))
+
+
+def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """One method per combination of the grid's values, named by them: `wider[width=64,blocks=2]`; the method itself
+    where it has no grid. The grid is one that `combinations` counts. Raises SuiteError where two names are equal, or
+    one is longer than MAX_LABEL."""
+    plain = {key: value for key, value in method.items() if key != "grid"}
+    grid = method.get("grid")
+    if grid is None:
+        return {name: plain}
+    where = f"{where}: methods.{name}.grid"
     labels = _labels(grid)
     expanded: dict[str, dict[str, Any]] = {}
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
-        variant = copy.deepcopy(plain)
+        variant = dict(plain)
         # Names first, because setting another plug-in's name removes all options.
         for key in sorted(point, key=lambda key: not key.endswith(".name")):
             set_value(variant, key, point[key], f"{where}.{key}")
         label = ",".join(f"{labels[key]}={_value_text(value)}" for key, value in point.items())
+        if len(label) > MAX_LABEL:
+            raise SuiteError(
+                f"{where}: a method would be called {name}[{cut(label)}]; its values should be at most {MAX_LABEL:,} "
+                "characters together"
+            )
         if f"{name}[{label}]" in expanded:
             raise SuiteError(f"{where}: two methods would be called {name}[{label}]; give each value once")
         expanded[f"{name}[{label}]"] = variant

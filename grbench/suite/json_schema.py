@@ -6,6 +6,7 @@ from typing import Any
 
 from grbench.hookspecs import KIND_OF_PART
 from grbench.registry.discovery import Registry
+from grbench.registry.option_types import MAX_SEED
 from grbench.registry.options import Factory, options_model
 from grbench.suite.method import STAGE_KEYS, stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
@@ -73,7 +74,7 @@ def suite_schema(registry: Registry) -> Schema:
     with_cutoff = {"type": "string", "pattern": f"^({'|'.join(installed('metrics'))})@[1-9][0-9]*$"}
     definitions["metrics"]["oneOf"].append(with_cutoff)
     properties: Schema = {
-        "suite": {"type": "string", "pattern": r"^\w[\w.-]*$", "description": "names the folder of its results"},
+        "suite": {"type": "string", "pattern": r"^\w[\w.-]{0,99}$", "description": "names the folder of its results"},
         "title": {"type": "string"},
         "dataset": {"$ref": component("datasets", installed("datasets"))},
         "protocol": {"$ref": component("protocols", installed("protocols"))},
@@ -83,7 +84,12 @@ def suite_schema(registry: Registry) -> Schema:
             "minimum": 1,
             "description": "length of the longer lists that are recorded for metrics added later",
         },
-        "seeds": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "integer", "minimum": 0}},
+        "seeds": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+        },
         "defaults": _closed(defaults),
         "methods": {"type": "object", "minProperties": 1, "additionalProperties": _closed(method)},
         "baseline": {"type": "string", "description": "the method that the others are tested against"},

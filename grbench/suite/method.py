@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pydantic
 
-from grbench.errors import PluginError, SuiteError
+from grbench.errors import PluginError, SuiteError, cut
 from grbench.hookspecs import DEFAULT_PARTS, PARTS, singular
 from grbench.interfaces import Tracker, Trainer
 from grbench.registry.component import Component
@@ -81,12 +82,17 @@ class Method:
 def read_component(value: Any, where: str) -> Component:
     """Reads a component: a name, or a mapping with a name and options. Raises SuiteError, prefixed by `where`, for
     anything else."""
-    mapping = as_mapping(value)
-    if not isinstance(mapping, dict):
-        raise SuiteError(f"{where}: should be a name or a mapping with a name")
+    mapping = _component_mapping(value, where)
     if not isinstance(mapping.get("name"), str):
         raise SuiteError(f"{where}.name: should be the name of a plug-in")
     return Component(mapping["name"], {key: option for key, option in mapping.items() if key != "name"})
+
+
+def _component_mapping(value: Any, where: str) -> dict[str, Any]:
+    mapping = as_mapping(value)
+    if not isinstance(mapping, dict):
+        raise SuiteError(f"{where}: should be a name or a mapping with a name, got {cut(json.dumps(value))}")
+    return mapping
 
 
 def bind_component(registry: Registry, kind: str, value: Any, where: str, broken: list[str]) -> Component:
@@ -111,8 +117,12 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
         raise SuiteError(f"{where}.encoder: is missing")
 
     def part(kind: str, key: str) -> Component:
-        return bind_component(registry, kind, keys[key] or DEFAULT_PARTS[key], f"{where}.{key}", broken)
+        value = DEFAULT_PARTS[key] if keys[key] is None else keys[key]
+        return bind_component(registry, kind, value, f"{where}.{key}", broken)
 
+    for key in ("loss", "trainer", "optimizer"):  # which are not read where nothing is trained
+        if keys.get(key) is not None and not (key == "loss" and isinstance(keys[key], list)):
+            _component_mapping(keys[key], f"{where}.{key}")
     bind_training(keys.get("training"), f"{where}.training")
     filters = bind(_filters, {"filters": keys["filters"]} if keys.get("filters") is not None else {}, where)["filters"]
     trackers = [] if keys.get("trackers") is None else keys["trackers"]
@@ -201,7 +211,7 @@ def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken
             )
         own = bind(stage_options, stage, stage_key)
         if own["name"] in [other.name for other in stages]:
-            raise SuiteError(f"{stage_key}.name: there is already a stage {own['name']!r}; names must be unique")
+            raise SuiteError(f"{stage_key}.name: there is already a stage {cut(own['name'])!r}; names must be unique")
         stages.append(_bind_stage(registry, inherited, own, (where, stage_key), broken))
     return tuple(stages)
 
@@ -230,7 +240,7 @@ def _has_training(keys: Mapping[str, Any]) -> bool:
     """Whether there is a loss, or a trainer other than the default, which may not need one."""
     default = DEFAULT_PARTS["trainer"]
     trainer = as_mapping(keys.get("trainer", default))
-    return bool(keys.get("loss")) or (isinstance(trainer, dict) and trainer.get("name", default) != default)
+    return keys.get("loss") not in (None, []) or (isinstance(trainer, dict) and trainer.get("name", default) != default)
 
 
 def stage_options(

@@ -5,6 +5,7 @@ All errors that can be found without data are found here; their messages name th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from typing import Any
 
 import pydantic
 
-from grbench.errors import PluginError, SuiteError
+from grbench.errors import PluginError, SuiteError, cut
 from grbench.hookspecs import DEFAULT_PARTS
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
+from grbench.registry.option_types import MAX_SEED
 from grbench.registry.options import suggestion
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
-from grbench.suite.grid import as_mapping, expand, inherit, merge
+from grbench.suite.grid import as_mapping, combinations, expand, inherit, merge
 from grbench.suite.installed import suite_file
 from grbench.suite.method import (
     METHOD_KEYS,
@@ -46,6 +48,7 @@ SUITE_KEYS = (
     "baseline",
 )
 REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
+MAX_CELLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Suite:
                 if stage.training.get("validate_every") and labels and selected not in labels:
                     raise SuiteError(
                         f"{self.path}: methods.{name}.{method.training_key(number)}.select: this suite has no metric "
-                        f"{selected!r}; {suggestion(str(selected), labels)}"
+                        f"{cut(str(selected))!r}; {suggestion(str(selected), labels)}"
                     )
             methods.append((method, "; ".join(broken + broken_here) or None))
         return [
@@ -152,7 +155,7 @@ class Suite:
         valid = {**{name: (name,) for name in self.methods}, **self.grids}
         for name in only:
             if name not in valid:
-                raise SuiteError(f"{self.path}: there is no method {name!r}; {suggestion(name, valid)}")
+                raise SuiteError(f"{self.path}: there is no method {cut(name)!r}; {suggestion(name, valid)}")
         chosen = {method for name in only for method in valid[name]}
         return [name for name in self.methods if name in chosen]
 
@@ -205,8 +208,8 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         if content.get(key) is None:
             raise SuiteError(f"{where}: {key}: is missing")
     name = content["suite"]
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise SuiteError(f"{where}: suite: should be a name of letters, digits, _, - and . (it names a folder)")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise SuiteError(f"{where}: suite: should be a name of at most 100 letters, digits, _, - and . (a folder's)")
     title, metrics = content.get("title"), content["metrics"]
     if title is not None and not isinstance(title, str):
         raise SuiteError(f"{where}: title: should be text")
@@ -214,15 +217,19 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         raise SuiteError(f"{where}: metrics: should be a list such as [hit_rate@10, ndcg@10]")
     keep_lists = content.get("keep_lists")
     if keep_lists is not None and (type(keep_lists) is not int or keep_lists < 1):  # true is an int to Python
-        raise SuiteError(f"{where}: keep_lists: should be a whole number from 1, such as 100, got {keep_lists!r}")
-    merged = _merged_methods(content, where)
+        raise SuiteError(
+            f"{where}: keep_lists: should be a whole number from 1, such as 100, got {cut(json.dumps(keep_lists))}"
+        )
+    merged, seeds = _merged_methods(content, where), _read_seeds(content.get("seeds"), where)
+    _check_number(merged, len(seeds), where)
     grids = {method: expand(method, keys, where) for method, keys in merged.items()}
     methods = {method: keys for expanded in grids.values() for method, keys in expanded.items()}
     for method, keys in methods.items():
         _check_keys(keys, METHOD_KEYS, f"{where}: methods.{method}")
     baseline = content.get("baseline")
-    if baseline is not None and baseline not in methods:
-        raise SuiteError(f"{where}: baseline: there is no method {baseline!r}; {suggestion(str(baseline), methods)}")
+    if baseline is not None and not (isinstance(baseline, str) and baseline in methods):
+        given = cut(str(baseline))
+        raise SuiteError(f"{where}: baseline: there is no method {given!r}; {suggestion(given, methods)}")
     return Suite(
         path=where,
         name=name,
@@ -231,7 +238,7 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         protocol=content["protocol"],
         metrics=metrics,
         defaults=content.get("defaults") or {},
-        seeds=_read_seeds(content.get("seeds", [0]), where),
+        seeds=seeds,
         methods=methods,
         grids={method: tuple(expanded) for method, expanded in grids.items()},
         baseline=baseline,
@@ -241,28 +248,28 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
 
 def _override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    where = f"--set {override}"
+    where = f"--set {cut(override, 200)}"
     if not equals or not key:
         raise SuiteError(f"{where}: should be key=value, such as dataset.path=DIR")
     top, _, rest = key.partition(".")
     if top not in SUITE_KEYS:
-        raise SuiteError(f"{where}: unknown key {top!r}; {suggestion(top, SUITE_KEYS)}")
+        raise SuiteError(f"{where}: unknown key {cut(top)!r}; {suggestion(top, SUITE_KEYS)}")
     methods = content.get("methods")
     method = rest.partition(".")[0]
     if top == "methods" and rest and isinstance(methods, dict) and method not in methods:
-        raise SuiteError(f"{where}: unknown method {method!r}; {suggestion(method, methods)}")
+        raise SuiteError(f"{where}: unknown method {cut(method)!r}; {suggestion(method, methods)}")
     set_value(content, key, parse_yaml(text, where), where)
 
 
 def _merged_methods(content: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     """Checks `methods` and `defaults`; returns the methods with `extends` and `defaults` merged, grids not expanded."""
-    methods, defaults = content["methods"], content.get("defaults") or {}
+    methods, defaults = content["methods"], {} if content.get("defaults") is None else content["defaults"]
     if not isinstance(methods, dict) or not methods:
         raise SuiteError(f"{where}: methods: should be a mapping of names to methods")
     for name, keys in methods.items():
         if not name or re.search(r"[][.,=/\s]", name):
             raise SuiteError(
-                f"{where}: methods: {name!r} is not a valid name; it must not contain spaces or . , = / [ ]"
+                f"{where}: methods: {cut(name)!r} is not a valid name; it must not contain spaces or . , = / [ ]"
             )
         if not isinstance(keys, dict):
             raise SuiteError(f"{where}: methods.{name}: should be a mapping of keys such as encoder and loss")
@@ -274,21 +281,41 @@ def _merged_methods(content: dict[str, Any], where: str) -> dict[str, dict[str, 
     return inherit(methods, merge(DEFAULT_PARTS, defaults), where)
 
 
+def _check_number(merged: Mapping[str, Mapping[str, Any]], seeds: int, where: str) -> None:
+    """Raises SuiteError for more than MAX_CELLS cells, before grids are expanded."""
+    methods = sum(combinations(name, keys, where) for name, keys in merged.items())
+    if methods * seeds > MAX_CELLS:
+        raise SuiteError(
+            f"{where}: has {methods * seeds:,} cells: {methods:,} methods, with grids expanded, x seeds ({seeds:,}); a "
+            f"suite has at most {MAX_CELLS:,}"
+        )
+
+
 def _expand_cutoff(value: Any, where: str) -> Any:
     """Expands a metric's short form: `ndcg@10` becomes `{name: ndcg, k: 10}`. Other values are returned unchanged."""
     mapping = as_mapping(value)
-    if not isinstance(mapping, dict) or "@" not in str(mapping.get("name")):
+    named = mapping.get("name") if isinstance(mapping, dict) else None
+    if not isinstance(named, str) or "@" not in named:
         return value
-    name, _, cutoff = str(mapping["name"]).partition("@")
-    if not re.fullmatch(r"[1-9][0-9]*", cutoff) or "k" in mapping:
-        raise SuiteError(f"{where}: {mapping['name']}: should be a metric's name and one cutoff k, such as ndcg@10")
+    name, _, cutoff = named.partition("@")
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", cutoff) or "k" in mapping:
+        raise SuiteError(f"{where}: {cut(named)}: should be a metric's name and one cutoff k, such as ndcg@10")
     return {**mapping, "name": name, "k": int(cutoff)}
 
 
 def _read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
+    if seeds is None:
+        return (0,)
     # `type`, because true is an int to Python.
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise SuiteError(f"{where}: seeds: should be a list of whole numbers from 0, such as [0, 1, 2]")
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or not all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in seeds)
+    ):
+        raise SuiteError(
+            f"{where}: seeds: should be a list of whole numbers from 0 to {MAX_SEED}, such as [0, 1, 2], got "
+            f"{cut(json.dumps(seeds))}"
+        )
     if len(set(seeds)) < len(seeds):
         raise SuiteError(f"{where}: seeds: a seed is given twice")
     return tuple(seeds)
@@ -297,7 +324,7 @@ def _read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
 def _check_keys(mapping: Mapping[str, Any], valid: Sequence[str], where: str) -> None:
     for key in mapping:
         if key not in valid:
-            raise SuiteError(f"{where}: unknown key {key!r}; {suggestion(key, valid)}")
+            raise SuiteError(f"{where}: unknown key {cut(key)!r}; {suggestion(key, valid)}")
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import grbench
 from grbench import DataFile, DataFolder
 from grbench.errors import SuiteError
 from grbench.registry.content_hash import folder_hash
+from grbench.registry.discovery import Registry
 from grbench.registry.option_types import OptionGroup
 from grbench.registry.options import bind, bound_contents, bound_values, describe, json_schema
 
@@ -80,3 +81,29 @@ def test_the_package_has_them_by_name_and_no_others() -> None:
     assert {"DataFile", "DataFolder"} <= {*grbench.__all__}
     with pytest.raises(AttributeError, match="no attribute 'DataLake'"):
         _ = grbench.DataLake  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, "should be greater than or equal to 0, got -1"),
+        (2**63, "should be less than or equal to 9223372036854775807, got 9223372036854775808"),
+        (True, "should be a valid integer, got true"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "name", "option"),
+    [
+        ("protocols", "last_positive", "seed"),
+        ("tokenizers", "rq_kmeans", "seed"),
+        ("datasets", "tencentgr_synthetic", "seed"),
+        ("datasets", "interactions", "ties_seed"),
+    ],
+)
+def test_every_seed_has_the_same_limits(kind: str, name: str, option: str, seed: int, message: str) -> None:
+    factory = Registry.load().get(kind, name).factory
+    given = {"path": "log.csv"} if name == "interactions" else {}
+    with pytest.raises(SuiteError) as raised:
+        bind(factory, {**given, option: seed}, "x")
+    assert str(raised.value) == f"x.{option}: {message}"
+    assert bind(factory, {**given, option: 2**63 - 1}, "x")[option] == 2**63 - 1

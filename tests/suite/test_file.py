@@ -16,6 +16,12 @@ from grbench.suite.suite import load_suite
 __all__ = ["demo_training"]
 
 
+def doubled(first: str, further: str) -> bytes:
+    """Forty lines; each stands for what the one before stands for, as often as `further` names it."""
+    lines = [f"a0: &a0 {first}", *(f"a{n}: &a{n} " + further.format(f"*a{n - 1}") for n in range(1, 40))]
+    return "\n".join(lines).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -27,8 +33,26 @@ __all__ = ["demo_training"]
         (b"suite: a\x00", "is not a text file"),
         (b"a: 1\nmethods:\n  x: {}\n  y: {}\n  x: {}\n", "5: duplicate key 'x', first given on line 3"),
         (b"a: [1\nb: 2\n", "2: while parsing a flow sequence"),
-        (b"a: &a [*a]", "should contain only text, numbers, true, false, null, lists and mappings"),
+        (b"a: &a [*a]", "1: an alias stands for what it is part of"),
         (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        (b"a: 1\ntitle: !!bool z\n", "2: 'z' is no bool"),
+        (b"a: !!int ''", "1: '' is no int"),
+        (b"a: !!float ''", "1: '' is no float"),
+        (b"a: !!timestamp z", "could not determine a constructor"),
+        (b"a: !!set {b}", "could not determine a constructor"),
+        (b"a: -9223372036854775809", "1: -9223372036854775809 is beyond 64 bits"),
+        (b"a: 18446744073709551616", "1: 18446744073709551616 is beyond 64 bits"),
+        (b"a: " + b"9" * 5000, "99... (5,000 characters) is beyond 64 bits"),
+        (b'a: "\\ud800"', "has a character that no file can hold"),
+        (b'a: "\\0"', "has a character that no file can hold"),
+        (b"a: " + b"x" * 1_000_000, "1: a text of 1,000,000 characters; a suite's texts have at most 4,096"),
+        (b"{? " + b"x" * 1000 + b" : 1}", "1: a key of 1,000 characters; keys have at most 250"),
+        (b"#" * 4_000_001, "is larger than 4,000,000 bytes"),
+        (b"a: " + b"[" * 1000 + b"]" * 1000, "lists and mappings are nested more than 32 deep"),
+        (b"a: " + b"[" * 33 + b"]" * 33, "lists and mappings are nested more than 32 deep"),
+        (doubled("[1, 1]", "[{0}, {0}]"), "13: more than 50,000 values, counting each alias as what it stands for"),
+        (doubled("{k: 1}", "{{<<: [{0}, {0}]}}"), "13: more than 50,000 values, counting each alias"),
+        (doubled("[1]", "[{0}]"), "lists and mappings are nested more than 32 deep"),
         (b"suit: x\n", "unknown key 'suit'; did you mean suite?"),
     ],
 )
@@ -39,6 +63,7 @@ def test_a_file_that_is_no_suite_gets_one_message(tmp_path, content, message):
         load_suite(path)
     assert str(raised.value).startswith(f"{path}:")
     assert message in str(raised.value)
+    assert len(str(raised.value)) < 600
 
 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path):
@@ -94,6 +119,6 @@ def test_only_mappings_can_be_merged(value):
 
 
 @settings(deadline=None)
-@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**64 - 1))
 def test_a_number_as_python_prints_it_is_that_number(number):
     assert parse_yaml(f"- {number!r}", "x") == [number]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_suite import cells, demo_training, failure
 
 from grbench.errors import SuiteError
-from grbench.suite.grid import expand, inherit, merge
+from grbench.suite.grid import combinations, expand, inherit, merge
 
 __all__ = ["demo_training"]
 
@@ -91,6 +93,32 @@ def test_a_grid_is_inherited_and_its_points_share_nothing(tmp_path):
     assert [cell.method.encoder.options["width"] for cell in found] == [8, 16, 8, 16]
 
 
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (
+            {f"encoder.{letter}": list(range(100)) for letter in "abcd"},
+            "has 200,000,000 cells: 100,000,000 methods, with grids expanded, x seeds (2); a suite has at most 10,000",
+        ),
+        ({"encoder.a": list(range(5001))}, "has 10,002 cells: 5,001 methods"),
+        ({"encoder.a": ["x" * 1001]}, "its values should be at most 1,000 characters together"),
+    ],
+)
+def test_a_grid_that_is_too_large_is_refused_before_it_is_expanded(tmp_path, grid, message):
+    methods = json.dumps({"a": {"encoder": "dense", "grid": grid}})
+    with pytest.raises(SuiteError) as raised:
+        cells(tmp_path, methods)
+    assert message in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
+def test_a_long_chain_of_extends(tmp_path):
+    long = {f"m{n}": {"extends": f"m{n + 1}"} for n in range(4000)} | {"m4000": {"encoder": "dense"}}
+    complete = inherit(long, {"loss": "l"}, "x")
+    assert list(complete) == list(long)
+    assert all(keys == {"loss": "l", "encoder": "dense"} for keys in complete.values())
+
+
 @settings(deadline=None)
 @given(
     st.dictionaries(
@@ -103,7 +131,7 @@ def test_a_grid_has_a_cell_a_point_each_with_its_own_name(grid):
         points *= len(values)
     keys = {"encoder": "e", "loss": "l", "grid": {key: list(values) for key, values in grid.items()}}
     if points and grid:
-        assert len(expand("m", keys, "x")) == points
+        assert len(expand("m", keys, "x")) == combinations("m", keys, "x") == points
     else:
         with pytest.raises(SuiteError):
-            expand("m", keys, "x")
+            combinations("m", keys, "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def failure(tmp_path, methods=METHODS, overrides=(), text=""):
     message = str(raised.value)
     assert message.startswith((f"{path}:", "--set "))
     assert "\n" not in message
+    assert len(message) < 700
     return message.removeprefix(f"{path}:").strip()
 
 
@@ -202,6 +204,21 @@ def test_a_caller_that_does_not_say_what_it_calls_is_told_to(tmp_path, monkeypat
             "{a: {encoder: dense, filters: [not_indexed], grid: {filters.x: [8]}}}",
             "methods.a.grid.filters.x: there is no 'x' to set in a list of 1",
         ),
+        *(
+            (
+                f"{{a: {{extends: b, {part}: {value}}}, b: {{encoder: dense}}}}",
+                f"methods.a.{part}: should be a name or a mapping with a name",
+            )
+            for part in ("encoder", "tokenizer", "retriever", "loss", "trainer", "optimizer")
+            for value in ("0", "false", "[]")
+            if (part, value) != ("loss", "[]")
+        ),
+        *(
+            (f"{{a: {{encoder: dense, loss: contrastive, {key}: {value}}}}}", f"methods.a.{key}: should be a")
+            for key in ("training", "trackers", "stages", "filters")
+            for value in ("0", "false", "''")
+        ),
+        ("{a: {encoder: dense, loss: {}}}", "methods.a.loss.name: should be the name of a plug-in"),
         ("{a: dense}", "methods.a: should be a mapping of keys such as encoder and loss"),
         ("{a.b: {encoder: dense}}", "methods: 'a.b' is not a valid name"),
         ("{}", "methods: should be a mapping of names to methods"),
@@ -236,12 +253,29 @@ def test_a_mistake_in_a_method_is_named_with_its_place(tmp_path, methods, messag
         ("metrics=[hits@10, {name: hits, k: 10}]", "metrics.1: hits@10 is already given, as metrics.0"),
         ("seeds=3", "seeds: should be a list of whole numbers"),
         ("keep_lists=0", "keep_lists: should be a whole number from 1, such as 100, got 0"),
-        ("keep_lists=true", "keep_lists: should be a whole number from 1, such as 100, got True"),
+        ("keep_lists=true", "keep_lists: should be a whole number from 1, such as 100, got true"),
         ("keep_lists=[100]", "keep_lists: should be a whole number from 1, such as 100, got [100]"),
         ("seeds=[]", "seeds: should be a list of whole numbers"),
         ("seeds=[0, true]", "seeds: should be a list of whole numbers"),
         ("seeds=[0, -1]", "seeds: should be a list of whole numbers"),
+        ("seeds=[9223372036854775808]", "seeds: should be a list of whole numbers from 0 to 9223372036854775807"),
+        ("seeds=[18446744073709551616]", "18446744073709551616 is beyond 64 bits"),
         ("seeds=[1, 2, 1]", "seeds: a seed is given twice"),
+        ("baseline=[1]", "baseline: there is no method '[1]'; there are: a, b"),
+        ("baseline=0", "baseline: there is no method '0'; there are: a, b"),
+        ("defaults=0", "defaults: should be a mapping of keys such as training"),
+        ("defaults=[]", "defaults: should be a mapping of keys such as training"),
+        ("defaults=false", "defaults: should be a mapping of keys such as training"),
+        ("dataset=0", "dataset: should be a name or a mapping with a name, got 0"),
+        ("metrics=[[]]", "metrics.0: should be a name or a mapping with a name, got []"),
+        ("metrics=[{name: [hits@10]}]", "metrics.0.name: should be the name of a plug-in"),
+        (f"metrics=[hits@{'9' * 5000}]", "a suite's texts have at most 4,096"),
+        (f"metrics=[hits@{'9' * 4000}]", "such as ndcg@10"),
+        (f"suite={'a' * 101}", "suite: should be a name of at most 100 letters"),
+        (f"dataset={'a' * 4000}", "aaa... (4,000 characters)'; there are: table"),
+        ("title=" + "x" * 1_000_000, "a text of 1,000,000 characters"),
+        ("x" * 1_000_000 + "=1", "unknown key 'xxx"),
+        ("dataset" + ".x" * 1000 + "=1", "should be at most 32 keys of at most 250 characters each"),
         ("baseline=c", "baseline: there is no method 'c'"),
         ("defaults.training.epoch=3", "defaults.training.epoch: unknown option; did you mean epochs?"),
         ("defaults.grid=3", "defaults: unknown key 'grid'"),
@@ -250,6 +284,23 @@ def test_a_mistake_in_a_method_is_named_with_its_place(tmp_path, methods, messag
 )
 def test_a_mistake_in_the_suite_is_named_with_its_place(tmp_path, override, message):
     assert message in failure(tmp_path, overrides=[override])
+
+
+@pytest.mark.parametrize("key", ["seeds", "defaults", "title", "baseline", "keep_lists"])
+def test_null_is_as_if_a_key_were_not_there(tmp_path, key):
+    suite = load_suite(write_suite(tmp_path, methods="{a: {encoder: dense}}"), [f"{key}=null"])
+    without = {"seeds": (0,), "defaults": {}}
+    assert getattr(suite, key) == without.get(key)
+
+
+def test_null_is_the_default_of_a_part_and_no_loss_trains_nothing(tmp_path):
+    (plain, null, none) = cells(
+        tmp_path,
+        "{a: {encoder: dense}, b: {encoder: dense, tokenizer: null, retriever: null, loss: null}, "
+        "c: {encoder: dense, loss: []}}",
+        seeds=1,
+    )
+    assert dataclasses.replace(null.method, name="a") == dataclasses.replace(none.method, name="a") == plain.method
 
 
 def test_a_baseline_names_a_cell_of_a_grid(tmp_path):

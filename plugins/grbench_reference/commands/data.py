@@ -10,6 +10,7 @@ import click
 
 from grbench.errors import PluginError
 from grbench.interfaces import Dataset, optional
+from grbench.registry.option_types import MAX_SEED
 from grbench_reference.commands.console import make_console, plain, print_remarks, print_table, progress_report
 from grbench_reference.commands.sources import cache_option, dataset_option, locate, open_or_build_store
 
@@ -124,7 +125,7 @@ def stats(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cache:
     help="2: exposure, click (as TencentGR-1M); 3: also conversion (as TencentGR-10M).",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to write.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads  [default: one per core]")
 def synth(*, users: int, items: int, actions: str, out: Path, seed: int, workers: int | None) -> None:
     """Write synthetic data in TencentGR's layout, with structure that better methods can learn.

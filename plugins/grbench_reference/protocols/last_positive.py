@@ -14,7 +14,7 @@ from grbench.data.store import Store
 from grbench.data.training_data import TrainingData, action_tokens
 from grbench.errors import DataError
 from grbench.interfaces import Dataset, EvaluationProtocol
-from grbench.registry.option_types import Share
+from grbench.registry.option_types import Seed, Share
 
 LONGEST_INT64 = 18
 """Digits that a whole number of 64 bits can have for certain."""
@@ -74,7 +74,7 @@ class LastPositive(EvaluationProtocol):
         positives: Annotated[list[str], Field(min_length=1)] = ["click"],  # noqa: B006 - never modified
         evaluation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1,
         validation_share: Share = 0.0,
-        seed: int = 2025,
+        seed: Seed = 2025,
         pool: Pool = "candidates",
         out_of_pool: Literal["drop", "add"] = "drop",
         targets: Literal["every", "positives"] = "every",

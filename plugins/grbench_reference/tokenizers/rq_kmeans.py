@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.interfaces import Tokenizer
-from grbench.registry.option_types import DataFile
+from grbench.registry.option_types import DataFile, Seed
 from grbench.types import Codes
 from grbench_reference.codes.collisions import (
     Placement,
@@ -98,7 +98,7 @@ class RQKMeans(Tokenizer):
         collision: Literal["none", "extra_level", "next_nearest"] = "next_nearest",
         missing: Literal["own_code", "neighbours"] = "own_code",
         random_k: PositiveInt = 1,
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
     ) -> None:
         self.source, self.embeddings, self.vectors_file = source, embeddings, vectors
         self.width, self.window, self.svd = width, window, svd
@@ -211,7 +211,7 @@ class RQKMeans(Tokenizer):
                 vectors.width,
                 size,
                 niter=self.iterations,
-                seed=self.seed + level,
+                seed=(self.seed + level) % 2**31,  # Faiss takes no larger one
                 gpu=faiss.get_num_gpus() > 0,
                 min_points_per_centroid=1,  # else Faiss warns on stdout below 39
                 max_points_per_centroid=limit or len(items),

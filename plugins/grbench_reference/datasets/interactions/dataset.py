@@ -20,7 +20,7 @@ from pydantic import Field
 from grbench.data.store import store_size
 from grbench.errors import DataError, SuiteError
 from grbench.interfaces import Dataset
-from grbench.registry.option_types import Count, Natural
+from grbench.registry.option_types import Count, Seed
 from grbench.types import ACTION_MISSING, FIRST_ACTION, Finding, Progress
 from grbench_reference.datasets.interactions.columns import stored_bytes
 from grbench_reference.datasets.interactions.log import Log, LogEvents, group_by_user, read_events, read_first
@@ -81,7 +81,7 @@ class Interactions(Dataset):
         item: ColumnName | None = "item",
         timestamp: ColumnName | None = "timestamp",
         time_unit: TimeUnit = "s",
-        ties_seed: Natural | None = None,
+        ties_seed: Seed | None = None,
         action: ColumnName | None = None,
         actions: Sequence[str] | None = None,
         history: ColumnName | None = None,

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from grbench.data.store import store_size
 from grbench.interfaces import Dataset
+from grbench.registry.option_types import Seed
 from grbench_reference.datasets.synthetic.generator import (
     MIN_ITEMS,
     MIN_USERS,
@@ -48,7 +49,7 @@ class TencentGRSynthetic(Dataset):
         users: Annotated[int, Field(ge=MIN_USERS)] = 4000,
         items: Annotated[int, Field(ge=MIN_ITEMS)] = 5000,
         actions: Literal[2, 3] = 2,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        seed: Seed = 0,
         embeddings: Sequence[int | str] = (81,),
     ) -> None:
         self._users, self._items, self._actions, self._seed = users, items, actions, seed
