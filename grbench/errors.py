@@ -36,3 +36,10 @@ class OutputClosed(BaseException):
 def cut(text: str, longest: int = 80) -> str:
     """The text, or where it is longer, its first characters and its length."""
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+
+
+def first_line(error: BaseException, longest: int = 200) -> str:
+    """What an error of a library or the system says, in one line, cut short, since it may repeat a value of the data;
+    its class where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return cut(next(filter(None, lines), type(error).__name__), longest)

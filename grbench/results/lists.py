@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grbench.errors import RunError
+from grbench.errors import RunError, first_line
 from grbench.types import Ranking
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_lists(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: the lists cannot be read ({error}); {RUN_AGAIN}") from error
+        raise RunError(f"{path}: the lists cannot be read ({first_line(error)}); {RUN_AGAIN}") from error
 
 
 def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:
@@ -75,8 +75,15 @@ def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, 
     """
     try:
         return _rankings_from(table, split, where)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # pyarrow's are among them
-        raise RunError(f"{where}: the lists are damaged ({error}); {RUN_AGAIN}") from error
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        NotImplementedError,
+    ) as error:  # pyarrow's, too
+        raise RunError(f"{where}: the lists are damaged ({first_line(error)}); {RUN_AGAIN}") from error
 
 
 def _rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from grbench.errors import DataError
+from grbench.errors import DataError, cut, first_line
 from grbench.types import Progress
 
 FaultHandler = Callable[[DataError], None]
@@ -90,7 +90,7 @@ class PartBatch:
             yield
         except pa.ArrowInvalid as error:
             raise self.error(
-                f"a value has the wrong type or is out of range ({_first_line(error)})", column=column
+                f"a value has the wrong type or is out of range ({first_line(error)})", column=column
             ) from error
 
 
@@ -136,7 +136,7 @@ class PartFolder:
                 if column not in part.schema.names:
                     raise DataError(
                         f"{part.path}: has no column {column} ({expected.description}); it has "
-                        f"{', '.join(part.schema.names)}"
+                        f"{cut(', '.join(part.schema.names), 500)}"
                     )
                 if part.schema.names.count(column) > 1:
                     raise DataError(f"{part.path}: has more than one column {column}")
@@ -220,17 +220,13 @@ def readable(path: Path, kind: str = "parquet") -> Iterator[None]:
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read as {kind} ({_first_line(error)}); it is truncated, damaged, or not {kind}"
+            f"{path}: cannot be read as {kind} ({first_line(error)}); it is truncated, damaged, or not {kind}"
         ) from error
 
 
 def _open_part(path: Path) -> ParquetPart:
     with readable(path), pq.ParquetFile(path) as file:
         return ParquetPart(path, file.metadata.num_rows, file.schema_arrow)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def natural_order(name: str) -> list[str | int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grbench.errors import DataError, RunError
+from grbench.errors import DataError, RunError, first_line
 from grbench.types import Progress
 
 
@@ -165,25 +165,21 @@ def _explained(request: Request) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise DataError(f"{repository}: there is no such public dataset at {endpoint}") from error
     except RemoteEntryNotFoundError as error:
-        raise DataError(f"{repository}: a file of the listing is gone from {endpoint}: {_first_line(error)}") from error
+        raise DataError(f"{repository}: a file of the listing is gone from {endpoint}: {first_line(error)}") from error
     except (network_error, LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
         if isinstance(cause, HfHubHTTPError):
-            raise RunError(f"{endpoint}: {_first_line(cause)}. {kept}") from error
+            raise RunError(f"{endpoint}: {first_line(cause)}. {kept}") from error
         raise RunError(_offline(request, cause)) from error
     except (OSError, RuntimeError) as error:  # a full disk, or a transfer that hf_xet gave up
-        raise DataError(f"{request.folder}: {_first_line(error)}. {kept}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise DataError(f"{request.folder}: {first_line(error)}. {kept}") from error
 
 
 def _offline(request: Request, error: BaseException) -> str:
     folder = request.folder
     include = " ".join(f"--include '{pattern}'" for pattern in request.patterns)
     return (
-        f"{request.endpoint} cannot be reached ({_first_line(error)}). What arrived so far is kept, and the same "
+        f"{request.endpoint} cannot be reached ({first_line(error)}). What arrived so far is kept, and the same "
         "command goes on from there. To copy by hand instead: on a machine with network, run\n"
         f"    hf download {request.repository} --repo-type dataset --revision {request.revision} "
         f"--local-dir {folder.name} {include}\n"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from grbench.errors import DataError
+from grbench.errors import DataError, first_line
 from grbench_reference.datasets.interactions.options import TimeUnit
 from grbench_reference.datasets.parquet_parts import readable
 
@@ -167,7 +167,9 @@ def _whole_decimals(array: Any, where: str, name: str) -> Any:
     try:
         return array.cast(_WIDEST_DECIMAL)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{where}: {name} is {array.type}, and not whole ({error}); ids should be whole") from error
+        raise DataError(
+            f"{where}: {name} is {array.type}, and not whole ({first_line(error)}); ids should be whole"
+        ) from error
 
 
 def _joined(arrays: Sequence[Any]) -> list[Any]:
@@ -194,7 +196,7 @@ def _times(array: Any, where: str, name: str, unit: TimeUnit) -> TimeColumn:
         try:
             numbers = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid as error:
-            raise DataError(f"{where}: column {name} should be unix seconds ({error})") from error
+            raise DataError(f"{where}: column {name} should be unix seconds ({first_line(error)})") from error
     else:
         kind = "string" if pt.is_large_string(array.type) else array.type
         raise DataError(f"{where}: column {name} is {kind}; it should be unix seconds, or dates and times")

@@ -18,7 +18,7 @@ import pyarrow.types as pt
 from pydantic import Field
 
 from grbench.data.store import store_size
-from grbench.errors import DataError, SuiteError
+from grbench.errors import DataError, SuiteError, cut, first_line
 from grbench.interfaces import Dataset
 from grbench.registry.option_types import Count, Seed
 from grbench.types import ACTION_MISSING, FIRST_ACTION, Finding, Progress
@@ -273,7 +273,7 @@ def action_tokens(column: Any, names: Sequence[str] | None, where: str) -> tuple
         try:
             numbers = to_integers(column, null=_NULL)
         except pa.ArrowInvalid as error:
-            raise DataError(f"{where}: actions should be names or integers ({error})") from error
+            raise DataError(f"{where}: actions should be names or integers ({first_line(error)})") from error
         known = tuple(names or ())
         if names is None:
             values = np.unique(numbers[numbers != _NULL])
@@ -287,7 +287,6 @@ def action_tokens(column: Any, names: Sequence[str] | None, where: str) -> tuple
         )
     wrong = (numbers != _NULL) & ((numbers < 0) | (numbers >= len(known)))
     if wrong.any():
-        raise DataError(
-            f"{where} has {column[int(np.flatnonzero(wrong)[0])].as_py()!r}; actions are {', '.join(known)}"
-        )
+        found = repr(column[int(np.flatnonzero(wrong)[0])].as_py())
+        raise DataError(f"{where} has {cut(found)}; actions are {cut(', '.join(known), 300)}")
     return known, np.where(numbers == _NULL, ACTION_MISSING, numbers + FIRST_ACTION).astype(np.int8)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from grbench.errors import DataError
+from grbench.errors import DataError, cut, first_line
 from grbench_reference.datasets.interactions.options import LogLayout
 from grbench_reference.datasets.interactions.tables import TextOpener, readable_text
 
@@ -37,19 +37,20 @@ def read_json(path: Path, text: bytes) -> ItemLists:
         content = dict(pairs)
         if len(content) != len(pairs):
             names = [name for name, _ in pairs]
-            raise DataError(f"{path}: user {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+            again = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{path}: user {cut(repr(again))} occurs twice")
         return content
 
     try:
         content = json.loads(text.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON ({error}); it should be {{user: [item, ...]}}") from error
+        raise DataError(f"{path}: is not JSON ({first_line(error)}); it should be {{user: [item, ...]}}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: is a JSON {type(content).__name__}; it should be an object {{user: [item, ...]}}")
     for user, items in content.items():
         if not isinstance(items, list):
             raise DataError(
-                f"{path}: user {user!r} has {str(items)[:40]!r}; it should be a list of items, oldest first"
+                f"{path}: user {cut(repr(user))} has {str(items)[:40]!r}; it should be a list of items, oldest first"
             )
     lengths = np.fromiter(map(len, content.values()), np.int64, len(content))
     items = list(itertools.chain.from_iterable(content.values()))
@@ -82,8 +83,8 @@ def read_lines(path: Path, opened: TextOpener, layout: LogLayout) -> ItemLists:
         _, first = np.unique(rows, return_index=True)
         again = int(np.setdiff1d(np.arange(len(rows)), first)[0])
         raise DataError(
-            f"{path}, line {number[again] + 1}: user {users[again].as_py()} occurs twice; in the layout histories a "
-            "line has all items of a user. One item a line is layout: pairs"
+            f"{path}, line {number[again] + 1}: user {cut(users[again].as_py())} occurs twice; in the layout histories "
+            "a line has all items of a user. One item a line is layout: pairs"
         )
     is_item = np.ones(len(ids), np.bool_)
     is_item[starts] = False
@@ -100,4 +101,4 @@ def _json_ids(items: list[Any], path: Path) -> Any:
                 return pa.array(list(map(str, items)), pa.large_string())
         return pa.array(items)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise DataError(f"{path}: items should be all numbers or all text ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{path}: items should be all numbers or all text ({first_line(error)})") from error

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from grbench.errors import DataError
+from grbench.errors import DataError, cut
 from grbench_reference.datasets.interactions.options import LogFormat
 from grbench_reference.datasets.interactions.source import DELIMITERS, kind_of
 from grbench_reference.datasets.parquet_parts import readable
@@ -106,6 +106,7 @@ def _places(path: Path, present: Sequence[str], columns: Sequence[str]) -> list[
     """Where each of `columns` is among the names `present`, exactly or without white space and RecBole's types; raises
     DataError unless it is there once."""
     bare = [name.strip() for name in present]
+    shown = cut(", ".join(present), 500)
     untyped = [match["name"] if (match := _TYPED.fullmatch(name)) else name for name in bare]
     places = []
     for column in columns:
@@ -113,11 +114,11 @@ def _places(path: Path, present: Sequence[str], columns: Sequence[str]) -> list[
         found = [place for place, name in enumerate(named) if name == column]
         if not found:
             raise DataError(
-                f"{path}: has no column {column}; it has {', '.join(present)}. The options user, item, timestamp and "
+                f"{path}: has no column {column}; it has {shown}. The options user, item, timestamp and "
                 "action name its columns; timestamp: null means that it has no times, header: false that its first "
                 "row is an event and columns are numbered from 0; delimiter is what is between its fields"
             )
         if len(found) > 1:
-            raise DataError(f"{path}: has the column {column} {len(found)} times; its columns are {', '.join(present)}")
+            raise DataError(f"{path}: has the column {column} {len(found)} times; its columns are {shown}")
         places += found
     return places

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from grbench.data.store import Field
+from grbench.errors import cut
 from grbench.types import FIRST_VALUE, MISSING, UNKNOWN, Progress
 from grbench_reference.datasets.parquet_parts import FaultHandler, PartBatch, PartFolder, to_integers
 from grbench_reference.datasets.tencentgr.id_lookup import IdLookup
@@ -61,7 +62,7 @@ def raw_ids(batch: PartBatch, column: str, on_fault: FaultHandler) -> np.ndarray
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         found = array[row].as_py()
-        on_fault(batch.error(f"{found!r} is not a raw item id (a decimal integer)", column=column, row=row))
+        on_fault(batch.error(f"{cut(repr(found))} is not a raw item id (a decimal integer)", column=column, row=row))
     return numbers
 
 

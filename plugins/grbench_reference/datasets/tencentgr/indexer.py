@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from grbench.errors import DataError
+from grbench.errors import DataError, first_line
 
 # The only names that the release's file imports: a defaultdict, and the types that its default factories make.
 _BUILTINS = frozenset({"dict", "int", "list"})
@@ -65,7 +65,7 @@ def read_indexer(path: Path) -> Indexer:
             f"{path}: cannot be read ({error.strerror}); it should be at the root of the release"
         ) from error
     except _DAMAGED as error:
-        raise DataError(f"{path}: damaged or truncated ({error}); download it again") from error
+        raise DataError(f"{path}: damaged or truncated ({first_line(error)}); download it again") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in "iuf"):
         raise DataError(
             f"{path}: is not an indexer of the release, which is a dictionary of the dictionaries i, u and f"
@@ -80,7 +80,9 @@ def _vocabulary(values: dict[Any, Any], path: Path) -> dict[str, int]:
     try:
         return {str(feature): int(max(ids.values(), default=0)) for feature, ids in values.items()}
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: dictionary f should map each feature to its value ids ({error})") from error
+        raise DataError(
+            f"{path}: dictionary f should map each feature to its value ids ({first_line(error)})"
+        ) from error
 
 
 def _item_ids(numbers: dict[Any, Any], path: Path) -> np.ndarray:
@@ -90,7 +92,7 @@ def _item_ids(numbers: dict[Any, Any], path: Path) -> np.ndarray:
         oids = np.fromiter(numbers.keys(), np.int64, count)
         rids = np.fromiter(numbers.values(), np.int64, count)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: dictionary i should map int64 ids to int64 ids ({error})") from error
+        raise DataError(f"{path}: dictionary i should map int64 ids to int64 ids ({first_line(error)})") from error
     if not count or rids.min() != 1 or rids.max() != count or np.bincount(rids, minlength=count + 1)[1:].max() != 1:
         raise DataError(f"{path}: dictionary i should number its {count:,} items from 1 to {count:,}, each once")
     item_ids = np.zeros(count + 1, np.int64)
