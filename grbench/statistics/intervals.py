@@ -1,8 +1,8 @@
 """Confidence intervals of a method's mean, and of the difference between two methods, over users and seeds.
 
-The variance of a mean over S seeds and U users is var(user means) / U + var(b) / S, with var(b) between seeds pooled over
-the methods (`SeedVariance`). Quantiles are Student's with Satterthwaite's degrees of freedom. Where the pooled variance
-has too few degrees of freedom, intervals are over users only, and say so.
+The variance of a mean over S seeds and U users is var(user means) / U + var(b) / S, with var(b), that between seeds,
+pooled over the methods (`SeedVariance`). Quantiles are Student's with Satterthwaite's degrees of freedom. Where the
+pooled variance has too few degrees of freedom, intervals are over users only, and say so.
 """
 
 from __future__ import annotations

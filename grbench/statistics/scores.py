@@ -59,8 +59,8 @@ class Scores:
 
 @dataclass(frozen=True)
 class SeedVariance:
-    """The variance between seeds, pooled over methods: the seeds of one table are few, so that one method's own estimate
-    is worth little.
+    """The variance between seeds, pooled over methods: the seeds of one table are few, so that one method's own
+    estimate is worth little.
 
     means: pooled variance of seed means, var(b) + var(e) / U; interaction: pooled var(e) / U, part of `means`;
     degrees: degrees of freedom of `means`, the sum of S - 1 over the methods.
@@ -77,8 +77,8 @@ class SeedVariance:
 
 
 ENOUGH_DEGREES = 4
-"""Fewest degrees of freedom of the pooled variance with which intervals over seeds keep their coverage. Simulated, at 95
-% nominal: with 1 (two seeds of one method) as low as 88 %, with 2 92.6 %, with 4 from 94.1 to 97.1 %."""
+"""Fewest degrees of freedom of the pooled variance with which intervals over seeds keep their coverage. Simulated, for
+95 % intervals: with 1 (two seeds of one method) as low as 88 %, with 2 92.6 %, with 4 from 94.1 to 97.1 %."""
 
 
 def pooled_seed_variance(methods: Iterable[Scores]) -> SeedVariance:

@@ -1,4 +1,4 @@
-"""Intervals cover the true value as often as they say, and variance components are those of the analysis of variance."""
+"""Intervals cover the true value as often as they say; variance components are those of the analysis of variance."""
 
 from __future__ import annotations
 
