@@ -52,3 +52,28 @@ def against(reference: str, methods: Mapping[str, Scores]) -> dict[str, Comparis
     return {
         name: Comparison(difference, float(p)) for (name, difference), p in zip(found.items(), adjusted, strict=True)
     }
+
+
+def best_methods(methods: Mapping[str, Scores], *, higher_is_better: bool) -> frozenset[str]:
+    """The method with the best mean, and those whose difference from it is not significant at LEVEL."""
+    if not methods:
+        return frozenset()
+    choose = max if higher_is_better else min
+    best = choose(methods, key=lambda name: methods[name].mean)
+    return frozenset({best}) | {name for name, found in against(best, methods).items() if not found.differs}
+
+
+@dataclass(frozen=True)
+class UsersWon:
+    """Of a paired comparison: how many users have a better, a worse and the same value with the first method."""
+
+    better: int
+    worse: int
+    same: int
+
+
+def users_won(first: Scores, second: Scores, *, higher_is_better: bool) -> UsersWon:
+    """Counts users by the sign of the difference of their means over seeds."""
+    difference = first.by_user - second.by_user if higher_is_better else second.by_user - first.by_user
+    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+    return UsersWon(better, worse, len(difference) - better - worse)

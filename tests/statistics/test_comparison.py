@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grbench.statistics.comparison import against, holm
+from grbench.statistics.comparison import UsersWon, against, best_methods, holm, users_won
 from grbench.statistics.scores import Scores
 
 
@@ -37,3 +37,21 @@ def test_the_chance_of_any_false_difference_in_a_table_stays_below_the_level() -
         methods = {str(number): Scores(rng.normal(size=(3, 40)) + rng.normal(0, 0.2, (3, 1))) for number in range(8)}
         wrong += any(comparison.differs for comparison in against("0", methods).values())
     assert wrong / tables <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / tables)
+
+
+def test_rows_that_cannot_be_told_from_the_best_share_its_place() -> None:
+    rng = np.random.default_rng(2)
+    users = rng.random(4_000)
+    methods = {
+        name: Scores((users < rate + rng.normal(0, 0.05, (3, 4_000))).astype(float))
+        for name, rate in {"best": 0.3, "close": 0.298, "far": 0.25}.items()
+    }
+    assert best_methods(methods, higher_is_better=True) == {"best", "close"}
+    assert best_methods(methods, higher_is_better=False) == {"far"}
+    assert best_methods({}, higher_is_better=True) == frozenset()
+
+
+def test_users_are_won_by_their_mean_over_seeds() -> None:
+    first, second = Scores(np.array([[1.0, 0, 1, 0], [0.0, 0, 1, 0]])), Scores(np.array([[0.0, 1, 1, 0]]))
+    assert users_won(first, second, higher_is_better=True) == UsersWon(better=1, worse=1, same=2)
+    assert users_won(second, first, higher_is_better=False) == UsersWon(better=1, worse=1, same=2)
