@@ -44,6 +44,7 @@ LATEX = {
     "↓": r"$\downarrow$",
     "—": "---",
     "→": r"$\rightarrow$",
+    "°": r"$^\circ$",
 }
 
 
@@ -91,13 +92,13 @@ def plain_text(tables: Sequence[ResultTable]) -> str:
 
 
 def markdown(tables: Sequence[ResultTable]) -> str:
-    """Markdown pipe tables with aligned columns; the best score in **bold**, the second <u>underlined</u>."""
+    """Markdown pipe tables with aligned columns; the best scores in **bold**."""
     from tabulate import tabulate
 
     def highlighted(cell: TableEntry) -> str:
         text = _markdown_escaped(cell.text)
-        text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.highlight]
-        return f"{text} ± {cell.spread}" if cell.spread else text
+        text = f"**{text}**" if cell.best else text
+        return (f"{text} ± {cell.spread}" if cell.spread else text) + cell.mark
 
     parts = []
     for table in tables:
@@ -170,7 +171,10 @@ def _fitting(table: ResultTable, width: int) -> list[list[int]]:
 
     def needed(index: int) -> int:
         entries = (row[index] for row in table.rows)
-        texts = [table.columns[index].title, *(cell.text + " ± " * bool(cell.spread) + cell.spread for cell in entries)]
+        texts = [
+            table.columns[index].title,
+            *(cell.text + " ± " * bool(cell.spread) + cell.spread + cell.mark for cell in entries),
+        ]
         longest = max(map(len, texts))
         return GAP + (longest if table.columns[index].numeric else min(longest, WRAPPED_WIDTH))
 
@@ -190,21 +194,25 @@ def _grid(table: ResultTable, chosen: Sequence[int]) -> RenderableType:
     from rich.text import Text
 
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    styles = {"best": "bold", "second": "underline", "": ""}
     entries = []
     for index in chosen:
         cells = [row[index] for row in table.rows]
         numeric = table.columns[index].numeric
         # Means are aligned below each other, with an interval or without.
-        spread = max(len(cell.spread) for cell in cells)
-        intervals = [(f" ± {cell.spread}" if cell.spread else "").ljust(3 + spread) if spread else "" for cell in cells]
+        spread = max(len(cell.spread + cell.mark) for cell in cells)
+        intervals = [
+            ((f" ± {cell.spread}" if cell.spread else "") + cell.mark).ljust(3 + spread) if spread else ""
+            for cell in cells
+        ]
         width = max(len(cell.text) for cell in cells)
         title = table.columns[index].title
         grid.add_column(Text(title.rjust(width + len(intervals[0])) if spread else title), no_wrap=numeric)
         grid.columns[-1].justify = "right" if numeric and not spread else "left"
         entries.append(
             [
-                Text.assemble(" " * (width - len(cell.text)) * bool(spread), (cell.text, styles[cell.highlight]), after)
+                Text.assemble(
+                    " " * (width - len(cell.text)) * bool(spread), (cell.text, "bold" if cell.best else ""), after
+                )
                 for cell, after in zip(cells, intervals, strict=True)
             ]
         )
@@ -215,8 +223,8 @@ def _grid(table: ResultTable, chosen: Sequence[int]) -> RenderableType:
 
 def _latex_cell(cell: TableEntry) -> str:
     text = _latex_escaped(cell.text)
-    text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.highlight]
-    return rf"{text} $\pm$ {_latex_escaped(cell.spread)}" if cell.spread else text
+    text = rf"\textbf{{{text}}}" if cell.best else text
+    return (rf"{text} $\pm$ {_latex_escaped(cell.spread)}" if cell.spread else text) + _latex_escaped(cell.mark)
 
 
 def _latex_escaped(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from grbench.report.format import GIB, count, label_of, number, plain, significant
 from grbench.report.rows import (
@@ -18,9 +18,11 @@ from grbench.report.rows import (
     rows_of,
     training_cpu,
 )
+from grbench.report.scores import RowScore, row_scores
 from grbench.results.record import Record, latest
 
-Highlight = Literal["", "best", "second"]
+NOT_TOLD_FROM_BASELINE = "°"
+"""Beside a score whose difference from the baseline's is not significant."""
 
 CSV_COSTS = (
     "train_users_per_second",
@@ -34,12 +36,13 @@ CSV_COSTS = (
 
 @dataclass(frozen=True)
 class TableEntry:
-    """text: the formatted value; spread: half the width of its interval, empty without one; highlight: best or second
-    best of its column."""
+    """text: the formatted value; spread: half the width of its interval, empty without one; best: whether it is the
+    best of its column, or cannot be told from the best; mark: a sign that the footer explains."""
 
     text: str
     spread: str = ""
-    highlight: Highlight = ""
+    best: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,6 @@ def tables(records: Sequence[Record]) -> list[ResultTable]:
     groups = comparable_groups(latest(records))
     differing = differing_keys([comparison_facts(group[0]) for group in groups])
     return [_table(group, differing, position, len(groups)) for position, group in enumerate(groups, 1)]
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and half the width of its 95 % interval (Student t over seeds); one value has no interval."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    from scipy.stats import t
-
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, float(t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
 
 
 def hardware(record: Record) -> str:
@@ -111,8 +103,14 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     columns += [Column("hardware", numeric=False)] * (len(machines) > 1)
     columns += [Column("failed", numeric=False)] * failing
 
-    highlights = {
-        name: _highlights(rows, name, bool(first.metrics[name].get("higher_is_better", True))) for name in metrics
+    scores = {
+        name: row_scores(
+            rows,
+            name,
+            higher_is_better=bool(first.metrics[name].get("higher_is_better", True)),
+            baseline=first.baseline,
+        )
+        for name in metrics
     }
     body, values = [], []
     for index, row in enumerate(rows):
@@ -120,9 +118,15 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         numbers = {"method": row.name, "seeds": len(row.done), "seeds_planned": len(row.records)}
         entries = [TableEntry(row.name)]
         for name in metrics:
-            mean, spread = _score(row, name)
-            entries.append(TableEntry(number(mean), "" if spread is None else number(spread), highlights[name][index]))
-            numbers |= {name: mean, f"{name} ±": spread}
+            score = scores[name][index]
+            entries.append(_score_entry(score))
+            numbers |= {name: score.mean, f"{name} ±": score.half_width}
+            if (versus := score.versus_baseline) is not None:
+                numbers |= {
+                    f"{name} - baseline": versus.difference.value,
+                    f"{name} - baseline ±": versus.difference.half_width(),
+                    f"{name} p": versus.p,
+                }
         missed = _unreachable(row)
         if filtering:
             entries.append(TableEntry(_filters(row) or "—"))
@@ -148,9 +152,15 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         heading=_title(first, differing, position, total),
         columns=tuple(columns),
         rows=tuple(body),
-        footer=tuple(_footer(records, first, letters)),
+        footer=tuple(_footer(records, first, letters, [score for column in scores.values() for score in column])),
         values=tuple(values),
     )
+
+
+def _score_entry(score: RowScore) -> TableEntry:
+    width, versus = score.half_width, score.versus_baseline
+    mark = NOT_TOLD_FROM_BASELINE if versus is not None and not versus.differs else ""
+    return TableEntry(number(score.mean), "" if width is None else number(width), score.best, mark)
 
 
 def _filters(row: Row) -> str:
@@ -175,23 +185,6 @@ def _short_lists(row: Row) -> tuple[int, int] | None:
 def _heading(name: str, facts: Mapping[str, Any]) -> str:
     arrow = "↑" if facts.get("higher_is_better", True) else "↓"
     return f"{facts.get('label') or label_of(name)} {arrow}"
-
-
-def _score(row: Row, metric: str) -> tuple[float | None, float | None]:
-    found = [record.scores.get(metric) for record in row.done]
-    values = [value for value in found if value is not None]
-    return mean_and_spread(values) if values else (None, None)
-
-
-def _highlights(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[Highlight]:
-    """Means are compared as printed, so that equal numbers are highlighted alike."""
-    means = [_score(row, metric)[0] for row in rows]
-    printed = [None if mean is None else round(mean, 4) for mean in means]
-    ranked = sorted({mean for mean in printed if mean is not None}, reverse=higher_is_better)
-    if len([mean for mean in printed if mean is not None]) < 2:
-        return [""] * len(rows)
-    best, second = ranked[0], ranked[1] if len(ranked) > 1 else None
-    return ["" if mean is None else "best" if mean == best else "second" if mean == second else "" for mean in printed]
 
 
 Combine = Callable[[Sequence[float | None]], float | None]
@@ -260,7 +253,9 @@ def _title(first: Record, differing: list[str], position: int, total: int) -> st
     return f"{name}, table {position} of {total}, not comparable with the others ({keys} differ)"
 
 
-def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]) -> list[str]:
+def _footer(
+    records: Sequence[Record], first: Record, letters: Mapping[str, str], scores: Sequence[RowScore]
+) -> list[str]:
     lines = [f"Dataset: {_facts_line(first.dataset)}", f"Protocol: {_facts_line(first.protocol)}"]
     counts = first.counts
     if remarks := counts.get("remarks"):
@@ -301,16 +296,29 @@ def _footer(records: Sequence[Record], first: Record, letters: Mapping[str, str]
     if gone := [f"{record.method}, seed {record.seed}" for record in records if record.lists_gone]:
         named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         lines.append(f"Lists are gone, so grbench run runs again: {named}")
-    repeated = any(len(row.done) > 1 for row in rows)
+    lines.append(_explained(scores, first.baseline))
     lines.append(
-        "Scores are means over users"
-        + (", then seeds, ± their 95 % interval (Student t)" if repeated else " of one seed, so without interval")
-        + "; best bold, second underlined. Costs are means over seeds, memory the largest"
-        + (f", p99 that of a batch of {batch:,} queries." if batch else ".")
+        "Costs are means over seeds, memory the largest"
+        + (f", p99 that of a batch of {batch:,} queries" if batch else "")
     )
     if any(title == "CPU min" for title, *_ in _cost_columns(records)):
         lines.append("CPU min and users/CPU s: of training, by the processor time of all its threads")
     return lines
+
+
+def _explained(scores: Sequence[RowScore], baseline: str | None) -> str:
+    """What the scores, their intervals and marks stand for."""
+    text = "Scores are means over users and seeds"
+    over = {score.estimate.over for score in scores if score.estimate is not None}
+    if not over:
+        return f"{text}; without the users' values, there is neither interval nor mark"
+    text += ", ± half the width of their 95 % interval over users"
+    text += " only: there are too few seeds to know how much these vary" if "users" in over else " and seeds"
+    if any(score.best for score in scores):
+        text += "; bold: the best, and what cannot be told from it (paired over users, Holm's correction, 5 %)"
+    if any(score.versus_baseline is not None for score in scores):
+        text += f"; {NOT_TOLD_FROM_BASELINE}: cannot be told from {baseline}, the baseline, in the same way"
+    return text
 
 
 def _facts_line(facts: Mapping[str, Any]) -> str:

@@ -83,6 +83,7 @@ class Record:
     started, finished: when the cell started and finished
     lists_gone:  whether the record has scores, but the file of its lists is not there; found out when the record is
                  read, and not written
+    folder:      of the record and its lists; None before it is read, and not written
     """
 
     digest: Digest
@@ -112,6 +113,7 @@ class Record:
     started: str = ""
     finished: str = ""
     lists_gone: bool = field(default=False, compare=False)
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def done(self) -> bool:
@@ -132,7 +134,7 @@ class Record:
     def to_json(self) -> str:
         """The text of the record file."""
         values = {"schema": SCHEMA_VERSION, **{key.name: getattr(self, key.name) for key in dataclasses.fields(self)}}
-        del values["lists_gone"]
+        del values["lists_gone"], values["folder"]
         return json.dumps(_json_ready(values), indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -213,7 +215,7 @@ def read_record(path: Path) -> Record:
     """Reads one record file; raises RunError where it is missing, not a valid record, or of a newer schema."""
     record = Record.from_json(_read(path), str(path))
     gone = record.status == "ok" and not ranking_path(path.parent, record.digest).is_file()
-    return dataclasses.replace(record, lists_gone=gone)
+    return dataclasses.replace(record, lists_gone=gone, folder=path.parent)
 
 
 def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings.warn) -> list[Record]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from grbench.evaluation.scoring import score_lists
 from grbench.results.lists import rankings_from, read_lists
 from grbench.results.record import Record, now, ranking_path, read_record
+from grbench.results.values import with_values
 from grbench.run.prepare import split_store
 
 if TYPE_CHECKING:
@@ -49,4 +50,4 @@ def rescore_cell(
         finished=now(),
         **{name: getattr(former, name) for name in OF_THE_LISTS},
     )
-    return record, table
+    return record, with_values(table, values)

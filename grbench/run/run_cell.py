@@ -32,6 +32,7 @@ from grbench.interfaces import Retriever, Tracker, every_steps, optional
 from grbench.registry.discovery import Registry
 from grbench.results.lists import lists_table
 from grbench.results.record import Record, Status, now, write_record
+from grbench.results.values import with_values
 from grbench.run.child_process import ChildMessages
 from grbench.run.prepare import split_store
 from grbench.run.rescore_cell import rescore_cell
@@ -154,7 +155,8 @@ def run_cell(
         curve=trained.curve,
         finished=now(),
     )
-    return record, lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids, kept)
+    lists_of_users = lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids, kept)
+    return record, with_values(lists_of_users, values)
 
 
 def keep_lists(

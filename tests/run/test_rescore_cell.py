@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -18,6 +19,7 @@ from grbench import hookimpl
 from grbench.registry.discovery import Registry
 from grbench.results.lists import read_lists
 from grbench.results.record import Record, ranking_path, read_record, record_path, write_record
+from grbench.results.values import read_values, with_values
 from grbench.run.child_process import ChildMessages
 from grbench.run.plan import PlannedCell, make_plan
 from grbench.run.rescore_cell import rescore_cell
@@ -103,7 +105,12 @@ def test_metrics_are_computed_from_the_lists(place: Path, first: Record, metrics
     for name in ("lists", "pool", "counts", "cost", "environment", "tokenizer", "curve"):
         assert getattr(record, name) == getattr(first, name), name
     folder = place / "results" / "tiny"
-    assert read_lists(ranking_path(folder, record.digest)).equals(read_lists(ranking_path(folder, first.digest)))
+    again, former = (read_lists(ranking_path(folder, each.digest)) for each in (record, first))
+    assert with_values(again, {}).equals(with_values(former, {}))
+    for metric, value in record.scores.items():
+        users, values = read_values(ranking_path(folder, record.digest), metric) or ([], [])
+        assert [*users] == again["user"].to_pylist()
+        assert np.mean(values) == pytest.approx(value)
     assert not (folder / f"{record.digest}.d").exists()
     directly, _ = run(metrics, results=Path("directly"), force=True)
     assert directly.rescored_from is None
