@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from grbench import __version__
 from grbench.cli import main
 from grbench.results.record import Record, write_record
+from grbench.results.values import with_values
 
 SUITE = """
 suite: tiny
@@ -164,22 +167,23 @@ def test_debug_shows_the_traceback(world: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_tables_go_to_files_in_the_format_of_their_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for record in (a_record("a", 0.1), a_record("b", 0.2)):
-        write_record(tmp_path / "results", record)
+    for name, hits in (("a", [1, 0, 0, 0, 0] * 8), ("b", [1, 0, 1, 0, 0] * 8)):
+        lists = with_values(pa.table({"user": np.arange(40)}), {"ndcg@10": np.array(hits, float)})
+        write_record(tmp_path / "results", a_record(name, sum(hits) / 40), lists)
     results = str(tmp_path / "results")
-    for name, mark in (("t.tex", r"\textbf{.2000}"), ("t.md", "**.2000**"), ("t.csv", "0.2")):
+    for name, mark in (("t.tex", r"\textbf{.4000}"), ("t.md", "**.4000**"), ("t.csv", "0.4")):
         assert main(["table", results, "--out", str(tmp_path / name)]) == 0
         assert mark in (tmp_path / name).read_text()
     assert main(["table", results, "--format", "latex"]) == 0
     assert capsys.readouterr().out == (tmp_path / "t.tex").read_text()
     assert main(["table", results, "--format", "terminal"]) == 0
-    assert "\x1b[1m.2000" in capsys.readouterr().out
+    assert "\x1b[1m.4000" in capsys.readouterr().out
     assert main(["table", results, "--out", str(tmp_path / "t.txt")]) == 0
     lines = (tmp_path / "t.txt").read_text().splitlines()
     assert "\x1b" not in "".join(lines)
     assert [line.split()[:2] for line in lines if line.strip().startswith(("a ", "b "))] == [
-        ["a", ".1000"],
-        ["b", ".2000"],
+        ["a", ".2000"],
+        ["b", ".4000"],
     ]
     assert main(["table", results, "--format", "csv", "--out", str(tmp_path / "no_suffix")]) == 0
     assert (tmp_path / "no_suffix").read_text() == (tmp_path / "t.csv").read_text()
