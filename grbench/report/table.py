@@ -316,7 +316,7 @@ def _explained(scores: Sequence[RowScore], baseline: str | None) -> str:
     text += " only: there are too few seeds to know how much these vary" if "users" in over else " and seeds"
     if any(score.best for score in scores):
         text += "; bold: the best, and what cannot be told from it (paired over users, Holm's correction, 5 %)"
-    if any(score.versus_baseline is not None for score in scores):
+    if any(score.versus_baseline is not None and not score.versus_baseline.differs for score in scores):
         text += f"; {NOT_TOLD_FROM_BASELINE}: cannot be told from {baseline}, the baseline, in the same way"
     return text
 
