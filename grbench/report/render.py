@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("terminal", "md", "latex", "csv", "svg")
 FORMAT_OF_SUFFIX = {".txt": "terminal", ".md": "md", ".tex": "latex", ".csv": "csv", ".svg": "svg"}
-FILE_WIDTH = 150
+FILE_WIDTH = 160
 """Characters of a line in a text file or a picture."""
 
 GAP = 3
