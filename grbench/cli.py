@@ -306,16 +306,21 @@ def show_suite(name: str) -> None:
 def validate_suites(context: click.Context, files: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check suites without reading data: names, options, types, and whether the parts fit together.
 
-    Exit status: 0 valid, 1 valid but with broken plug-ins, 2 invalid.
+    All that is wrong with them is listed. Exit status: 0 valid, 1 valid but with broken plug-ins, 2 invalid.
     """
+    from grbench.errors import Problems
     from grbench.registry.discovery import Registry
     from grbench.report.format import counted
     from grbench.run.prepare import store_cache
-    from grbench.suite.suite import load_suite
+    from grbench.suite.suite import checked_cells
 
-    registry, all_usable = Registry.load(signature_cache=store_cache()), True
+    registry, all_usable, problems = Registry.load(signature_cache=store_cache()), True, Problems()
     for file in files:
-        cells = load_suite(file, overrides).cells(registry)
+        cells = None
+        with problems:
+            cells = checked_cells(file, overrides, registry)
+        if cells is None:
+            continue
         broken = {cell.method.name: cell.error for cell in cells if cell.error}
         for name, error in broken.items():
             _complain(f"{file}: {name} cannot run: {error}")
@@ -324,6 +329,7 @@ def validate_suites(context: click.Context, files: tuple[str, ...], overrides: t
             _say(f"{file}: valid, {counted(len(cells), 'cell')} ({counted(methods, 'method')})")
         all_usable &= not broken
     registry.save_signatures()
+    problems.raise_found()
     context.exit(0 if all_usable else 1)
 
 

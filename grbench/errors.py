@@ -1,5 +1,7 @@
 """Exceptions for errors that a user can correct. Each message says what is wrong, where, and what would be right."""
 
+from __future__ import annotations
+
 
 class GRBenchError(Exception):
     """Base class; the command line prints the message without a traceback."""
@@ -11,6 +13,35 @@ class SuiteError(GRBenchError):
 
 class PluginError(GRBenchError):
     """A plug-in is missing, broken, registered twice, or lacks an interface that another one calls."""
+
+
+class Problems:
+    """Errors of a suite that are raised together, as one message of a line each.
+
+    `with problems:` keeps a SuiteError or PluginError of its block, which ends there.
+    """
+
+    MOST = 100
+
+    def __init__(self) -> None:
+        self.found: dict[str, GRBenchError] = {}
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, SuiteError | PluginError):
+            return False
+        self.found.setdefault(str(error), error)
+        return True
+
+    def raise_found(self) -> None:
+        """Raises what was found, if anything: one error as it is, several as a SuiteError of the first MOST."""
+        if len(self.found) == 1:
+            raise next(iter(self.found.values()))
+        if self.found:
+            lines = list(dict.fromkeys("\n".join(self.found).splitlines()))
+            more = [f"... and {len(lines) - self.MOST:,} more"] if len(lines) > self.MOST else []
+            raise SuiteError("\n".join(lines[: self.MOST] + more))
 
 
 class DataError(GRBenchError):

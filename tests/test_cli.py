@@ -242,6 +242,19 @@ def test_a_suite_is_validated_without_its_data(world: Path, capsys: pytest.Captu
     assert "actions" in capsys.readouterr().err
 
 
+def test_all_that_is_wrong_with_all_suites_is_listed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["--set", "title=3", "--set", "methods.floor.encoder=nobody", "--set", "protocol=nobody"]
+    assert main(["suite", "validate", "suite.yaml", "missing.yaml", *wrong]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    lines = shown.err.splitlines()
+    assert [line.removeprefix("grbench: ").partition(": ")[0] for line in lines] == ["suite.yaml"] * 3 + [
+        "missing.yaml"
+    ]
+    for part, line in zip(("title", "protocol", "methods.floor.encoder", "no such file"), lines, strict=True):
+        assert f": {part}" in line
+
+
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["suite", "schema"]) == 0
     schema = json.loads(capsys.readouterr().out)

@@ -24,7 +24,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_json
 
-from grbench.errors import PluginError, SuiteError, cut
+from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.registry.option_types import OptionGroup, PathHash
 
 Factory = Callable[..., Any]
@@ -175,29 +175,38 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
 
 
 def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydantic.BaseModel:
-    model = options_model(factory)
+    model, problems = options_model(factory), Problems()
     for name in options:
         if name not in model.model_fields:
-            raise SuiteError(f"{where}.{cut(name)}: unknown option; {suggestion(name, model.model_fields)}")
+            with problems:
+                raise SuiteError(f"{where}.{cut(name)}: unknown option; {suggestion(name, model.model_fields)}")
     known = options_of(factory)
+    given = {name: value for name, value in options.items() if name in known}
     defaults = {name: option.default for name, option in known.items() if not option.required}
     try:
         # Strict validation of JSON accepts a list for a tuple and text for a path, as in YAML. Defaults are validated
         # too, so that a default and the same value given in the suite become equal.
-        return model.model_validate_json(to_json({**defaults, **options}, inf_nan_mode="constants"))
+        bound = model.model_validate_json(to_json({**defaults, **given}, inf_nan_mode="constants"))
     except PydanticSerializationError as error:
         raise SuiteError(
             f"{where}: options must be text, numbers, true, false, null, lists or mappings: {error}"
         ) from error
     except pydantic.ValidationError as error:
-        problem = error.errors()[0]
-        name = str(problem["loc"][0])
-        annotation = known[name].annotation
-        if name not in options and problem["type"] != "missing":
-            raise PluginError(
-                f"{_title(factory)}: the default of option {name} does not fit its annotation {type_name(annotation)}"
-            ) from error
-        raise SuiteError(_explain(where, problem, annotation)) from error
+        explained_already: set[str] = set()
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            annotation = known[name].annotation
+            if name not in options and problem["type"] != "missing":
+                raise PluginError(
+                    f"{_title(factory)}: the default of option {name} does not fit its annotation "
+                    f"{type_name(annotation)}"
+                ) from error
+            if name not in explained_already or _alternatives(annotation) == 1:
+                with problems:
+                    raise SuiteError(_explain(where, problem, annotation)) from error
+            explained_already.add(name)
+    problems.raise_found()
+    return bound
 
 
 def _explain(where: str, problem: Any, annotation: Any) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from grbench.errors import SuiteError, cut
+from grbench.errors import Problems, SuiteError, cut
 from grbench.hookspecs import PARTS
 from grbench.registry.options import suggestion
 from grbench.suite.file import set_value
@@ -39,29 +39,43 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def inherit(
-    methods: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any], where: str
+    methods: Mapping[str, Any], defaults: Mapping[str, Any], where: str, problems: Problems
 ) -> dict[str, dict[str, Any]]:
-    """All methods, each merged with the method that it extends and the defaults. Raises SuiteError where a method
-    extends an unknown one, or itself through others."""
-
-    complete: dict[str, dict[str, Any]] = {}
+    """All methods, each merged with the method that it extends and the defaults. Where one extends an unknown one, or
+    itself through others, that is added to `problems`; such methods are left out, as are those that are no mappings,
+    with all that extend them."""
+    complete: dict[str, dict[str, Any] | None] = {  # None: left out
+        name: None for name, keys in methods.items() if not isinstance(keys, dict)
+    }
     for name in methods:
-        chain: dict[str, None] = {}  # the methods that are not complete yet, from this one to its farthest ancestor
-        ancestor: Any = name
-        while ancestor is not None and ancestor not in complete:
-            chain[ancestor] = None
-            key, ancestor = f"{where}: methods.{ancestor}.extends", methods[ancestor].get("extends")
-            if ancestor is not None and not (isinstance(ancestor, str) and ancestor in methods):
-                given = cut(str(ancestor))
-                raise SuiteError(f"{key}: unknown method {given!r}; {suggestion(given, methods)}")
-            if ancestor in chain:
-                raise SuiteError(f"{key}: is a cycle: {cut(' -> '.join([*chain, ancestor]), 300)}")
-        method = dict(defaults) if ancestor is None else complete[ancestor]
+        chain: dict[str, None] = {}
+        method = None
+        with problems:
+            last = _follow(name, methods, complete, where, chain)
+            method = dict(defaults) if last is None else complete[last]
         for descendant in reversed(chain):
-            method = merge(method, methods[descendant])
-            method.pop("extends", None)
+            if method is not None:
+                method = merge(method, methods[descendant])
+                method.pop("extends", None)
             complete[descendant] = method
-    return {name: complete[name] for name in methods}
+    return {name: keys for name in methods if (keys := complete[name]) is not None}
+
+
+def _follow(
+    name: str, methods: Mapping[str, Any], known: Container[str], where: str, chain: dict[str, None]
+) -> str | None:
+    """Adds to `chain` the method and its ancestors up to the first known one, which is returned; None where there is
+    none. Raises SuiteError where one extends an unknown method, or itself through others."""
+    ancestor: Any = name
+    while ancestor is not None and ancestor not in known:
+        chain[ancestor] = None
+        key, ancestor = f"{where}: methods.{ancestor}.extends", methods[ancestor].get("extends")
+        if ancestor is not None and not (isinstance(ancestor, str) and ancestor in methods):
+            given = cut(str(ancestor))
+            raise SuiteError(f"{key}: unknown method {given!r}; {suggestion(given, methods)}")
+        if ancestor in chain:
+            raise SuiteError(f"{key}: is a cycle: {cut(' -> '.join([*chain, ancestor]), 300)}")
+    return ancestor if ancestor is None else str(ancestor)
 
 
 def combinations(name: str, method: Mapping[str, Any], where: str) -> int:

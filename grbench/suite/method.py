@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from grbench.errors import PluginError, SuiteError, cut
+from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.hookspecs import DEFAULT_PARTS, PARTS, singular
 from grbench.interfaces import Tracker, Trainer
 from grbench.registry.component import Component
@@ -113,8 +113,7 @@ def bind_component(registry: Registry, kind: str, value: Any, where: str, broken
 def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: str, broken: list[str]) -> Method:
     """Reads and checks a method. where: its place in the suite, for messages; broken: receives the messages about
     plug-ins that cannot be imported. Raises SuiteError and PluginError."""
-    if keys.get("encoder") is None:
-        raise SuiteError(f"{where}.encoder: is missing")
+    problems = Problems()
 
     def part(kind: str, key: str) -> Component:
         value = DEFAULT_PARTS[key] if keys[key] is None else keys[key]
@@ -122,27 +121,40 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
 
     for key in ("loss", "trainer", "optimizer"):  # which are not read where nothing is trained
         if keys.get(key) is not None and not (key == "loss" and isinstance(keys[key], list)):
-            _component_mapping(keys[key], f"{where}.{key}")
-    bind_training(keys.get("training"), f"{where}.training")
-    filters = bind(_filters, {"filters": keys["filters"]} if keys.get("filters") is not None else {}, where)["filters"]
-    trackers = [] if keys.get("trackers") is None else keys["trackers"]
-    if not isinstance(trackers, list):
-        raise SuiteError(f"{where}.trackers: should be a list")
-    method = Method(
-        name=name,
-        tokenizer=part("tokenizers", "tokenizer"),
-        encoder=part("encoders", "encoder"),
-        retriever=part("retrievers", "retriever"),
-        stages=_bind_stages(registry, keys, where, broken),
-        filters=tuple(sorted(set(filters))),
-        trackers=tuple(
-            bind_component(registry, "trackers", tracker, f"{where}.trackers.{index}", broken)
-            for index, tracker in enumerate(trackers)
-        ),
-    )
+            with problems:
+                _component_mapping(keys[key], f"{where}.{key}")
+    with problems:
+        if keys.get("encoder") is None:
+            raise SuiteError(f"{where}.encoder: is missing")
+        encoder = part("encoders", "encoder")
+    with problems:
+        tokenizer = part("tokenizers", "tokenizer")
+    with problems:
+        retriever = part("retrievers", "retriever")
+    with problems:
+        bind_training(keys.get("training"), f"{where}.training")
+    with problems:
+        given = {"filters": keys["filters"]} if keys.get("filters") is not None else {}
+        filters = bind(_filters, given, where)["filters"]
+    with problems:
+        stages = _bind_stages(registry, keys, where, broken)
+    with problems:
+        trackers = _bind_trackers(registry, keys.get("trackers"), f"{where}.trackers", broken)
+    problems.raise_found()
+    method = Method(name, tokenizer, encoder, retriever, stages, tuple(sorted(set(filters))), trackers)
     if not broken:
         _check_interfaces(registry, method, where)
     return method
+
+
+def _bind_trackers(registry: Registry, value: Any, where: str, broken: list[str]) -> tuple[Component, ...]:
+    listed = [] if value is None else value
+    if not isinstance(listed, list):
+        raise SuiteError(f"{where}: should be a list")
+    return tuple(
+        bind_component(registry, "trackers", tracker, f"{where}.{index}", broken)
+        for index, tracker in enumerate(listed)
+    )
 
 
 def training_options() -> Factory:
@@ -156,13 +168,15 @@ def _bind_losses(registry: Registry, value: Any, where: str, broken: list[str]) 
     if value is None:
         return ()
     listed = {f"{where}.{i}": loss for i, loss in enumerate(value)} if isinstance(value, list) else {where: value}
-    losses = []
+    losses, problems = [], Problems()
     for key, loss in listed.items():
-        component = read_component(loss, key)
-        weight = {name: option for name, option in component.options.items() if name == "weight"}
-        options = {name: option for name, option in component.options.items() if name != "weight"}
-        bound = bind_component(registry, "losses", {"name": component.name, **options}, key, broken)
-        losses.append((bound, float(bind(_weight, weight, key)["weight"])))
+        with problems:
+            component = read_component(loss, key)
+            weight = {name: option for name, option in component.options.items() if name == "weight"}
+            options = {name: option for name, option in component.options.items() if name != "weight"}
+            bound = bind_component(registry, "losses", {"name": component.name, **options}, key, broken)
+            losses.append((bound, float(bind(_weight, weight, key)["weight"])))
+    problems.raise_found()
     return tuple(losses)
 
 
@@ -203,16 +217,20 @@ def _bind_stages(registry: Registry, keys: Mapping[str, Any], where: str, broken
     if not isinstance(listed, list) or not listed:
         raise SuiteError(f"{stages_key}: should be a list of stages, such as [{{name: clicks, targets: [click]}}]")
     stages: list[Stage] = []
+    problems = Problems()
     for number, stage in enumerate(listed):
-        stage_key = f"{stages_key}.{number}"
-        if not isinstance(stage, dict):
-            raise SuiteError(
-                f"{stage_key}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}"
-            )
-        own = bind(stage_options, stage, stage_key)
-        if own["name"] in [other.name for other in stages]:
-            raise SuiteError(f"{stage_key}.name: there is already a stage {cut(own['name'])!r}; names must be unique")
-        stages.append(_bind_stage(registry, inherited, own, (where, stage_key), broken))
+        with problems:
+            stage_key = f"{stages_key}.{number}"
+            if not isinstance(stage, dict):
+                raise SuiteError(
+                    f"{stage_key}: should be a mapping with a name, such as {{name: clicks, targets: [click]}}"
+                )
+            own = bind(stage_options, stage, stage_key)
+            if own["name"] in [other.name for other in stages]:
+                taken = cut(own["name"])
+                raise SuiteError(f"{stage_key}.name: there is already a stage {taken!r}; names must be unique")
+            stages.append(_bind_stage(registry, inherited, own, (where, stage_key), broken))
+    problems.raise_found()
     return tuple(stages)
 
 
@@ -226,14 +244,18 @@ def _bind_stage(
     at = {key: f"{where[key in given]}.{key}" for key in STAGE_KEYS}
     if not _has_training(keys):
         raise SuiteError(f"{at['loss']}: is missing, so nothing is trained; give the method or this stage a loss")
-    return Stage(
-        name=own.get("name", ""),
-        targets=None if own.get("targets") is None else tuple(own["targets"]),
-        losses=_bind_losses(registry, keys.get("loss"), at["loss"], broken),
-        trainer=bind_component(registry, "trainers", keys["trainer"], at["trainer"], broken),
-        optimizer=bind_component(registry, "optimizers", keys["optimizer"], at["optimizer"], broken),
-        training=_bind_stage_training(keys.get("training"), at["training"]),
-    )
+    problems = Problems()
+    with problems:
+        losses = _bind_losses(registry, keys.get("loss"), at["loss"], broken)
+    with problems:
+        trainer = bind_component(registry, "trainers", keys["trainer"], at["trainer"], broken)
+    with problems:
+        optimizer = bind_component(registry, "optimizers", keys["optimizer"], at["optimizer"], broken)
+    with problems:
+        training = _bind_stage_training(keys.get("training"), at["training"])
+    problems.raise_found()
+    targets = None if own.get("targets") is None else tuple(own["targets"])
+    return Stage(own.get("name", ""), targets, losses, trainer, optimizer, training)
 
 
 def _has_training(keys: Mapping[str, Any]) -> bool:

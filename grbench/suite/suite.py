@@ -15,7 +15,7 @@ from typing import Any
 
 import pydantic
 
-from grbench.errors import PluginError, SuiteError, cut
+from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.hookspecs import DEFAULT_PARTS
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
@@ -125,29 +125,39 @@ class Suite:
         broken is not such an error: cells with it have an `error`.
         """
         names, chosen_seeds = self._names(only), self._seeds(seeds)
-        bind_training(self.defaults.get("training"), f"{self.path}: defaults.training")
-        broken: list[str] = []
-        dataset = bind_component(registry, "datasets", self.dataset, f"{self.path}: dataset", broken)
-        protocol = bind_component(registry, "protocols", self.protocol, f"{self.path}: protocol", broken)
-        metrics = self._metrics(registry, broken)
-        labels = () if broken else self._metric_names(registry, metrics)
-        methods = []
-        for name in names:
-            broken_here: list[str] = []
-            method = bind_method(registry, name, self.methods[name], f"{self.path}: methods.{name}", broken_here)
-            for number, stage in enumerate(method.stages):
-                selected = stage.training.get("select")
-                if stage.training.get("validate_every") and labels and selected not in labels:
-                    raise SuiteError(
-                        f"{self.path}: methods.{name}.{method.training_key(number)}.select: this suite has no metric "
-                        f"{cut(str(selected))!r}; {suggestion(str(selected), labels)}"
-                    )
-            methods.append((method, "; ".join(broken + broken_here) or None))
+        problems, broken, methods, labels = Problems(), list[str](), list[tuple[Method, str | None]](), list[str]()
+        with problems:
+            dataset = bind_component(registry, "datasets", self.dataset, f"{self.path}: dataset", broken)
+        with problems:
+            protocol = bind_component(registry, "protocols", self.protocol, f"{self.path}: protocol", broken)
+        with problems:
+            metrics = self._metrics(registry, broken)
+            labels = [] if broken else self._metric_names(registry, metrics)
+        with problems:
+            # Methods inherit these, so that each would repeat what is wrong with them.
+            bind_training(self.defaults.get("training"), f"{self.path}: defaults.training")
+            for name in names:
+                with problems:
+                    methods.append(self._method(registry, name, labels, broken))
+        problems.raise_found()
         return [
             Cell(self.name, dataset, protocol, metrics, method, seed, error, self.keep_lists)
             for seed in chosen_seeds
             for method, error in methods
         ]
+
+    def _method(self, registry: Registry, name: str, labels: list[str], broken: list[str]) -> tuple[Method, str | None]:
+        """A method, and the message about its broken plug-ins and those of all methods (`broken`)."""
+        broken_here: list[str] = []
+        method = bind_method(registry, name, self.methods[name], f"{self.path}: methods.{name}", broken_here)
+        for number, stage in enumerate(method.stages):
+            selected = stage.training.get("select")
+            if stage.training.get("validate_every") and labels and selected not in labels:
+                raise SuiteError(
+                    f"{self.path}: methods.{name}.{method.training_key(number)}.select: this suite has no metric "
+                    f"{cut(str(selected))!r}; {suggestion(str(selected), labels)}"
+                )
+        return method, "; ".join(broken + broken_here) or None
 
     def _names(self, only: Sequence[str] | None) -> list[str]:
         if only is None:
@@ -168,11 +178,13 @@ class Suite:
         return self.seeds[:count]
 
     def _metrics(self, registry: Registry, broken: list[str]) -> tuple[Component, ...]:
-        where = f"{self.path}: metrics"
-        return tuple(
-            bind_component(registry, "metrics", _expand_cutoff(value, f"{where}.{index}"), f"{where}.{index}", broken)
-            for index, value in enumerate(self.metrics)
-        )
+        metrics, problems = list[Component](), Problems()
+        for index, value in enumerate(self.metrics):
+            where = f"{self.path}: metrics.{index}"
+            with problems:
+                metrics.append(bind_component(registry, "metrics", _expand_cutoff(value, where), where, broken))
+        problems.raise_found()
+        return tuple(metrics)
 
     def _metric_names(self, registry: Registry, metrics: tuple[Component, ...]) -> list[str]:
         names: list[str] = []
@@ -198,38 +210,69 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
     Raises SuiteError where there is none, for unknown keys and wrong types. Names and options of plug-ins are checked
     by `Suite.cells`.
     """
+    problems = Problems()
+    suite = _read(path, overrides, problems)
+    problems.raise_found()
+    return suite
+
+
+def checked_cells(path: Path | str, overrides: Sequence[str], registry: Registry) -> list[Cell]:
+    """All cells of a suite, read as `load_suite` does. The SuiteError that is raised lists what is wrong with the file
+    as well as what is wrong with the plug-ins' names and options."""
+    problems, cells = Problems(), list[Cell]()
+    suite = _read(path, overrides, problems)
+    with problems:
+        cells = suite.cells(registry)
+    problems.raise_found()
+    return cells
+
+
+def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Suite:
+    """The suite without what is wrong, which is added to `problems`. Raises SuiteError for a file that is no suite."""
     path = suite_file(path)
     content = read_suite_file(path)
     for override in overrides:
         _override(content, override)
     where = str(path)
-    _check_keys(content, SUITE_KEYS, where)
-    for key in REQUIRED_KEYS:
-        if content.get(key) is None:
-            raise SuiteError(f"{where}: {key}: is missing")
-    name = content["suite"]
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
-        raise SuiteError(f"{where}: suite: should be a name of at most 100 letters, digits, _, - and . (a folder's)")
+    _check_keys(content, SUITE_KEYS, where, problems)
+    missing = [f"{where}: {key}: is missing" for key in REQUIRED_KEYS if content.get(key) is None]
+    if missing:
+        with problems:
+            raise SuiteError("\n".join(missing))
+        problems.raise_found()
+    name, seeds = content["suite"], _read_seeds(None, where)
+    with problems:
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
+            raise SuiteError(
+                f"{where}: suite: should be a name of at most 100 letters, digits, _, - and . (a folder's)"
+            )
     title, metrics = content.get("title"), content["metrics"]
-    if title is not None and not isinstance(title, str):
-        raise SuiteError(f"{where}: title: should be text")
-    if not isinstance(metrics, list) or not metrics:
-        raise SuiteError(f"{where}: metrics: should be a list such as [hit_rate@10, ndcg@10]")
+    with problems:
+        if title is not None and not isinstance(title, str):
+            raise SuiteError(f"{where}: title: should be text")
+    with problems:
+        if not isinstance(metrics, list) or not metrics:
+            metrics = []
+            raise SuiteError(f"{where}: metrics: should be a list such as [hit_rate@10, ndcg@10]")
     keep_lists = content.get("keep_lists")
-    if keep_lists is not None and (type(keep_lists) is not int or keep_lists < 1):  # true is an int to Python
-        raise SuiteError(
-            f"{where}: keep_lists: should be a whole number from 1, such as 100, got {cut(json.dumps(keep_lists))}"
-        )
-    merged, seeds = _merged_methods(content, where), _read_seeds(content.get("seeds"), where)
-    _check_number(merged, len(seeds), where)
-    grids = {method: expand(method, keys, where) for method, keys in merged.items()}
+    with problems:
+        if keep_lists is not None and (type(keep_lists) is not int or keep_lists < 1):  # true is an int to Python
+            raise SuiteError(
+                f"{where}: keep_lists: should be a whole number from 1, such as 100, got {cut(json.dumps(keep_lists))}"
+            )
+    with problems:
+        seeds = _read_seeds(content.get("seeds"), where)
+    grids: dict[str, dict[str, dict[str, Any]]] = {}
+    with problems:
+        grids = _expanded_methods(content, len(seeds), where, problems)
     methods = {method: keys for expanded in grids.values() for method, keys in expanded.items()}
-    for method, keys in methods.items():
-        _check_keys(keys, METHOD_KEYS, f"{where}: methods.{method}")
     baseline = content.get("baseline")
-    if baseline is not None and not (isinstance(baseline, str) and baseline in methods):
-        given = cut(str(baseline))
-        raise SuiteError(f"{where}: baseline: there is no method {given!r}; {suggestion(given, methods)}")
+    with problems:
+        known = isinstance(baseline, str) and baseline in methods
+        if baseline is not None and not known and len(grids) == len(content["methods"]):
+            given = cut(str(baseline))
+            raise SuiteError(f"{where}: baseline: there is no method {given!r}; {suggestion(given, methods)}")
+    defaults = content.get("defaults")
     return Suite(
         path=where,
         name=name,
@@ -237,7 +280,7 @@ def load_suite(path: Path | str, overrides: Sequence[str] = ()) -> Suite:
         dataset=content["dataset"],
         protocol=content["protocol"],
         metrics=metrics,
-        defaults=content.get("defaults") or {},
+        defaults=defaults if isinstance(defaults, dict) else {},
         seeds=seeds,
         methods=methods,
         grids={method: tuple(expanded) for method, expanded in grids.items()},
@@ -261,29 +304,48 @@ def _override(content: dict[str, Any], override: str) -> None:
     set_value(content, key, parse_yaml(text, where), where)
 
 
-def _merged_methods(content: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Checks `methods` and `defaults`; returns the methods with `extends` and `defaults` merged, grids not expanded."""
+def _expanded_methods(
+    content: dict[str, Any], seeds: int, where: str, problems: Problems
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """{method: {name: keys} that its grid expands to}, with `extends` and `defaults` merged. What is wrong with a
+    method is added to `problems`, and it is left out. Raises SuiteError where no method can be expanded."""
     methods, defaults = content["methods"], {} if content.get("defaults") is None else content["defaults"]
     if not isinstance(methods, dict) or not methods:
         raise SuiteError(f"{where}: methods: should be a mapping of names to methods")
     for name, keys in methods.items():
-        if not name or re.search(r"[][.,=/\s]", name):
-            raise SuiteError(
-                f"{where}: methods: {cut(name)!r} is not a valid name; it must not contain spaces or . , = / [ ]"
-            )
-        if not isinstance(keys, dict):
-            raise SuiteError(f"{where}: methods.{name}: should be a mapping of keys such as encoder and loss")
-        _check_keys(keys, METHOD_KEYS, f"{where}: methods.{name}")
+        with problems:
+            if not name or re.search(r"[][.,=/\s]", name):
+                raise SuiteError(
+                    f"{where}: methods: {cut(name)!r} is not a valid name; it must not contain spaces or . , = / [ ]"
+                )
+        with problems:
+            if not isinstance(keys, dict):
+                raise SuiteError(f"{where}: methods.{name}: should be a mapping of keys such as encoder and loss")
+            _check_keys(keys, METHOD_KEYS, f"{where}: methods.{name}", problems)
     if not isinstance(defaults, dict):
         raise SuiteError(f"{where}: defaults: should be a mapping of keys such as training")
     shared = [key for key in METHOD_KEYS if key not in ("extends", "grid", "stages")]
-    _check_keys(defaults, shared, f"{where}: defaults")
-    return inherit(methods, merge(DEFAULT_PARTS, defaults), where)
+    _check_keys(defaults, shared, f"{where}: defaults", problems)
+    merged = inherit(methods, merge(DEFAULT_PARTS, defaults), where, problems)
+    _check_number(merged, seeds, where, problems)
+    expanded = {}
+    for name, keys in merged.items():
+        with problems:
+            expanded[name] = expand(name, keys, where)
+            for variant, its_keys in expanded[name].items():
+                _check_keys(its_keys, METHOD_KEYS, f"{where}: methods.{variant}", problems)
+    return expanded
 
 
-def _check_number(merged: Mapping[str, Mapping[str, Any]], seeds: int, where: str) -> None:
-    """Raises SuiteError for more than MAX_CELLS cells, before grids are expanded."""
-    methods = sum(combinations(name, keys, where) for name, keys in merged.items())
+def _check_number(merged: dict[str, dict[str, Any]], seeds: int, where: str, problems: Problems) -> None:
+    """Raises SuiteError for more than MAX_CELLS cells, before grids are expanded. Methods whose grids are wrong are
+    removed."""
+    methods = 0
+    for name in list(merged):
+        keys = merged.pop(name)
+        with problems:
+            methods += combinations(name, keys, where)
+            merged[name] = keys
     if methods * seeds > MAX_CELLS:
         raise SuiteError(
             f"{where}: has {methods * seeds:,} cells: {methods:,} methods, with grids expanded, x seeds ({seeds:,}); a "
@@ -321,9 +383,11 @@ def _read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _check_keys(mapping: Mapping[str, Any], valid: Sequence[str], where: str) -> None:
-    for key in mapping:
-        if key not in valid:
+def _check_keys(mapping: dict[str, Any], valid: Sequence[str], where: str, problems: Problems) -> None:
+    """Removes unknown keys, and adds each to `problems`."""
+    for key in [key for key in mapping if key not in valid]:
+        del mapping[key]
+        with problems:
             raise SuiteError(f"{where}: unknown key {cut(key)!r}; {suggestion(key, valid)}")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_suite import cells, demo_training, failure
 
-from grbench.errors import SuiteError
+from grbench.errors import Problems, SuiteError
 from grbench.suite.grid import combinations, expand, inherit, merge
 
 __all__ = ["demo_training"]
@@ -39,7 +39,7 @@ def test_merging_a_part_that_names_another_plug_in_replaces_it():
 
 def test_a_chain_of_extends_ends_in_the_defaults():
     methods = {"c": {"extends": "b", "encoder": {"width": 3}}, "b": {"extends": "a"}, "a": {"encoder": "hstu"}}
-    complete = inherit(methods, {"optimizer": "adam", "encoder": {"norm": "rms"}}, "x")
+    complete = inherit(methods, {"optimizer": "adam", "encoder": {"norm": "rms"}}, "x", Problems())
     assert complete["c"] == {"optimizer": "adam", "encoder": {"norm": "rms", "name": "hstu", "width": 3}}
     assert complete["b"] == complete["a"]
 
@@ -114,7 +114,7 @@ def test_a_grid_that_is_too_large_is_refused_before_it_is_expanded(tmp_path, gri
 
 def test_a_long_chain_of_extends(tmp_path):
     long = {f"m{n}": {"extends": f"m{n + 1}"} for n in range(4000)} | {"m4000": {"encoder": "dense"}}
-    complete = inherit(long, {"loss": "l"}, "x")
+    complete = inherit(long, {"loss": "l"}, "x", Problems())
     assert list(complete) == list(long)
     assert all(keys == {"loss": "l", "encoder": "dense"} for keys in complete.values())
 

@@ -14,7 +14,7 @@ from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.suite import method
 from grbench.suite.json_schema import suite_schema
-from grbench.suite.suite import Cell, load_suite
+from grbench.suite.suite import Cell, checked_cells, load_suite
 
 SUITES = sorted((Path(__file__).parents[2] / "suites").glob("*.yaml"))
 
@@ -309,6 +309,56 @@ def test_a_baseline_names_a_cell_of_a_grid(tmp_path):
     assert "baseline: there is no method 'a'; there are: a[width=16], a[width=8]" in failure(
         tmp_path, text=text + "baseline: a\n"
     )
+
+
+WRONG = """
+title: 3
+suite: demo
+dataset: {name: table, sise: 1, size: x}
+protocol: nobody
+metrics: [hits@10, hit@10, {name: hits, k: x}]
+seeds: [-1]
+baseline: nobody
+methods:
+  a:
+    encoder: {name: dense, widht: 1, width: 0}
+    tokenizer: 0
+    loss: [contrastive, bcee]
+    optimizer: {name: adam, lr: x}
+    training: {epochs: 1, epoch: 2}
+    trackers: [no]
+  b: {encodr: dense}
+  c: 3
+  d: {extends: c}
+  e: {extends: nobody}
+  f: {encoder: dense, grid: {encoder.width: 3}}
+  right: {encoder: dense}
+"""
+
+
+def test_all_that_is_wrong_with_a_suite_is_listed(tmp_path):
+    path = write_suite(tmp_path, WRONG)
+    with pytest.raises(SuiteError) as raised:
+        checked_cells(path, [], demo_registry())
+    places = [line.removeprefix(f"{path}: ").partition(": ")[0] for line in str(raised.value).splitlines()]
+    assert sorted(places) == sorted(
+        [
+            *("title", "dataset.sise", "dataset.size", "protocol", "metrics.1", "metrics.2.k", "seeds"),
+            *("methods.a.encoder.widht", "methods.a.encoder.width", "methods.a.tokenizer", "methods.a.loss.1"),
+            *("methods.a.optimizer.lr", "methods.a.training.epoch", "methods.a.trackers.0"),
+            *("methods.b", "methods.b.encoder", "methods.c", "methods.e.extends", "methods.f.grid.encoder.width"),
+        ]
+    )
+
+
+def test_of_very_many_mistakes_the_first_hundred_are_listed(tmp_path):
+    grid = json.dumps({"encoder.width": list(range(-200, 0))})
+    with pytest.raises(SuiteError) as raised:
+        cells(tmp_path, f"{{a: {{encoder: dense, grid: {grid}}}}}")
+    first, *_, last = lines = str(raised.value).splitlines()
+    assert len(lines) == 101
+    assert "methods.a[width=-200].encoder.width: should be greater than 0, got -200" in first
+    assert last == "... and 100 more"
 
 
 # --- --set
