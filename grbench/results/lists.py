@@ -82,6 +82,7 @@ def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, 
         AttributeError,
         IndexError,
         NotImplementedError,
+        MemoryError,
     ) as error:  # pyarrow's, too
         raise RunError(f"{where}: the lists are damaged ({first_line(error)}); {RUN_AGAIN}") from error
 

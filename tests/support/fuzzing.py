@@ -27,6 +27,7 @@ from grbench.errors import GRBenchError
 SECONDS = 30
 """That one call may take; most take milliseconds."""
 LONGEST_MESSAGE = 2000
+"""Characters of a line; a suite has a line for each thing that is wrong with it."""
 
 Call = Callable[[], object]
 
@@ -70,7 +71,11 @@ def _outcome(call: Call) -> str:
             call()
     except GRBenchError as error:
         message = str(error)
-        if len(message) > LONGEST_MESSAGE or "Traceback" in message or not message.strip():
+        if (
+            max(map(len, message.splitlines()), default=0) > LONGEST_MESSAGE
+            or "Traceback" in message
+            or not message.strip()
+        ):
             return f"{type(error).__name__} of {len(message)} characters: {message[:300]}"
         return "refused"
     except (Exception, TooLong) as error:  # noqa: BLE001 - what a user would see as a traceback
