@@ -63,13 +63,20 @@ class _ListsFields(_OpenFields, total=False):
     kept_shortest: int | None
 
 
+class _TiesFields(_OpenFields):
+    events: int
+    users: int
+    latest: int
+    broken_by: str
+
+
 class _CountsFields(_OpenFields, total=False):
     evaluated: int
     dropped: dict[str, int]
     unreachable: dict[str, int]
     parameters: int | None
     remarks: list[str]
-    ties: dict[str, Any]
+    ties: Annotated[dict[str, Any], _holds(_TiesFields)]
 
 
 class _PhaseFields(_OpenFields, total=False):

@@ -98,6 +98,7 @@ def test_what_is_no_record_is_named(tmp_path: Path, text: str, said: str) -> Non
             "cost.phases.search.batch_size: should be",
         ),
         ("cost", {"train_seconds": [1]}, "cost.train_seconds: should be a valid number"),
+        ("counts", {"ties": {"events": 1, "users": "1"}}, "counts.ties.users: should be a valid integer"),
         ("counts", {"dropped": {"no_positive": None}}, "counts.dropped.no_positive: should be a valid integer"),
         ("environment", {"ram_bytes": "much"}, "environment.ram_bytes: should be a valid number"),
         ("lists", {"scored": "ten" * 100}, r'lists.scored: .*, got "tente.{74}\.\.\. \(302 characters\)'),
