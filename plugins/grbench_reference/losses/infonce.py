@@ -16,7 +16,7 @@ from grbench.errors import SuiteError
 from grbench.interfaces import Embedder, Loss
 from grbench.types import Batch, Codes
 from grbench_reference.kernels.cross_entropy import cross_entropy
-from grbench_reference.losses.negatives import LogQOption, NegativeSampler, TargetSelector, positive_among
+from grbench_reference.losses.negatives import LogQ, NegativeSampler, TargetSelector, positive_among
 
 
 class NegativeCounts(TypedDict, total=False):
@@ -72,7 +72,7 @@ class InfoNCE(nn.Module, Loss):
         *,
         negatives: NegativeCounts = DEFAULT_NEGATIVES,
         popularity_power: Annotated[float, Field(ge=0)] = 1.0,
-        logq: LogQOption = "none",
+        logq: LogQ = "none",
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         action_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None,
         pool: Literal["trained", "all"] = "trained",

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
@@ -71,17 +70,6 @@ def weights_by_action(data: TrainingData, weights: Mapping[str, float] | None) -
 
 LogQ = Literal["none", "negatives", "yi", "onepiece"]
 """The variants of logQ correction, which `NegativeSampler` describes."""
-
-
-def _names_a_variant(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(
-            "names a variant of the correction now: none (was false), negatives (was true), yi or onepiece"
-        )
-    return value
-
-
-LogQOption = Annotated[LogQ, BeforeValidator(_names_a_variant)]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
-from pydantic import Field
 
 from grbench.data.store import store_size
 from grbench.errors import DataError, SuiteError, cut, first_line
@@ -85,12 +85,16 @@ class Interactions(Dataset):
         action: ColumnName | None = None,
         actions: Sequence[str] | None = None,
         history: ColumnName | None = None,
-        delimiter: Annotated[str, Field(pattern=r"^[\t !#-~]$")] | None = None,
+        delimiter: str | None = None,
         header: bool = True,
         min_events: Count = 1,
     ) -> None:
         if history is not None and timestamp is not None:
             raise SuiteError("dataset.history: lists of items have no times; set dataset.timestamp to null")
+        if delimiter is not None and not re.fullmatch(r"[\t !#-~]", delimiter):
+            raise SuiteError(
+                f"dataset.delimiter: should be one ASCII character, and no quotation mark, got {cut(repr(delimiter))}"
+            )
         self._path, self._file, self._layout = Path(path).expanduser(), file, layout
         self._form = LogFormat(
             user=str(user),
