@@ -185,7 +185,7 @@ def test_codes_that_cannot_hold_the_items_are_refused(job: dict[str, Any], tmp_p
         return str(complaint(with_method(job, tokenizer={"name": "rq_kmeans", "options": {**vectors, **options}})))
 
     assert said(sizes=[1, 3]).startswith(
-        "x.yaml: methods.m.tokenizer.sizes: 1 x 3 makes 3 codes, which cannot hold the 4"
+        "x.yaml: methods.m.tokenizer.sizes: 1 x 3 makes 3 codes, and collision: next_nearest gives each of the 4 "
     )
     assert (
         said(sizes=[2, 2], svd=6)
@@ -209,7 +209,7 @@ def test_codes_of_cooccurrence_that_cannot_be_are_refused(job: dict[str, Any]) -
 
     assert said(sizes=[2, 2]).startswith("x.yaml: methods.m.tokenizer.width: 128 dimensions, but only 2 items occur")
     assert said(width=1, sizes=[1, 1]).startswith(
-        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, which cannot hold the 2 items with a vector"
+        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, and collision: next_nearest gives each of the 2 items with a vector its own"
     )
 
 
