@@ -209,7 +209,7 @@ def test_codes_of_cooccurrence_that_cannot_be_are_refused(job: dict[str, Any]) -
 
     assert said(sizes=[2, 2]).startswith("x.yaml: methods.m.tokenizer.width: 128 dimensions, but only 2 items occur")
     assert said(width=1, sizes=[1, 1]).startswith(
-        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, and collision: next_nearest gives each of the 2 items with a vector its own"
+        "x.yaml: methods.m.tokenizer.sizes: 1 x 1 makes 1 codes, and collision: next_nearest gives each of the 2"
     )
 
 
