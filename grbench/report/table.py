@@ -176,10 +176,18 @@ def _unreachable(row: Row) -> int | None:
 
 
 def _short_lists(row: Row) -> tuple[int, int] | None:
-    """(fewest items in a list, items that a list should have) where they differ in a seed."""
-    lengths = [(record.lists.get("shortest"), record.lists.get("scored")) for record in row.done]
-    short = [(fewest, length) for fewest, length in lengths if fewest is not None and length and fewest < length]
-    return min(short, default=None)
+    """(fewest items in a list that is scored, the metrics' largest cutoff) where a seed has too few."""
+    lengths = [_list_lengths(record) for record in row.done]
+    return min(((fewest, cutoff) for fewest, cutoff in lengths if fewest is not None and fewest < cutoff), default=None)
+
+
+def _list_lengths(record: Record) -> tuple[int | None, int]:
+    """(fewest items in a list, None where the record does not say; the metrics' largest cutoff). A re-scored record may
+    have other cutoffs than those that its lists were made for; above them, metrics are of the longer lists."""
+    scored = record.lists.get("scored") or 0
+    cutoffs = [metric.get("options", {}).get("k") or 0 for metric in record.identity.get("metrics", ())]
+    cutoff = max(cutoffs, default=0) or scored
+    return record.lists.get("shortest" if cutoff <= scored else "kept_shortest"), cutoff
 
 
 def _heading(name: str, facts: Mapping[str, Any]) -> str:

@@ -34,9 +34,18 @@ class _RankingFields(_OpenFields, total=False):
     filters: list[str]
 
 
+class _CutoffFields(_OpenFields, total=False):
+    k: int | None
+
+
+class _MetricIdentityFields(_OpenFields, total=False):
+    options: Annotated[dict[str, Any], _holds(_CutoffFields)]
+
+
 class _IdentityFields(_OpenFields, total=False):
     training: dict[str, Any]
     ranking: Annotated[dict[str, Any], _holds(_RankingFields)]
+    metrics: list[Annotated[dict[str, Any], _holds(_MetricIdentityFields)]]
     filters: list[str]  # in schema 1
 
 

@@ -209,6 +209,16 @@ def test_lists_with_fewer_items_than_the_cutoff_are_said() -> None:
     assert notes[0] in markdown([table])
 
 
+@pytest.mark.parametrize(("cutoff", "said"), [(5, []), (9, ["8 of 9"]), (10, ["8 of 10"]), (15, ["12 of 15"])])
+def test_short_lists_are_those_that_the_metrics_are_of(cutoff: int, said: list[str]) -> None:
+    """Lists of 10 items and longer ones of 20, re-scored: up to 10 the former are scored, above it the latter."""
+    record = a_record("beam", 0, 0.1, lists={"scored": 10, "shortest": 8, "kept": 20, "kept_shortest": 12})
+    metrics = [{"name": "hit_rate", "options": {"k": cutoff}}, {"name": "mrr", "options": {"k": None}}]
+    (table,) = tables([replace(record, identity={**record.identity, "metrics": metrics})])
+    notes = [line for line in table.footer if line.startswith("Short lists")]
+    assert notes == [f"Short lists: beam found {each} items for some users" for each in said]
+
+
 def test_ties_in_time_are_said() -> None:
     record = a_record("a", 0, 0.1)
     ties = {"events": 7_000, "users": 3, "latest": 1, "broken_by": "file_order"}
