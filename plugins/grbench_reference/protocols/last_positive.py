@@ -16,9 +16,6 @@ from grbench.errors import DataError
 from grbench.interfaces import Dataset, EvaluationProtocol
 from grbench.registry.option_types import Seed, Share
 
-LONGEST_INT64 = 18
-"""Digits that a whole number of 64 bits can have for certain."""
-
 # The counts that yiyidaishui7/tencentgr-1m-2025-reproduction reports for TencentGR-1M, and what they were made with.
 PUBLISHED_USERS, PUBLISHED_CANDIDATES = 1_001_845, 660_000
 PUBLISHED_SETTINGS: dict[str, object] = {
@@ -37,14 +34,15 @@ PUBLISHED_COUNTS = {
 
 
 def ascending(user_ids: np.ndarray) -> np.ndarray:
-    """user_ids [U], numbers or text -> [U] int64, the rows in ascending order of their ids: by value where all ids are
-    whole numbers, else as text."""
+    """user_ids [U], int64 or StringDType -> [U] int64, the rows in ascending order of their ids: text by value where
+    all ids are digits only, however many, else as text."""
     ids = np.asarray(user_ids)
-    if ids.dtype.kind in "US":
-        text = ids.astype(str)
-        if np.char.isdecimal(text).all() and np.char.str_len(text).max(initial=0) <= LONGEST_INT64:
-            ids = text.astype(np.int64)
-    return np.argsort(ids, kind="stable")
+    if ids.dtype.kind == "i" or not np.strings.isdecimal(ids).all():
+        return np.argsort(ids, kind="stable")
+    digits = np.strings.lstrip(ids, "0")
+    order = np.argsort(digits, kind="stable")  # numpy 2.0's lexsort crashes on this type
+    # Of two numbers, the one with more digits is larger.
+    return order[np.argsort(np.strings.str_len(digits)[order], kind="stable")]
 
 
 class LastPositive(EvaluationProtocol):
@@ -53,7 +51,7 @@ class LastPositive(EvaluationProtocol):
     The history is the events before it in the stored order. The split into training and evaluation users is that of
     `torch.utils.data.random_split` with the given seed over the users in ascending order of their ids, as in the only
     published offline results (yiyidaishui7/tencentgr-1m-2025-reproduction), whatever the order of the dataset's files.
-    Ids that are text are ordered by value where all are whole numbers, else as text.
+    Ids that are text are ordered by value where all are digits only, else as text.
 
     Args:
         positives: actions that count as positive

@@ -57,14 +57,28 @@ def test_the_order_of_the_files_does_not_decide_who_is_evaluated(tmp_path, as_te
     def evaluated(order):
         store = tiny_store(tmp_path / str(order[0]), [world[user] for user in order], num_items=30)
         ids = np.asarray(order) + 95  # 95 to 299: as text, 100 comes before 95
-        store = replace(store, catalogue=replace(store.catalogue, user_ids=ids.astype(str) if as_text else ids))
+        if as_text:  # as a store holds text
+            ids = ids.astype(np.dtypes.StringDType())
+        store = replace(store, catalogue=replace(store.catalogue, user_ids=ids))
         split = LastPositive(pool="catalogue").split(store)
         assert (np.diff(split.test.users) > 0).all()
         assert (np.diff(split.training.users) > 0).all()
         return sorted(int(each) for each in store.catalogue.user_ids[split.test.users])
 
     assert evaluated(np.arange(205)) == evaluated(shuffled)
-    assert ascending(np.array(["b10", "b9", "a"])).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("ids", "order"),
+    [
+        (["b10", "b9", "a"], [2, 0, 1]),
+        (["010", "9", "100"], [1, 0, 2]),
+        (["100000000000000000000", "9223372036854775808", "9", "0"], [3, 2, 1, 0]),  # two beyond 64 bits
+        (["10", "9", "x"], [0, 1, 2]),
+    ],
+)
+def test_text_is_ordered_by_value_where_all_of_it_is_digits(ids, order):
+    assert ascending(np.array(ids, np.dtypes.StringDType())).tolist() == order
 
 
 def test_counts_that_differ_from_the_published_ones_are_said_where_the_data_is_the_release(tmp_path, monkeypatch):
