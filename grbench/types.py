@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from grbench.data.training_data import TrainingData
 
+MAX_SEED = 2**63 - 1
+"""The largest seed of random numbers."""
+
 DEFAULT_LIST_LENGTH = 10
 """The length of the ranked lists where no metric has a `k`."""
 

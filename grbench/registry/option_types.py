@@ -9,14 +9,13 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, SerializationInfo
 
 from grbench.registry.content_hash import file_hash, folder_hash
+from grbench.types import MAX_SEED
 
 Count = Annotated[int, Field(ge=1)]
 """A number of things, at least 1."""
 
 Natural = Annotated[int, Field(ge=0)]
 """A number of things, 0 or more."""
-
-MAX_SEED = 2**63 - 1
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 """A seed of random numbers, from 0 to MAX_SEED."""

@@ -6,11 +6,10 @@ from typing import Any
 
 from grbench.hookspecs import KIND_OF_PART
 from grbench.registry.discovery import Registry
-from grbench.registry.option_types import MAX_SEED
 from grbench.registry.options import Factory, options_model
 from grbench.suite.method import STAGE_KEYS, stage_options, training_options
 from grbench.suite.suite import REQUIRED_KEYS
-from grbench.types import FILTERS
+from grbench.types import FILTERS, MAX_SEED
 
 Schema = dict[str, Any]
 

@@ -19,7 +19,6 @@ from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.hookspecs import DEFAULT_PARTS
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.registry.option_types import MAX_SEED
 from grbench.registry.options import suggestion
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
 from grbench.suite.grid import as_mapping, combinations, expand, inherit, merge
@@ -31,7 +30,7 @@ from grbench.suite.method import (
     bind_method,
     bind_training,
 )
-from grbench.types import DEFAULT_LIST_LENGTH
+from grbench.types import DEFAULT_LIST_LENGTH, MAX_SEED
 
 __all__ = ["Cell", "Method", "Suite", "load_suite"]
 

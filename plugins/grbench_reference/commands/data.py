@@ -10,7 +10,7 @@ import click
 
 from grbench.errors import PluginError
 from grbench.interfaces import Dataset, optional
-from grbench.registry.option_types import MAX_SEED
+from grbench.types import MAX_SEED
 from grbench_reference.commands.console import make_console, plain, print_remarks, print_table, progress_report
 from grbench_reference.commands.sources import cache_option, dataset_option, locate, open_or_build_store
 
