@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from grbench.results.record import Record, read_records, write_record
+from grbench.results.values import with_values
 
 GRBENCH = [sys.executable, "-m", "grbench"]
 
@@ -45,9 +48,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 status="ok",
                 metrics={"ndcg@10": {"higher_is_better": True, "version": "1"}},
                 pool={"size": 9, "digest": "p"},
-                scores={"ndcg@10": 0.1 + seed},
+                scores={"ndcg@10": 0.6},
+                baseline="one",
             )
-            write_record(tmp_path / "records", record)
+            of_users = with_values(pa.table({"user": range(5)}), {"ndcg@10": np.array([0.2, 0.4, 0.6, 0.8, 1.0])})
+            write_record(tmp_path / "records", record, of_users)
     monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -66,7 +71,8 @@ def test_an_ascii_terminal_gets_ascii(world: Path, settings: dict[str, str]) -> 
     assert done.returncode == 0, done.stderr
     said = done.stdout.decode("ascii")
     assert "NDCG@10 ^" in said
-    assert ".6000** +- " in said
+    assert ".6000** +- " in said  # both are the best, and the second cannot be told from the baseline
+    assert "o: cannot be told from one" in said
     assert "two ?" in said
     wrong = subprocess.run([*GRBENCH, "table", "größe"], capture_output=True, env=os.environ | settings, check=False)
     assert wrong.returncode == 2
