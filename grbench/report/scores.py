@@ -34,16 +34,23 @@ class RowScore:
         return None if self.estimate is None else self.estimate.half_width()
 
 
-def row_scores(rows: Sequence[Row], metric: str, *, higher_is_better: bool, baseline: str | None) -> list[RowScore]:
-    """The scores of all rows of a table by one metric. baseline: the name of the row that others are tested against."""
+def row_scores(rows: Sequence[Row], metrics: Mapping[str, bool], *, baseline: str | None) -> dict[str, list[RowScore]]:
+    """{metric: the scores of all rows of a table}. metrics: {name: whether higher is better}; baseline: the name of the
+    row that others are tested against."""
+    known = _user_scores(rows, list(metrics))
+    return {metric: _column(rows, metric, known[metric], higher, baseline) for metric, higher in metrics.items()}
+
+
+def _column(
+    rows: Sequence[Row], metric: str, known: Mapping[str, Scores], higher_is_better: bool, baseline: str | None
+) -> list[RowScore]:
+    """known: users' values by the names of the rows that have them."""
     means = [_mean([record.scores.get(metric) for record in row.done]) for row in rows]
-    known = _user_scores(rows, metric)
     seeds = pooled_seed_variance(known.values())
-    compared = {name: scores for name, scores in known.items() if len(known) > 1}
-    if len(known) < sum(mean is not None for mean in means):
-        compared = {}  # a row whose users are not known may be the best
-    best = best_methods(compared, higher_is_better=higher_is_better)
-    versus = against(baseline, compared) if baseline in compared else {}
+    # A row whose users' values are not known may be the best.
+    compared = known if 1 < len(known) == sum(mean is not None for mean in means) else {}
+    best = best_methods(compared, seeds, higher_is_better=higher_is_better)
+    versus = against(baseline, compared, seeds) if baseline is not None and baseline in compared else {}
     return [
         RowScore(
             mean=mean,
@@ -55,26 +62,27 @@ def row_scores(rows: Sequence[Row], metric: str, *, higher_is_better: bool, base
     ]
 
 
-def _user_scores(rows: Sequence[Row], metric: str) -> Mapping[str, Scores]:
-    """{row's name: its users' values} of the rows whose cells all have them, for the same users in the same order."""
-    found: dict[str, Scores] = {}
+def _user_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, dict[str, Scores]]:
+    """{metric: {row's name: its users' values}} of the rows whose cells all have them, for the same users in the same
+    order."""
+    found: dict[str, dict[str, Scores]] = {metric: {} for metric in metrics}
     users: np.ndarray | None = None
     for row in rows:
-        values = []
-        for record in row.done:
-            read = _values(record, metric)
-            if read is None or (users is not None and not np.array_equal(read[0], users)):
-                break
-            users = read[0]
-            values.append(read[1])
-        else:
-            if values:
-                found[row.name] = Scores(np.stack(values))
+        cells = [_values(record, metrics) for record in row.done]
+        read = [cell for cell in cells if cell is not None]
+        if not read or len(read) < len(cells):
+            continue
+        users = read[0][0] if users is None else users
+        if not all(np.array_equal(of_users, users) for of_users, _ in read):
+            continue
+        for metric in metrics:
+            if all(metric in values for _, values in read):
+                found[metric][row.name] = Scores(np.stack([values[metric] for _, values in read]))
     return found
 
 
-def _values(record: Record, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
-    return None if record.folder is None else read_values(ranking_path(record.folder, record.digest), metric)
+def _values(record: Record, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+    return None if record.folder is None else read_values(ranking_path(record.folder, record.digest), metrics)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -103,15 +103,8 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     columns += [Column("hardware", numeric=False)] * (len(machines) > 1)
     columns += [Column("failed", numeric=False)] * failing
 
-    scores = {
-        name: row_scores(
-            rows,
-            name,
-            higher_is_better=bool(first.metrics[name].get("higher_is_better", True)),
-            baseline=first.baseline,
-        )
-        for name in metrics
-    }
+    higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
+    scores = row_scores(rows, higher_is_better, baseline=first.baseline)
     body, values = [], []
     for index, row in enumerate(rows):
         used = list(dict.fromkeys(hardware(record) for record in row.done))
@@ -152,7 +145,7 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         heading=_title(first, differing, position, total),
         columns=tuple(columns),
         rows=tuple(body),
-        footer=tuple(_footer(records, first, letters, [score for column in scores.values() for score in column])),
+        footer=tuple(_footer(records, rows, first, letters, scores)),
         values=tuple(values),
     )
 
@@ -262,7 +255,11 @@ def _title(first: Record, differing: list[str], position: int, total: int) -> st
 
 
 def _footer(
-    records: Sequence[Record], first: Record, letters: Mapping[str, str], scores: Sequence[RowScore]
+    records: Sequence[Record],
+    rows: Sequence[Row],
+    first: Record,
+    letters: Mapping[str, str],
+    scores: Mapping[str, Sequence[RowScore]],
 ) -> list[str]:
     lines = [f"Dataset: {_facts_line(first.dataset)}", f"Protocol: {_facts_line(first.protocol)}"]
     counts = first.counts
@@ -281,7 +278,6 @@ def _footer(
     if first.pool:
         pool = f"{first.pool['size']:,} candidates (digest {first.pool['digest']})"
         lines.append(f"Pool: {pool}; ties count against the target")
-    rows = rows_of(records)
     if any(_unreachable(row) for row in rows):
         lines.append(
             "Unreachable: targets that the row's filters leave out of its lists (history: items that the user has met "
@@ -304,7 +300,7 @@ def _footer(
     if gone := [f"{record.method}, seed {record.seed}" for record in records if record.lists_gone]:
         named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         lines.append(f"Lists are gone, so grbench run runs again: {named}")
-    lines.append(_explained(scores, first.baseline))
+    lines.append(_explained([score for column in scores.values() for score in column], first.baseline))
     lines.append(
         "Costs are means over seeds, memory the largest"
         + (f", p99 that of a batch of {batch:,} queries" if batch else "")

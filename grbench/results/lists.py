@@ -11,6 +11,7 @@ Shapes: Q queries, K list length, G targets per query, U users, N items, n some 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,13 +57,15 @@ def lists_table(ranking: Ranking, user_ids: np.ndarray, item_ids: np.ndarray, ke
     return pa.table(columns).replace_schema_metadata({"grbench": json.dumps(metadata)})
 
 
-def read_lists(path: Path) -> pa.Table:
-    """The table at `path`; raises RunError where it cannot be read."""
+def read_lists(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table at `path`, or those of the columns that it has; raises RunError where it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            present = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+            return file.read(present)
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path}: the lists cannot be read ({first_line(error)}); {RUN_AGAIN}") from error
 
@@ -73,6 +76,8 @@ def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, 
     split: the split that they were ranked for. Raises RunError, naming the file `where`, where users, items or targets
     differ from the split's, or columns are missing or of other types.
     """
+    import pyarrow as pa
+
     try:
         return _rankings_from(table, split, where)
     except (
@@ -81,9 +86,9 @@ def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, 
         ValueError,
         AttributeError,
         IndexError,
-        NotImplementedError,
         MemoryError,
-    ) as error:  # pyarrow's, too
+        pa.ArrowException,
+    ) as error:
         raise RunError(f"{where}: the lists are damaged ({first_line(error)}); {RUN_AGAIN}") from error
 
 

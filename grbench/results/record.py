@@ -230,8 +230,11 @@ def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings
         if path.is_dir():
             # `<digest>.d` holds other files of a cell, such as trackers', which may be JSON too.
             found = [file for file in sorted(path.rglob("*.json")) if not any(p.suffix == ".d" for p in file.parents)]
-            strays += (stray := [file for file in found if _is_stray(file)])
-            files.update(dict.fromkeys(file for file in found if file not in stray))
+            for file in found:
+                if _is_stray(file):
+                    strays.append(file)
+                else:
+                    files[file] = None
         elif path.exists():
             files[path] = None
         else:

@@ -5,13 +5,14 @@ Shapes: Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grbench.errors import RunError
+from grbench.results.lists import RUN_AGAIN, read_lists
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,21 +31,21 @@ def with_values(lists: pa.Table, values: Mapping[str, np.ndarray]) -> pa.Table:
     return kept
 
 
-def read_values(path: Path, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """(users [Q], ids in the source; the metric's values [Q] float64) of the lists at `path`, reading these two columns
-    only. None where there is no such file, or it has no values of the metric, as with files of earlier versions. Raises
-    RunError where it is damaged."""
+def read_values(path: Path, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+    """(users [Q], ids in the source; {metric: its values [Q] float64} of those metrics that there are values of) of the
+    lists at `path`, of which no other column is read. None where there is no such file. Raises RunError where it is
+    damaged."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.exists():
         return None
-    try:
-        with pq.ParquetFile(path) as file:
-            if f"{PREFIX}{metric}" not in file.schema_arrow.names:
-                return None
-            table = file.read(["user", f"{PREFIX}{metric}"])
-    except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: the lists cannot be read ({error})") from error
-    users, values = (table[name].to_numpy() for name in table.column_names)
-    return users, values
+    table = read_lists(path, ["user", *(f"{PREFIX}{metric}" for metric in metrics)])
+    if "user" not in table.column_names:
+        raise RunError(f"{path}: the lists are damaged (no column user); {RUN_AGAIN}")
+    values = {}
+    for name in table.column_names[1:]:
+        column = table[name]
+        if column.type != pa.float64() or column.null_count or not np.isfinite(each := column.to_numpy()).all():
+            raise RunError(f"{path}: the lists are damaged (column {name} should hold finite numbers); {RUN_AGAIN}")
+        values[name.removeprefix(PREFIX)] = each
+    return table["user"].to_numpy(), values

@@ -121,8 +121,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         else:
             record = _run_cell(plan, planned, ready, request, server=server, progress=progress)
         records[digest] = record
-    planned_records = (as_planned(planned, records[planned.blank.digest]) for planned in plan.cells)
-    return [replace(record, folder=plan.folder) for record in planned_records]
+    return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
 
 
 def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Console) -> None:

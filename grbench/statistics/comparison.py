@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grbench.statistics.intervals import Estimate, interval_of_difference
-from grbench.statistics.scores import Scores, pooled_seed_variance
+from grbench.statistics.scores import Scores, SeedVariance
 
 LEVEL = 0.05
 
@@ -40,9 +40,9 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def against(reference: str, methods: Mapping[str, Scores]) -> dict[str, Comparison]:
-    """{method: its comparison with `reference`} of all other methods. The columns of all Scores are the same users."""
-    seeds = pooled_seed_variance(methods.values())
+def against(reference: str, methods: Mapping[str, Scores], seeds: SeedVariance) -> dict[str, Comparison]:
+    """{method: its comparison with `reference`} of all other methods. The columns of all Scores are the same users;
+    seeds: pooled over all methods of the table."""
     found = {
         name: interval_of_difference(scores, methods[reference], seeds)
         for name, scores in methods.items()
@@ -54,13 +54,14 @@ def against(reference: str, methods: Mapping[str, Scores]) -> dict[str, Comparis
     }
 
 
-def best_methods(methods: Mapping[str, Scores], *, higher_is_better: bool) -> frozenset[str]:
-    """The method with the best mean, and those whose difference from it is not significant at LEVEL."""
+def best_methods(methods: Mapping[str, Scores], seeds: SeedVariance, *, higher_is_better: bool) -> frozenset[str]:
+    """The method with the best mean, and those whose difference from it is not significant at LEVEL. seeds: as
+    `against` has it."""
     if not methods:
         return frozenset()
     choose = max if higher_is_better else min
     best = choose(methods, key=lambda name: methods[name].mean)
-    return frozenset({best}) | {name for name, found in against(best, methods).items() if not found.differs}
+    return frozenset({best}) | {name for name, found in against(best, methods, seeds).items() if not found.differs}
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,5 @@ def _estimate(by_user: np.ndarray, methods: list[Scores], seeds: SeedVariance) -
     variance = of_users + seeds.between * share
     parts = [(of_users, users - 1), (seeds.means * share, seeds.degrees)]
     spread = sum(part**2 / degrees for part, degrees in parts if degrees > 0)
-    # Not fewer than the seeds': their part may be cut off at 0, and has then no error of its own.
     degrees = max(variance**2 / spread, 1.0) if spread > 0 else max(users - 1, 1)
     return Estimate(float(by_user.mean()), variance**0.5, degrees, "users and seeds")

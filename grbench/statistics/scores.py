@@ -51,7 +51,7 @@ class Scores:
         """The variance of the seeds' means, which estimates var(b) + var(e) / U; 0 where there is one seed."""
         return float(self.values.mean(axis=1).var(ddof=1)) if self.num_seeds > 1 else 0.0
 
-    @property
+    @cached_property
     def is_deterministic(self) -> bool:
         """Whether all seeds gave the same values, as those of a method that draws nothing at random do."""
         return self.num_seeds > 1 and bool((self.values == self.values[0]).all())

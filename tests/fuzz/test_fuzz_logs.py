@@ -12,10 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from fuzzing import Call, damage_bytes, damage_table, damage_tree, try_inputs
+from fuzzing import Call, damage_bytes, damage_table, damage_tree, reading, try_inputs
 
-from grbench.data.store_writer import build_store
-from grbench.errors import DataError
 from grbench.registry.options import bound_values
 from grbench_reference.datasets.interactions.dataset import Interactions
 
@@ -110,17 +108,7 @@ def damaged_log(random: Random, folder: Path) -> Sequence[Call]:
     def read() -> Interactions:
         return Interactions(**bound_values(Interactions, options, "dataset"))
 
-    def validate() -> None:
-        problems = [finding for finding in read().validate(lambda *_: None) if finding.status == "problem"]
-        if problems:
-            raise DataError(problems[0].detail)
-
-    def build() -> None:
-        dataset = read()
-        dataset.store_bytes()
-        build_store(dataset, name="log", cache=folder / "cache")
-
-    return validate, build
+    return reading(read, folder / "cache")
 
 
 def test_a_damaged_log_is_read_or_refused(tmp_path: Path) -> None:

@@ -12,11 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fuzzing import ODD_VALUES, Call, damage_bytes, damage_table, damage_tree, odd_column, try_inputs
+from fuzzing import ODD_VALUES, Call, damage_bytes, damage_table, damage_tree, odd_column, reading, try_inputs
 from tencentgr_release import write_release
 
-from grbench.data.store_writer import build_store
-from grbench.errors import DataError
 from grbench_reference.datasets.tencentgr.dataset import TencentGR
 
 FOLDERS = ("seq", "item_feat", "user_feat", "candidate", "mm_emb/emb_81_3_parquet")
@@ -95,17 +93,7 @@ def damaged_release(random: Random, folder: Path) -> Sequence[Call]:
     def read() -> TencentGR:
         return TencentGR(path=root, embeddings=embeddings, actions=random.choice((None, None, 2, 3)))
 
-    def validate() -> None:
-        problems = [finding for finding in read().validate(lambda *_: None) if finding.status == "problem"]
-        if problems:
-            raise DataError(problems[0].detail)
-
-    def build() -> None:
-        dataset = read()
-        dataset.store_bytes()
-        build_store(dataset, name="release", cache=folder / "cache")
-
-    return validate, build
+    return reading(read, folder / "cache")
 
 
 def test_a_damaged_release_is_read_or_refused(tmp_path: Path) -> None:

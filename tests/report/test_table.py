@@ -2,138 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from records import MACHINE, METRICS, a_record
 
 from grbench.report.format import count, label_of, number, significant
-from grbench.report.render import as_csv, latex, markdown, print_tables, svg
+from grbench.report.render import as_csv, latex, markdown, svg
 from grbench.report.rows import rows_of
 from grbench.report.table import tables
-from grbench.results.record import Record, ranking_path
-from grbench.results.values import with_values
-
-METRICS = {
-    "hit_rate@10": {"label": "HR@10", "higher_is_better": True, "version": "v1"},
-    "mean_rank": {"higher_is_better": False, "version": "v1"},
-}
-MACHINE = {"cpu": "Test CPU", "cpu_threads": 2, "ram_bytes": 24 * 2**30, "device": "cpu"}
-
-
-def a_record(method: str, seed: int = 0, hit_rate: float | None = None, rank: float = 5.0, **values: Any) -> Record:
-    done = hit_rate is not None
-    made: dict[str, Any] = {
-        "digest": f"{method}-{seed}",
-        "suite": "tiny",
-        "identity": {"training": {"encoder": {"name": method}, "seed": seed}, "ranking": {}, "metrics": []},
-        "status": "ok" if done else "error",
-        "error": None if done else {"type": "ValueError", "message": "no such thing\nmore", "traceback": ""},
-        "dataset": {"name": "toy", "digest": "d1", "options": {"path": "data/toy"}},
-        "protocol": {"name": "last_positive", "positives": ["click"], "out_of_pool": "drop"},
-        "metrics": METRICS,
-        "pool": {"size": 660000, "digest": "p1"} if done else None,
-        "scores": {"hit_rate@10": hit_rate, "mean_rank": rank} if done else {},
-        "counts": {"evaluated": 78921, "dropped": {"no_positive": 1745, "out_of_pool": 19518}, "parameters": 1_400_000},
-        "cost": {
-            "train_seconds": 90.0,
-            "train_users_per_second": 1520.4,
-            "peak_process_bytes": 3 * 2**30,
-            "search_queries_per_second": 1800.0,
-            "search_p99_ms": 0.5,
-        },
-        "environment": MACHINE,
-    }
-    return Record(method=method, seed=seed, **(made | values))
+from grbench.results.record import Record
 
 
 def texts(table: Any, row: int) -> dict[str, str]:
     return {column.title: cell.text for column, cell in zip(table.columns, table.rows[row], strict=True)}
-
-
-def measured(
-    folder: Path, method: str, *seeds: Sequence[float], ranks: Sequence[float] = (), **values: Any
-) -> list[Record]:
-    """A method's records with its users' values in `folder`. seeds: each seed's hit rates, one per user; ranks: the
-    mean_rank of each user in all seeds, 5 where not given."""
-    records = []
-    for seed, hits in enumerate(seeds):
-        of_users = {"hit_rate@10": np.array(hits), "mean_rank": np.array(ranks or [5.0] * len(hits))}
-        means = {name: float(each.mean()) for name, each in of_users.items()}
-        record = a_record(method, seed, means["hit_rate@10"], means["mean_rank"], folder=folder, **values)
-        lists = with_values(pa.table({"user": np.arange(len(hits))}), of_users)
-        pq.write_table(lists, ranking_path(folder, record.digest))
-        records.append(record)
-    return records
-
-
-HIT, MISS = [1.0] * 20, [0.0] * 20
-
-
-def test_the_interval_of_one_seed_is_over_users(tmp_path: Path) -> None:
-    (table,) = tables(measured(tmp_path, "a", [*HIT, *MISS]))
-    # 40 users, half of them hit: standard deviation .50637, error .080064; t(.975, 39 degrees) = 2.022691
-    assert (table.rows[0][1].text, table.rows[0][1].spread) == (".5000", number(2.022691 * 0.50637 / 40**0.5))
-    assert "over users only: there are too few seeds" in "\n".join(table.footer)
-
-
-def test_without_users_values_there_is_neither_interval_nor_mark() -> None:
-    (table,) = tables([a_record("a", 0, 0.1), a_record("a", 1, 0.2), a_record("b", 0, 0.9)])
-    assert [(row[1].text, row[1].spread, row[1].best, row[1].mark) for row in table.rows] == [
-        (".1500", "", False, ""),
-        (".9000", "", False, ""),
-    ]
-    assert "without the users' values, there is neither interval nor mark" in "\n".join(table.footer)
-
-
-def test_rows_that_cannot_be_told_from_the_best_share_its_mark(tmp_path: Path) -> None:
-    records = measured(tmp_path, "best", [*HIT, *HIT, *MISS], ranks=[1.0, 2.0] * 30)
-    records += measured(tmp_path, "close", [*HIT, *HIT[1:], *MISS, 0.0], ranks=[3.0, 4.0] * 30)  # one user fewer
-    records += measured(tmp_path, "far", [*MISS, *MISS, *MISS], ranks=[1.0, 2.0] * 30)
-    (table,) = tables(records)
-    assert [row[1].best for row in table.rows] == [True, True, False]
-    assert [row[2].best for row in table.rows] == [True, False, True]  # a smaller rank is better
-    assert "bold: the best, and what cannot be told from it" in "\n".join(table.footer)
-
-
-def test_nothing_is_bold_where_the_best_row_s_users_are_not_known(tmp_path: Path) -> None:
-    records = [*measured(tmp_path, "known", [*HIT, *MISS]), a_record("copied", 0, 0.9)]
-    (table,) = tables(records)
-    assert [row[1].best for row in table.rows] == [False, False]
-    assert table.rows[0][1].spread
-
-
-def test_rows_are_tested_against_the_baseline(tmp_path: Path) -> None:
-    records = measured(tmp_path, "floor", [*MISS, *MISS], baseline="floor")
-    records += measured(tmp_path, "same", [1.0, *MISS[1:], *MISS], baseline="floor")
-    records += measured(tmp_path, "better", [*HIT, *MISS], baseline="floor")
-    (table,) = tables(records)
-    assert [row[1].mark for row in table.rows] == ["", "°", ""]
-    assert "°: cannot be told from floor, the baseline" in "\n".join(table.footer)
-    rows = {row["method"]: row for row in csv.DictReader(io.StringIO(as_csv([table])))}
-    assert float(rows["better"]["hit_rate@10 - baseline"]) == pytest.approx(0.5)
-    assert float(rows["better"]["hit_rate@10 p"]) < 0.001
-    assert float(rows["same"]["hit_rate@10 p"]) > 0.3
-    assert rows["floor"]["hit_rate@10 p"] == ""
-    for text in (markdown([table]), latex([table])):
-        assert "°" in text or r"^\circ" in text
-
-
-def test_five_seeds_are_enough_for_an_interval_over_seeds_too(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    (table,) = tables(
-        measured(tmp_path, "a", *(rng.random((5, 50)) < rng.uniform(0.2, 0.4, (5, 1))).astype(float).tolist())
-    )
-    assert "95 % interval over users and seeds" in "\n".join(table.footer)
 
 
 def test_one_row_with_every_column() -> None:
@@ -364,66 +247,3 @@ def test_names_and_numbers_as_papers_print_them() -> None:
         "—",
     ]
     assert [count(value) for value in (640, 12_345, 1_400_000_000, None)] == ["640", "12.3 K", "1.40 B", "—"]
-
-
-@pytest.fixture
-def tricky(tmp_path: Path) -> list[Any]:
-    """Names with signs that formats give a meaning, an interval of .1157, and a failed row."""
-    records = measured(tmp_path, "a_b & 50 %", [*HIT[:6], *MISS, *MISS[6:]], [*HIT[:6], *MISS, *MISS[6:]])
-    records += measured(tmp_path, "x|y", [*HIT[:12], *MISS[12:], *MISS])
-    return tables([*records, a_record("f", 0)])
-
-
-def test_markdown_marks_escapes_and_aligns(tricky: list[Any]) -> None:
-    text = markdown(tricky)
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({len(line) for line in rows}) == 1
-    assert "**.3000**" in text
-    assert ".1500 ± .1157" in text
-    assert r"x\|y" in text
-
-
-def test_latex_is_escaped_and_uses_booktabs(tricky: list[Any]) -> None:
-    text = latex(tricky)
-    assert r"a\_b \& 50 \%" in text
-    assert r"\textbf{.3000}" in text
-    assert r".1500 $\pm$ .1157" in text
-    assert r"HR@10 $\uparrow$" in text
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-        assert text.count(rule) == 1
-    assert not set(text) & set("±↑↓—°")
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:-1]
-    columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]
-    assert {line.replace(r"\&", "").count("&") + 1 for line in body} == {len(columns)}
-
-
-def test_csv_holds_unrounded_numbers(tricky: list[Any]) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(tricky))))
-    assert [row["method"] for row in rows] == ["a_b & 50 %", "x|y", "f"]
-    assert float(rows[0]["hit_rate@10"]) == pytest.approx(0.15)
-    assert rows[2]["hit_rate@10"] == ""
-    assert (rows[2]["seeds"], rows[2]["seeds_planned"]) == ("0", "1")
-
-
-@pytest.mark.parametrize("width", [200, 80])
-def test_the_terminal_shows_every_number_whole(width: int, tricky: list[Any]) -> None:
-    out = io.StringIO()
-    print_tables(tricky, Console(file=out, force_terminal=True, width=width, color_system="standard"))
-    shown = out.getvalue()
-    for entry in (".1500", ".1157", ".3000", "1,520", "1.40 M", "no such thing"):
-        assert entry in shown
-    assert "\x1b[1m.3000" in shown
-
-
-def test_a_picture_shows_what_the_terminal_does(tricky: list[Any]) -> None:
-    root = ElementTree.fromstring(svg(tricky))
-    words = " ".join("".join(root.itertext()).replace("\xa0", " ").split())
-    assert "a_b & 50 %" in words
-    assert ".1500 ± .1157" in words
-
-
-def test_a_pipe_gets_no_control_characters(tricky: list[Any]) -> None:
-    out = io.StringIO()
-    print_tables(tricky, Console(file=out, force_terminal=False))
-    assert "\x1b" not in out.getvalue()
-    assert out.getvalue() == markdown(tricky)

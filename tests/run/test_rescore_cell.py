@@ -108,9 +108,9 @@ def test_metrics_are_computed_from_the_lists(place: Path, first: Record, metrics
     again, former = (read_lists(ranking_path(folder, each.digest)) for each in (record, first))
     assert with_values(again, {}).equals(with_values(former, {}))
     for metric, value in record.scores.items():
-        users, values = read_values(ranking_path(folder, record.digest), metric) or ([], [])
+        users, values = read_values(ranking_path(folder, record.digest), [metric]) or ([], {metric: np.zeros(0)})
         assert [*users] == again["user"].to_pylist()
-        assert np.mean(values) == pytest.approx(value)
+        assert np.mean(values[metric]) == pytest.approx(value)
     assert not (folder / f"{record.digest}.d").exists()
     directly, _ = run(metrics, results=Path("directly"), force=True)
     assert directly.rescored_from is None

@@ -18,13 +18,13 @@ from grbench import hookimpl
 from grbench.data.split import Queries
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
-from grbench.errors import PluginError, RunError, SuiteError
+from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.ranking import Ranker
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.run.child_process import ChildMessages
-from grbench.run.run_cell import Reporter, failed, run_cell, status_of
+from grbench.run.run_cell import Reporter, run_cell
 from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
@@ -369,35 +369,6 @@ def test_an_encoder_that_cannot_learn_is_told_from_one_that_can(store: Store, re
     popular = replace(cell.method, encoder=Component("most_popular", {}), stages=(stage,))
     with pytest.raises(SuiteError, match="encoder most_popular has nothing to learn; leave out its loss"):
         run(replace(cell, method=popular), store, registry)
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (MemoryError(), "oom"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "oom"),
-        (RuntimeError("std::bad_alloc"), "oom"),
-        (RuntimeError("shapes do not match"), "error"),
-        (ValueError("out of memory of what?"), "error"),
-    ],
-)
-def test_running_out_of_memory_is_told_from_other_failures(error: Exception, status: str) -> None:
-    assert status_of(error) == status
-    with pytest.raises(RunError) as wrapped:
-        raise RunError("the index could not be built") from error
-    assert status_of(wrapped.value) == status
-
-
-def test_a_failure_keeps_its_traceback(registry: Registry) -> None:
-    with pytest.raises(PluginError) as caught:
-        registry.get("encoders", "nothing")
-    record = failed(BLANK, caught.value, "cpu")
-    assert record.status == "error"
-    assert record.error is not None
-    assert record.error["type"] == "PluginError"
-    assert "unknown encoder 'nothing'" in record.error["message"]
-    assert "test_a_failure_keeps_its_traceback" in record.error["traceback"]
 
 
 def test_an_event_of_a_child_is_one_line() -> None:

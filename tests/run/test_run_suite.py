@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
-import json
 import os
 import re
 import shutil
@@ -13,61 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from tiny_suite import run, suite_of
 
-from grbench.errors import DataError, RunError, SuiteError
 from grbench.report.table import tables
 from grbench.results.record import read_records
 from grbench.run import run_suite as runner
 from grbench.run.child_process import End, ForkServer, run_child
-from grbench.run.run_suite import Outcome, RunRequest, run_suite
-
-# Its metadata lies beside it, as if pip had installed it.
-FAULTY = (Path(__file__).parents[1] / "support" / "faulty_encoders.py").read_text()
-
-SUITE = """
-suite: tiny
-dataset: {{name: interactions, path: {path}}}
-protocol: leave_last_out
-metrics: [hit_rate@2]
-seeds: {seeds}
-methods:
-{methods}
-"""
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Six users over four items, the faulty package on the path of this process and its children, a store cache."""
-    place = tmp_path_factory.mktemp("place")
-    users = {f"u{user}": [f"i{(user + step) % 4}" for step in range(4)] for user in range(6)}
-    (place / "users.json").write_text(json.dumps(users))
-    packages = place / "packages"
-    metadata = packages / "faulty-0.0.1.dist-info"
-    metadata.mkdir(parents=True)
-    (packages / "faulty.py").write_text(FAULTY)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 0.0.1\n")
-    (metadata / "entry_points.txt").write_text("[grbench]\nfaulty = faulty\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(packages))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")]))
-        patch.setenv("GRBENCH_CACHE", str(place / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")  # threads only get into each other's way in so small a world
-        yield place
-
-
-@pytest.fixture
-def world(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with that dataset."""
-    shutil.copy(place / "users.json", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+from grbench.run.run_suite import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +38,6 @@ def finished_world(world: Path, finished: Path) -> Path:
     """A working folder with those results."""
     shutil.copytree(finished, world / "results")
     return world
-
-
-def suite_of(world: Path, *methods: str, seeds: str = "[0]") -> Path:
-    path = world / "suite.yaml"
-    lines = "\n".join(f"  {method}" for method in methods)
-    path.write_text(SUITE.format(path=json.dumps(str(world / "users.json")), methods=lines, seeds=seeds))
-    return path
-
-
-def run(suite: Path, **options: Any) -> tuple[Outcome, str]:
-    out = io.StringIO()
-    outcome = run_suite(RunRequest(suite=suite, device="cpu", **options), Console(file=out, width=200))
-    return outcome, out.getvalue()
 
 
 def test_each_failure_is_a_record_with_its_reason_and_the_rest_go_on(world: Path) -> None:
@@ -257,18 +199,6 @@ def test_more_workers_than_cores_are_noted(world: Path) -> None:
     ]
 
 
-def test_a_batch_that_cannot_fit_is_refused_before_it_runs(world: Path) -> None:
-    large = "{encoder: {name: causal_transformer, width: 8, history_length: 50}, loss: bce, training: {batch_size: %d}}"
-    suite = suite_of(world, "large: " + large % 10**10)
-    with pytest.raises(RunError, match=r"large: needs about .* GiB of RAM.*largest part is .*batch_size .* would fit"):
-        run(suite)
-    assert list((world / "results" / "tiny").glob("*.json")) == []
-    outcome, said = run(suite, dry_run=True, oversize=True)
-    assert outcome == Outcome([], 0)
-    assert "Disk: the data is prepared" in said
-    assert re.search(r"large +[\d,.]+ GiB +.*activations [\d,.]+ GiB", said)
-
-
 def test_a_cell_that_takes_too_long_is_stopped(world: Path) -> None:
     began = time.monotonic()
     outcome, _ = run(suite_of(world, "sleeps: {encoder: {name: sleeps, seconds: 600}}"), timeout=8)
@@ -358,55 +288,6 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
     assert "1 of 1 cells are finished" in said
     assert finished in read_records([finished_world / "results"])
     assert lists.read_bytes() == rows
-
-
-def test_k_larger_than_the_pool_is_refused_before_anything_is_trained(world: Path) -> None:
-    suite = suite_of(world, "fine: {encoder: fine}")
-    with pytest.raises(SuiteError, match="k=5 is larger than the pool of 4 candidates"):
-        run(suite, overrides=["metrics=[hit_rate@5]"])
-    assert list((world / "results" / "tiny").glob("*.json")) == []
-
-
-def test_a_protocol_that_leaves_nobody_is_refused(world: Path) -> None:
-    with pytest.raises(DataError, match="leaves no user to evaluate"):
-        run(suite_of(world, "fine: {encoder: fine}"), overrides=["protocol.min_events=9"])
-
-
-def test_a_missing_dataset_is_refused(world: Path) -> None:
-    suite = suite_of(world, "fine: {encoder: fine}")
-    with pytest.raises(DataError, match="nowhere"):
-        run(suite, overrides=["dataset.path=nowhere.json"])
-    assert not (world / "results").exists()
-
-
-def test_a_file_that_is_missing_is_named_with_its_place_in_the_suite(world: Path) -> None:
-    suite = suite_of(
-        world, "fine: {encoder: fine}", "lost: {encoder: fine, tokenizer: {name: codes_file, path: no.json}}"
-    )
-    with pytest.raises(SuiteError, match=r"suite\.yaml: methods\.lost\.tokenizer\.path: no\.json: cannot be read"):
-        run(suite)
-    assert not (world / "results").exists()
-
-
-def test_results_of_a_newer_schema_are_refused(world: Path) -> None:
-    suite = suite_of(world, "fine: {encoder: fine}")
-    folder = world / "results" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "x.json").write_text('{"schema": 99}')
-    with pytest.raises(RunError, match="newer grbench"):
-        run(suite)
-    assert [path.name for path in folder.iterdir()] == ["x.json"]
-
-
-def test_results_that_cannot_be_written_are_found_out_first(world: Path) -> None:
-    (world / "results").write_text("a file, not a folder")
-    with pytest.raises(RunError, match="results cannot be written there"):
-        run(suite_of(world, "fine: {encoder: fine}"))
-
-
-def test_an_unknown_method_is_refused(world: Path) -> None:
-    with pytest.raises(SuiteError, match="fine"):
-        run(suite_of(world, "fine: {encoder: fine}"), only=["fin"])
 
 
 def test_a_record_of_another_name_is_shown_under_this_suites(finished_world: Path) -> None:

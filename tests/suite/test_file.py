@@ -7,13 +7,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_suite import demo_training
 
 from grbench.errors import SuiteError
 from grbench.suite.file import parse_yaml
 from grbench.suite.suite import load_suite
 
-__all__ = ["demo_training"]
+pytestmark = pytest.mark.usefixtures("demo_training")
 
 
 def doubled(first: str, further: str) -> bytes:

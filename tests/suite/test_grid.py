@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from demo_suite import cells, failure
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_suite import cells, demo_training, failure
 
 from grbench.errors import Problems, SuiteError
 from grbench.suite.grid import combinations, expand, inherit, merge
 
-__all__ = ["demo_training"]
+pytestmark = pytest.mark.usefixtures("demo_training")
 
 
 def test_merging_a_part_that_names_another_plug_in_replaces_it():

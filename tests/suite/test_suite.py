@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
-from demo_plugins import METHODS, SUITE, TrainingOptions, demo_registry, write_suite
+from demo_plugins import SUITE, demo_registry, write_suite
+from demo_suite import cells, failure
 
-from grbench.errors import GRBenchError, PluginError, SuiteError
+from grbench.errors import PluginError, SuiteError
 from grbench.registry.component import Component
-from grbench.registry.discovery import Registry
 from grbench.suite import method
-from grbench.suite.json_schema import suite_schema
 from grbench.suite.suite import Cell, checked_cells, load_suite
 
-SUITES = sorted((Path(__file__).parents[2] / "suites").glob("*.yaml"))
-
-
-@pytest.fixture(autouse=True)
-def demo_training(monkeypatch):
-    monkeypatch.setattr(method, "training_options", lambda: TrainingOptions)
-
-
-def cells(tmp_path, methods=METHODS, overrides=(), **chosen):
-    return load_suite(write_suite(tmp_path, methods=methods), overrides).cells(demo_registry(), **chosen)
-
-
-def failure(tmp_path, methods=METHODS, overrides=(), text=""):
-    """The message, without the file's name that it must start with."""
-    path = write_suite(tmp_path, text, methods)
-    with pytest.raises(GRBenchError) as raised:
-        load_suite(path, overrides).cells(demo_registry())
-    message = str(raised.value)
-    assert message.startswith((f"{path}:", "--set "))
-    assert "\n" not in message
-    assert len(message) < 700
-    return message.removeprefix(f"{path}:").strip()
+pytestmark = pytest.mark.usefixtures("demo_training")
 
 
 # --- cells
@@ -359,105 +336,6 @@ def test_of_very_many_mistakes_the_first_hundred_are_listed(tmp_path):
     assert len(lines) == 101
     assert "methods.a[width=-200].encoder.width: should be greater than 0, got -200" in first
     assert last == "... and 100 more"
-
-
-# --- --set
-
-
-@pytest.mark.parametrize(
-    ("override", "found", "value"),
-    [
-        ("dataset.path=over/there", lambda cell: cell.dataset.options["path"], "over/there"),
-        ("dataset=table", lambda cell: cell.dataset.options["size"], 10),
-        ("methods.a.encoder.width=128", lambda cell: cell.method.encoder.options["width"], 128),
-        ("methods.a.encoder={name: dense, width: 7}", lambda cell: cell.method.encoder.options["width"], 7),
-        (
-            "methods.a.loss.negatives.uniform=3",
-            lambda cell: cell.method.stages[0].losses[0][0].options["negatives"],
-            {"uniform": 3},
-        ),
-        ("defaults.training.epochs=1", lambda cell: cell.method.stages[0].training["epochs"], 1),
-        ("defaults.optimizer.lr=1e-4", lambda cell: cell.method.stages[0].optimizer.options["lr"], 1e-4),
-        ("seeds=[5]", lambda cell: cell.seed, 5),
-        ("keep_lists=50", lambda cell: cell.keep_lists, 50),
-        ("metrics.0=hits@3", lambda cell: cell.metrics[0].options["k"], 3),
-        ("protocol.next_action=", lambda cell: cell.protocol.options["next_action"], None),
-        ("methods.a.encoder.norm=rms", lambda cell: cell.method.encoder.options["norm"], "rms"),
-        ("protocol.next_action=a=b", lambda cell: cell.protocol.options["next_action"], "a=b"),
-    ],
-)
-def test_set_changes_one_value(tmp_path, override, found, value):
-    assert found(cells(tmp_path, overrides=[override])[0]) == value
-
-
-def test_set_naming_another_plug_in_drops_the_options_of_the_one_before(tmp_path):
-    overrides = ["methods.b.retriever.name=exact", "methods.b.encoder.name=dense", "methods.b.loss=contrastive"]
-    assert cells(tmp_path, overrides=overrides)[1].method.retriever == Component("exact", {})
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("datset.path=x", "--set datset.path=x: unknown key 'datset'; did you mean dataset?"),
-        ("methods.c.encoder.width=1", "--set methods.c.encoder.width=1: unknown method 'c'; there are: a, b"),
-        ("seeds", "--set seeds: should be key=value, such as dataset.path=DIR"),
-        ("=1", "--set =1: should be key=value"),
-        ("seeds=[1", "--set seeds=[1:1: while parsing a flow sequence"),
-        ("seeds.7=1", "--set seeds.7=1: there is no '7' to set in a list of 2, counted from 0"),
-        ("seeds.0.x=1", "--set seeds.0.x=1: there is no 'x' to set in 0"),
-        ("dataset..x=1", "--set dataset..x=1: there is no '' to set in a mapping"),
-    ],
-)
-def test_a_set_that_leads_nowhere_says_so(tmp_path, override, message):
-    assert message in failure(tmp_path, overrides=[override])
-
-
-# --- the schema and the suites that are shipped
-
-
-def references(schema):
-    if isinstance(schema, dict):
-        yield from ([schema["$ref"]] if "$ref" in schema else [])
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for value in schema:
-            yield from references(value)
-
-
-def test_the_schema_names_every_plug_in_with_its_options(monkeypatch):
-    monkeypatch.setattr("grbench.suite.json_schema.training_options", lambda: TrainingOptions)
-    schema = suite_schema(demo_registry())
-    assert json.loads(json.dumps(schema)) == schema
-    assert all(reference.removeprefix("#/$defs/") in schema["$defs"] for reference in references(schema))
-    names, dense, generative, inherited = schema["$defs"]["encoders"]["oneOf"]
-    assert names == {"enum": ["dense", "generative"]}
-    assert dense["properties"]["name"] == {"const": "dense"}
-    assert dense["properties"]["width"]["exclusiveMinimum"] == 0
-    assert dense["required"] == ["name"]
-    assert generative["properties"]["layers"]["default"] == 2
-    assert inherited == {"type": "object", "not": {"required": ["name"]}}
-    assert schema["$defs"]["metrics"]["oneOf"][-1]["pattern"] == "^(hits)@[1-9][0-9]*$"
-    assert schema["$defs"]["metrics"]["oneOf"][1]["properties"]["name"]["pattern"] == "^hits(@[1-9][0-9]*)?$"
-    assert set(schema["properties"]["methods"]["additionalProperties"]["properties"]) == set(method.METHOD_KEYS)
-    assert schema["properties"]["defaults"]["properties"]["training"]["properties"]["epochs"]["default"] == 10
-
-
-@pytest.fixture(scope="session")
-def installed() -> Registry:
-    return Registry.load()
-
-
-@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
-def test_the_shipped_suites_are_right(path, installed, monkeypatch):
-    from grbench.training.options import TrainingOptions as Real
-
-    monkeypatch.setattr(method, "training_options", lambda: Real)
-    suite = load_suite(path)
-    found = suite.cells(installed)
-    assert suite.name == path.stem
-    assert [cell.error for cell in found] == [None] * len(found)
-    assert suite.baseline in suite.methods
-    assert "most_popular" in {cell.method.encoder.name for cell in found}, "every suite carries the floor"
 
 
 def test_two_warm_ups_are_refused(tmp_path, monkeypatch):

@@ -22,7 +22,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from grbench.errors import GRBenchError
+from grbench.data.store_writer import build_store
+from grbench.errors import DataError, GRBenchError
+from grbench.interfaces import Dataset, optional
 
 SECONDS = 30
 """That one call may take; most take milliseconds."""
@@ -37,6 +39,22 @@ ODD_VALUES: tuple[Any, ...] = (
     *("", " ", "0", "-1", "1.5", "nan", "null", "true", "a.b", "../x", "~", "%s", "{}", "é\u202e☃", "\x00", "x" * 5000),
     *([], {}, [[]], [0], [1, "a", None], {"name": "x"}, {"name": 1}, {"": 0}, {"k": {"k": {"k": []}}}),
 )
+
+
+def reading(read: Callable[[], Dataset], cache: Path) -> Sequence[Call]:
+    """What is tried with a dataset: its validation, and its store."""
+
+    def validate() -> None:
+        findings = optional(read(), Dataset.validate)(lambda *_: None) or []
+        if problems := [finding for finding in findings if finding.status == "problem"]:
+            raise DataError(problems[0].detail)
+
+    def build() -> None:
+        dataset = read()
+        optional(dataset, Dataset.store_bytes)()
+        build_store(dataset, name="damaged", cache=cache)
+
+    return validate, build
 
 
 def try_inputs(damage: Callable[[Random, Path], Sequence[Call]], folder: Path, number: int) -> int:

@@ -46,9 +46,8 @@ class InfoNCE(nn.Module, Loss):
         negatives: one or more sources, shared by all positions of a step: uniform = number drawn uniformly; popularity
             = number drawn in proportion to training events; in_batch = the targets of the step's other positions; bank
             = size of a memory bank of earlier steps' targets, beside another source, because each stage begins with
-            none. Besides, hard = number of these that each position keeps,
-            those with the highest logits after correction and masking, like num_hard_negatives of TensorFlow
-            Recommenders; 0 = all.
+            none. Besides, hard = number of these that each position keeps, those with the highest logits after
+            correction and masking, like num_hard_negatives of TensorFlow Recommenders; 0 = all.
         popularity_power: exponent of the training events that popularity draws by; 1 = as in the data, .75 = word2vec,
             between that and uniform.
         logq: logQ correction, so that popular items are not penalised for being sampled often: subtract from a logit

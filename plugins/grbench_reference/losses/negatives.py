@@ -75,8 +75,8 @@ LogQ = Literal["none", "negatives", "yi", "onepiece"]
 @dataclass(frozen=True)
 class Negatives:
     """Negatives that all positions share. items: [n] distinct, ascending; log_weights: [n], added to their logits;
-    positive_log_weights: [P], added to the positives' logits; repetitions: [P], the logarithm of how many of the
-    positive's terms in the softmax are other copies of it plus one. None = zeros."""
+    positive_log_weights: [P], added to the positives' logits; repetitions: [P], log of the number of copies of the
+    positive in the softmax, its own included, which have one term together. None = zeros."""
 
     items: Tensor
     log_weights: Tensor | None
@@ -222,8 +222,7 @@ class NegativeSampler(nn.Module):
         positive = -self._expected_copies(targets, len(targets), len(stored)).log()
         if not self.repeats:
             return Negatives(items, log_weights, positive)
-        # Other copies of the positive have its logit: the softmax has their terms and its own as one, and what it then
-        # takes for the positive's share is too large by their number.
+        # All copies of the positive have its logit: they are one term of the softmax, and the loss is of one of them.
         copied = positive_among(targets, items)
         others = torch.where(copied >= 0, copies[copied] - int(self.in_batch), 0) if len(items) else targets * 0
         repetitions = (others + 1).float().log()

@@ -56,7 +56,7 @@ class Interactions(Dataset):
             0. RecBole's `user_id:token` is also `user_id`.
         item: column of item ids, integers or text; null only with history.
         timestamp: column of times, as numbers since 1970 or dates and times; null = there is none, and rows are in
-            order of time. LogEvents are ordered by all digits, and kept in seconds.
+            order of time. Events are ordered by all digits, and kept in seconds.
         time_unit: unit of times that are numbers.
         ties_seed: events of a user with equal times are put in a random order by this seed; null = they stay in file
             order. `grbench data stats` and a table's footer have their number.

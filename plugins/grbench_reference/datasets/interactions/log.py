@@ -26,8 +26,8 @@ from grbench_reference.datasets.interactions.tables import (
     parquet_rows,
     read_delimited,
     read_parquet,
-    readable_text,
 )
+from grbench_reference.datasets.parquet_parts import readable
 
 SAMPLED_BYTES, SAMPLED_ROWS = 16 << 20, 1 << 20
 """How much of a large log is read to estimate its size: bytes of a text file, rows of parquet."""
@@ -120,7 +120,7 @@ def read_events(source: LogSource, form: LogFormat) -> LogEvents:
     for file in source.files:
         opened = partial(open_text, file)
         tables.append((str(file), read_delimited(file, opened, form, form.columns)))
-        with readable_text(file):
+        with readable(file, "CSV"):
             without_row += lines_without_row(file, opened, form, tables[-1][1].num_rows)
     return _of_table(tables, form, without_row)
 
@@ -137,7 +137,7 @@ def read_first(source: LogSource, form: LogFormat) -> tuple[LogEvents, float] | 
                 tables.append((str(file), read_parquet(file, form.columns, left)))
         return _of_table(tables, form), sum(table.num_rows for _, table in tables) / max(1, total)
     file = source.files[0]
-    with readable_text(file):
+    with readable(file, "CSV"):
         text, share = beginning(file, SAMPLED_BYTES)
     share *= file.stat().st_size / max(1, source.bytes)
     cut = text if share == 1 else _whole_beginning(text, source.layout)
@@ -161,7 +161,7 @@ def _whole_beginning(text: bytes, layout: LogLayout) -> bytes:
 def _lists(file: Path, opened: TextOpener, source: LogSource) -> ItemLists:
     if source.layout != "json":
         return read_lines(file, opened, source.layout)
-    with readable_text(file):
+    with readable(file, "CSV"):
         text = opened().read()
     return read_json(file, text)
 

@@ -15,7 +15,8 @@ import pyarrow.csv
 
 from grbench.errors import DataError, cut, first_line
 from grbench_reference.datasets.interactions.options import LogLayout
-from grbench_reference.datasets.interactions.tables import TextOpener, readable_text
+from grbench_reference.datasets.interactions.tables import TextOpener
+from grbench_reference.datasets.parquet_parts import readable
 
 _LONGEST_LINE = 1 << 26
 _NO_FIELD = "\x1f"  # a character of no text, so that lines are not split
@@ -60,7 +61,7 @@ def read_json(path: Path, text: bytes) -> ItemLists:
 def read_lines(path: Path, opened: TextOpener, layout: LogLayout) -> ItemLists:
     """Reads `user item` (layout pairs) or `user item item ...` (histories) a line, separated by white space; raises
     DataError naming the line that is not so."""
-    with readable_text(path):
+    with readable(path, "CSV"):
         lines = pyarrow.csv.read_csv(
             opened(),
             pyarrow.csv.ReadOptions(column_names=["line"], block_size=_LONGEST_LINE),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def read_delimited(path: Path, opened: TextOpener, form: LogFormat, columns: Seq
         quote_char=False if delimiter in _UNQUOTED else '"',
         newlines_in_values=delimiter not in _UNQUOTED,
     )
-    with readable_text(path):
+    with readable(path, "CSV"):
         present = pyarrow.csv.open_csv(opened(), reading, parsing).schema.names
         places = _places(path, present if form.header else list(map(str, range(len(present)))), columns)
         found = [present[place] for place in places]
@@ -83,16 +82,6 @@ def parquet_rows(path: Path) -> int:
     """The number of rows of a parquet file, from its footer; raises DataError."""
     with readable(path), pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)
-
-
-@contextmanager
-def readable_text(path: Path) -> Iterator[None]:
-    """Converts errors while reading text into a DataError that names the file."""
-    try:
-        with readable(path, "CSV"):
-            yield
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0][:200]})") from error
 
 
 def _delimiter(path: Path, form: LogFormat) -> str:
