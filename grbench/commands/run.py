@@ -1,0 +1,70 @@
+"""`grbench run`: runs a suite and prints its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from grbench.commands.streams import say
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this method (or grid) only; repeatable.")
+@click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
+@click.option("--force", is_flag=True, help="Run finished cells again too.")
+@click.option("--oversize", is_flag=True, help="Run cells that are not expected to fit into memory or on the disk.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for records, with one folder per suite.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this time."
+)
+@click.pass_context
+def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options: Any) -> None:
+    """Run a suite: every method with every seed (a cell), each in its own process, then print the table.
+
+    SUITE is a YAML file or the name of an installed suite (`grbench suite list`).
+
+    Finished cells are not run again. Failed cells are rows of the table with their reason, and are tried again by the
+    same command. Ctrl-C keeps finished cells. Exit status: 0 success, 1 some cells failed, 2 invalid suite or
+    arguments, 130 interrupted (143 by SIGTERM, 141 where nobody reads the output any more).
+
+    \b
+    grbench run quickstart
+    grbench run quickstart --only most_popular --seeds 1
+    grbench run preliminary_round --set dataset.path=data/TencentGR-1M --dry-run
+    grbench run my_suite.yaml
+    """
+    from rich.console import Console
+
+    from grbench.report.render import print_tables
+    from grbench.report.table import tables
+    from grbench.run.run_suite import RunRequest, run_suite
+
+    console = Console()
+    outcome = run_suite(RunRequest(suite=suite, only=only or None, **options), console)
+    print_tables(tables(outcome.records), console)
+    failed = [record for record in outcome.records if record.status != "ok"]
+    if failed:
+        logs = options["results"] / failed[0].suite
+        say(f"\n{len(failed)} of {len(outcome.records)} cells failed; each has a log, {logs}/<digest>.log:")
+        for record in failed:
+            say(f"  {record.digest}  {record.method}, seed {record.seed}: {record.status}")
+    context.exit(outcome.code)

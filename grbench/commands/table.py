@@ -1,0 +1,57 @@
+"""`grbench table`: makes tables from records."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from grbench.commands.streams import say
+from grbench.errors import RunError
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "md", "latex", "csv", "svg"]),
+    help="[default: by the suffix of --out, else terminal, or md where the output goes to a file or a pipe]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write there instead of the terminal; a name in .txt (as on a terminal), .md, .tex, .csv or .svg.",
+)
+def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None:
+    """Make tables from records in folders of results or in single record files.
+
+    Records that cannot be compared (other data, protocol, candidate pool or metric version) are in separate tables.
+
+    \b
+    grbench table results/quickstart
+    grbench table results/quickstart --format latex --out quickstart.tex
+    grbench table results/final_round other_machine/final_round --format csv
+    """
+    from rich.console import Console
+
+    from grbench.report.render import format_of_file, print_tables, render
+    from grbench.report.table import tables
+    from grbench.results.record import read_records
+
+    records = read_records(results, note=lambda text: click.echo(f"note: {text}", err=True))
+    if not records:
+        raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
+    made = tables(records)
+    if out is not None:
+        text = render(made, format_of_file(out, form))
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{out}: cannot be written ({error.strerror})") from error
+    elif form in (None, "terminal"):
+        print_tables(made, Console(force_terminal=True if form and not os.environ.get("NO_COLOR") else None))
+    else:
+        say(render(made, form or "md"), nl=False)
