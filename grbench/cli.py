@@ -10,6 +10,7 @@ import click
 
 from grbench import __version__
 from grbench.commands.plugins import plugins
+from grbench.commands.reproduce import reproduce
 from grbench.commands.run import run
 from grbench.commands.streams import complain
 from grbench.commands.suite import suite
@@ -58,7 +59,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, table, plugins, suite):
+for _command in (run, table, reproduce, plugins, suite):
     cli.add_command(_command)
 
 
@@ -83,7 +84,7 @@ def _status(given: list[str]) -> int:
         return status
     except GRBenchError as error:
         if debug:
-            traceback.print_exc()
+            complain(traceback.format_exc())
         complain(f"grbench: {error}")
         return EXIT_INVALID
     except click.ClickException as error:
@@ -94,7 +95,7 @@ def _status(given: list[str]) -> int:
         return 130
     except OSError as error:  # such as a full disk or a read-only folder, which a traceback would not explain
         if debug:
-            traceback.print_exc()
+            complain(traceback.format_exc())
         complain(f"grbench: {_system_message(error)}")
         return EXIT_INVALID
 

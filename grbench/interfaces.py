@@ -311,6 +311,10 @@ class Metric(ABC):
     higher_is_better: bool
     label: ClassVar[str | None] = None
     """The metric's name in tables; None = abbreviated from `name`."""
+    per_user: ClassVar[bool] = True
+    """Whether each query's value says something of its user alone, so that the mean's interval over users is right.
+    False for a property of all lists together, such as the share of items in any of them: tables then show the mean
+    without interval and marks."""
 
     @abstractmethod
     def __call__(self, ranking: Ranking) -> np.ndarray:

@@ -6,17 +6,40 @@ import codecs
 import contextlib
 import io
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from grbench.errors import OutputClosed
 
-ASCII = {"±": "+-", "↑": "^", "↓": "v", "→": "->", "—": "-", "…": "...", "°": "o"}
+ASCII = {"±": "+-", "↑": "^", "↓": "v", "→": "->", "—": "-", "…": "...", "°": "o", "†": "!"}
 """What stands for a character that an encoding lacks; for any other one a question mark does."""
 
 _ERRORS = "grbench.ascii"
+
+_HARMLESS = re.compile(r"[\x20-\x7e]*")
+_JOINERS = "\u200c\u200d"
+"""Characters without width that several scripts and emoji need."""
+_COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, of invisible ones (that change the direction of text, too), of halves of
+characters, and of separators of lines."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with each character that a terminal, a page or a table would obey and not show written as its escape:
+    ESC as `\\x1b`, the override of the direction of text as `\\u202e`. keep: control characters that stay, such as
+    line ends. Whatever somebody else wrote (names, titles, errors, logs) goes through here before it is shown."""
+    if _HARMLESS.fullmatch(text):
+        return text
+    return "".join(
+        character
+        if character in keep or character in _JOINERS or unicodedata.category(character) not in _COMMANDS
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 class _Pipe(io.BufferedWriter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -55,7 +56,7 @@ def show_suite(name: str) -> None:
 
     file = suite_file(name)
     read_suite_file(file)
-    say(file.read_text(encoding="utf-8-sig"), nl=False)
+    sys.stdout.write(file.read_text(encoding="utf-8-sig"))  # as it is: it is copied to a file
 
 
 @suite.command("validate")

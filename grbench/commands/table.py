@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from grbench.commands.streams import say
+from grbench.commands.streams import complain, say
 from grbench.errors import RunError
 
 
@@ -41,7 +41,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     from grbench.report.table import tables
     from grbench.results.record import read_records
 
-    records = read_records(results, note=lambda text: click.echo(f"note: {text}", err=True))
+    records = read_records(results, note=lambda text: complain(f"note: {text}"))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
     made = tables(records)

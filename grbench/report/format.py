@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 GIB = 2**30
+
+LARGEST = 1e15
+"""No score, cost or count is so large; a record that says so is shown without the value."""
+
+
+def _is_shown(value: float | None) -> TypeGuard[float]:
+    """Whether it is a number of a size that can be true; NaN is none."""
+    return value is not None and -LARGEST < value < LARGEST
 
 
 def label_of(metric: str) -> str:
@@ -22,16 +30,18 @@ def label_of(metric: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """A score with four decimals, without a leading zero, as in papers: .0637, -.0012, 1.2500; None or NaN is —."""
-    if value is None or not math.isfinite(value):
+    """A score with four decimals, without a leading zero, as in papers: .0637, -.0012, 1.2500; — where there is none
+    that can be shown."""
+    if not _is_shown(value):
         return "—"
     text = f"{value:.4f}"
     return text.replace("0.", ".", 1) if abs(round(value, 4)) < 1 else text
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A cost with about `digits` significant digits: 0.042, 1.25, 81.3, 1,520; None or NaN is —."""
-    if value is None or not math.isfinite(value):
+    """A cost with about `digits` significant digits: 0.042, 1.25, 81.3, 1,520; — where there is none that can be
+    shown."""
+    if not _is_shown(value):
         return "—"
     if value == 0:
         return "0"
@@ -40,8 +50,8 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """A count in K, M or B: 640, 12.3 K, 1.40 B; None is —."""
-    if value is None:
+    """A count in K, M or B: 640, 12.3 K, 1.40 B; — where there is none that can be shown."""
+    if not _is_shown(value):
         return "—"
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if value >= size:
@@ -63,7 +73,7 @@ def plain(value: Any) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds as `42 s`, `3 min 05 s` or `2 h 10 min`; None is `?`."""
-    if seconds is None:
+    if not _is_shown(seconds):
         return "?"
     whole = round(seconds)
     if whole < 60:

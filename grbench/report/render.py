@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError
 from grbench.report.table import ResultTable, TableEntry
@@ -24,6 +24,9 @@ GAP = 3
 """Characters between two columns of a terminal table."""
 WRAPPED_WIDTH = 40
 """Characters after which text that is not numeric is wrapped in a terminal table."""
+
+_FORMULA = ("=", "+", "-", "@")
+"""What a formula of a spreadsheet begins with."""
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -45,6 +48,7 @@ LATEX = {
     "—": "---",
     "→": r"$\rightarrow$",
     "°": r"$^\circ$",
+    "†": r"\dag{}",
 }
 
 
@@ -54,11 +58,11 @@ def print_tables(tables: Sequence[ResultTable], console: Console) -> None:
         console.file.write(markdown(tables))
         return
     for table in tables:
-        console.print(f"\n{table.heading}", style="bold", markup=False, highlight=False)
+        console.print(f"\n{table.heading}", style="bold", markup=False, highlight=False, emoji=False)
         for columns in _fitting(table, console.width):
             console.print(_grid(table, columns))
         for line in table.footer:
-            console.print(line, style="dim", markup=False, highlight=False)
+            console.print(line, style="dim", markup=False, highlight=False, emoji=False)
 
 
 def render(tables: Sequence[ResultTable], form: str) -> str:
@@ -158,11 +162,13 @@ def as_csv(tables: Sequence[ResultTable]) -> str:
     footer."""
     names = dict.fromkeys(name for table in tables for row in table.values for name in row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["table", *names, "notes"], lineterminator="\n")
-    writer.writeheader()
+    columns = ["table", *names, "notes"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writerow({name: _csv_escaped(name) for name in columns})
     for table in tables:
         for row in table.values:
-            writer.writerow({"table": table.heading, **row, "notes": " | ".join(table.footer)})
+            values = {"table": table.heading, **row, "notes": " | ".join(table.footer)}
+            writer.writerow({name: _csv_escaped(value) for name, value in values.items()})
     return text.getvalue()
 
 
@@ -223,6 +229,8 @@ def _grid(table: ResultTable, chosen: Sequence[int]) -> RenderableType:
 
 def _latex_cell(cell: TableEntry) -> str:
     text = _latex_escaped(cell.text)
+    if cell.text[:1] in ("[", "*"):  # after the \\ of the row before, it would be an option of that
+        text = f"{{}}{text}"
     text = rf"\textbf{{{text}}}" if cell.best else text
     return (rf"{text} $\pm$ {_latex_escaped(cell.spread)}" if cell.spread else text) + _latex_escaped(cell.mark)
 
@@ -232,4 +240,12 @@ def _latex_escaped(text: str) -> str:
 
 
 def _markdown_escaped(text: str) -> str:
-    return text.translate({ord(letter): "\\" + letter for letter in "\\|<>`*"})
+    """The text without the signs of Markdown: a link's and an entity's only where they would be one, because brackets
+    are in the names of grids."""
+    escaped = text.translate({ord(letter): "\\" + letter for letter in "\\|<>`*~"})
+    return re.sub(r"(?<=\])(?=[(\[])|(?=&#?\w)", r"\\", escaped)
+
+
+def _csv_escaped(value: Any) -> Any:
+    """A text that a spreadsheet would compute as a formula, with the apostrophe that makes it text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value

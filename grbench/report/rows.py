@@ -7,6 +7,7 @@ that differ in their seeds only form one row.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,15 @@ def training_cpu(record: Record) -> dict[str, float]:
     rate = record.cost.get("train_users_per_second")
     rates = {} if rate is None else {"train_users_per_cpu_second": rate * seconds / cpu_seconds}
     return {"train_cpu_seconds": cpu_seconds, **rates}
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are known; None where none is, infinite where their sum is too large."""
+    known = [value for value in values if value is not None]
+    try:
+        return math.fsum(known) / len(known) if known else None
+    except OverflowError:
+        return math.inf
 
 
 def flattened(facts: Any, prefix: str = "") -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from grbench.report.rows import Row
+from grbench.report.rows import Row, mean_of_known
 from grbench.results.record import Record, ranking_path
 from grbench.results.values import read_values
 from grbench.statistics.comparison import Comparison, against, best_methods
@@ -34,18 +33,23 @@ class RowScore:
         return None if self.estimate is None else self.estimate.half_width()
 
 
-def row_scores(rows: Sequence[Row], metrics: Mapping[str, bool], *, baseline: str | None) -> dict[str, list[RowScore]]:
+def row_scores(
+    rows: Sequence[Row], metrics: Mapping[str, bool], *, baseline: str | None, together: Collection[str] = ()
+) -> dict[str, list[RowScore]]:
     """{metric: the scores of all rows of a table}. metrics: {name: whether higher is better}; baseline: the name of the
-    row that others are tested against."""
-    known = _user_scores(rows, list(metrics))
-    return {metric: _column(rows, metric, known[metric], higher, baseline) for metric, higher in metrics.items()}
+    row that others are tested against; together: metrics that are a property of all lists together, so that users'
+    values give no interval."""
+    known = _user_scores(rows, [metric for metric in metrics if metric not in together])
+    return {
+        metric: _column(rows, metric, known.get(metric, {}), higher, baseline) for metric, higher in metrics.items()
+    }
 
 
 def _column(
     rows: Sequence[Row], metric: str, known: Mapping[str, Scores], higher_is_better: bool, baseline: str | None
 ) -> list[RowScore]:
     """known: users' values by the names of the rows that have them."""
-    means = [_mean([record.scores.get(metric) for record in row.done]) for row in rows]
+    means = [mean_of_known([record.scores.get(metric) for record in row.done]) for row in rows]
     seeds = pooled_seed_variance(known.values())
     # A row whose users' values are not known may be the best.
     compared = known if 1 < len(known) == sum(mean is not None for mean in means) else {}
@@ -83,8 +87,3 @@ def _user_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, dict[
 
 def _values(record: Record, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
     return None if record.folder is None else read_values(ranking_path(record.folder, record.digest), metrics)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None

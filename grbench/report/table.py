@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from grbench.output import printable
 from grbench.report.format import GIB, count, label_of, number, plain, significant
+from grbench.report.published import Sources, beside_ours, published_footer, published_numbers, published_text
 from grbench.report.rows import (
     OLDER,
     Row,
@@ -15,6 +16,7 @@ from grbench.report.rows import (
     comparison_facts,
     differing_keys,
     flattened,
+    mean_of_known,
     rows_of,
     training_cpu,
 )
@@ -65,12 +67,25 @@ class ResultTable:
     footer: tuple[str, ...]
     values: tuple[dict[str, Any], ...] = field(default_factory=tuple)
 
+    def printable(self) -> ResultTable:
+        """The same table, all of whose texts can be shown anywhere: records may be somebody else's."""
+        return ResultTable(
+            heading=printable(self.heading),
+            columns=tuple(replace(column, title=printable(column.title)) for column in self.columns),
+            rows=tuple(tuple(replace(entry, text=printable(entry.text)) for entry in row) for row in self.rows),
+            footer=tuple(map(printable, self.footer)),
+            values=tuple(
+                {printable(key): printable(each) if isinstance(each, str) else each for key, each in row.items()}
+                for row in self.values
+            ),
+        )
+
 
 def tables(records: Sequence[Record]) -> list[ResultTable]:
     """One table for each group of comparable records; its heading says in what the groups differ."""
     groups = comparable_groups(latest(records))
     differing = differing_keys([comparison_facts(group[0]) for group in groups])
-    return [_table(group, differing, position, len(groups)) for position, group in enumerate(groups, 1)]
+    return [_table(group, differing, position, len(groups)).printable() for position, group in enumerate(groups, 1)]
 
 
 def hardware(record: Record) -> str:
@@ -95,16 +110,21 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     failing = any(row.failed for row in rows)
     filtering, unreachable = any(_filters(row) for row in rows), any(_unreachable(row) for row in rows)
 
+    higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
+    together = [name for name, facts in first.metrics.items() if facts.get("per_user") is False]
+    scores = row_scores(rows, higher_is_better, baseline=first.baseline, together=together)
+    published, sources = beside_ours(rows, scores), Sources()
+
     columns = [Column("method", numeric=False)]
-    columns += [Column(_heading(name, first.metrics[name]), metric=name) for name in metrics]
+    for name in metrics:
+        columns += [Column(_heading(name, first.metrics[name]), metric=name)]
+        columns += [Column(f"published {_label(name, first.metrics[name])}", numeric=False)] * (name in published)
     columns += [Column("filters", numeric=False)] * filtering + [Column("unreachable")] * unreachable
     columns += [Column(title) for title, *_ in costs]
     columns += [Column("seeds")]
     columns += [Column("hardware", numeric=False)] * (len(machines) > 1)
     columns += [Column("failed", numeric=False)] * failing
 
-    higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
-    scores = row_scores(rows, higher_is_better, baseline=first.baseline)
     body, values = [], []
     for index, row in enumerate(rows):
         used = list(dict.fromkeys(hardware(record) for record in row.done))
@@ -120,6 +140,9 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
                     f"{name} - baseline ±": versus.difference.half_width(),
                     f"{name} p": versus.p,
                 }
+            if name in published:
+                entries.append(TableEntry(published_text(published[name][index], sources)))
+                numbers |= published_numbers(name, published[name][index])
         missed = _unreachable(row)
         if filtering:
             entries.append(TableEntry(_filters(row) or "—"))
@@ -132,7 +155,7 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
             entries.append(TableEntry("mixed" if len(used) > 1 else format_cost(cost)))
             numbers[name] = None if len(used) > 1 else cost
         for name in CSV_COSTS:
-            numbers[name] = None if len(used) > 1 else _mean([_cost(record, name) for record in row.done])
+            numbers[name] = None if len(used) > 1 else mean_of_known([_cost(record, name) for record in row.done])
         entries.append(TableEntry(_seeds(row)))
         if len(machines) > 1:
             entries.append(TableEntry(", ".join(letters[machine] for machine in used) or "—"))
@@ -145,7 +168,7 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         heading=_title(first, differing, position, total),
         columns=tuple(columns),
         rows=tuple(body),
-        footer=tuple(_footer(records, rows, first, letters, scores)),
+        footer=(*_footer(records, rows, first, letters, scores), *published_footer(published, sources)),
         values=tuple(values),
     )
 
@@ -184,16 +207,14 @@ def _list_lengths(record: Record) -> tuple[int | None, int]:
 
 
 def _heading(name: str, facts: Mapping[str, Any]) -> str:
-    arrow = "↑" if facts.get("higher_is_better", True) else "↓"
-    return f"{facts.get('label') or label_of(name)} {arrow}"
+    return f"{_label(name, facts)} {'↑' if facts.get('higher_is_better', True) else '↓'}"
+
+
+def _label(name: str, facts: Mapping[str, Any]) -> str:
+    return str(facts.get("label") or label_of(name))
 
 
 Combine = Callable[[Sequence[float | None]], float | None]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
 
 
 def _largest(values: Sequence[float | None]) -> float | None:
@@ -218,14 +239,14 @@ def _cost_columns(records: Sequence[Record]) -> list[tuple[str, str, Callable[[f
     known = sum(_cost(record, "train_users_per_cpu_second") is not None for record in trained)
     by_cpu = known > 0 and not on_gpu
     return [
-        ("train min", "train_seconds", _minutes, _mean),
-        *[("CPU min", "train_cpu_seconds", _minutes, _mean)] * by_cpu,
-        *[("users/s", "train_users_per_second", significant, _mean)] * (not by_cpu or known < len(trained)),
-        *[("users/CPU s", "train_users_per_cpu_second", significant, _mean)] * by_cpu,
+        ("train min", "train_seconds", _minutes, mean_of_known),
+        *[("CPU min", "train_cpu_seconds", _minutes, mean_of_known)] * by_cpu,
+        *[("users/s", "train_users_per_second", significant, mean_of_known)] * (not by_cpu or known < len(trained)),
+        *[("users/CPU s", "train_users_per_cpu_second", significant, mean_of_known)] * by_cpu,
         (*memory, lambda size: significant(None if size is None else size / GIB), _largest),
-        ("search q/s", "search_queries_per_second", significant, _mean),
-        ("p99 ms", "search_p99_ms", significant, _mean),
-        ("params", "parameters", count, _mean),
+        ("search q/s", "search_queries_per_second", significant, mean_of_known),
+        ("p99 ms", "search_p99_ms", significant, mean_of_known),
+        ("params", "parameters", count, mean_of_known),
     ]
 
 
@@ -300,7 +321,7 @@ def _footer(
     if gone := [f"{record.method}, seed {record.seed}" for record in records if record.lists_gone]:
         named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         lines.append(f"Lists are gone, so grbench run runs again: {named}")
-    lines.append(_explained([score for column in scores.values() for score in column], first.baseline))
+    lines.append(_explained(scores, first))
     lines.append(
         "Costs are means over seeds, memory the largest"
         + (f", p99 that of a batch of {batch:,} queries" if batch else "")
@@ -310,18 +331,23 @@ def _footer(
     return lines
 
 
-def _explained(scores: Sequence[RowScore], baseline: str | None) -> str:
+def _explained(columns: Mapping[str, Sequence[RowScore]], first: Record) -> str:
     """What the scores, their intervals and marks stand for."""
+    together = {name: facts for name, facts in first.metrics.items() if facts.get("per_user") is False}
+    scores = [score for name, column in columns.items() if name not in together for score in column]
     text = "Scores are means over users and seeds"
+    if together:
+        labels = ", ".join(_label(name, facts) for name, facts in together.items())
+        text += f" ({labels}: of all lists together, so that users' values give neither interval nor mark)"
     over = {score.estimate.over for score in scores if score.estimate is not None}
     if not over:
-        return f"{text}; without the users' values, there is neither interval nor mark"
+        return f"{text}; without the users' values, there is neither interval nor mark" if scores else text
     text += ", ± half the width of their 95 % interval over users"
     text += " only: there are too few seeds to know how much these vary" if "users" in over else " and seeds"
     if any(score.best for score in scores):
         text += "; bold: the best, and what cannot be told from it (paired over users, Holm's correction, 5 %)"
     if any(score.versus_baseline is not None and not score.versus_baseline.differs for score in scores):
-        text += f"; {NOT_TOLD_FROM_BASELINE}: cannot be told from {baseline}, the baseline, in the same way"
+        text += f"; {NOT_TOLD_FROM_BASELINE}: cannot be told from {first.baseline}, the baseline, in the same way"
     return text
 
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 LISTS_VERSION = 2
 """Version 2 added `length`, `kept_length` and the kept_* columns."""
 
+MOST_VALUES_PER_BYTE = 50
+FEW_VALUES = 10_000_000
+"""A file of lists holds about one value per byte; where it says that it holds many more, they are no lists."""
+
 RUN_AGAIN = "remove its record, so that the cell is run again"
 
 
@@ -64,10 +68,23 @@ def read_lists(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_expansion(path, file.metadata)
             present = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
             return file.read(present)
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path}: the lists cannot be read ({first_line(error)}); {RUN_AGAIN}") from error
+
+
+def _check_expansion(path: Path, metadata: Any) -> None:
+    """Raises RunError where a small file says that it holds very many values, as one does that is made to fill the
+    memory of whoever reads it. metadata: of the parquet file."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    values = sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
+    if values > max(MOST_VALUES_PER_BYTE * path.stat().st_size, FEW_VALUES):
+        raise RunError(
+            f"{path}: the lists cannot be read (they say to hold {values:,} values in {path.stat().st_size:,} bytes); "
+            f"{RUN_AGAIN}"
+        )
 
 
 def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:
@@ -118,6 +135,8 @@ def _rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking,
         return array
 
     length, kept_length = metadata["length"], metadata["kept_length"]
+    if not all(0 <= each <= len(split.candidates) for each in (length, kept_length or 0)):
+        raise ValueError(f"lists of {length} and {kept_length} items of {len(split.candidates)} candidates")
     ranking = Ranking(
         users=queries.users,
         items=padded("items", length, rows.find(_flat(table["items"])), 0),

@@ -35,6 +35,7 @@ from grbench.results.record_types import (
     MetricFacts,
     NamedFacts,
     PoolFacts,
+    PublishedFacts,
 )
 from grbench.temporary import beside
 
@@ -48,6 +49,9 @@ that version 1 lacks are empty when a record of it is read."""
 Status = Literal["ok", "error", "oom", "killed", "timeout", "interrupted"]
 
 PARQUET = {"compression": "zstd", "write_page_checksum": True}  # so that damage is seen when lists are read
+MAX_BYTES = 100_000_000
+"""Of a record's file; a training curve of a million rows has as many."""
+
 MOVE_IT = "move it away or delete it"
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -64,7 +68,8 @@ class Record:
     suite, method, seed: the cell; order: index of the method in its suite
     status:      ok, error, oom, killed, timeout or interrupted; error: {type, message, traceback}, None if ok
     dataset:     {name, digest, options}; protocol: {name, and all its options}
-    metrics:     {name: {label, higher_is_better, version}}, in the suite's order
+    metrics:     {name: {label, higher_is_better, version, per_user: false for a property of all lists together}}, in
+                 the suite's order
     pool:        {size, digest} of the ranked candidates; None where the cell failed before they were known
     scores:      {metric: mean over the evaluated users}
     lists:       lengths of the lists in the parquet file: {scored, shortest: the fewest items in one of these, kept: of
@@ -80,6 +85,7 @@ class Record:
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
     title:       title of the suite; baseline: method that others are tested against; None where the suite has none
+    published:   the suite's published figures of the method, as `suite.published.figure_options` has them
     started, finished: when the cell started and finished
     lists_gone:  whether the record has scores, but the file of its lists is not there; found out when the record is
                  read, and not written
@@ -102,7 +108,7 @@ class Record:
     pool: PoolFacts | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
     lists: ListFacts = field(default_factory=dict)
-    rescored_from: str | None = None
+    rescored_from: Digest | None = None
     counts: CountFacts = field(default_factory=dict)
     cost: CostFacts = field(default_factory=dict)
     environment: EnvironmentFacts = field(default_factory=dict)
@@ -110,6 +116,7 @@ class Record:
     curve: list[dict[str, Any]] = field(default_factory=list)
     title: str | None = None
     baseline: str | None = None
+    published: list[PublishedFacts] = field(default_factory=list)
     started: str = ""
     finished: str = ""
     lists_gone: bool = field(default=False, compare=False)
@@ -247,7 +254,12 @@ def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings
 
 
 def _read(path: Path) -> bytes:
+    """Raises RunError for what is no ordinary file of a record's size: a pipe or a device would never end."""
     try:
+        if not path.is_file():
+            raise RunError(f"{path}: is no file that can be read; {MOVE_IT}")
+        if path.stat().st_size > MAX_BYTES:
+            raise RunError(f"{path}: is larger than {MAX_BYTES:,} bytes, so it is no record of grbench; {MOVE_IT}")
         return path.read_bytes()
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from error
@@ -283,7 +295,7 @@ def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside(path) as partial:
-            with partial.open("wb") as file:
+            with partial.open("xb") as file:  # never through a link that somebody put there
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())

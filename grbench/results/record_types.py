@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import pydantic
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
@@ -16,6 +16,9 @@ def _as_written(value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Any
 
 Amount = Annotated[float | None, pydantic.WrapValidator(_as_written)]
 """A number, whole where it is written so; None where it is not known."""
+
+Number = Annotated[float, pydantic.WrapValidator(_as_written)]
+"""The same, but always known."""
 
 Digest = Annotated[str, pydantic.Field(pattern=r"^[\w.-]{0,64}$")]
 """Hex digits. A pattern, because files are named by it."""
@@ -62,6 +65,7 @@ class _PoolFields(_OpenFields):
 class _MetricFields(_OpenFields, total=False):
     label: str | None
     higher_is_better: bool
+    per_user: bool
     version: str
 
 
@@ -113,6 +117,18 @@ class _EnvironmentFields(_OpenFields, total=False):
     gpu: str | None
 
 
+class _PublishedFields(_OpenFields):
+    metric: str
+    value: Number
+    source: str
+    same_protocol: bool
+    differs: NotRequired[str]
+    interval: NotRequired[Annotated[list[Number], pydantic.Field(min_length=2, max_length=2)]]
+    standard_error: NotRequired[Number]
+    seeds: NotRequired[int]
+    users: NotRequired[int]
+
+
 IdentityFacts = Annotated[dict[str, Any], _holds(_IdentityFields)]
 NamedFacts = Annotated[dict[str, Any], _holds(_NamedFields)]
 PoolFacts = Annotated[dict[str, Any], _holds(_PoolFields)]
@@ -121,3 +137,4 @@ ListFacts = Annotated[dict[str, Any], _holds(_ListsFields)]
 CountFacts = Annotated[dict[str, Any], _holds(_CountsFields)]
 CostFacts = Annotated[dict[str, Any], _holds(_CostFields)]
 EnvironmentFacts = Annotated[dict[str, Any], _holds(_EnvironmentFields)]
+PublishedFacts = Annotated[dict[str, Any], _holds(_PublishedFields)]

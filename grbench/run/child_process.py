@@ -219,6 +219,7 @@ def run_child(
     KeyboardInterrupt stops the child first and then goes on to the caller. Raises RunError where no child can start.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)  # a link of that name, in a folder from somebody else, is not written through
     with temporary_folder() as folder, log.open("wb", buffering=0) as said:
         path = folder / "job.json"
         path.write_text(json.dumps(job))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grbench.interfaces import EvaluationProtocol, Metric, optional
+from grbench.output import printable
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
@@ -118,7 +119,7 @@ class Plan:
         totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
         notes = "".join(f"note: {note}\n" for note in dict.fromkeys(self._notes()))
         to_do = f"{rescored} to re-score, " * (rescored > 0) + f"{len(self.to_run)} to do{expected}"
-        return f"{self.suite.name}: {totals}: {done} done, {to_do}\n\n{table}\n{notes}"
+        return printable(f"{self.suite.name}: {totals}: {done} done, {to_do}\n\n{table}\n{notes}", "\n")
 
     def _notes(self) -> Iterator[str]:
         """What was left out of the folder, and warnings about settings that are probably mistakes."""
@@ -177,6 +178,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             else {},
             title=suite.title,
             baseline=suite.baseline,
+            published=[figure for figure in suite.published.get(cell.method.name, ()) if figure["metric"] in metrics],
         )
         source = None if force or cell.error else _source(cell, blank, former, folder)
         # A method of this name, of these options or others: the best guess of what this one will take.
@@ -228,7 +230,7 @@ def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -
 def as_planned(planned: PlannedCell, record: Record) -> Record:
     """The record under the name that this suite gives its cell; a digest knows no names."""
     blank = planned.blank
-    names = {key: getattr(blank, key) for key in ("suite", "title", "method", "order", "baseline")}
+    names = {key: getattr(blank, key) for key in ("suite", "title", "method", "order", "baseline", "published")}
     return replace(record, **names)
 
 
@@ -251,7 +253,8 @@ def _checked_source(cell: Cell, registry: Registry) -> str:
 
 
 def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]]:
-    """{name: {label, higher_is_better}} in the suite's order; empty where a metric's plug-in is broken."""
+    """{name: {label, higher_is_better, per_user}} in the suite's order, the last one where it is false; empty where a
+    metric's plug-in is broken."""
     facts: dict[str, dict[str, Any]] = {}
     for component in cell.metrics:
         try:
@@ -261,4 +264,6 @@ def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]
         facts[metric.name] = {"higher_is_better": bool(metric.higher_is_better)}
         if label := getattr(metric, "label", Metric.label):
             facts[metric.name]["label"] = str(label)
+        if not getattr(metric, "per_user", Metric.per_user):
+            facts[metric.name]["per_user"] = False
     return facts

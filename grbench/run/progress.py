@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from grbench.output import printable
 from grbench.report.format import duration
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class RemainingTime:
         if "epoch" not in figures and "done" in figures:
             done, total = figures["done"], figures.get("total")
             parts.append(f"{done:,}" + (f" of {total:,} ({done / total:.0%})" if total else ""))
-        return ", ".join(parts)
+        return printable(", ".join(parts))
 
     def _enter(self, phase: str, now: float) -> None:
         self._phase, self._phase_began, self._fraction = phase, now, None
@@ -119,7 +120,7 @@ class PlainProgress:
 
     def say(self, text: str) -> None:
         """Prints a line of its own."""
-        self._out.write(text + "\n")
+        self._out.write(printable(text, "\n") + "\n")
         self._out.flush()
         self._said = self._clock()
 
@@ -176,7 +177,7 @@ class LiveProgress(PlainProgress):
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text, "\n"), markup=False, highlight=False, emoji=False)
 
     def plan(self, estimates: Sequence[float | None]) -> None:
         """The cells to do, with the seconds each is expected to take."""

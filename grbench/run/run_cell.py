@@ -24,7 +24,7 @@ from grbench.cost.environment import environment
 from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
 from grbench.data.store import Store
-from grbench.errors import GRBenchError
+from grbench.errors import GRBenchError, RunError
 from grbench.evaluation.filters import unreachable_targets
 from grbench.evaluation.ranking import Ranker, evaluating
 from grbench.evaluation.scoring import score
@@ -280,6 +280,9 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
         tracker = registry.build("trackers", component)
         own = folder / component.name
         own.mkdir(parents=True, exist_ok=True)
+        for path in (folder, own, *own.rglob("*")):
+            if path.is_symlink():
+                raise RunError(f"{path}: is a link; what trackers write stays in the results' folder: remove the link")
         tracker.start(own, cell.to_json())
         trackers.append(tracker)
     return trackers

@@ -8,6 +8,7 @@ from grbench.hookspecs import KIND_OF_PART
 from grbench.registry.discovery import Registry
 from grbench.registry.options import Factory, options_model
 from grbench.suite.method import STAGE_KEYS, stage_options, training_options
+from grbench.suite.published import figure_options
 from grbench.suite.suite import REQUIRED_KEYS
 from grbench.types import FILTERS, MAX_SEED
 
@@ -72,6 +73,7 @@ def suite_schema(registry: Registry) -> Schema:
         choice["required"] = ["name"]
     with_cutoff = {"type": "string", "pattern": f"^({'|'.join(installed('metrics'))})@[1-9][0-9]*$"}
     definitions["metrics"]["oneOf"].append(with_cutoff)
+    figures: Schema = {"type": "array", "minItems": 1, "items": options("published", figure_options)}
     properties: Schema = {
         "suite": {"type": "string", "pattern": r"^\w[\w.-]{0,99}$", "description": "names the folder of its results"},
         "title": {"type": "string"},
@@ -92,6 +94,11 @@ def suite_schema(registry: Registry) -> Schema:
         "defaults": _closed(defaults),
         "methods": {"type": "object", "minProperties": 1, "additionalProperties": _closed(method)},
         "baseline": {"type": "string", "description": "the method that the others are tested against"},
+        "published": {
+            "type": "object",
+            "additionalProperties": figures,
+            "description": "what others report of the methods, by their names, to stand beside ours",
+        },
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

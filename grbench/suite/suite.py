@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,20 @@ from typing import Any
 import pydantic
 
 from grbench.errors import PluginError, Problems, SuiteError, cut
-from grbench.hookspecs import DEFAULT_PARTS
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
+from grbench.suite.expansion import check_keys, expanded_methods
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
-from grbench.suite.grid import as_mapping, combinations, expand, inherit, merge
+from grbench.suite.grid import as_mapping
 from grbench.suite.installed import suite_file
 from grbench.suite.method import (
-    METHOD_KEYS,
     Method,
     bind_component,
     bind_method,
     bind_training,
 )
+from grbench.suite.published import Published, after_overrides, check_metrics_of, read_published
 from grbench.types import DEFAULT_LIST_LENGTH, MAX_SEED
 
 __all__ = ["Cell", "Method", "Suite", "load_suite"]
@@ -45,9 +46,9 @@ SUITE_KEYS = (
     "defaults",
     "methods",
     "baseline",
+    "published",
 )
 REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
-MAX_CELLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def list_length(metrics: Iterable[Component]) -> int:
 @dataclass(frozen=True)
 class Suite:
     """The content of a suite file. methods: keys of each method, after `defaults`, `extends` and grids are expanded;
-    grids: the names of the expanded methods for each method's name in the file."""
+    grids: the names of the expanded methods for each method's name in the file; published: what others report of the
+    methods; other_metrics: whether the metrics are not the file's, which figures may then be of."""
 
     path: str
     name: str
@@ -115,6 +117,8 @@ class Suite:
     grids: dict[str, tuple[str, ...]]
     baseline: str | None
     keep_lists: int | None = None
+    published: Published = field(default_factory=dict)
+    other_metrics: bool = False
 
     def cells(self, registry: Registry, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
         """All cells, ordered by seed first, so that a suite that is interrupted has compared all methods.
@@ -132,6 +136,8 @@ class Suite:
         with problems:
             metrics = self._metrics(registry, broken)
             labels = [] if broken else self._metric_names(registry, metrics)
+            if labels and not self.other_metrics:
+                check_metrics_of(self.published, labels, self.path)
         with problems:
             # Methods inherit these, so that each would repeat what is wrong with them.
             bind_training(self.defaults.get("training"), f"{self.path}: defaults.training")
@@ -230,10 +236,11 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
     """The suite without what is wrong, which is added to `problems`. Raises SuiteError for a file that is no suite."""
     path = suite_file(path)
     content = read_suite_file(path)
+    of_file = deepcopy(content) if overrides else content
     for override in overrides:
         _override(content, override)
     where = str(path)
-    _check_keys(content, SUITE_KEYS, where, problems)
+    check_keys(content, SUITE_KEYS, where, problems)
     missing = [f"{where}: {key}: is missing" for key in REQUIRED_KEYS if content.get(key) is None]
     if missing:
         with problems:
@@ -263,14 +270,19 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
         seeds = _read_seeds(content.get("seeds"), where)
     grids: dict[str, dict[str, dict[str, Any]]] = {}
     with problems:
-        grids = _expanded_methods(content, len(seeds), where, problems)
+        grids = expanded_methods(content, len(seeds), where, problems)
     methods = {method: keys for expanded in grids.values() for method, keys in expanded.items()}
+    complete = isinstance(content["methods"], dict) and len(grids) == len(content["methods"])
     baseline = content.get("baseline")
     with problems:
         known = isinstance(baseline, str) and baseline in methods
-        if baseline is not None and not known and len(grids) == len(content["methods"]):
+        if baseline is not None and not known and complete:
             given = cut(str(baseline))
             raise SuiteError(f"{where}: baseline: there is no method {given!r}; {suggestion(given, methods)}")
+    published = read_published(content.get("published"), methods if complete else None, where, problems)
+    if published and overrides:
+        before = {**of_file, "methods": _methods_of_file(of_file, where)}
+        published = after_overrides(published, before, {**content, "methods": methods}, overrides)
     defaults = content.get("defaults")
     return Suite(
         path=where,
@@ -285,7 +297,17 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
         grids={method: tuple(expanded) for method, expanded in grids.items()},
         baseline=baseline,
         keep_lists=keep_lists,
+        published=published,
+        other_metrics=content["metrics"] != of_file.get("metrics"),
     )
+
+
+def _methods_of_file(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The methods without overrides, as far as the file has them and they are right."""
+    grids: dict[str, dict[str, dict[str, Any]]] = {}
+    with (ignored := Problems()):
+        grids = expanded_methods({"methods": None, **content}, 1, where, ignored)
+    return {method: keys for expanded in grids.values() for method, keys in expanded.items()}
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -301,55 +323,6 @@ def _override(content: dict[str, Any], override: str) -> None:
     if top == "methods" and rest and isinstance(methods, dict) and method not in methods:
         raise SuiteError(f"{where}: unknown method {cut(method)!r}; {suggestion(method, methods)}")
     set_value(content, key, parse_yaml(text, where), where)
-
-
-def _expanded_methods(
-    content: dict[str, Any], seeds: int, where: str, problems: Problems
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """{method: {name: keys} that its grid expands to}, with `extends` and `defaults` merged. What is wrong with a
-    method is added to `problems`, and it is left out. Raises SuiteError where no method can be expanded."""
-    methods, defaults = content["methods"], {} if content.get("defaults") is None else content["defaults"]
-    if not isinstance(methods, dict) or not methods:
-        raise SuiteError(f"{where}: methods: should be a mapping of names to methods")
-    for name, keys in methods.items():
-        with problems:
-            if not name or re.search(r"[][.,=/\s]", name):
-                raise SuiteError(
-                    f"{where}: methods: {cut(name)!r} is not a valid name; it must not contain spaces or . , = / [ ]"
-                )
-        with problems:
-            if not isinstance(keys, dict):
-                raise SuiteError(f"{where}: methods.{name}: should be a mapping of keys such as encoder and loss")
-            _check_keys(keys, METHOD_KEYS, f"{where}: methods.{name}", problems)
-    if not isinstance(defaults, dict):
-        raise SuiteError(f"{where}: defaults: should be a mapping of keys such as training")
-    shared = [key for key in METHOD_KEYS if key not in ("extends", "grid", "stages")]
-    _check_keys(defaults, shared, f"{where}: defaults", problems)
-    merged = inherit(methods, merge(DEFAULT_PARTS, defaults), where, problems)
-    _check_number(merged, seeds, where, problems)
-    expanded = {}
-    for name, keys in merged.items():
-        with problems:
-            expanded[name] = expand(name, keys, where)
-            for variant, its_keys in expanded[name].items():
-                _check_keys(its_keys, METHOD_KEYS, f"{where}: methods.{variant}", problems)
-    return expanded
-
-
-def _check_number(merged: dict[str, dict[str, Any]], seeds: int, where: str, problems: Problems) -> None:
-    """Raises SuiteError for more than MAX_CELLS cells, before grids are expanded. Methods whose grids are wrong are
-    removed."""
-    methods = 0
-    for name in list(merged):
-        keys = merged.pop(name)
-        with problems:
-            methods += combinations(name, keys, where)
-            merged[name] = keys
-    if methods * seeds > MAX_CELLS:
-        raise SuiteError(
-            f"{where}: has {methods * seeds:,} cells: {methods:,} methods, with grids expanded, x seeds ({seeds:,}); a "
-            f"suite has at most {MAX_CELLS:,}"
-        )
 
 
 def _expand_cutoff(value: Any, where: str) -> Any:
@@ -380,14 +353,6 @@ def _read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise SuiteError(f"{where}: seeds: a seed is given twice")
     return tuple(seeds)
-
-
-def _check_keys(mapping: dict[str, Any], valid: Sequence[str], where: str, problems: Problems) -> None:
-    """Removes unknown keys, and adds each to `problems`."""
-    for key in [key for key in mapping if key not in valid]:
-        del mapping[key]
-        with problems:
-            raise SuiteError(f"{where}: unknown key {cut(key)!r}; {suggestion(key, valid)}")
 
 
 @lru_cache(maxsize=1)

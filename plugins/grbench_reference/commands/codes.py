@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grbench.errors import PluginError, SuiteError
+from grbench.output import printable
 from grbench_reference.commands.console import make_console
 from grbench_reference.commands.sources import (
     build_dataset_store,
@@ -168,14 +169,14 @@ def _print(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     columns = {label: dict(_figures(report)) for label, report in reports.items()}
     table = Table("", title="Codes", title_justify="left")
     for label in columns:
-        table.add_column(Text(label), justify="right")
+        table.add_column(Text(printable(label)), justify="right")
     section = ""
     figures = dict.fromkeys(figure for column in columns.values() for figure in column)
     for figure in sorted(figures, key=lambda figure: _SECTIONS.index(figure[0])):
         if section and figure[0] != section:
             table.add_section()
         section = figure[0]
-        table.add_row(Text(figure[1]), *(Text(column.get(figure, "")) for column in columns.values()))
+        table.add_row(Text(figure[1]), *(Text(printable(column.get(figure, ""))) for column in columns.values()))
     console.print(table)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from grbench.output import printable
 from grbench.types import Progress
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ def print_table(console: Console, title: str, table: Table) -> None:
 def print_remarks(console: Console, store: Store) -> None:
     """A line for each of the store's remarks."""
     for remark in store.remarks:
-        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {printable(remark)}", markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def plain(text: str) -> str:
-    """`text` with rich's markup escaped."""
+    """`text` with rich's markup and what a terminal would obey escaped."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def progress_report(console: Console, *, in_bytes: bool = False) -> Iterator[Pro
     if in_bytes:
         counts = (progress.DownloadColumn(), progress.TransferSpeedColumn())
     with progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         *counts,
         progress.TimeRemainingColumn(),
@@ -65,7 +66,7 @@ def progress_report(console: Console, *, in_bytes: bool = False) -> Iterator[Pro
 
         def report(part: str, done: int, total: int | None) -> None:
             if part not in tasks:
-                tasks[part] = bars.add_task(part, total=total)
+                tasks[part] = bars.add_task(printable(part), total=total)
             bars.update(tasks[part], completed=done, total=total)
 
         yield report
@@ -77,6 +78,6 @@ def _line_report(console: Console) -> Progress:
     def report(part: str, done: int, total: int | None) -> None:
         if total is not None and done >= total and part not in finished:
             finished.add(part)
-            console.print(f"{part}: {done:,}", highlight=False)
+            console.print(f"{printable(part)}: {done:,}", markup=False, highlight=False, emoji=False)
 
     return report

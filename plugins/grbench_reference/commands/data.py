@@ -74,7 +74,7 @@ def validate(*, path: Path, dataset: str | None, overrides: tuple[str, ...]) -> 
     for finding in findings:
         colour = _COLOURS.get(finding.status, "")
         rows = "" if finding.rows is None else f"{finding.rows:,}"
-        table.add_row(finding.part, f"[{colour}]{finding.status}[/]", rows, plain(finding.detail))
+        table.add_row(plain(finding.part), f"[{colour}]{finding.status}[/]", rows, plain(finding.detail))
     print_table(console, f"{path} ({component.name})", table)
     counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
     console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))

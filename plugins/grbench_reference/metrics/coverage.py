@@ -14,14 +14,15 @@ class Coverage(Metric):
     """The share of the candidates that are in at least one query's list; this is the mean over queries.
 
     Coverage is a property of all lists together. To give one value per query, an item that is in the lists of m queries
-    contributes Q / (pool * m) to each of them. Intervals over users underestimate the uncertainty: a bootstrap sample
-    of users covers fewer different items than the mean of its values says.
+    contributes Q / (pool * m) to each of them. These say nothing of their users, so that tables show no interval: a
+    bootstrap sample of users covers fewer different items than the mean of its values says.
 
     Args:
         k: length of the list that is scored.
     """
 
     higher_is_better = True
+    per_user = False
 
     def __init__(self, *, k: PositiveInt) -> None:
         self.name = metric_name("coverage", k)

@@ -76,7 +76,7 @@ class CodesFile(Tokenizer):
             content = json.loads(self.path.read_bytes())
         except OSError as error:
             raise DataError(f"tokenizer.path: {self.path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"tokenizer.path: {self.path}: is not JSON ({error})") from error
         if not isinstance(content, dict) or not content:
             raise DataError(f"tokenizer.path: {self.path}: should be a mapping of items to lists of codes")

@@ -161,8 +161,8 @@ def _whole_beginning(text: bytes, layout: LogLayout) -> bytes:
 def _lists(file: Path, opened: TextOpener, source: LogSource) -> ItemLists:
     if source.layout != "json":
         return read_lines(file, opened, source.layout)
-    with readable(file, "CSV"):
-        text = opened().read()
+    with readable(file, "CSV"), opened() as stream:
+        text = b"".join(iter(partial(stream.read, SAMPLED_BYTES), b""))
     return read_json(file, text)
 
 

@@ -21,6 +21,11 @@ SUFFIXES = (".json", ".parquet", *DELIMITERS)
 
 _LAYOUTS: dict[str, LogLayout] = {".json": "json", **dict.fromkeys((".parquet", *DELIMITERS), "table")}
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+MOST_EXPANSION = 300
+"""Of a compressed log, in bytes of text per byte: real ones have 3 to 30."""
+SMALL_TEXT = 1 << 26
+"""Bytes of text that are read however small the file is."""
+
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "eval"), "valid"),
@@ -57,8 +62,41 @@ def kind_of(path: Path) -> str:
 
 
 def open_text(path: Path) -> Any:
-    """The bytes of a file as an arrow stream, decompressed where its suffix says so; raises OSError."""
-    return pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix.lower()))
+    """The bytes of a file as an arrow stream, decompressed where its suffix says so; raises OSError. Reading on raises
+    DataError where a compressed file has grown to more than any log would."""
+    compression = _COMPRESSIONS.get(path.suffix.lower())
+    if compression is None:
+        return pa.input_stream(str(path), compression=None)
+    return pa.PythonFile(_Decompressed(path, compression), mode="r")
+
+
+class _Decompressed:
+    """The text of a compressed file, as far as it is not much larger than the file: a bomb fills memory or disk."""
+
+    def __init__(self, path: Path, compression: str) -> None:
+        self._path, self._read = path, 0
+        self._most = max(MOST_EXPANSION * path.stat().st_size, SMALL_TEXT)
+        self._stream = pa.input_stream(str(path), compression=compression)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return bool(self._stream.closed)
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes of text at most; raises DataError where they are too many."""
+        text: bytes = self._stream.read(size)
+        self._read += len(text)
+        if self._read > self._most:
+            raise DataError(
+                f"{self._path}: holds more than {MOST_EXPANSION} times as much text as it has bytes, which no log of "
+                "events does; decompress it yourself if you trust it"
+            )
+        return text
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stream.close()
 
 
 def beginning(path: Path, size: int) -> tuple[bytes, float]:

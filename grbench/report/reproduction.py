@@ -1,0 +1,126 @@
+"""Whether a suite's published figures were met, row by row: what `grbench reproduce` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from grbench.output import printable
+from grbench.report.format import counted, label_of, number
+from grbench.report.published import (
+    OTHER_PROTOCOL,
+    BesideOurs,
+    Sources,
+    beside_ours,
+    difference_text,
+    figure_text,
+)
+from grbench.report.rows import Row, comparable_groups, rows_of
+from grbench.report.scores import row_scores
+from grbench.results.record import Record, latest
+
+RULE = (
+    "met: our 95 % interval holds the published value; above, below: all of it lies above or below; no interval: too "
+    "little is recorded to say"
+)
+NOT_MET = ("below", "failed", "other users", "no interval", "no result")
+
+
+@dataclass(frozen=True)
+class ReproducedFigure:
+    """A row of the report. beside: our score and the published one, None where the row has no figure; verdict: met,
+    above or below, or why that cannot be said; counts: whether a figure that is not met is a failure."""
+
+    method: str
+    metric: str
+    verdict: str
+    counts: bool
+    beside: BesideOurs | None = None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """All rows of the report."""
+
+    figures: tuple[ReproducedFigure, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether no cell failed, and each figure of the same protocol is met or exceeded."""
+        return not any(figure.counts and figure.verdict in NOT_MET for figure in self.figures)
+
+    def text(self) -> str:
+        """The table as it is printed, with the rule, the sources and the totals."""
+        from tabulate import tabulate
+
+        sources = Sources()
+        rows = [_cells(figure, sources) for figure in self.figures]
+        table = tabulate(
+            rows,
+            headers=["method", "metric", "ours", "published", "difference", "verdict", "source"],
+            tablefmt="simple",
+            disable_numparse=True,
+            colalign=["left", "left", "right", "right", "right", "left", "left"],
+        )
+        totals = Counter(figure.verdict for figure in self.figures if figure.counts or figure.beside is None)
+        others = sum(figure.beside is not None and not figure.counts for figure in self.figures)
+        said = ", ".join(f"{count} {verdict}" for verdict, count in totals.items())
+        if others:
+            said += f"; {OTHER_PROTOCOL} {counted(others, 'figure')} of another protocol, which count neither way"
+        return printable("\n".join([table, "", RULE, *sources.lines(), said]), "\n")
+
+
+def reproduction(records: Sequence[Record], expected: Collection[str] = ()) -> Reproduction:
+    """The report on records. expected: methods with figures, of which there may be no records."""
+    figures: list[ReproducedFigure] = []
+    for group in comparable_groups(latest(records)):
+        rows = rows_of(group)
+        first = next((record for record in group if record.status == "ok"), group[0])
+        higher = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
+        together = [name for name, facts in first.metrics.items() if facts.get("per_user") is False]
+        beside = beside_ours(rows, row_scores(rows, higher, baseline=None, together=together))
+        for index, row in enumerate(rows):
+            of_row = {metric: found for metric, column in beside.items() if (found := column[index]) is not None}
+            figures += [
+                ReproducedFigure(
+                    row.name,
+                    first.metrics[metric].get("label") or label_of(metric),
+                    _verdict(row, found, higher[metric]),
+                    bool(row.failed) or bool(found.figure["same_protocol"]),
+                    found,
+                )
+                for metric, found in of_row.items()
+            ] or [ReproducedFigure(row.name, "", "failed" if row.failed else "no figure", bool(row.failed))]
+    there = {record.method for record in records}
+    figures += [ReproducedFigure(name, "", "no result", True) for name in expected if name not in there]
+    return Reproduction(tuple(figures))
+
+
+def _verdict(row: Row, beside: BesideOurs, higher_is_better: bool) -> str:
+    if row.failed:
+        return "failed"
+    if beside.other_users:
+        return "other users"
+    if beside.position is None:
+        return "no interval"
+    if beside.position == "inside":
+        return "met"
+    # Of a metric whose smaller values are better, a lower score exceeds the published one.
+    return "above" if (beside.position == "above") == higher_is_better else "below"
+
+
+def _cells(figure: ReproducedFigure, sources: Sources) -> list[str]:
+    beside = figure.beside
+    if beside is None:
+        return [figure.method, figure.metric, "", "", "", figure.verdict, ""]
+    ours, width = number(beside.score.mean), beside.score.half_width
+    return [
+        figure.method,
+        figure.metric,
+        ours if width is None else f"{ours} ± {number(width)}",
+        figure_text(beside.figure),
+        difference_text(beside.difference),
+        figure.verdict + (OTHER_PROTOCOL if not beside.figure["same_protocol"] else ""),
+        f"[{sources.number_of(beside.figure)}]",
+    ]
