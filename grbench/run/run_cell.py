@@ -279,10 +279,10 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
     for component in cell.method.trackers:
         tracker = registry.build("trackers", component)
         own = folder / component.name
-        own.mkdir(parents=True, exist_ok=True)
         for path in (folder, own, *own.rglob("*")):
             if path.is_symlink():
                 raise RunError(f"{path}: is a link; what trackers write stays in the results' folder: remove the link")
+        own.mkdir(parents=True, exist_ok=True)
         tracker.start(own, cell.to_json())
         trackers.append(tracker)
     return trackers

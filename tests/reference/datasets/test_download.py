@@ -297,6 +297,14 @@ def test_a_part_that_the_hub_lacks_is_named(served: tuple[FakeHub, str], tmp_pat
         list_files("1M", tmp_path, endpoint=endpoint)
 
 
+@pytest.mark.parametrize("path", ["seq/../../victim", "/victim", "mm_emb/emb_81_32_parquet/../../../victim"])
+def test_a_file_outside_of_the_folder_is_refused(served: tuple[FakeHub, str], tmp_path: Path, path: str) -> None:
+    fake, endpoint = served
+    fake.files[path] = b"evil"
+    with pytest.raises(DataError, match=r"lists the file .*victim', which is not inside of a release's folder"):
+        list_files("1M", tmp_path / "release", endpoint=endpoint)
+
+
 def test_a_file_that_vanishes_is_named(served: tuple[FakeHub, str], tmp_path: Path) -> None:
     fake, endpoint = served
     listing = list_files("1M", tmp_path, embeddings=[], endpoint=endpoint)

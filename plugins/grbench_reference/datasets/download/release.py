@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grbench.errors import DataError
+from grbench.errors import DataError, cut
 from grbench.types import Progress
 from grbench_reference.datasets.download.hub import Listing, RemoteFile, Request, list_repository, size_of, transfer
 
@@ -149,7 +149,14 @@ def _unreported(part: str, done: int, total: int | None) -> None:
 
 
 def _chosen(files: Sequence[RemoteFile], embeddings: Sequence[int | str], where: str) -> Iterator[RemoteFile]:
-    """The core parts and the embeddings asked for; raises DataError where the repository lacks one."""
+    """The core parts and the embeddings asked for; raises DataError where the repository lacks one, or lists a file
+    that would lie outside of the folder that it is downloaded to, as a hub that means harm may."""
+    for file in files:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise DataError(
+                f"{where}: lists the file {cut(repr(file.path))}, which is not inside of a release's folder"
+            )
     there = {Path(file.path).parts[0] for file in files}
     if lacking := [name for name in CORE if name not in there and name != "README.md"]:
         raise DataError(f"{where}: lacks {', '.join(lacking)}, so it is no whole TencentGR release")
