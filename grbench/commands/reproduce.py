@@ -47,8 +47,8 @@ def reproduce(context: click.Context, /, suite: str, *, from_records: bool, **op
     loaded = load_suite(suite, options["overrides"])
     cells = loaded.cells(registry, options["only"] or None, options["seeds"])
     methods = list(dict.fromkeys(cell.method.name for cell in cells))
-    expected = [method for method in methods if loaded.published.get(method)]
-    if not expected:
+    expected = {method: [figure["metric"] for figure in loaded.published.get(method, ())] for method in methods}
+    if not any(expected.values()):
         raise SuiteError(
             f"{loaded.path}: published: has no figure of {'these methods' if options['only'] else 'any method'}"
         )
@@ -56,12 +56,17 @@ def reproduce(context: click.Context, /, suite: str, *, from_records: bool, **op
         records = _records_there(loaded, options["results"], methods, {cell.seed for cell in cells})
     else:
         records = _run(context, suite, options)
+    if loaded.other_metrics:
+        recorded = {metric for record in records for metric in record.metrics}
+        expected = {
+            method: [metric for metric in metrics if metric in recorded] for method, metrics in expected.items()
+        }
     report = reproduction(records, expected)
     say(f"\n{report.text()}")
     context.exit(0 if report.met else 1)
 
 
-def _run(context: click.Context, suite: str, options: dict[str, Any]) -> Sequence[Record]:
+def _run(context: click.Context, suite: str, options: dict[str, Any]) -> list[Record]:
     """The records of all cells; ends the command where the run was interrupted."""
     from rich.console import Console
 

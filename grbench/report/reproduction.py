@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from grbench.output import printable
 from grbench.report.format import counted, label_of, number
@@ -71,9 +72,12 @@ class Reproduction:
         return printable("\n".join([table, "", RULE, *sources.lines(), said]), "\n")
 
 
-def reproduction(records: Sequence[Record], expected: Collection[str] = ()) -> Reproduction:
-    """The report on records. expected: methods with figures, of which there may be no records."""
+def reproduction(
+    records: Sequence[Record], expected: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> Reproduction:
+    """The report on records. expected: {method: metrics that it has a figure of}, of which there may be no records."""
     figures: list[ReproducedFigure] = []
+    there: set[tuple[str, str]] = set()
     for group in comparable_groups(latest(records)):
         rows = rows_of(group)
         first = next((record for record in group if record.status == "ok"), group[0])
@@ -82,6 +86,10 @@ def reproduction(records: Sequence[Record], expected: Collection[str] = ()) -> R
         beside = beside_ours(rows, row_scores(rows, higher, baseline=None, together=together))
         for index, row in enumerate(rows):
             of_row = {metric: found for metric, column in beside.items() if (found := column[index]) is not None}
+            there |= {(row.records[0].method, metric) for metric in of_row}
+            if not of_row and (row.failed or not expected.get(row.records[0].method)):
+                verdict = "failed" if row.failed else "no figure"
+                figures.append(ReproducedFigure(row.name, "", verdict, bool(row.failed)))
             figures += [
                 ReproducedFigure(
                     row.name,
@@ -91,9 +99,13 @@ def reproduction(records: Sequence[Record], expected: Collection[str] = ()) -> R
                     found,
                 )
                 for metric, found in of_row.items()
-            ] or [ReproducedFigure(row.name, "", "failed" if row.failed else "no figure", bool(row.failed))]
-    there = {record.method for record in records}
-    figures += [ReproducedFigure(name, "", "no result", True) for name in expected if name not in there]
+            ]
+    figures += [
+        ReproducedFigure(method, label_of(metric), "no result", True)
+        for method, metrics in expected.items()
+        for metric in metrics
+        if (method, metric) not in there
+    ]
     return Reproduction(tuple(figures))
 
 

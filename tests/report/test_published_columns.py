@@ -144,9 +144,11 @@ def test_a_figure_that_is_not_met_fails(
 
 
 def test_a_method_without_records_fails(tmp_path: Path) -> None:
-    report = reproduction(half_hit(tmp_path, "a", figure(0.5)), ["a", "never_run"])
+    report = reproduction(half_hit(tmp_path, "a", figure(0.5)), {"a": ["hit_rate@10"], "never_run": ["ndcg@10"]})
     assert verdicts(report) == {"a": "met", "never_run": "no result"}
     assert not report.met
+    report = reproduction(half_hit(tmp_path, "a"), {"a": ["ndcg@10"]})  # a metric that its records lack
+    assert verdicts(report) == {"a": "no result"}
 
 
 def test_below_means_worse_where_lower_is_better(tmp_path: Path) -> None:
