@@ -30,8 +30,10 @@ def some_methods(suite: dict[str, Any], random: Random) -> dict[str, Any]:
         names += [other for other in others if other not in names]
     chosen = {name: methods[name] for name in names}
     baseline = {"baseline": suite["baseline"]} if suite.get("baseline") in names else {}
-    rest = {key: value for key, value in suite.items() if key != "baseline"}
-    return deepcopy(rest | {"methods": chosen} | baseline)
+    figures = {name: figures for name, figures in suite.get("published", {}).items() if name in names}
+    published = {"published": figures} if figures else {}
+    rest = {key: value for key, value in suite.items() if key not in ("baseline", "published")}
+    return deepcopy(rest | {"methods": chosen} | baseline | published)
 
 
 def damaged_suite(random: Random, folder: Path, registry: Registry) -> Sequence[Call]:
