@@ -201,7 +201,7 @@ def download(
     table.add_column("files", justify="right")
     table.add_column("size", justify="right")
     for part, (count, size) in listing.sizes().items():
-        table.add_row(part, f"{count:,}", hub.readable(size))
+        table.add_row(plain(part), f"{count:,}", hub.readable(size))
     print_table(console, f"{listing.request.repository} at {listing.commit[:12]}", table)
     console.print(f"{hub.readable(remaining)} to be downloaded to {out}", highlight=False, soft_wrap=True)
     if dry_run:
