@@ -25,6 +25,7 @@ RULE = (
     "met: our 95 % interval holds the published value; above, below: all of it lies above or below; no interval: too "
     "little is recorded to say"
 )
+OVER_USERS = ". Intervals are over users only: there are too few seeds to know how much these vary"
 NOT_MET = ("below", "failed", "other users", "no interval", "no result")
 
 
@@ -68,8 +69,10 @@ class Reproduction:
         others = sum(figure.beside is not None and not figure.counts for figure in self.figures)
         said = ", ".join(f"{count} {verdict}" for verdict, count in totals.items())
         if others:
-            said += f"; {OTHER_PROTOCOL} {counted(others, 'figure')} of another protocol, which count neither way"
-        return printable("\n".join([table, "", RULE, *sources.lines(), said]), "\n")
+            said += f"; {OTHER_PROTOCOL} not counted: {counted(others, 'figure')} of another protocol"
+        estimates = [figure.beside.score.estimate for figure in self.figures if figure.beside is not None]
+        over_users = any(estimate is not None and estimate.over == "users" for estimate in estimates)
+        return printable("\n".join([table, "", RULE + OVER_USERS * over_users, *sources.lines(), said]), "\n")
 
 
 def reproduction(

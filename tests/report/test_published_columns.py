@@ -119,7 +119,8 @@ def test_a_figure_is_met_where_our_interval_holds_it(tmp_path: Path) -> None:
     assert verdicts(report) == {"met": "met", "above": "above", "other": "below", "floor": "no figure"}
     assert report.met
     text = report.text()
-    assert "1 met, 1 above, 1 no figure; † 1 figure of another protocol, which count neither way" in text
+    assert "Intervals are over users only" in text
+    assert "1 met, 1 above, 1 no figure; † not counted: 1 figure of another protocol" in text
     assert [line.split()[-2:] for line in text.splitlines() if line.startswith("other")] == [["below†", "[2]"]]
 
 
