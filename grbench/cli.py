@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import click
 
 from grbench import __version__
+from grbench.commands.export import export
 from grbench.commands.plugins import plugins
 from grbench.commands.reproduce import reproduce
+from grbench.commands.rescore import rescore
 from grbench.commands.run import run
+from grbench.commands.score import score
 from grbench.commands.streams import complain
 from grbench.commands.suite import suite
 from grbench.commands.table import table
@@ -59,7 +62,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, table, reproduce, plugins, suite):
+for _command in (run, table, reproduce, rescore, score, export, plugins, suite):
     cli.add_command(_command)
 
 

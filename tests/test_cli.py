@@ -67,7 +67,9 @@ assert not loaded, loaded
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", [["run"], ["table"], ["plugins"], ["plugins", "show"], ["suite"], []])
+@pytest.mark.parametrize(
+    "command", [["run"], ["table"], ["rescore"], ["score"], ["export"], ["plugins"], ["plugins", "show"], ["suite"], []]
+)
 def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     assert f"  grbench {' '.join(command)}" in capsys.readouterr().out

@@ -49,6 +49,7 @@ LATEX = {
     "→": r"$\rightarrow$",
     "°": r"$^\circ$",
     "†": r"\dag{}",
+    "‡": r"\ddag{}",
 }
 
 

@@ -31,31 +31,40 @@ class Row:
         return [record for record in self.records if record.status == "ok"]
 
     @property
+    def external(self) -> bool:
+        """Whether its lists were made elsewhere."""
+        return any(record.external for record in self.records)
+
+    @property
     def failed(self) -> list[Record]:
         """Records with any other status."""
         return [record for record in self.records if record.status != "ok"]
 
 
 def comparable_groups(records: Sequence[Record]) -> list[list[Record]]:
-    """Groups records whose `comparison_facts` are equal, in order.
-
-    A cell that failed before its pool was known joins the first group whose other facts are equal.
-    """
-    groups: dict[str, list[Record]] = {}
+    """Groups records that can be compared, in order: their `comparison_facts` are equal, as far as both have them. So a
+    cell that failed before its pool was known joins the first group whose other facts are equal, and a record may have
+    metrics that others lack."""
+    groups: list[tuple[dict[str, Any], list[Record]]] = []
     for record in [*(r for r in records if r.pool), *(r for r in records if not r.pool)]:
         facts = comparison_facts(record)
-        if not record.pool:
-            fitting = (
-                key
-                for key, group in groups.items()
-                if {**comparison_facts(group[0]), "candidate pool": None} == {**facts, "candidate pool": None}
-            )
-            key = next(fitting, json.dumps(facts, sort_keys=True))
+        known, group = next((each for each in groups if _comparable(each[0], facts)), ({}, []))
+        if not group:
+            groups.append((facts, group))
         else:
-            key = json.dumps(facts, sort_keys=True)
-        groups.setdefault(key, []).append(record)
+            known["metrics"] |= facts["metrics"]
+        group.append(record)
     position = {record.digest: index for index, record in enumerate(records)}
-    return [sorted(group, key=lambda record: position[record.digest]) for group in groups.values()]
+    return [sorted(group, key=lambda record: position[record.digest]) for _, group in groups]
+
+
+def _comparable(known: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    metrics, others = known["metrics"], facts["metrics"]
+    return (
+        all(known[key] == facts[key] for key in ("dataset", "protocol"))
+        and (not facts["candidate pool"] or known["candidate pool"] == facts["candidate pool"])
+        and all(metrics.get(name, version) == version for name, version in others.items())
+    )
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
@@ -109,7 +118,7 @@ def flattened(facts: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def comparison_facts(record: Record) -> dict[str, Any]:
-    """What must be equal in two records for their scores to be comparable."""
+    """What must be equal in two records for their scores to be comparable; of the metrics, those that both have."""
     return {
         "dataset": record.dataset.get("digest") or record.dataset,
         "protocol": record.protocol,
@@ -132,10 +141,12 @@ def _variant(record: Record) -> str:
 
 
 def _without_seed(record: Record) -> dict[str, Any]:
-    """The record's identity without its seed, equal in all records of a row."""
+    """The record's identity without its seed, the file of its rankings and its metrics, equal in all records of a row:
+    each seed of rankings made elsewhere has a file of its own, and seeds may have been scored by further metrics."""
     identity, older = record.identity, record.older_identity
-    outer = {key: value for key, value in identity.items() if not (older and key == "seed")}
-    return outer | {"training": {key: value for key, value in identity.get("training", {}).items() if key != "seed"}}
+    outer = {key: value for key, value in identity.items() if key != "metrics" and not (older and key == "seed")}
+    training = identity.get("training", {})
+    return outer | {"training": {key: value for key, value in training.items() if key not in ("seed", "external")}}
 
 
 def _labels(records: Sequence[Record]) -> list[str]:

@@ -49,7 +49,7 @@ def _column(
     rows: Sequence[Row], metric: str, known: Mapping[str, Scores], higher_is_better: bool, baseline: str | None
 ) -> list[RowScore]:
     """known: users' values by the names of the rows that have them."""
-    means = [mean_of_known([record.scores.get(metric) for record in row.done]) for row in rows]
+    means = [_mean_of_seeds(row, metric) for row in rows]
     seeds = pooled_seed_variance(known.values())
     # A row whose users' values are not known may be the best.
     compared = known if 1 < len(known) == sum(mean is not None for mean in means) else {}
@@ -87,3 +87,10 @@ def _user_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, dict[
 
 def _values(record: Record, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
     return None if record.folder is None else read_values(ranking_path(record.folder, record.digest), metrics)
+
+
+def _mean_of_seeds(row: Row, metric: str) -> float | None:
+    """None where a seed was not scored by the metric: the others' mean would be one over other seeds."""
+    if any(metric not in record.scores for record in row.done):
+        return None
+    return mean_of_known([record.scores[metric] for record in row.done])

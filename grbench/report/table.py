@@ -25,6 +25,8 @@ from grbench.results.record import Record, latest
 
 NOT_TOLD_FROM_BASELINE = "°"
 """Beside a score whose difference from the baseline's is not significant."""
+EXTERNAL = "‡"
+"""Beside a method whose lists were made elsewhere."""
 
 CSV_COSTS = (
     "train_users_per_second",
@@ -103,22 +105,22 @@ def hardware(record: Record) -> str:
 def _table(records: list[Record], differing: list[str], position: int, total: int) -> ResultTable:
     rows = rows_of(records)
     first = next((record for record in records if record.status == "ok"), records[0])
-    machines = list(dict.fromkeys(hardware(record) for record in records if record.status == "ok"))
+    facts_of_metrics = {**first.metrics, **{name: facts for each in records for name, facts in each.metrics.items()}}
+    machines = list(dict.fromkeys(hardware(each) for each in records if each.status == "ok" and not each.external))
     letters = {machine: chr(ord("a") + index % 26) for index, machine in enumerate(machines)}
-    metrics = list(first.metrics)
     costs = _cost_columns(records)
     failing = any(row.failed for row in rows)
     filtering, unreachable = any(_filters(row) for row in rows), any(_unreachable(row) for row in rows)
 
-    higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
-    together = [name for name, facts in first.metrics.items() if facts.get("per_user") is False]
+    higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in facts_of_metrics.items()}
+    together = [name for name, facts in facts_of_metrics.items() if facts.get("per_user") is False]
     scores = row_scores(rows, higher_is_better, baseline=first.baseline, together=together)
     published, sources = beside_ours(rows, scores), Sources()
 
     columns = [Column("method", numeric=False)]
-    for name in metrics:
-        columns += [Column(_heading(name, first.metrics[name]), metric=name)]
-        columns += [Column(f"published {_label(name, first.metrics[name])}", numeric=False)] * (name in published)
+    for name in facts_of_metrics:
+        columns += [Column(_heading(name, facts_of_metrics[name]), metric=name)]
+        columns += [Column(f"published {_label(name, facts_of_metrics[name])}", numeric=False)] * (name in published)
     columns += [Column("filters", numeric=False)] * filtering + [Column("unreachable")] * unreachable
     columns += [Column(title) for title, *_ in costs]
     columns += [Column("seeds")]
@@ -127,10 +129,10 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
 
     body, values = [], []
     for index, row in enumerate(rows):
-        used = list(dict.fromkeys(hardware(record) for record in row.done))
+        used = list(dict.fromkeys(hardware(record) for record in row.done if not record.external))
         numbers = {"method": row.name, "seeds": len(row.done), "seeds_planned": len(row.records)}
-        entries = [TableEntry(row.name)]
-        for name in metrics:
+        entries = [TableEntry(row.name, mark=f" {EXTERNAL}" if row.external else "")]
+        for name in facts_of_metrics:
             score = scores[name][index]
             entries.append(_score_entry(score))
             numbers |= {name: score.mean, f"{name} ±": score.half_width}
@@ -161,7 +163,8 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
             entries.append(TableEntry(", ".join(letters[machine] for machine in used) or "—"))
         if failing:
             entries.append(TableEntry(_reasons(row)))
-        numbers |= {"hardware": "; ".join(used), "failed": _reasons(row)}
+        external = {"external": _external(row)} if any(each.external for each in rows) else {}
+        numbers |= {"hardware": "; ".join(used), "failed": _reasons(row), **external}
         body.append(tuple(entries))
         values.append(numbers)
     return ResultTable(
@@ -177,6 +180,22 @@ def _score_entry(score: RowScore) -> TableEntry:
     width, versus = score.half_width, score.versus_baseline
     mark = NOT_TOLD_FROM_BASELINE if versus is not None and not versus.differs else ""
     return TableEntry(number(score.mean), "" if width is None else number(width), score.best, mark)
+
+
+def _external(row: Row) -> str:
+    """Which files its lists are from, and what is known of them; empty for a row that was run here."""
+    texts = []
+    for record in row.done:
+        facts = record.external or {}
+        if facts:
+            missing = facts.get("users_without_list")
+            parts = [
+                f"{facts['file']} (sha256 {facts['sha256'][:12]})",
+                *[f"{missing:,} users without a list count as missed"] * bool(missing),
+                *[facts["note"]] * bool(facts["note"]),
+            ]
+            texts.append(", ".join(parts))
+    return "; ".join(texts)
 
 
 def _filters(row: Row) -> str:
@@ -304,6 +323,8 @@ def _footer(
             "Unreachable: targets that the row's filters leave out of its lists (history: items that the user has met "
             "before); they count as missed. Rows with other filters answer another question"
         )
+    elsewhere = "ranked elsewhere and scored here, so without costs"
+    lines += [f"{EXTERNAL} {row.name}: {elsewhere}; {_external(row)}" for row in rows if row.external]
     for row in rows:
         if (short := _short_lists(row)) is not None:
             lines.append(f"Short lists: {row.name} found {short[0]} of {short[1]} items for some users")

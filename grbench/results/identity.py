@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from grbench.registry.options import bound_contents, flat_values
 from grbench.registry.source_hash import library_version, library_versions, room_hash, source_hash
 from grbench.suite.suite import Cell
 from grbench.training.options import VALIDATION_ONLY
+from grbench.types import DEFAULT_LIST_LENGTH
 
 # Packages and modules of the core whose source code is part of the identity; no other code of the core is. The
 # interfaces are, because their methods have defaults.
@@ -39,22 +40,58 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
     Raises SuiteError, naming the suite's key, for a file that cannot be read.
     """
     method, where = cell.method, f"methods.{cell.method.name}"
+    data = data_identity(registry, cell.dataset, cell.protocol, dataset_digest)
     return {
         "training": {
-            "dataset": {**_describe_dataset(registry, cell.dataset), "digest": dataset_digest},
-            "protocol": _describe(registry, "protocols", cell.protocol, "protocol"),
+            "dataset": data["dataset"],
+            "protocol": data["protocol"],
             "tokenizer": _describe(registry, "tokenizers", method.tokenizer, f"{where}.tokenizer"),
             "encoder": _describe(registry, "encoders", method.encoder, f"{where}.encoder"),
             "stages": [_describe_stage(registry, cell, number, where) for number in range(len(method.stages))],
             "seed": cell.seed,
-            "core": room_hash(*TRAINING_ROOMS),
+            "core": data["core"],
             "libraries": {name: library_version(name) for name in LIBRARIES},
         },
         "ranking": _describe_ranking(registry, cell, where),
-        "metrics": [
-            _describe(registry, "metrics", metric, f"metrics.{index}") for index, metric in enumerate(cell.metrics)
-        ],
+        "metrics": metric_identities(registry, cell.metrics),
     }
+
+
+def external_identity(
+    cell: Cell, registry: Registry, dataset_digest: str, *, content: str, filters: Sequence[str]
+) -> dict[str, Any]:
+    """The identity of rankings made elsewhere: {training, ranking, metrics}, as of a cell, with the content of their
+    file in place of the method. cell: any of the suite, whose dataset, protocol, metrics and seed count; content: hash
+    of the file; filters: that the lists keep to."""
+    return {
+        "training": {
+            "external": content,
+            "seed": cell.seed,
+            **data_identity(registry, cell.dataset, cell.protocol, dataset_digest),
+        },
+        "ranking": {"filters": list(filters), "core": room_hash(*RANKING_ROOMS)},
+        "metrics": metric_identities(registry, cell.metrics),
+    }
+
+
+def data_identity(registry: Registry, dataset: Component, protocol: Component, dataset_digest: str) -> dict[str, Any]:
+    """What of the part `training` the data of a cell depend on: {dataset, protocol, core}."""
+    return {
+        "dataset": {**_describe_dataset(registry, dataset), "digest": dataset_digest},
+        "protocol": _describe(registry, "protocols", protocol, "protocol"),
+        "core": room_hash(*TRAINING_ROOMS),
+    }
+
+
+def metric_identities(registry: Registry, metrics: Sequence[Component]) -> list[dict[str, Any]]:
+    """The part `metrics` of an identity."""
+    return [_describe(registry, "metrics", metric, f"metrics.{index}") for index, metric in enumerate(metrics)]
+
+
+def longest_cutoff(metrics: Sequence[Mapping[str, Any]]) -> int:
+    """The length of the lists that metrics of an identity look at: their largest `k`."""
+    cutoffs = [int(k) for metric in metrics if (k := metric.get("options", {}).get("k"))]
+    return max(cutoffs, default=DEFAULT_LIST_LENGTH)
 
 
 def training_digest(identity: Mapping[str, Any]) -> str:

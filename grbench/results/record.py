@@ -30,6 +30,7 @@ from grbench.results.record_types import (
     CountFacts,
     Digest,
     EnvironmentFacts,
+    ExternalFacts,
     IdentityFacts,
     ListFacts,
     MetricFacts,
@@ -75,6 +76,9 @@ class Record:
     lists:       lengths of the lists in the parquet file: {scored, shortest: the fewest items in one of these, kept: of
                  the longer lists or None, kept_shortest, error: why they are missing though the suite asked for them}
     rescored_from: digest of the record whose lists and costs were reused; None = this cell was trained and searched
+    external:    of rankings that were made elsewhere and scored here, which have no costs: {file, format, sha256 of its
+                 content, note: how they were made, by: who scored them, ordered_by, users_not_evaluated: whose lists
+                 were left out, users_without_list: who count as missed}; None = this cell was run
     counts:      {evaluated, dropped: {reason: users}, unreachable: {filter, or any: targets that it leaves out of the
                  lists}, validation_users: that the protocol holds out, validated_users: that select the best state
                  (the most of any stage, 0 without validation), parameters, collisions, remarks: sentences on what of
@@ -109,6 +113,7 @@ class Record:
     scores: dict[str, float | None] = field(default_factory=dict)
     lists: ListFacts = field(default_factory=dict)
     rescored_from: Digest | None = None
+    external: ExternalFacts | None = None
     counts: CountFacts = field(default_factory=dict)
     cost: CostFacts = field(default_factory=dict)
     environment: EnvironmentFacts = field(default_factory=dict)
@@ -212,6 +217,23 @@ def write_record(folder: Path, record: Record, lists: pa.Table | None = None) ->
     return path
 
 
+def write_in_place(folder: Path, former: Record, record: Record, lists: pa.Table) -> Path:
+    """Writes a record with its lists in place of a former one of the same folder; the former's other files, such as its
+    log, go by the new digest. Returns the record's path; raises RunError as `write_record` does.
+
+    Where this is interrupted, both records are there and complete.
+    """
+    path = write_record(folder, record, lists)
+    if record.digest != former.digest and former.digest:
+        own = (record_path(folder, former.digest), ranking_path(folder, former.digest))
+        for file in sorted(folder.glob(f"{former.digest}.*")):
+            if file not in own:
+                file.replace(folder / f"{record.digest}{file.name.removeprefix(former.digest)}")
+        for file in own:
+            file.unlink(missing_ok=True)
+    return path
+
+
 def replace_record(folder: Path, record: Record) -> None:
     """Overwrites a record but not its lists; raises RunError as `write_record` does."""
     text = record.to_json().encode()
@@ -277,14 +299,16 @@ def _is_stray(file: Path) -> bool:
 
 def latest(records: Iterable[Record]) -> list[Record]:
     """The newest successful record of each cell, or its newest record where none has the status `ok`. A cell has
-    several where results were copied, and where it was scored again with other metrics."""
+    several where results were copied, and where it was scored again with other metrics; rankings made elsewhere where
+    their file was changed."""
     newest: dict[tuple[str, str, str], Record] = {}
 
     def rank(record: Record) -> tuple[bool, str]:
         return record.status == "ok", record.finished
 
     for record in records:
-        key = record.suite, record.method, record.lists_digest or record.digest
+        external = f"external, seed {record.seed}" if record.external else ""
+        key = record.suite, record.method, external or record.lists_digest or record.digest
         if key not in newest or rank(record) > rank(newest[key]):
             newest[key] = record
     return list(newest.values())

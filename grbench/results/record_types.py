@@ -110,6 +110,15 @@ class _CostFields(_OpenFields, total=False):
     peak_gpu_bytes: Amount
 
 
+class _ExternalFields(_OpenFields):
+    file: str
+    format: str
+    sha256: str
+    note: str
+    users_not_evaluated: int
+    users_without_list: int
+
+
 class _EnvironmentFields(_OpenFields, total=False):
     cpu: str | None
     cpu_threads: int | None
@@ -136,5 +145,6 @@ MetricFacts = Annotated[dict[str, Any], _holds(_MetricFields)]
 ListFacts = Annotated[dict[str, Any], _holds(_ListsFields)]
 CountFacts = Annotated[dict[str, Any], _holds(_CountsFields)]
 CostFacts = Annotated[dict[str, Any], _holds(_CostFields)]
+ExternalFacts = Annotated[dict[str, Any], _holds(_ExternalFields)]
 EnvironmentFacts = Annotated[dict[str, Any], _holds(_EnvironmentFields)]
 PublishedFacts = Annotated[dict[str, Any], _holds(_PublishedFields)]

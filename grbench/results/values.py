@@ -23,11 +23,19 @@ PREFIX = "metric:"
 def with_values(lists: pa.Table, values: Mapping[str, np.ndarray]) -> pa.Table:
     """The table of lists with one column for each metric. values: {metric: [Q] float64}, in the order of the lists;
     columns of the same metrics are replaced, those of other metrics removed."""
+    return with_further_values(
+        lists.select([name for name in lists.column_names if not name.startswith(PREFIX)]), values
+    )
+
+
+def with_further_values(lists: pa.Table, values: Mapping[str, np.ndarray]) -> pa.Table:
+    """Like `with_values`, but columns of other metrics stay."""
     import pyarrow as pa
 
-    kept = lists.select([name for name in lists.column_names if not name.startswith(PREFIX)])
-    for metric, each in values.items():
-        kept = kept.append_column(f"{PREFIX}{metric}", pa.array(each, pa.float64()))
+    columns = {f"{PREFIX}{metric}": pa.array(each, pa.float64()) for metric, each in values.items()}
+    kept = lists.select([name for name in lists.column_names if name not in columns])
+    for name, column in columns.items():
+        kept = kept.append_column(name, column)
     return kept
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grbench.interfaces import EvaluationProtocol, Metric, optional
+from grbench.interfaces import EvaluationProtocol, optional
 from grbench.output import printable
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
-from grbench.results.identity import cell_digest, cell_identity, lists_digest, training_digest
+from grbench.results.facts import dataset_facts, metric_facts, protocol_facts
+from grbench.results.identity import cell_digest, cell_identity, lists_digest, longest_cutoff, training_digest
 from grbench.results.record import Record, ranking_path, read_records, record_path
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
@@ -106,7 +105,7 @@ class Plan:
                 planned.state,
                 "" if planned.seconds is None else duration(planned.seconds),
                 "" if planned.memory is None else f"{significant(planned.memory / GIB)} GiB",
-                planned.blank.digest,
+                (planned.former if planned.finished and planned.former else planned.blank).digest,
             ]
             for planned in self.cells
         ]
@@ -148,12 +147,13 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
     clear_caches()
     dataset_digest = _checked_source(cells[0], registry)
-    metrics = _metric_facts(cells[0], registry)
     order = {name: position for position, name in enumerate(suite.methods)}
+    metrics: dict[str, dict[str, Any]] | None = None
     planned = []
     for cell in cells:
         with placed(suite.path):
             identity = cell_identity(cell, registry, dataset_digest)
+        metrics = _metric_facts(cell, registry, identity) if metrics is None else metrics
         blank = Record(
             digest=cell_digest(identity),
             suite=suite.name,
@@ -164,23 +164,17 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             lists_digest=lists_digest(identity),
             order=order[cell.method.name],
             identity=identity,
-            dataset={
-                "name": cell.dataset.name,
-                "digest": short_hash({"digest": dataset_digest}) if dataset_digest else "",
-                "options": cell.dataset.options,
-            },
-            protocol={"name": cell.protocol.name, **cell.protocol.options},
-            metrics={
-                name: {**facts, "version": short_hash(version)}
-                for (name, facts), version in zip(metrics.items(), identity["metrics"], strict=True)
-            }
-            if metrics
-            else {},
+            dataset=dataset_facts(cell.dataset, dataset_digest),
+            protocol=protocol_facts(cell.protocol),
+            metrics=metrics,
             title=suite.title,
             baseline=suite.baseline,
             published=[figure for figure in suite.published.get(cell.method.name, ()) if figure["metric"] in metrics],
         )
         source = None if force or cell.error else _source(cell, blank, former, folder)
+        there = by_digest.get(blank.digest)
+        if source is not None and not (there and there.done) and covers(source, blank):
+            there, source = source, None
         # A method of this name, of these options or others: the best guess of what this one will take.
         alike = [record for record in former if record.method == blank.method and record.status == "ok"]
         like = max(alike, key=lambda record: record.finished, default=None)
@@ -189,7 +183,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             PlannedCell(
                 cell=cell,
                 blank=blank,
-                former=by_digest.get(blank.digest),
+                former=there,
                 seconds=None if source else cost.get("total_seconds"),
                 memory=None if source else cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
                 again=force,
@@ -207,8 +201,8 @@ def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -
     """A finished record whose lists are long enough for the cell's metrics.
 
     Some retrievers find other items when they are asked for longer lists. So a record that was scored from lists of the
-    cell's own length comes first, then the shortest scored lists that are long enough, then the shortest kept ones; the
-    newest record of several alike.
+    cell's own length comes first, then the shortest scored lists that are long enough, then the shortest kept ones; of
+    several alike, a record that has all the metrics, then the newest.
     """
     able = [
         record
@@ -219,24 +213,38 @@ def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -
         and ranking_path(folder, record.digest).is_file()  # the record may lie in a folder of its own, below
     ]
 
-    def distance(record: Record) -> tuple[bool, int]:
+    def distance(record: Record) -> tuple[bool, int, bool]:
         scored = record.lists.get("scored") or 0
-        return (False, scored) if scored >= cell.list_length else (True, record.list_length)
+        length = (False, scored) if scored >= cell.list_length else (True, record.list_length)
+        return *length, not covers(record, blank)
 
     newest_first = sorted(able, key=lambda record: record.finished, reverse=True)
     return min(newest_first, key=distance, default=None)
 
 
+def covers(record: Record, blank: Record) -> bool:
+    """Whether a finished record of the same lists has all the metrics of `blank`, in whatever order, as a record that
+    was scored again with further ones does.
+
+    A metric without a cutoff looks at lists of the metrics' largest one, so that this has to be the same too.
+    """
+    there, needed = record.identity.get("metrics", []), blank.identity["metrics"]
+    if not all(metric in there for metric in needed):
+        return False
+    has_cutoff = all(metric["options"].get("k") for metric in needed)
+    return has_cutoff or longest_cutoff(there) == longest_cutoff(needed)
+
+
 def as_planned(planned: PlannedCell, record: Record) -> Record:
-    """The record under the name that this suite gives its cell; a digest knows no names."""
+    """The record under the name that this suite gives its cell, since a digest knows no names, and with the suite's
+    metrics only."""
     blank = planned.blank
     names = {key: getattr(blank, key) for key in ("suite", "title", "method", "order", "baseline", "published")}
-    return replace(record, **names)
-
-
-def short_hash(facts: Any) -> str:
-    """12 hex digits that name JSON-ready facts."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    if not blank.metrics:  # a plug-in is broken
+        return replace(record, **names)
+    metrics = {name: record.metrics[name] for name in blank.metrics if name in record.metrics}
+    scores = {name: record.scores[name] for name in blank.metrics if name in record.scores}
+    return replace(record, metrics=metrics, scores=scores, **names)
 
 
 def _checked_source(cell: Cell, registry: Registry) -> str:
@@ -252,18 +260,9 @@ def _checked_source(cell: Cell, registry: Registry) -> str:
     return digest
 
 
-def _metric_facts(cell: Cell, registry: Registry) -> Mapping[str, dict[str, Any]]:
-    """{name: {label, higher_is_better, per_user}} in the suite's order, the last one where it is false; empty where a
-    metric's plug-in is broken."""
-    facts: dict[str, dict[str, Any]] = {}
-    for component in cell.metrics:
-        try:
-            metric = registry.build("metrics", component)
-        except BrokenPluginError:
-            return {}
-        facts[metric.name] = {"higher_is_better": bool(metric.higher_is_better)}
-        if label := getattr(metric, "label", Metric.label):
-            facts[metric.name]["label"] = str(label)
-        if not getattr(metric, "per_user", Metric.per_user):
-            facts[metric.name]["per_user"] = False
-    return facts
+def _metric_facts(cell: Cell, registry: Registry, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a record says of the cell's metrics; empty where a metric's plug-in is broken."""
+    try:
+        return metric_facts(registry, cell.metrics, identity["metrics"])
+    except BrokenPluginError:
+        return {}

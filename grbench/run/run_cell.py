@@ -6,7 +6,6 @@ killed, the runner writes for it.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import time
@@ -25,7 +24,6 @@ from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
 from grbench.data.store import Store
 from grbench.errors import GRBenchError, RunError
-from grbench.evaluation.filters import unreachable_targets
 from grbench.evaluation.ranking import Ranker, evaluating
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, every_steps, optional
@@ -34,6 +32,7 @@ from grbench.results.lists import lists_table
 from grbench.results.record import Record, Status, now, write_record
 from grbench.results.values import with_values
 from grbench.run.child_process import ChildMessages
+from grbench.run.data_counts import data_counts
 from grbench.run.prepare import split_store
 from grbench.run.rescore_cell import rescore_cell
 from grbench.suite.suite import Cell
@@ -185,30 +184,21 @@ def shortest(ranking: Ranking) -> int:
 
 
 def counts(store: Store, split: Split, method: Method, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
-    """How many of what; `dropped` maps each reason to the users that it cost, `unreachable` each filter to the targets
-    that it leaves out of the lists, `validated_users` are those of the validation users that select the best state,
-    `remarks` are the store's and the split's. codes: those that were searched."""
-    whole = {key: value for key, value in split.counts.items() if not key.startswith("dropped_")}
-    dropped = {key.removeprefix("dropped_"): value for key, value in split.counts.items() if key not in whole}
+    """How many of what: those of the data (`data_counts`), and those of the method; `validated_users` are those of the
+    validation users that select the best state. codes: those that were searched."""
+    of_data = data_counts(store, split, method.filters)
     collisions = codes.report.get("colliding_items")
-    held_out = 0 if split.validation is None else len(split.validation)
+    held_out = of_data["validation_users"]
     validated = [stage.training for stage in method.stages if stage.training.get("validate_every")]
     samples = [options.get("validation_users") or held_out for options in validated]
     return {
-        **whole,
-        "dropped": dropped,
-        "unreachable": unreachable_targets(split, split.test, method.filters),
-        "training_users": len(split.training.users),
-        "training_events": split.training.num_events,
-        "validation_users": held_out,
+        **of_data,
         "validated_users": min(max(samples, default=0), held_out),
         "parameters": trained.parameters,
         "epochs_run": trained.epochs_run,
         "steps_run": trained.steps_run,
         "best_epoch": trained.best_epoch,
         **({} if collisions is None else {"collisions": collisions}),
-        **({} if store.ties is None else {"ties": dataclasses.asdict(store.ties)}),
-        **({"remarks": [*store.remarks, *split.remarks]} if store.remarks or split.remarks else {}),
     }
 
 

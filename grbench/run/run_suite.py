@@ -338,6 +338,8 @@ def _summary(record: Record) -> str:
 
 
 def _kept(plan: Plan, planned: PlannedCell) -> bool:
+    if planned.finished:
+        return True
     path = record_path(plan.folder, planned.blank.digest)
     return path.is_file() and read_record(path).done
 

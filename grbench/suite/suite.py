@@ -187,7 +187,7 @@ class Suite:
         for index, value in enumerate(self.metrics):
             where = f"{self.path}: metrics.{index}"
             with problems:
-                metrics.append(bind_component(registry, "metrics", _expand_cutoff(value, where), where, broken))
+                metrics.append(bind_component(registry, "metrics", expand_cutoff(value, where), where, broken))
         problems.raise_found()
         return tuple(metrics)
 
@@ -325,7 +325,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     set_value(content, key, parse_yaml(text, where), where)
 
 
-def _expand_cutoff(value: Any, where: str) -> Any:
+def expand_cutoff(value: Any, where: str) -> Any:
     """Expands a metric's short form: `ndcg@10` becomes `{name: ndcg, k: 10}`. Other values are returned unchanged."""
     mapping = as_mapping(value)
     named = mapping.get("name") if isinstance(mapping, dict) else None

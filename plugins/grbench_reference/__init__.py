@@ -77,6 +77,9 @@ def register_metrics(register: Register) -> None:
     register("score", "grbench_reference.metrics.score:Score")
     register("mrr", "grbench_reference.metrics.mrr:MRR")
     register("coverage", "grbench_reference.metrics.coverage:Coverage")
+    register("gini", "grbench_reference.metrics.gini:Gini")
+    register("novelty", "grbench_reference.metrics.novelty:Novelty")
+    register("diversity", "grbench_reference.metrics.diversity:Diversity")
 
 
 @hookimpl

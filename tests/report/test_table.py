@@ -247,3 +247,49 @@ def test_names_and_numbers_as_papers_print_them() -> None:
         "—",
     ]
     assert [count(value) for value in (640, 12_345, 1_400_000_000, None)] == ["640", "12.3 K", "1.40 B", "—"]
+
+
+def test_records_with_different_metrics_share_a_table_where_versions_agree() -> None:
+    more = {**METRICS, "novelty@10": {"higher_is_better": True, "version": "n1"}}
+
+    def scored_again(method: str, seed: int) -> Record:
+        record = a_record(method, seed, 0.2, metrics=more)
+        return replace(record, scores={**record.scores, "novelty@10": 4.0 + seed})
+
+    again = [scored_again("again", seed) for seed in (0, 1)]
+    in_part = [a_record("in_part", 0, 0.3), scored_again("in_part", 1)]
+    (table,) = tables([a_record("before", 0, 0.1), *again, *in_part])
+    assert [texts(table, row)[f"{label_of('novelty@10')} ↑"] for row in (0, 1, 2)] == [
+        "—",
+        "4.5000",
+        "—",  # one of its seeds has none
+    ]
+    assert [texts(table, row)["seeds"] for row in (0, 1, 2)] == ["1", "2", "2"]
+    other = replace(again[0], method="other", digest="o", metrics={**more, "novelty@10": {"version": "n2"}})
+    assert len(tables([*again, other])) == 2
+
+
+EXTERNAL = {"file": "l.run", "sha256": "ab" * 32, "format": "trec", "note": "", "users_not_evaluated": 0}
+
+
+def test_rankings_made_elsewhere_are_marked_and_have_neither_costs_nor_hardware() -> None:
+    facts = [{**EXTERNAL, "users_without_list": missing} for missing in (0, 3)]
+    theirs = [
+        a_record("theirs", seed, 0.2, cost={}, environment={}, external=each, order=9)
+        for seed, each in enumerate(facts)
+    ]
+    ours = a_record("ours", 0, 0.1)
+    (table,) = tables([ours, *theirs])
+    assert [row[0].mark for row in table.rows] == ["", " ‡"]
+    shown = texts(table, 1)
+    assert {shown[title] for title in ("train min", "users/s", "RAM GiB", "search q/s", "p99 ms")} == {"—"}
+    assert "hardware" not in shown
+    assert table.footer.count("Hardware: Test CPU, 2 threads, 24 GiB RAM, no GPU used") == 1
+    (line,) = (line for line in table.footer if line.startswith("‡"))
+    digest = "ab" * 6
+    assert line == (
+        "‡ theirs: ranked elsewhere and scored here, so without costs; "
+        f"l.run (sha256 {digest}); l.run (sha256 {digest}), 3 users without a list count as missed"
+    )
+    assert "external" in as_csv([table]).splitlines()[0]
+    assert "external" not in as_csv(tables([ours])).splitlines()[0]

@@ -1,0 +1,65 @@
+"""The data that rankings are scored by, opened in this process: dataset, store and split."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grbench.interfaces import EvaluationProtocol, optional
+from grbench.run.prepare import split_store, store_cache
+from grbench.types import Progress
+
+if TYPE_CHECKING:
+    from grbench.data.split import Split
+    from grbench.data.store import Store
+    from grbench.registry.component import Component
+    from grbench.registry.discovery import Registry
+    from grbench.run.progress import PlainProgress
+
+TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class OpenData:
+    """A dataset's store and its split by a protocol. digest: of the source's content."""
+
+    digest: str
+    store: Store
+    split: Split
+
+
+def open_data(
+    dataset: Component, protocol: Component, registry: Registry, *, cache: Path | None, report: Progress
+) -> OpenData:
+    """Opens the store in the cache, which is built first where it is not there, and splits it. Raises DataError where
+    the source is missing or malformed, or the protocol does not fit it."""
+    from grbench.data.store_writer import build_store
+
+    source = registry.build("datasets", dataset, where="dataset")
+    digest = str(source.digest())
+    optional(registry.build("protocols", protocol, where="protocol"), EvaluationProtocol.check)(source)
+    store = build_store(
+        source,
+        name=dataset.name,
+        cache=store_cache(cache),
+        contents=registry.file_contents("datasets", dataset, "dataset"),
+        report=report,
+    )
+    report("splitting users", 0, None)
+    return OpenData(digest, store, split_store(store, protocol, registry))
+
+
+def reporting_to(progress: PlainProgress) -> Progress:
+    """Tells `progress` how far a task of this process is, and lets it redraw about twice a second."""
+    drawn = 0.0
+
+    def report(what: str, done: int, total: int | None) -> None:
+        nonlocal drawn
+        progress.listen({"event": "prepare", "what": what, "done": done, "total": total or 0})
+        if (now := time.monotonic()) - drawn >= TICK_SECONDS:
+            drawn = now
+            progress.tick()
+
+    return report
