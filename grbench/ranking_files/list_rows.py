@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_AT_ONCE = 1 << 16
+MOST_VALUES_PER_BYTE, FEW_VALUES = 50, 10_000_000
+"""A file of lists holds about one value per byte; where it says that it holds many more, they are no lists."""
 
 
 def read_parquet(path: Path, users: IdRows, items: IdRows, report: Progress) -> GivenLists:
@@ -32,6 +34,7 @@ def read_parquet(path: Path, users: IdRows, items: IdRows, report: Progress) -> 
             for name in {"user": 0, "items": 0} | dict.fromkeys(wanted):
                 if names.count(name) != 1:
                     raise RunError(f"{path}: should have one column {name!r}; it has {cut(', '.join(names), 300)}")
+            _check_expansion(path, file.metadata)
             total, done = file.metadata.num_rows, 0
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted):
                 columns = {name: batch.column(name) for name in wanted}
@@ -41,6 +44,16 @@ def read_parquet(path: Path, users: IdRows, items: IdRows, report: Progress) -> 
     except (OSError, pa.ArrowException) as error:
         raise RunError(f"{path}: cannot be read as parquet ({first_line(error)})") from error
     return lists.lists(have_scores="scores" in wanted)
+
+
+def _check_expansion(path: Path, metadata: Any) -> None:
+    """Raises RunError where a small file says that it holds very many values, which would fill the memory. metadata: of
+    the parquet file."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    values = sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
+    size = path.stat().st_size
+    if values > max(MOST_VALUES_PER_BYTE * size, FEW_VALUES):
+        raise RunError(f"{path}: cannot be read (it says to hold {values:,} values in {size:,} bytes)")
 
 
 def append_lists(

@@ -118,12 +118,11 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     published, sources = beside_ours(rows, scores), Sources()
 
     columns = [Column("method", numeric=False)]
-    for name in facts_of_metrics:
-        columns += [Column(_heading(name, facts_of_metrics[name]), metric=name)]
-        columns += [Column(f"published {_label(name, facts_of_metrics[name])}", numeric=False)] * (name in published)
+    for name, facts in facts_of_metrics.items():
+        columns += [Column(_heading(name, facts), metric=name)]
+        columns += [Column(f"published {_label(name, facts)}", numeric=False)] * (name in published)
     columns += [Column("filters", numeric=False)] * filtering + [Column("unreachable")] * unreachable
-    columns += [Column(title) for title, *_ in costs]
-    columns += [Column("seeds")]
+    columns += [*(Column(title) for title, *_ in costs), Column("seeds")]
     columns += [Column("hardware", numeric=False)] * (len(machines) > 1)
     columns += [Column("failed", numeric=False)] * failing
 
