@@ -19,7 +19,7 @@ from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import GRBenchError, RunError
 from grbench.evaluation.ranking import target_ranks
-from grbench.ranking_files import item_rows
+from grbench.ranking_files import item_rows, list_rows
 from grbench.ranking_files.formats import format_of, read_given_lists
 from grbench.ranking_files.given_lists import GivenLists
 from grbench.ranking_files.given_ranking import GivenRanking, given_ranking
@@ -310,3 +310,12 @@ def test_ranks_are_those_of_the_search(split: Split, seed: int, blocks: int) -> 
     np.testing.assert_array_equal(found.ranks, target_ranks(items, scores, split.test.targets, 3))
     np.testing.assert_array_equal(found.items, items[:, :3])
     np.testing.assert_array_equal(found.scores, scores[:, :3].astype(np.float32))
+
+
+def test_a_file_that_says_to_hold_more_than_it_can_is_refused(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_rows, "FEW_VALUES", 10)
+    monkeypatch.setattr(list_rows, "MOST_VALUES_PER_BYTE", 0.001)
+    with pytest.raises(RunError, match=r"a\.parquet: cannot be read \(it says to hold 19 values in "):
+        read(write(tmp_path / "a.parquet", as_lists()), split)
