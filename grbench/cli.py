@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from grbench import __version__
+from grbench.commands.audit import audit
 from grbench.commands.export import export
 from grbench.commands.plugins import plugins
 from grbench.commands.reproduce import reproduce
@@ -58,11 +59,12 @@ def cli(debug: bool) -> None:
     grbench run quickstart                        run an installed suite and print its table
     grbench run my_suite.yaml                     run your own
     grbench table results/quickstart --format md  make the table again from the records
+    grbench audit quickstart                      look for leaks in its methods
     grbench plugins                               list installed plug-ins
     """
 
 
-for _command in (run, table, reproduce, rescore, score, export, plugins, suite):
+for _command in (run, table, reproduce, rescore, score, export, audit, plugins, suite):
     cli.add_command(_command)
 
 

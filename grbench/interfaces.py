@@ -19,7 +19,7 @@ from functools import partial
 from inspect import getattr_static
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from grbench.errors import PluginError
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from grbench.types import Batch, Codes, Finding, Progress, Ranking, TopK
 
 Result = TypeVar("Result")
+
+LookAhead = Literal["next_action", "events_left"]
+"""What an encoder's state may depend on of what comes after it (`Encoder.looks_ahead`)."""
 
 
 def optional(plugin: object, default: Callable[..., Result]) -> Callable[..., Result]:
@@ -98,6 +101,11 @@ class Dataset(ABC):
         """Whether the folder or file at `path` has this dataset's layout."""
         return False
 
+    def stand_in(self) -> Mapping[str, Any] | None:
+        """A dataset as a suite writes it, its name and options, that needs no source and whose small store has the same
+        fields as this one's. Methods are audited for leaks on it. None = on a made-up store of the core's."""
+        return None
+
     def validate(self, progress: Progress) -> list[Finding] | None:  # noqa: ARG002
         """Reads the whole source and reports what was found in each part; None = only `write` checks the source."""
         return None
@@ -108,6 +116,11 @@ class EvaluationProtocol(ABC):
 
     def check(self, dataset: Dataset) -> None:
         """Raises DataError where the source lacks what the protocol needs. Called before the store is built."""
+
+    def adds_targets_to_pool(self) -> bool:
+        """Whether targets that are no candidates become candidates, so that the pool depends on them. A protocol whose
+        pool depends on targets and does not say so here fails the leak audits."""
+        return False
 
     @abstractmethod
     def split(self, store: Store) -> Split:
@@ -143,6 +156,12 @@ class Encoder(ABC):
         this event. Then `embed` gives [B, T + 1, D], the token's state first, users with a single event are trained on
         too, and `Batch.user_targets` are the first events."""
         return False
+
+    def looks_ahead(self) -> Collection[LookAhead]:
+        """What the state after an event depends on besides this and earlier events. next_action: the action of the next
+        event, `Batch.next_actions`, which at test is the one that the protocol chooses. events_left: how many events
+        of the batch's history follow, which are none at test. Any other dependence fails the leak audits."""
+        return ()
 
     def one_pass(self) -> AbstractContextManager[Callable[[], Mapping[str, Tensor]]]:
         """A context in which several losses can share one forward pass of a batch. Yields a function that returns,

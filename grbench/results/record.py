@@ -54,6 +54,8 @@ MAX_BYTES = 100_000_000
 """Of a record's file; a training curve of a million rows has as many."""
 
 MOVE_IT = "move it away or delete it"
+AUDIT_FILE = "audit.json"
+"""The leak audits of a suite, beside its records (`audit_file.py`)."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -259,7 +261,7 @@ def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings
         if path.is_dir():
             # `<digest>.d` holds other files of a cell, such as trackers', which may be JSON too.
             found = [file for file in sorted(path.rglob("*.json")) if not any(p.suffix == ".d" for p in file.parents)]
-            for file in found:
+            for file in filter(lambda file: file.name != AUDIT_FILE, found):
                 if _is_stray(file):
                     strays.append(file)
                 else:

@@ -7,7 +7,7 @@ Shapes: B users, T history length, N items, P tokens, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.interfaces import LookAhead
 from grbench.registry.option_types import OptionGroup, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.one_pass import OnePass
@@ -133,6 +134,11 @@ class HistoryEncoder(nn.Module, ABC):
     def predicts_first_event(self) -> bool:
         """From the user's token, where there is one."""
         return self.user_token
+
+    def looks_ahead(self) -> Collection[LookAhead]:
+        """The next action with `next_action`, the events left with `positions: learned_from_end`."""
+        ahead: list[LookAhead] = [] if self.next_action is None else ["next_action"]
+        return [*ahead, "events_left"] if self.from_end else ahead
 
     @property
     def length(self) -> int:

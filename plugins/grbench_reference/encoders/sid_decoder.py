@@ -6,7 +6,7 @@ a target, N items, D width, A actions, R beams of all users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
+from grbench.interfaces import LookAhead
 from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.history_encoder import Similarity
@@ -200,6 +201,10 @@ class SIDDecoder(nn.Module):
     def predicts_first_event(self) -> bool:
         """From the start token."""
         return True
+
+    def looks_ahead(self) -> Collection[LookAhead]:
+        """The next action with `next_action`."""
+        return () if self.next_action is None else ("next_action",)
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T + 1, D] the states of the start token and after each event, [N, D]); each distinct item

@@ -101,6 +101,10 @@ class LastPositive(EvaluationProtocol):
         """Raises DataError where the pool is the dataset's candidates and it has none."""
         require_candidates(dataset, self.pool)
 
+    def adds_targets_to_pool(self) -> bool:
+        """With `out_of_pool: add`."""
+        return self.out_of_pool == "add"
+
     def split(self, store: Store) -> Split:
         """Raises DataError where an action is unknown, the pool is missing, or no user is left."""
         tokens = action_tokens(self.positives, store.catalogue, "protocol.positives")

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -83,6 +83,16 @@ class TencentGRSynthetic(Dataset):
             embeddings=[32] * len(self._embeddings),
         )
         return store + estimated_bytes(self._users, self._items, release)
+
+    def stand_in(self) -> dict[str, Any]:
+        """The same with fewer users and items."""
+        return {
+            "name": "tencentgr_synthetic",
+            "users": min(self._users, 1200),
+            "items": min(self._items, 600),
+            "actions": self._actions,
+            "embeddings": list(self._embeddings),
+        }
 
     def write(self, writer: StoreWriter) -> None:
         """Generates a release in the store's folder, reads it into `writer`, and removes it."""

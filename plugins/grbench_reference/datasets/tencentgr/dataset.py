@@ -112,6 +112,18 @@ class TencentGR(Dataset):
         folder = self._root / "candidate"
         return None if folder.exists() else f"{folder}: is missing"
 
+    def stand_in(self) -> dict[str, Any]:
+        """Synthetic data in this layout, with three actions unless the option says two; it has no other embedding than
+        emb_81."""
+        read = [embedding for embedding in self._embeddings if embedding in ("81", "81_32")]
+        return {
+            "name": "tencentgr_synthetic",
+            "users": 1200,
+            "items": 600,
+            "actions": self._actions or 3,
+            "embeddings": read,
+        }
+
     def write(self, writer: StoreWriter) -> None:
         """Streams the release into `writer`. Raises DataError naming file, column and row of a fault, or a file that
         changed after `digest` was called, since the store's name would not match its content."""
