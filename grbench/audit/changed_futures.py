@@ -126,15 +126,12 @@ def _other_targets(
 def _futures(store: Store, split: Split) -> _Futures:
     offsets = np.asarray(store.offsets)
     user_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    place = np.arange(len(user_of))
     every = [split.test] if split.validation is None else [split.test, split.validation]
-    targets = [
-        (place >= _cutoffs(offsets, [queries])[user_of]) & _is_target(store, queries, user_of) for queries in every
-    ]
+    targets = [_targets(store, queries, user_of) for queries in every]
     return _Futures(
         test_targets=targets[0],
         targets=np.logical_or.reduce(targets),
-        future=place >= _cutoffs(offsets, every)[user_of],
+        future=_is_future(offsets, every, user_of),
     )
 
 
@@ -146,11 +143,22 @@ def _cutoffs(offsets: np.ndarray, several: Iterable[Queries]) -> np.ndarray:
     return cutoffs
 
 
-def _is_target(store: Store, queries: Queries, user_of: np.ndarray) -> np.ndarray:
-    """user_of: [E] -> [E] bool, whether the item is a target of a query of the event's user."""
+def _is_future(offsets: np.ndarray, several: Iterable[Queries], user_of: np.ndarray) -> np.ndarray:
+    """user_of: [E] -> [E] bool, whether the event is at or after the first cutoff of its user."""
+    future: np.ndarray = np.arange(len(user_of)) >= _cutoffs(offsets, several)[user_of]
+    return future
+
+
+def _targets(store: Store, queries: Queries, user_of: np.ndarray) -> np.ndarray:
+    """user_of: [E] -> [E] bool, the first event at or after the cutoff with each target of each query."""
     size = store.catalogue.num_items + 1
-    keys = queries.users[:, None] * size + queries.targets
-    return np.isin(user_of * size + store.items, keys[queries.targets > 0])
+    wanted = (queries.users[:, None] * size + queries.targets)[queries.targets > 0]
+    keys = user_of * size + store.items
+    places = np.flatnonzero(_is_future(np.asarray(store.offsets), [queries], user_of) & np.isin(keys, wanted))
+    _, first = np.unique(keys[places], return_index=True)
+    found = np.zeros(len(keys), bool)
+    found[places[first]] = True
+    return found
 
 
 def _same_queries(one: Split, other: Split) -> bool:
