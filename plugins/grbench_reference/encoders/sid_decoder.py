@@ -204,7 +204,8 @@ class SIDDecoder(nn.Module):
 
     def looks_ahead(self) -> Collection[LookAhead]:
         """The next action with `next_action`."""
-        return () if self.next_action is None else ("next_action",)
+        ahead: list[LookAhead] = [] if self.next_action is None else ["next_action"]
+        return ahead
 
     def embed(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
         """items [N] -> ([B, T + 1, D] the states of the start token and after each event, [N, D]); each distinct item
