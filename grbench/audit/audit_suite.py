@@ -94,9 +94,11 @@ def _chosen(names: Sequence[str]) -> list[Audit]:
 
 def _modules(cells: Sequence[Cell], registry: Registry) -> list[str]:
     """What the children import besides the core."""
-    plugins = {plugin for cell in cells if cell.error is None for plugin in cell.plugins()}
+    able = [cell for cell in cells if cell.error is None]
+    plugins = {plugin for cell in able for plugin in cell.plugins()}
     modules = {inspect.unwrap(registry.get(*plugin).factory).__module__ for plugin in plugins}
-    return sorted({*modules, "torch._dynamo", CHILD})
+    # The first optimizer of a process imports torch's compiler, which takes as long as importing all the rest of torch.
+    return sorted({CHILD, *modules, *("torch._dynamo" for cell in able if cell.method.stages)})
 
 
 @dataclass(frozen=True)
