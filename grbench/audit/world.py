@@ -101,7 +101,7 @@ def made_up_store(path: Path) -> Store:
             has_times=True,
             item_ids=np.append(0, 1_000_000 + random.permutation(ITEMS)),
             user_ids=1_000 + random.permutation(USERS),
-            item_features=_fields(random, ITEMS + 1, ("category", 20, 1), ("brand", 50, 1), ("tags", 9, 3)),
+            item_features=_fields(random, ITEMS, ("category", 20, 1), ("brand", 50, 1), ("tags", 9, 3), padded=True),
             user_features=_fields(random, USERS, ("age", 8, 1), ("interests", 12, 2)),
             embeddings={"content": Embedding(vectors.astype(np.float16), present)},
             texts={"title": _texts(titles)},
@@ -115,17 +115,17 @@ def made_up_store(path: Path) -> Store:
     )
 
 
-def _fields(random: np.random.Generator, rows: int, *fields: tuple[str, int, int]) -> FeatureTable:
-    """A table of fields, each given as name, number of values and width. Row 0 of the items is padding."""
+def _fields(
+    random: np.random.Generator, rows: int, *fields: tuple[str, int, int], padded: bool = False
+) -> FeatureTable:
+    """A table of fields, each given as name, number of values and width. padded: with a row 0 of zeros before."""
     columns, described, start = [], [], 0
     for name, size, width in fields:
         columns.append(FIRST_VALUE + random.integers(size, size=(rows, width)))
         described.append(Field(name, size + FIRST_VALUE, start, width))
         start += width
     values = np.concatenate(columns, axis=1).astype(np.int32)
-    if rows == ITEMS + 1:
-        values[0] = 0
-    return FeatureTable(tuple(described), values)
+    return FeatureTable(tuple(described), np.pad(values, ((int(padded), 0), (0, 0))))
 
 
 def _texts(texts: list[str]) -> TextColumn:

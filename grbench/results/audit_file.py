@@ -32,7 +32,8 @@ Verdict = Literal["pass", "leak", "unknown"]
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What one audit of one method came to. detail: what was found, and with `pass` what was looked at."""
+    """What one audit of one method came to. detail: what was found, and with `pass` what was looked at. seconds: of one
+    core; a run that several audits need counts for the first of them."""
 
     audit: str
     verdict: Verdict
