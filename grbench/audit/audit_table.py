@@ -26,21 +26,34 @@ def audit_table(audit: SuiteAudit, form: Literal["terminal", "md"]) -> str:
     table = tabulate(rows, headers=["method", *audit.meanings], tablefmt=layout, disable_numparse=True)
     title = f"{audit.title or audit.suite}: leak audits"
     heading = f"## {title}\n" if form == "md" else title
-    sections = [heading, table, *_faults(audit), *_remarks(audit, form), "", _totals(audit)]
+    sections = [heading, table, *_leaks(audit), *_not_made(audit), *_remarks(audit, form), "", _totals(audit)]
     return "\n".join(sections) + "\n"
 
 
-def _faults(audit: SuiteAudit) -> Iterator[str]:
+def _leaks(audit: SuiteAudit) -> Iterator[str]:
     """What was found, by audit, with what it means."""
     for name, meaning in audit.meanings.items():
         found = [
-            f"- {method.method}: {'' if result.verdict == 'leak' else 'could not be audited: '}{result.detail}"
+            f"- {method.method}: {result.detail}"
             for method in audit.methods
             for result in method.results
-            if result.audit == name and result.verdict != "pass"
+            if result.audit == name and result.verdict == "leak"
         ]
         if found:
             yield "\n".join(["", f"{name}: {meaning}", "", *found])
+
+
+def _not_made(audit: SuiteAudit) -> Iterator[str]:
+    """Which audits could not be made, by method and reason."""
+    audits: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for method in audit.methods:
+        for result in method.results:
+            if result.verdict == "unknown":
+                audits[method.method, result.detail].append(result.audit)
+    if audits:
+        yield "\nCould not be audited:\n"
+    for (of, reason), names in audits.items():
+        yield f"- {of}: {'' if len(names) == len(audit.meanings) else ', '.join(names) + ': '}{reason}"
 
 
 def _remarks(audit: SuiteAudit, form: str) -> Iterator[str]:

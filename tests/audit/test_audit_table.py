@@ -26,8 +26,8 @@ def test_verdicts_faults_with_their_meaning_and_what_is_declared() -> None:
     assert "| a        | pass        | pass    |" in text
     assert "| b        | pass        | LEAK    |" in text
     assert "| c        |             | unknown |" in text
-    faults = "- b: undeclared: x\n- c: could not be audited: ValueError: no"
-    assert f"files: A part reads a file that no option names.\n\n{faults}" in text
+    assert "files: A part reads a file that no option names.\n\n- b: undeclared: x\n" in text
+    assert "Could not be audited:\n\n- c: files: ValueError: no\n" in text
     assert "A state depends on events after it." not in text
     assert "- note: a, b: causality: as declared, they depend on the action of the next event\n" in text
     assert "- note: c: codes stand in\n" in text
