@@ -11,14 +11,19 @@ import click
 from grbench import __version__
 from grbench.commands.audit import audit
 from grbench.commands.export import export
+from grbench.commands.merge import merge
 from grbench.commands.plugins import plugins
+from grbench.commands.prune import prune
 from grbench.commands.reproduce import reproduce
 from grbench.commands.rescore import rescore
 from grbench.commands.run import run
+from grbench.commands.schema import schema
 from grbench.commands.score import score
+from grbench.commands.status import status
 from grbench.commands.streams import complain
 from grbench.commands.suite import suite
 from grbench.commands.table import table
+from grbench.commands.verify import verify
 from grbench.errors import GRBenchError, OutputClosed
 from grbench.output import standard_streams
 
@@ -64,7 +69,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, table, reproduce, rescore, score, export, audit, plugins, suite):
+for _command in (run, status, table, reproduce, rescore, score, export, merge, prune, verify, audit, plugins, suite, schema):
     cli.add_command(_command)
 
 

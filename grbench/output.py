@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from grbench.errors import OutputClosed
 
-ASCII = {"±": "+-", "↑": "^", "↓": "v", "→": "->", "—": "-", "…": "...", "°": "o", "†": "!", "‡": "#"}
+ASCII = {"±": "+-", "↑": "^", "↓": "v", "→": "->", "—": "-", "…": "...", "°": "o", "†": "!", "‡": "#", "‖": "//"}
 """What stands for a character that an encoding lacks; for any other one a question mark does."""
 
 _ERRORS = "grbench.ascii"

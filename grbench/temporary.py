@@ -45,11 +45,17 @@ def remove_leftovers(folder: Path) -> None:
 
     Whether a process of another machine or container still runs is not known; what it made is left alone.
     """
+    for path in leftovers(folder):
+        _remove(path)
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """The temporary files and folders of dead processes in `folder`."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             owner = _OWNER.search(entry.name)
             if owner and owner["machine"] == _machine() and not _runs(int(owner["process"])):
-                _remove(Path(entry.path))
+                yield Path(entry.path)
 
 
 def _owner() -> str:

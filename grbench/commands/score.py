@@ -71,7 +71,7 @@ def score(missing: str, filters: tuple[str, ...], results: Path, **options: Any)
 
     from grbench.report.render import print_tables
     from grbench.report.table import tables
-    from grbench.results.record import read_records
+    from grbench.results.integrity import intact_records
     from grbench.run.progress import progress_for
     from grbench.run.score_file import ScoreRequest, score_file
 
@@ -83,4 +83,4 @@ def score(missing: str, filters: tuple[str, ...], results: Path, **options: Any)
         record = score_file(request, progress)
     finally:
         progress.close()
-    print_tables(tables(read_records([results / record.suite], note=lambda _: None)), console)
+    print_tables(tables(intact_records([results / record.suite], note=lambda _: None)), console)

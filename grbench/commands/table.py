@@ -29,6 +29,7 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     """Make tables from records in folders of results or in single record files.
 
     Records that cannot be compared (other data, protocol, candidate pool or metric version) are in separate tables.
+    Records and lists that were altered after they were written, and lists that are gone, are named and refused.
 
     \b
     grbench table results/quickstart
@@ -39,9 +40,9 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
 
     from grbench.report.render import format_of_file, print_tables, render
     from grbench.report.table import tables
-    from grbench.results.record import read_records
+    from grbench.results.integrity import intact_records
 
-    records = read_records(results, note=lambda text: complain(f"note: {text}"))
+    records = intact_records(results, note=lambda text: complain(f"note: {text}"))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
     made = tables(records)

@@ -50,6 +50,7 @@ LATEX = {
     "°": r"$^\circ$",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
+    "‖": r"$\parallel$",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from grbench.output import printable
 from grbench.report.format import GIB, count, label_of, number, plain, significant
+from grbench.report.provenance import beside_notes, checksum_notes, measured_alone, ran_beside, version_notes
 from grbench.report.published import Sources, beside_ours, published_footer, published_numbers, published_text
 from grbench.report.rows import (
     OLDER,
@@ -21,6 +22,8 @@ from grbench.report.rows import (
     training_cpu,
 )
 from grbench.report.scores import RowScore, row_scores
+from grbench.results.checksums import refuse_altered
+from grbench.results.integrity import altered_lists
 from grbench.results.record import Record, latest
 
 NOT_TOLD_FROM_BASELINE = "°"
@@ -84,8 +87,12 @@ class ResultTable:
 
 
 def tables(records: Sequence[Record]) -> list[ResultTable]:
-    """One table for each group of comparable records; its heading says in what the groups differ."""
-    groups = comparable_groups(latest(records))
+    """One table for each group of comparable records; its heading says in what the groups differ.
+
+    Raises AlteredError that names the lists that were altered after they were written, or are gone."""
+    newest = latest(records)
+    refuse_altered(filter(None, map(altered_lists, newest)))
+    groups = comparable_groups(newest)
     differing = differing_keys([comparison_facts(group[0]) for group in groups])
     return [_table(group, differing, position, len(groups)).printable() for position, group in enumerate(groups, 1)]
 
@@ -151,12 +158,16 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
             entries.append(TableEntry("—" if missed is None else f"{missed:,}"))
         numbers |= {"filters": _filters(row), "unreachable": missed}
         for _, name, format_cost, combine in costs:
-            cost = combine([_cost(record, name) for record in row.done])
-            # Costs of different machines are not averaged.
-            entries.append(TableEntry("mixed" if len(used) > 1 else format_cost(cost)))
-            numbers[name] = None if len(used) > 1 else cost
+            # Costs of different machines, and of cells that ran alone or beside others, are not averaged.
+            measured, mark = measured_alone(row.done, name)
+            cost = combine([_cost(record, name) for record in measured])
+            mixed = len(used) > 1
+            entries.append(TableEntry("mixed" if mixed else format_cost(cost), mark="" if cost is None else mark))
+            numbers[name] = None if mixed else cost
         for name in CSV_COSTS:
-            numbers[name] = None if len(used) > 1 else mean_of_known([_cost(record, name) for record in row.done])
+            timed, _ = measured_alone(row.done, name)
+            numbers[name] = None if len(used) > 1 else mean_of_known([_cost(record, name) for record in timed])
+        numbers["ran_beside"] = bool(row.done) and all(map(ran_beside, row.done))
         entries.append(TableEntry(_seeds(row)))
         if len(machines) > 1:
             entries.append(TableEntry(", ".join(letters[machine] for machine in used) or "—"))
@@ -341,11 +352,13 @@ def _footer(
     if gone := [f"{record.method}, seed {record.seed}" for record in records if record.lists_gone]:
         named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         lines.append(f"Lists are gone, so grbench run runs again: {named}")
+    lines += checksum_notes(records) + version_notes(rows)
     lines.append(_explained(scores, first))
     lines.append(
         "Costs are means over seeds, memory the largest"
         + (f", p99 that of a batch of {batch:,} queries" if batch else "")
     )
+    lines += beside_notes(rows)
     if any(title == "CPU min" for title, *_ in _cost_columns(records)):
         lines.append("CPU min and users/CPU s: of training, by the processor time of all its threads")
     return lines

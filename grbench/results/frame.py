@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from grbench.results.record import latest, read_records
+from grbench.results.integrity import intact_records
+from grbench.results.record import latest
 
 
 def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
             "environment": record.environment,
             "lists": record.lists,
         }
-        for record in latest(read_records([Path(place) for place in places]))
+        for record in latest(intact_records([Path(place) for place in places]))
         for metric in record.metrics or [None]
     ]
     return pd.json_normalize(rows)

@@ -1,16 +1,17 @@
 """The record of a cell: a JSON file with its results, and next to it a parquet file with all users' lists (`lists.py`).
 
-Both are written atomically, the lists first, so that a record with status `ok` always has its lists. Tables and
-statistics are computed from these two files alone.
+Tables and statistics are computed from these two files alone. The record has a checksum of itself and one of the
+lists. They are replaced in three steps: the new record is written as `<digest>.next`, the lists are renamed to their
+place, then the record is. Where a process is killed before the second step, the former pair is whole. Where it is
+killed before the third, the lists are those of `<digest>.next`, which is read as the record until `finish_write` takes
+the last step.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import math
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -18,19 +19,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import pydantic_core
 
 from grbench.errors import RunError, cut
 from grbench.registry.options import explained
+from grbench.results.atomic import complete_file, write_atomically
+from grbench.results.checksums import AlteredError, content_checksum, file_checksum, known_checksum, refuse_altered
 from grbench.results.record_types import (
+    Checksum,
     CostFacts,
     CountFacts,
     Digest,
     EnvironmentFacts,
     ExternalFacts,
+    FileName,
     IdentityFacts,
     ListFacts,
     MetricFacts,
@@ -38,14 +43,16 @@ from grbench.results.record_types import (
     PoolFacts,
     PublishedFacts,
 )
-from grbench.temporary import beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""Version 2: the identity has the parts training, ranking and metrics, and the record their digests and `lists`. Fields
-that version 1 lacks are empty when a record of it is read."""
+SCHEMA_VERSION = 3
+"""Version 2: the identity has the parts training, ranking and metrics, and the record their digests and `lists`.
+Version 3: a record has a checksum. Fields that earlier versions lack are empty when such a record is read."""
+
+CHECKSUM_VERSION = 3
+"""Records of this schema and later ones are refused without a checksum."""
 
 Status = Literal["ok", "error", "oom", "killed", "timeout", "interrupted"]
 
@@ -57,7 +64,8 @@ MOVE_IT = "move it away or delete it"
 AUDIT_FILE = "audit.json"
 """The leak audits of a suite, beside its records (`audit_file.py`)."""
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_WRITTEN = ("lists_altered", "lists_gone", "folder")
+"""Fields that say what was found out when the record was read."""
 
 
 @pydantic.with_config(pydantic.ConfigDict(extra="ignore", strict=True, allow_inf_nan=False))
@@ -87,12 +95,19 @@ class Record:
                  the source was not read and what it leaves open, ties: events of a user with equal times (fields of
                  `data.ties.Ties`; absent where there are no times), ...}
     cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (total without all phases),
-                 train_users_per_second, search_p99_ms, peak memory, ...}
+                 train_users_per_second, search_p99_ms, peak memory, beside: {cells: the most other cells that ran on
+                 the machine meanwhile, share: of the time in which any did, threads: how many those were given; of
+                 those that the same user runs with the same cache folder}, ...}
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
     title:       title of the suite; baseline: method that others are tested against; None where the suite has none
     published:   the suite's published figures of the method, as `suite.published.figure_options` has them
     started, finished: when the cell started and finished
+    files:       {name of a file beside the record, such as its lists: sha256 of its content}
+    checksum:    sha256 of all other fields as canonical JSON (keys sorted, no spaces, ASCII); computed when the
+                 record is written, and empty in one of a schema before 3
+    lists_altered: whether the lists are not those that the record was written with; found out by
+                 `integrity.with_altered`, and not written
     lists_gone:  whether the record has scores, but the file of its lists is not there; found out when the record is
                  read, and not written
     folder:      of the record and its lists; None before it is read, and not written
@@ -126,13 +141,16 @@ class Record:
     published: list[PublishedFacts] = field(default_factory=list)
     started: str = ""
     finished: str = ""
+    files: dict[FileName, Checksum] = field(default_factory=dict, compare=False)
+    checksum: Checksum = field(default="", compare=False)
+    lists_altered: bool = field(default=False, compare=False)
     lists_gone: bool = field(default=False, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     @property
     def done(self) -> bool:
         """Whether the cell need not run again: it has scores, and the lists that they are of."""
-        return self.status == "ok" and not self.lists_gone
+        return self.status == "ok" and not self.lists_gone and not self.lists_altered
 
     @property
     def older_identity(self) -> bool:
@@ -148,13 +166,16 @@ class Record:
     def to_json(self) -> str:
         """The text of the record file."""
         values = {"schema": SCHEMA_VERSION, **{key.name: getattr(self, key.name) for key in dataclasses.fields(self)}}
-        del values["lists_gone"], values["folder"]
-        return json.dumps(_json_ready(values), indent=1, allow_nan=False) + "\n"
+        for name in (*NOT_WRITTEN, "checksum"):
+            del values[name]
+        values = _json_ready(values)
+        return json.dumps({**values, "checksum": content_checksum(values)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Record:
         """Parses a record of this schema version or an older one. where: the file, for messages. Raises RunError where
-        the text is not a record, naming the field that is not valid, or its schema is newer."""
+        the text is not a record, naming the field that is not valid, or its schema is newer; AlteredError where its
+        checksum is that of other content."""
         values = _json(text, where)
         if not _has_schema(values):
             raise RunError(f"{where}: not a record of grbench (no schema version); {MOVE_IT}")
@@ -164,11 +185,17 @@ class Record:
                 f"up to {SCHEMA_VERSION}); upgrade grbench or choose another results folder"
             )
         try:
-            return _adapter().validate_json(text)
+            record = _adapter().validate_json(text)
         except pydantic.ValidationError as error:
             problem = error.errors()[0]
             key = cut(".".join(map(str, problem["loc"])))
             raise RunError(f"{where}: {key}: {explained(problem)}; the record is damaged, {MOVE_IT}") from error
+        said = values.pop("checksum", "")
+        if (said or values["schema"] >= CHECKSUM_VERSION) and said != content_checksum(values):
+            raise AlteredError(
+                f"{where}: the record was altered after it was written (its checksum is of other content)"
+            )
+        return record
 
 
 @cache
@@ -202,20 +229,33 @@ def ranking_path(folder: Path, digest: str) -> Path:
     return folder / f"{digest}.parquet"
 
 
+def pending_path(folder: Path, digest: str) -> Path:
+    """Path of the record that is about to replace the one with this digest, once its lists are in place."""
+    return folder / f"{digest}.next"
+
+
 def write_record(folder: Path, record: Record, lists: pa.Table | None = None) -> Path:
-    """Writes the lists, then the record; returns the record's path. Without lists, those of an earlier run are removed.
+    """Writes the record with its lists; returns the record's path. Without lists, those of an earlier run are removed.
 
     Raises RunError where the disk is full or the folder cannot be written; an earlier record is then unchanged.
     """
     path, lists_path = record_path(folder, record.digest), ranking_path(folder, record.digest)
-    text = record.to_json().encode()
-    if lists is not None:
-        import pyarrow.parquet as pq
-
-        _write_atomically(lists_path, lambda file: pq.write_table(lists, file, **PARQUET))
-    _write_atomically(path, lambda file: file.write(text))
+    pending = pending_path(folder, record.digest)
+    files = {name: checksum for name, checksum in record.files.items() if name != lists_path.name}
     if lists is None:
+        text = dataclasses.replace(record, files=files).to_json().encode()
+        pending.unlink(missing_ok=True)  # else it would be read in place of this one
+        write_atomically(path, lambda file: file.write(text))
         lists_path.unlink(missing_ok=True)
+        return path
+    import pyarrow.parquet as pq
+
+    with complete_file(lists_path, lambda file: pq.write_table(lists, file, **PARQUET)) as partial:
+        files[lists_path.name] = file_checksum(partial)
+        text = dataclasses.replace(record, files=files).to_json().encode()
+        write_atomically(pending, lambda file: file.write(text))
+        partial.replace(lists_path)
+        pending.replace(path)
     return path
 
 
@@ -225,36 +265,109 @@ def write_in_place(folder: Path, former: Record, record: Record, lists: pa.Table
 
     Where this is interrupted, both records are there and complete.
     """
-    path = write_record(folder, record, lists)
-    if record.digest != former.digest and former.digest:
-        own = (record_path(folder, former.digest), ranking_path(folder, former.digest))
-        for file in sorted(folder.glob(f"{former.digest}.*")):
-            if file not in own:
-                file.replace(folder / f"{record.digest}{file.name.removeprefix(former.digest)}")
-        for file in own:
-            file.unlink(missing_ok=True)
+    if record.digest == former.digest:
+        return write_record(folder, record, lists)
+    moved = _other_files(folder, former.digest, record.digest)
+    names = {file.name: new.name for file, new in moved.items()}
+    files = {names[name]: checksum for name, checksum in record.files.items() if name in names}
+    path = write_record(folder, dataclasses.replace(record, files=files), lists)
+    for file, new in moved.items():
+        file.replace(new)
+    if former.digest:
+        record_path(folder, former.digest).unlink(missing_ok=True)
+        ranking_path(folder, former.digest).unlink(missing_ok=True)
     return path
+
+
+def _other_files(folder: Path, digest: str, new: str) -> dict[Path, Path]:
+    """{file: what it is called under the new digest} of a cell's files beside its record and lists, as its log; not of
+    claims and of a record that is being written."""
+    own = {path(folder, digest) for path in (record_path, ranking_path, pending_path)}
+    return {
+        file: folder / f"{new}{file.name.removeprefix(digest)}"
+        for file in sorted(folder.glob(f"{digest}.*"))
+        if digest and file not in own and not file.name.startswith(f"{digest}.claim-")
+    }
+
+
+def finish_write(folder: Path, digest: str) -> None:
+    """Ends the writing of a record that a killed process did not end: takes the last step where the lists are in place,
+    else removes the new record. Only for who holds the cell's claim, because others may be writing. Raises OSError."""
+    pending = pending_path(folder, digest)
+    if _pending(folder, digest) is not None:
+        pending.replace(record_path(folder, digest))
+    else:
+        pending.unlink(missing_ok=True)
 
 
 def replace_record(folder: Path, record: Record) -> None:
     """Overwrites a record but not its lists; raises RunError as `write_record` does."""
     text = record.to_json().encode()
-    _write_atomically(record_path(folder, record.digest), lambda file: file.write(text))
+    write_atomically(record_path(folder, record.digest), lambda file: file.write(text))
 
 
 def read_record(path: Path) -> Record:
-    """Reads one record file; raises RunError where it is missing, not a valid record, or of a newer schema."""
+    """Reads one record file; raises RunError where it is missing, not a valid record, or of a newer schema, and
+    AlteredError where it was altered. Whether its lists were is not looked at: see `integrity.py`."""
     record = Record.from_json(_read(path), str(path))
+    record = _pending(path.parent, record.digest) or record
     gone = record.status == "ok" and not ranking_path(path.parent, record.digest).is_file()
     return dataclasses.replace(record, lists_gone=gone, folder=path.parent)
 
 
-def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings.warn) -> list[Record]:
+def _pending(folder: Path, digest: str) -> Record | None:
+    """The record of which the last step of writing is still to be taken; None where there is no such record."""
+    pending, lists = pending_path(folder, digest), ranking_path(folder, digest)
+    if not pending.exists():
+        return None
+    try:
+        record = Record.from_json(pending.read_bytes(), str(pending))
+        return record if record.files.get(lists.name) == known_checksum(lists) else None
+    except (OSError, RunError):  # another process has just taken the last step, or the lists are gone
+        return None
+
+
+def record_bytes(path: Path, record: Record) -> bytes:
+    """The text of the file that the record was read from: `path`, or the one that is about to replace it. Raises
+    RunError where it cannot be read."""
+    pending = pending_path(path.parent, record.digest)
+    unfinished = _pending(path.parent, record.digest)
+    return _read(pending if unfinished is not None and unfinished.checksum == record.checksum else path)
+
+
+def read_records(
+    paths: Iterable[Path],
+    note: Callable[[str], object] = warnings.warn,
+    *,
+    altered: Callable[[Path, AlteredError], object] | None = None,
+) -> list[Record]:
     """All records in the given files and folders (searched recursively), by suite, method in the suite's order, seed.
 
     JSON files in a folder that are no records, neither by name nor by content, are left out and named to `note`.
+    altered: gets the file and the error of each record that was altered, which is left out; None = they are raised as
+    one.
     Raises RunError where a path does not exist, or a record is not valid or has a newer schema.
     """
+    files, strays = record_files(paths)
+    if strays:
+        more = f" and {len(strays) - 5} more" if len(strays) > 5 else ""
+        note(f"left out, because not a record of grbench: {', '.join(map(str, strays[:5]))}{more}")
+    records, errors = list[Record](), dict[Path, AlteredError]()
+    for file in files:
+        try:
+            records.append(read_record(file))
+        except AlteredError as error:
+            errors[file] = error
+    if altered is None:
+        refuse_altered(map(str, errors.values()))
+    else:
+        for file, reason in errors.items():
+            altered(file, reason)
+    return sorted(records, key=lambda record: (record.suite, record.order, record.method, record.seed, record.finished))
+
+
+def record_files(paths: Iterable[Path]) -> tuple[dict[Path, None], list[Path]]:
+    """(files of records, each once; JSON files in folders that are none)."""
     files: dict[Path, None] = {}
     strays: list[Path] = []
     for path in paths:
@@ -270,11 +383,7 @@ def read_records(paths: Iterable[Path], note: Callable[[str], object] = warnings
             files[path] = None
         else:
             raise RunError(f"{cut(str(path), 300)}: no such file or folder of results")
-    if strays:
-        more = f" and {len(strays) - 5} more" if len(strays) > 5 else ""
-        note(f"left out, because not a record of grbench: {', '.join(map(str, strays[:5]))}{more}")
-    records = [read_record(file) for file in files]
-    return sorted(records, key=lambda record: (record.suite, record.order, record.method, record.seed, record.finished))
+    return files, strays
 
 
 def _read(path: Path) -> bytes:
@@ -314,36 +423,6 @@ def latest(records: Iterable[Record]) -> list[Record]:
         if key not in newest or rank(record) > rank(newest[key]):
             newest[key] = record
     return list(newest.values())
-
-
-def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write` with a temporary file next to `path`, and renames it to `path` once its content is on the disk."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside(path) as partial:
-            with partial.open("xb") as file:  # never through a link that somebody put there
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise RunError(
-                f"{path}: no space left for this result; free some and run the same command again. "
-                "Results written before are complete, and the incomplete file was removed"
-            ) from error
-        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Writes the folder's entries to disk, so that a rename survives a power failure (POSIX only)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _json_ready(value: Any) -> Any:

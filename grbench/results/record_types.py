@@ -23,6 +23,12 @@ Number = Annotated[float, pydantic.WrapValidator(_as_written)]
 Digest = Annotated[str, pydantic.Field(pattern=r"^[\w.-]{0,64}$")]
 """Hex digits. A pattern, because files are named by it."""
 
+FileName = Annotated[str, pydantic.Field(pattern=r"^\w[\w.-]{0,199}$")]
+"""Of a file beside the record: never a path to somewhere else."""
+
+Checksum = Annotated[str, pydantic.Field(pattern=r"^([0-9a-f]{64})?$")]
+"""sha256 in hex digits; empty = not known."""
+
 
 def _holds(fields: type) -> pydantic.GetPydanticSchema:
     """Validates a mapping as `fields`, a TypedDict. To type checkers it stays a mapping."""
@@ -97,7 +103,14 @@ class _PhaseFields(_OpenFields, total=False):
     batch_size: Amount
 
 
+class _BesideFields(_OpenFields, total=False):
+    cells: int
+    share: Amount
+    threads: int
+
+
 class _CostFields(_OpenFields, total=False):
+    beside: Annotated[dict[str, Any], _holds(_BesideFields)]
     phases: dict[str, Annotated[dict[str, Any], _holds(_PhaseFields)]]
     total_seconds: Amount
     train_seconds: Amount

@@ -11,8 +11,9 @@ import numpy as np
 
 from grbench.errors import RunError, cut, first_line
 from grbench.registry.options import suggestion
+from grbench.results.integrity import intact_records
 from grbench.results.lists import RUN_AGAIN, read_lists
-from grbench.results.record import Record, latest, ranking_path, read_records
+from grbench.results.record import Record, latest, ranking_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +33,7 @@ class ExportRequest:
 
 def chosen_record(request: ExportRequest) -> Record:
     """The one finished record of this method and seed. Raises RunError where there is none, or several."""
-    records = [record for record in latest(read_records(request.results)) if record.status == "ok"]
+    records = [record for record in latest(intact_records(request.results)) if record.status == "ok"]
     of_method = [record for record in records if record.method == request.method]
     if not of_method:
         names = {record.method for record in records}

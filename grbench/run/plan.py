@@ -16,6 +16,7 @@ from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
 from grbench.results.facts import dataset_facts, metric_facts, protocol_facts
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, longest_cutoff, training_digest
+from grbench.results.integrity import altered_lists, with_altered
 from grbench.results.record import Record, ranking_path, read_records, record_path
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
@@ -25,6 +26,7 @@ from grbench.suite.suite import Cell, Suite
 class PlannedCell:
     """A cell, the record that it will fill in, and the record that there is (None where it never ran).
 
+    altered: there is a record, but it was altered after it was written.
     source: a finished record whose lists hold all that the cell's metrics need, so that it is scored and not run.
     older: there is a record of this method and seed whose identity is of an older kind, which cannot be compared.
     """
@@ -35,6 +37,7 @@ class PlannedCell:
     seconds: float | None
     memory: float | None
     again: bool = False
+    altered: bool = False
     source: Record | None = None
     older: bool = False
 
@@ -56,10 +59,13 @@ class PlannedCell:
         if self.cell.error:
             return "cannot run"
         to_do = "re-score" if self.source else "to do"
+        if self.altered:
+            return f"{to_do} again (its record was altered)"
         if self.former is None:
             return f"{to_do} (there is one of an older identity)" if self.older else to_do
         if self.former.status == "ok":
-            return f"{to_do} again ({'its lists are gone' if self.former.lists_gone else 'forced'})"
+            lists = "gone" if self.former.lists_gone else "altered"
+            return f"{to_do} again ({'forced' if self.former.done else f'its lists are {lists}'})"
         return f"{to_do} again (was {self.former.status})"
 
 
@@ -67,7 +73,7 @@ class PlannedCell:
 class Plan:
     """All cells of a run in their order. `folder` keeps the suite's records; `dataset_digest` names the source.
 
-    strays: what is said of files in the folder that are no records.
+    strays: what is said of files in the folder that are no records, or were altered.
     """
 
     suite: Suite
@@ -75,6 +81,11 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     dataset_digest: str = ""
     strays: tuple[str, ...] = ()
+
+    def only(self, digests: frozenset[str] | None) -> Plan:
+        """The plan with these cells alone; None = all."""
+        kept = tuple(each for each in self.cells if digests is None or each.blank.digest in digests)
+        return replace(self, cells=kept)
 
     @property
     def to_do(self) -> list[PlannedCell]:
@@ -142,8 +153,10 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
     what a tokenizer raises of its options and files.
     """
     folder = results / suite.name
-    strays: list[str] = []
-    former = read_records([folder], note=strays.append) if folder.is_dir() else []
+    strays, altered, former = list[str](), dict[Path, str](), list[Record]()
+    if folder.is_dir():
+        records = read_records([folder], strays.append, altered=lambda path, error: altered.update({path: str(error)}))
+        former = [with_altered(record) for record in records]
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
     clear_caches()
     dataset_digest = _checked_source(cells[0], registry)
@@ -187,6 +200,7 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
                 seconds=None if source else cost.get("total_seconds"),
                 memory=None if source else cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
                 again=force,
+                altered=record_path(folder, blank.digest) in altered,
                 source=source,
                 older=any(
                     record.older_identity and (record.method, record.seed) == (blank.method, blank.seed)
@@ -194,7 +208,8 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
                 ),
             )
         )
-    return Plan(suite, folder, tuple(planned), dataset_digest, tuple(strays))
+    said = [*strays, *altered.values(), *filter(None, map(altered_lists, former))]
+    return Plan(suite, folder, tuple(planned), dataset_digest, tuple(said))
 
 
 def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -> Record | None:

@@ -5,7 +5,7 @@ A child does it (`main`), so that the memory that reading a dataset takes is giv
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shutil
 import signal
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from grbench import errors
+from grbench.cache import cache_folder
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.interfaces import Dataset, Retriever, Tokenizer, optional
 from grbench.report.format import size_text
@@ -42,7 +43,7 @@ PLANNING_SECONDS = 120
 
 def store_cache(folder: Path | None = None) -> Path:
     """Where stores lie: the folder given, else $GRBENCH_CACHE, else ~/.cache/grbench."""
-    return folder or Path(os.environ.get("GRBENCH_CACHE") or Path.home() / ".cache" / "grbench")
+    return cache_folder(folder)
 
 
 def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
@@ -105,6 +106,9 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     from grbench.evaluation.filters import filtered_candidates
     from grbench.evaluation.scoring import check_metrics
     from grbench.registry.discovery import Registry
+    from grbench.results.checksums import content_checksum
+    from grbench.run.neighbours import Neighbours
+    from grbench.run.sharing import alone
     from grbench.suite.suite import Cell
 
     cell = Cell.from_json(job["cell"])
@@ -115,13 +119,20 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     if trains:
         _settle(device)
     bare, _ = _resident()
-    store = build_store(
-        dataset,
-        name=cell.dataset.name,
-        cache=Path(job["cache"]),
-        contents=registry.file_contents("datasets", cell.dataset, "dataset"),
-        report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
-    )
+    cache = Path(job["cache"])
+    # Of several runs that prepare the same data, one does; the others then find the store.
+    options = content_checksum(json.loads(json.dumps(cell.dataset.options, default=str)))
+    with (
+        alone(cache, f"{cell.dataset.name}-{options[:16]}", lambda holder: events("phase", name=f"waiting: {holder}")),
+        Neighbours(cache),
+    ):
+        store = build_store(
+            dataset,
+            name=cell.dataset.name,
+            cache=cache,
+            contents=registry.file_contents("datasets", cell.dataset, "dataset"),
+            report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
+        )
     events("phase", name="splitting users")
     _, before = _resident()
     split = split_store(store, cell.protocol, registry)

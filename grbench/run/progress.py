@@ -31,6 +31,8 @@ class RemainingTime:
         self._fraction: float | None = None
         self._what = ""
         self._figures: dict[str, float] = {}
+        self._over: set[int] = set()
+        self._under_way = self._waiting = False
 
     @property
     def fraction(self) -> float:
@@ -39,6 +41,9 @@ class RemainingTime:
 
     def start(self, position: int, now: float) -> None:
         """Cell `position` (0 = first) begins."""
+        if self._under_way:
+            self._over.add(self._position)
+        self._under_way, self._waiting = True, False
         self._position, self._began = position, now
         self._enter("starting", now)
 
@@ -61,9 +66,21 @@ class RemainingTime:
     def end(self, seconds: float) -> None:
         """The present cell took so long; cells without an estimate are expected to take the mean of those known."""
         self._estimates[self._position] = seconds
+        self._over.add(self._position)
+
+    def leave_out(self, position: int) -> None:
+        """Cell `position` was run elsewhere."""
+        self._over.add(position)
+
+    def wait(self, now: float) -> None:
+        """Cells of others are waited for: how long they take is not known."""
+        self._waiting = True
+        self._enter("waiting", now)
 
     def cell_left(self, now: float) -> float | None:
         """Seconds until the present cell ends, None where nothing is known yet."""
+        if self._waiting:
+            return None
         if self._fraction:
             return (now - self._phase_began) * (1 - self._fraction) / self._fraction
         estimate = self._estimates[self._position] if self._estimates else None
@@ -71,6 +88,8 @@ class RemainingTime:
 
     def suite_left(self, now: float) -> float | None:
         """Seconds until the last cell ends."""
+        if self._waiting:
+            return None
         known = [seconds for seconds in self._estimates if seconds is not None]
         usual = sum(known) / len(known) if known else None
         elapsed, here = now - self._began, self.cell_left(now)
@@ -80,7 +99,8 @@ class RemainingTime:
             here = max(0.0, usual - elapsed)
         # The first cell has nobody to learn from: what it took so far and still needs stands for the others.
         guess = elapsed + here if usual is None else usual
-        return here + sum(guess if seconds is None else seconds for seconds in self._estimates[self._position + 1 :])
+        left = [each for at, each in enumerate(self._estimates) if at != self._position and at not in self._over]
+        return here + sum(guess if seconds is None else seconds for seconds in left)
 
     def text(self) -> str:
         """The present phase with its figures: `train, epoch 2/4, step 120/500, loss 5.1234, 1,520 users/s`."""
@@ -151,6 +171,18 @@ class PlainProgress:
         self._remaining.end(seconds)
         self.say(line)
 
+    def leave_out(self, position: int, line: str) -> None:
+        """Cell `position` was run elsewhere."""
+        self._remaining.leave_out(position)
+        self.say(line)
+
+    def wait(self, name: str) -> None:
+        """Nothing runs here; others are waited for. Said once for each name."""
+        if name != self._name:
+            self._name = name
+            self._remaining.wait(self._clock())
+            self.say(name)
+
     def close(self) -> None:
         """Nothing more will come."""
 
@@ -207,6 +239,11 @@ class LiveProgress(PlainProgress):
         """The cell is over."""
         super().end(line, seconds)
         self._bars.update(self._cell, visible=False)
+
+    def wait(self, name: str) -> None:
+        """The same."""
+        super().wait(name)
+        self._bars.update(self._cell, description="waiting", visible=True)
 
     def close(self) -> None:
         """Takes the bars away."""

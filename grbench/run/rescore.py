@@ -16,8 +16,9 @@ from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.report.format import counted, duration, label_of, number
 from grbench.results.facts import dataset_digest, metric_facts
 from grbench.results.identity import cell_digest, data_identity, longest_cutoff, metric_identities
+from grbench.results.integrity import intact_records
 from grbench.results.lists import rankings_from, read_lists
-from grbench.results.record import Record, latest, now, ranking_path, read_records, record_path, write_in_place
+from grbench.results.record import Record, latest, now, ranking_path, record_path, write_in_place
 from grbench.results.values import with_further_values
 from grbench.run.open_data import OpenData, open_data, reporting_to
 from grbench.run.prepare import store_cache
@@ -72,7 +73,7 @@ def rescore(request: RescoreRequest, progress: PlainProgress) -> Rescored:
     registry = Registry.load(signature_cache=store_cache(request.cache))
     metrics = further_metrics(request.metrics, registry)
     overrides = [_override(text) for text in request.overrides]
-    finished = _finished(read_records(request.results, note=lambda text: progress.say(f"note: {text}")))
+    finished = _finished(intact_records(request.results, note=lambda text: progress.say(f"note: {text}")))
     if not finished:
         raise RunError(f"{', '.join(map(str, request.results))}: there is no finished record; grbench run writes them")
     refused, to_do, done = list[str](), list[tuple[Record, FurtherMetrics]](), list[Record]()

@@ -14,12 +14,23 @@ from typing import TYPE_CHECKING, Any
 from grbench.errors import OutputClosed, RunError
 from grbench.registry.discovery import Registry
 from grbench.report.format import duration, label_of, number, size_text
-from grbench.results.record import Record, Status, now, read_record, record_path, replace_record, write_record
+from grbench.results.record import (
+    Record,
+    Status,
+    finish_write,
+    now,
+    read_record,
+    record_path,
+    replace_record,
+    write_record,
+)
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import MemoryPlan, memory_text
+from grbench.run.neighbours import Neighbours
 from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
 from grbench.run.prepare import disk_text, refusal, store_cache
 from grbench.run.progress import PlainProgress, progress_for
+from grbench.run.sharing import share
 from grbench.suite.suite import load_suite
 from grbench.temporary import beside, temporary_folder
 
@@ -35,7 +46,7 @@ INTERRUPTED = 130
 @dataclass(frozen=True)
 class RunRequest:
     """What `grbench run` was asked for. suite: a file, or an installed suite's name; timeout: seconds a cell may take;
-    oversize: run what is expected not to fit."""
+    oversize: run what is expected not to fit; digests: of the only cells to run, None = all."""
 
     suite: str | Path
     overrides: Sequence[str] = ()
@@ -48,6 +59,7 @@ class RunRequest:
     cache: Path | None = None
     timeout: float | None = None
     oversize: bool = False
+    digests: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     registry = Registry.load(signature_cache=store_cache(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
-    plan = make_plan(suite, cells, registry, request.results, force=request.force)
+    plan = make_plan(suite, cells, registry, request.results, force=request.force).only(request.digests)
     registry.save_signatures()
     console.file.write(plan.text() + "\n")
     console.file.flush()
@@ -110,17 +122,22 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         _refuse_too_large(prepared, request)
         ready = {**prepared.facts, "peaks": {}}
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
-    records: dict[str, Record] = {}
-    for planned in plan.cells:
+    records = {planned.blank.digest: planned.former for planned in plan.cells if planned.finished and planned.former}
+    cells = {planned.blank.digest: planned for planned in reversed(plan.to_do)}  # of equal ones, the first
+    for planned, got in share(plan.folder, [each for each in plan.to_do if cells[each.blank.digest] is each], progress):
         digest = planned.blank.digest
-        if planned.finished and planned.former is not None:
-            record = planned.former
-        elif digest in records:
-            record = records[digest]
-            progress.say(f"{planned.name}: the same experiment as {record.method}, seed {record.seed}; run once")
-        else:
-            record = _run_cell(plan, planned, ready, request, server=server, progress=progress)
-        records[digest] = record
+        if isinstance(got, Record):
+            progress.leave_out(plan.to_do.index(planned), f"{planned.name}: another run has run it, {_summary(got)}")
+            records[digest] = got
+            continue
+        with got, Neighbours(store_cache(request.cache), plan.folder) as neighbours:
+            records[digest] = _run_cell(
+                plan, planned, ready, request, server=server, progress=progress, neighbours=neighbours
+            )
+    for planned in plan.to_do:
+        same = records[planned.blank.digest]
+        if cells[planned.blank.digest] is not planned:
+            progress.say(f"{planned.name}: the same experiment as {same.method}, seed {same.seed}; run once")
     return [as_planned(planned, records[planned.blank.digest]) for planned in plan.cells]
 
 
@@ -228,6 +245,7 @@ def _run_cell(
     *,
     server: ForkServer,
     progress: PlainProgress,
+    neighbours: Neighbours,
 ) -> Record:
     """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
     position = plan.to_do.index(planned)
@@ -270,13 +288,14 @@ def _run_cell(
         except (KeyboardInterrupt, OutputClosed) as stop:
             # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
             # run was to replace is better than none.
+            finish_write(plan.folder, planned.blank.digest)
             if "recorded" not in heard and not _kept(plan, planned):
                 keep("interrupted", type(stop).__name__, "interrupted by the user")
             raise
         record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
     if record.status == "ok" and "total_seconds" not in record.cost:  # a re-scored one keeps the costs of its source
-        record = replace(record, cost=_whole_cost(record.cost, seconds))
+        record = replace(record, cost={**_whole_cost(record.cost, seconds), "beside": neighbours.facts()})
         replace_record(plan.folder, record)
     progress.end(f"{heading}: {_summary(record)} ({duration(seconds)})", seconds)
     return record
@@ -338,10 +357,10 @@ def _summary(record: Record) -> str:
 
 
 def _kept(plan: Plan, planned: PlannedCell) -> bool:
-    if planned.finished:
-        return True
-    path = record_path(plan.folder, planned.blank.digest)
-    return path.is_file() and read_record(path).done
+    try:
+        return read_record(record_path(plan.folder, planned.blank.digest)).done
+    except RunError:  # there is none, or it was altered
+        return False
 
 
 def _check_writable(folder: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from grbench.errors import RunError
+from grbench.results.checksums import content_checksum
 from grbench.results.record import (
     SCHEMA_VERSION,
     Record,
@@ -151,10 +152,13 @@ def test_a_missing_results_folder_is_named(tmp_path: Path) -> None:
         read_records([tmp_path / "nothing"])
 
 
-def test_an_entry_that_a_later_schema_adds_is_passed_over() -> None:
+def test_an_entry_that_this_schema_lacks_is_passed_over() -> None:
     record = a_record()
-    text = json.dumps(json.loads(record.to_json()) | {"remark": "from a plug-in"})
-    assert Record.from_json(text, "x.json") == record
+    values = json.loads(record.to_json()) | {"remark": "from a plug-in"}
+    del values["checksum"]
+    again = Record.from_json(json.dumps(values | {"checksum": content_checksum(values)}), "x.json")
+    assert again == record
+    assert Record.from_json(json.dumps(values | {"schema": 2}), "x.json") == record  # before there were checksums
 
 
 def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(tmp_path: Path) -> None:
@@ -191,7 +195,7 @@ def test_a_record_of_version_1_is_read_and_its_identity_is_an_older_one(tmp_path
     assert record.list_length == 0
     # written again it is one of today's schema, and no less an older identity
     again = read_record(write_record(tmp_path, record))
-    assert json.loads((tmp_path / path.name).read_text())["schema"] == SCHEMA_VERSION == 2
+    assert json.loads((tmp_path / path.name).read_text())["schema"] == SCHEMA_VERSION == 3
     assert again == record
 
 

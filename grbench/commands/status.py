@@ -1,0 +1,37 @@
+"""`grbench status`: how far a suite is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from grbench.commands.options import overrides_option, results_option
+from grbench.commands.streams import say
+
+
+@click.command()
+@click.argument("suite")
+@overrides_option
+@results_option
+def status(suite: str, overrides: tuple[str, ...], results: Path) -> None:
+    """Show which cells of a suite are done, run somewhere (host, process, since when), failed or are to do, and about
+    how long the rest will take.
+
+    Nothing is run, and of the data only what names its version is read.
+
+    \b
+    grbench status quickstart
+    grbench status my_suite.yaml --results /shared/results
+    """
+    from grbench.registry.discovery import Registry
+    from grbench.run.plan import make_plan
+    from grbench.run.prepare import store_cache
+    from grbench.run.status import suite_status
+    from grbench.suite.suite import load_suite
+
+    registry = Registry.load(signature_cache=store_cache())
+    loaded = load_suite(suite, overrides)
+    plan = make_plan(loaded, loaded.cells(registry), registry, results)
+    registry.save_signatures()
+    say(suite_status(plan).text(), nl=False)

@@ -1,0 +1,161 @@
+"""Verifying records with the suite that they are of: metrics computed again from the lists, and cells run again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grbench.errors import GRBenchError, RunError
+from grbench.evaluation.scoring import score_lists
+from grbench.registry.discovery import Registry
+from grbench.results.lists import rankings_from, read_lists
+from grbench.results.record import Record, ranking_path
+from grbench.results.values import read_values
+from grbench.results.verify import ROUNDING
+from grbench.run.plan import Plan, make_plan
+from grbench.run.prepare import split_store, store_cache
+from grbench.run.run_suite import RunRequest, run_suite
+from grbench.suite.suite import load_suite
+from grbench.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from grbench.data.split import Split
+
+SAME_MACHINE = ("device", "cpu", "cpu_threads", "torch_threads", "gpu", "cuda", "torch", "numpy", "faiss")
+"""What of the environment must be equal for numbers to be equal to the last digit."""
+
+TOLERANCE = 0.05
+"""Share by which a score may differ where the environment does: training then rounds otherwise, and ends elsewhere."""
+
+
+@dataclass(frozen=True)
+class RerunRequest:
+    """suite: a file, or an installed suite's name; number: of cells to run again, chosen by `seed`; tolerance: the
+    share by which scores may differ where the environment does."""
+
+    suite: str
+    overrides: Sequence[str] = ()
+    number: int = 0
+    seed: int = 0
+    tolerance: float = TOLERANCE
+    device: str = "auto"
+    cache: Path | None = None
+
+
+class SuiteCells:
+    """The cells of a suite as it is now, to which records belong by their digests. Raises GRBenchError where the suite
+    is invalid or its data are missing."""
+
+    def __init__(self, request: RerunRequest) -> None:
+        self._request = request
+        self._registry = Registry.load(signature_cache=store_cache(request.cache))
+        suite = load_suite(request.suite, request.overrides)
+        with temporary_folder() as nothing:
+            self._plan: Plan = make_plan(suite, suite.cells(self._registry), self._registry, nothing)
+        self._cells = {planned.blank.digest: planned.cell for planned in self._plan.cells}
+        self._split: Split | None = None
+
+    def __contains__(self, record: Record) -> bool:
+        return record.digest in self._cells
+
+    def prepare(self) -> str | None:
+        """Opens the data for `score_problems`; returns why that cannot be, None where it can."""
+        from grbench.data.store import Store
+        from grbench.data.store_writer import store_digest, store_folder
+
+        cell = self._plan.cells[0].cell
+        if cell.error:
+            return cell.error
+        source = self._registry.build("datasets", cell.dataset)
+        contents = self._registry.file_contents("datasets", cell.dataset, "dataset")
+        digest = store_digest(type(source), self._plan.dataset_digest, contents)
+        folder = store_folder(store_cache(self._request.cache), cell.dataset.name, digest)
+        try:
+            self._split = split_store(Store.open(folder), cell.protocol, self._registry)
+        except GRBenchError as error:
+            return f"metrics were not computed from the lists, because the data are not prepared here: {error}"
+        return None
+
+    def score_problems(self, record: Record) -> list[str]:
+        """Values of single users that are not those that the metrics give for the lists. Only after `prepare`."""
+        assert record.folder is not None
+        assert self._split is not None
+        cell, path = self._cells[record.digest], ranking_path(record.folder, record.digest)
+        try:
+            scored, kept = rankings_from(read_lists(path), self._split, path)
+            metrics = [self._registry.build("metrics", metric) for metric in cell.metrics]
+            cutoffs = [metric.options.get("k") for metric in cell.metrics]
+            made = score_lists(metrics, cutoffs, cell.list_length, scored, kept)
+            _, stored = read_values(path, list(made)) or ([], {})
+        except GRBenchError as error:
+            return [str(error)]
+        return [
+            f"{path}: {name}: the metric gives other values for these lists (mean {float(values.mean())})"
+            for name, values in made.items()
+            if name in stored and not np.allclose(values, stored[name], rtol=ROUNDING, atol=ROUNDING)
+        ]
+
+    def rerun(self, records: Sequence[Record], console: Console) -> dict[str, list[str]]:
+        """Runs some of the records' cells again, in a temporary folder. -> {digest: what differs}, of those that were
+        run. Raises RunError where none of the records is a cell of the suite, and what `run_suite` raises."""
+        able = {record.digest: record for record in records if record in self and record.status == "ok"}
+        able = {digest: record for digest, record in able.items() if record.rescored_from is None}
+        if not able:
+            raise RunError(
+                f"--rerun: none of the successful records is of a cell of {self._plan.suite.path} as it is now: "
+                "options, sources or data have changed since, or the cell was re-scored"
+            )
+        request = self._request
+        chosen = random.Random(request.seed).sample(sorted(able), min(request.number, len(able)))
+        with temporary_folder() as place:
+            outcome = run_suite(
+                RunRequest(
+                    suite=request.suite,
+                    overrides=request.overrides,
+                    device=request.device,
+                    results=place,
+                    cache=request.cache,
+                    digests=frozenset(chosen),
+                ),
+                console,
+            )
+            if not outcome.records:
+                raise KeyboardInterrupt
+            return {again.digest: self._differences(able[again.digest], again) for again in outcome.records}
+
+    def _differences(self, record: Record, again: Record) -> list[str]:
+        where = f"{record.folder}/{record.digest}.json"
+        if again.status != "ok":
+            message = (again.error or {}).get("message", "").partition("\n")[0]
+            return [f"{where}: run again, the cell ended with {again.status}: {message}"]
+        pairs = [(name, score, again.scores.get(name)) for name, score in record.scores.items()]
+        changed = [
+            f"{key} {record.environment.get(key)} -> {again.environment.get(key)}"
+            for key in SAME_MACHINE
+            if record.environment.get(key) != again.environment.get(key)
+        ]
+        if changed:
+            share, why = self._request.tolerance, "; ".join(changed)
+            return [
+                f"{where}: {name}: is {score}, run again {other}, which is more than {share:.1%} off ({why})"
+                for name, score, other in pairs
+                if score is None or other is None or abs(score - other) > share * max(abs(score), abs(other))
+            ]
+        problems = [f"{where}: {name}: is {score}, run again {other}" for name, score, other in pairs if score != other]
+        if not problems and not _equal_lists(record, again):
+            problems.append(f"{where}: the scores are the same when run again, but not the lists")
+        return problems
+
+
+def _equal_lists(record: Record, again: Record) -> bool:
+    assert record.folder is not None
+    assert again.folder is not None
+    first, second = (read_lists(ranking_path(each.folder, each.digest)) for each in (record, again) if each.folder)
+    return bool(first.equals(second))
