@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from grbench import __version__
-from grbench.cli import main
+from grbench.cli import cli, main
 from grbench.results.record import Record, write_record
 from grbench.results.values import with_values
 
@@ -63,13 +63,11 @@ assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "table", "plugins", "suite"):
+    for command in ("run", "status", "table", "merge", "prune", "verify", "plugins", "suite", "schema"):
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [["run"], ["table"], ["rescore"], ["score"], ["export"], ["plugins"], ["plugins", "show"], ["suite"], []]
-)
+@pytest.mark.parametrize("command", [*([name] for name in sorted(cli.commands)), ["plugins", "show"], []])
 def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     assert f"  grbench {' '.join(command)}" in capsys.readouterr().out

@@ -89,22 +89,25 @@ def _only_suite(checked: Sequence[Verified]) -> str:
 def _with_suite(checked: Sequence[Verified], suite: str, number: int | None, options: dict[str, Any]) -> None:
     """Adds the checks `metrics` and `rerun`."""
     from rich.console import Console
+    from rich.progress import track
 
     from grbench.run.rerun import RerunRequest, SuiteCells
 
     cells = SuiteCells(RerunRequest(suite, number=number or 0, **options))
-    good = {each.record.digest: each for each in checked if each.record is not None and not each.problems}
-    mine = [each for each in good.values() if each.record is not None and each.record in cells]
-    if (reason := cells.prepare()) is not None:
+    mine = {each.record.digest: each for each in checked if each.record is not None and each.record in cells}
+    right = [each for each in mine.values() if not each.problems and "scores" in each.found]
+    if not mine:
+        checked[0].notes.append(f"none of the records is of a cell of {suite} as it is now")
+    elif (reason := cells.prepare()) is not None:
         checked[0].notes.append(reason)
     else:
-        for each in mine:
-            if each.record is not None and "scores" in each.found:
+        for each in track(right, "computing metrics", console=Console(stderr=True), transient=True):
+            if each.record is not None:
                 each.found["metrics"] = cells.score_problems(each.record)
     if number is not None:
-        records = [each.record for each in mine if each.record is not None]
+        records = [each.record for each in mine.values() if each.record is not None and not each.problems]
         for digest, problems in cells.rerun(records, Console()).items():
-            good[digest].found["rerun"] = problems
+            mine[digest].found["rerun"] = problems
 
 
 def _table(checked: Sequence[Verified]) -> str:

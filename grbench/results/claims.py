@@ -33,6 +33,8 @@ STALE_SECONDS = 180.0
 """Long enough for a machine that is short of memory, and for file systems that show other machines' changes late (NFS:
 up to a minute)."""
 
+AGAIN_SECONDS = 0.01
+
 _NAME = re.compile(r"^(?P<name>[\w.-]+)\.claim-(?P<number>[0-9]{1,9})$")
 
 
@@ -118,7 +120,8 @@ def claim(folder: Path, name: str) -> Claim | ClaimFile:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         except FileExistsError:
-            continue  # another process was faster
+            time.sleep(AGAIN_SECONDS)  # another process was faster; a network shows its file a moment later
+            continue
         except OSError as error:
             raise RunError(f"{path}: the cell cannot be claimed ({error.strerror or error})") from error
         try:

@@ -17,6 +17,7 @@ def record_schema() -> dict[str, Any]:
     if "$ref" in schema:  # pydantic may put the class itself among the definitions
         schema = definitions.pop(schema["$ref"].rpartition("/")[2])
     properties = {name: each for name, each in schema["properties"].items() if name not in NOT_WRITTEN}
+    properties["files"]["additionalProperties"] = False  # no name but those of the pattern
     summary, _, fields = inspect.cleandoc(Record.__doc__ or "").partition("\n\n")
     version = {"type": "integer", "minimum": 1, "maximum": SCHEMA_VERSION, "description": "version of this schema"}
     return {

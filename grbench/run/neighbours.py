@@ -102,7 +102,7 @@ def _others(marks: Path, this: RunningProcess) -> dict[int, int]:
     """{process of this machine that marks that it runs something: how many threads that was given}. Marks of dead
     processes are removed."""
     found: dict[int, int] = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with contextlib.suppress(OSError):  # there is no such folder, or it cannot be read: nobody is seen
         for entry in os.scandir(marks):
             try:
                 facts = json.loads(Path(entry.path).read_bytes())

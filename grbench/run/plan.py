@@ -64,8 +64,8 @@ class PlannedCell:
         if self.former is None:
             return f"{to_do} (there is one of an older identity)" if self.older else to_do
         if self.former.status == "ok":
-            lists = "gone" if self.former.lists_gone else "altered"
-            return f"{to_do} again ({'forced' if self.former.done else f'its lists are {lists}'})"
+            lists = "are gone" if self.former.lists_gone else "were altered"
+            return f"{to_do} again ({'forced' if self.former.done else f'its lists {lists}'})"
         return f"{to_do} again (was {self.former.status})"
 
 

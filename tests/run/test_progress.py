@@ -60,6 +60,30 @@ def test_former_times_are_the_estimate_until_there_is_a_better_one() -> None:
     assert left.suite_left(90.0) == 50.0
 
 
+def test_cells_that_others_run_are_not_counted_and_those_waited_for_are_not_known() -> None:
+    left = RemainingTime([100.0, 10.0, 60.0])
+    left.leave_out(1)
+    left.start(2, 0.0)  # the first cell is another run's for now
+    assert left.suite_left(20.0) == 40.0 + 100.0
+    left.end(60.0)
+    left.wait(60.0)
+    assert left.cell_left(70.0) is None
+    assert left.suite_left(70.0) is None
+    assert left.text() == "waiting"
+    left.start(0, 70.0)
+    assert left.suite_left(80.0) == 90.0
+
+
+def test_who_is_waited_for_is_said_once() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    for _ in range(3):
+        progress.wait("waiting for other runs: a, seed 0 (process 4 on node3)")
+    progress.leave_out(0, "a, seed 0: another run has run it, ok")
+    assert out.getvalue().count("waiting") == 1
+    assert "another run has run it" in out.getvalue()
+
+
 def test_the_figures_of_a_phase_in_a_line() -> None:
     left = RemainingTime([None])
     left.start(0, 0.0)

@@ -19,6 +19,7 @@ import pytest
 from tiny_suite import run, suite_of
 
 from grbench.report.table import tables
+from grbench.results.checksums import AlteredError
 from grbench.results.record import read_records
 from grbench.run import run_suite as runner
 from grbench.run.child_process import End, ForkServer, run_child
@@ -136,16 +137,37 @@ def test_a_cell_whose_lists_are_gone_is_run_again(finished_world: Path) -> None:
     suite = suite_of(finished_world, "fine: {encoder: fine}")
     folder = finished_world / "results" / "tiny"
     before = next(record for record in read_records([folder]) if record.method == "fine")
-    (folder / f"{before.digest}.parquet").unlink()
-    (footer,) = (table.footer for table in tables(read_records([folder])))
-    assert "Lists are gone, so grbench run runs again: fine, seed 0" in footer
+    lists = folder / f"{before.digest}.parquet"
+    lists.unlink()
+    with pytest.raises(AlteredError, match=f"{lists.name}: the lists are gone"):
+        tables(read_records([folder]))
     (folder / "notes.json").write_text("[]")
     _, said = run(suite, dry_run=True)
     assert "to do again (its lists are gone)" in said
     assert "note: left out, because not a record of grbench: results/tiny/notes.json\n" in said
+    assert f"note: results/tiny/{lists.name}: the lists are gone\n" in said
     outcome, _ = run(suite)
     assert [record.done for record in outcome.records] == [True]
-    assert (folder / f"{before.digest}.parquet").is_file()
+    assert lists.is_file()
+
+
+def test_what_was_altered_is_said_and_run_again(finished_world: Path) -> None:
+    suite = suite_of(finished_world, "fine: {encoder: fine}", "raises: {encoder: raises}")
+    folder = finished_world / "results" / "tiny"
+    before = {record.method: record for record in read_records([folder])}
+    (lists,) = folder.glob("*.parquet")
+    lists.write_bytes(lists.read_bytes()[:-1] + b"!")
+    path = folder / f"{before['raises'].digest}.json"
+    path.write_text(path.read_text().replace('"status": "error"', '"status": "ok"'))
+    _, said = run(suite, dry_run=True)
+    assert "to do again (its lists were altered)" in said
+    assert "to do again (its record was altered)" in said
+    assert f"note: results/tiny/{path.name}: the record was altered" in said
+    outcome, _ = run(suite)
+    assert [record.status for record in outcome.records] == ["ok", "error"]
+    (fine, _) = outcome.records
+    assert (fine.done, fine.scores) == (True, before["fine"].scores)
+    assert fine.cost["beside"]["cells"] == 0
 
 
 def test_finished_cells_are_not_run_twice_failed_ones_are(finished_world: Path) -> None:
@@ -231,6 +253,7 @@ def test_an_interrupted_suite_keeps_what_is_finished_and_goes_on(world: Path) ->
     assert process.returncode == 130, said
     assert "Interrupted: 1 of 2 cells are finished and kept in" in said
     assert "Traceback" not in said
+    assert not list(folder.glob("*.claim-*"))
     assert {record.method: record.status for record in read_records([folder])} == {
         "fine": "ok",
         "sleeps": "interrupted",

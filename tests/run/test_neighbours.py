@@ -1,0 +1,80 @@
+"""What else runs on this machine is seen by its marks and claims, and only while it runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grbench.run import neighbours
+from grbench.run.neighbours import Neighbours
+from grbench.running import RunningProcess, _started
+
+
+@pytest.fixture
+def other() -> Iterator[dict[str, Any]]:
+    """Another process of this machine, as its marks and claims call it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield {**RunningProcess.this().to_json(), "process": process.pid, "started": _started(process.pid)}
+        process.kill()
+
+
+def mark(cache: Path, facts: Any) -> Path:
+    (cache / "running").mkdir(exist_ok=True)
+    path = cache / "running" / "other.json"
+    path.write_text(facts if isinstance(facts, str) else json.dumps(facts))
+    return path
+
+
+def test_nobody_else(tmp_path: Path) -> None:
+    with Neighbours(tmp_path, tmp_path) as alone, Neighbours(tmp_path):  # of this process too
+        assert alone.facts() == {"cells": 0, "share": 0.0, "threads": 0}
+        assert len(list((tmp_path / "running").iterdir())) == 2
+    assert list((tmp_path / "running").iterdir()) == []
+
+
+def test_another_run_for_a_part_of_the_time(
+    tmp_path: Path, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "LOOK_SECONDS", 0.01)
+    with Neighbours(tmp_path) as cell:
+        path = mark(tmp_path, other | {"threads": 3})
+        while not cell.facts()["cells"]:
+            time.sleep(0.01)
+        path.unlink()
+        began = time.monotonic()
+        while time.monotonic() - began < 0.2:
+            time.sleep(0.01)
+        facts = cell.facts()
+    assert (facts["cells"], facts["threads"]) == (1, 3)
+    assert 0 < facts["share"] < 1
+
+
+def test_who_has_ended_and_who_is_elsewhere_do_not_count(tmp_path: Path, other: dict[str, Any]) -> None:
+    path = mark(tmp_path, other | {"started": 1.0})  # another process had this number
+    with Neighbours(tmp_path) as cell:
+        assert cell.facts()["cells"] == 0
+    assert not path.exists()
+    for facts in (other | {"host": "another-machine"}, "{", "[]", '{"process": "x"}'):
+        path = mark(tmp_path, facts)
+        with Neighbours(tmp_path) as cell:
+            assert cell.facts()["cells"] == 0
+        assert path.exists()
+
+
+def test_a_run_with_another_cache_is_seen_by_its_claim(tmp_path: Path, other: dict[str, Any]) -> None:
+    (tmp_path / "abc.claim-0").write_text(json.dumps(other))
+    with Neighbours(tmp_path / "cache", tmp_path) as cell:
+        assert cell.facts() == {"cells": 1, "share": pytest.approx(1.0), "threads": 0}
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with Neighbours(tmp_path / "cache", tmp_path / "absent") as cell:
+        assert cell.facts()["cells"] == 0
