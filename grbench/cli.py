@@ -69,7 +69,22 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, status, table, reproduce, rescore, score, export, merge, prune, verify, audit, plugins, suite, schema):
+for _command in (
+    run,
+    status,
+    table,
+    reproduce,
+    rescore,
+    score,
+    export,
+    merge,
+    prune,
+    verify,
+    audit,
+    plugins,
+    suite,
+    schema,
+):
     cli.add_command(_command)
 
 
