@@ -10,6 +10,7 @@ import click
 
 from grbench import __version__
 from grbench.commands.audit import audit
+from grbench.commands.compare import compare
 from grbench.commands.export import export
 from grbench.commands.merge import merge
 from grbench.commands.plugins import plugins
@@ -65,11 +66,12 @@ def cli(debug: bool) -> None:
     grbench run my_suite.yaml                     run your own
     grbench table results/quickstart --format md  make the table again from the records
     grbench audit quickstart                      look for leaks in its methods
+    grbench compare A B --results results/quickstart  compare two methods
     grbench plugins                               list installed plug-ins
     """
 
 
-for _command in (
+for _command in (run, status, table, compare, reproduce, rescore, score, export, merge, prune, verify, audit, plugins, suite, schema):
     run,
     status,
     table,

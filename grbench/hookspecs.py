@@ -43,6 +43,7 @@ class Kind:
     timed:     what the fixtures of `grbench.testing` time, "step" = a training step, "" = nothing
     purpose:   a description, for the hook's documentation
     default:   the plug-in used where a method names none
+    defaults:  of a list, the plug-ins used where a suite does not have the key, as far as they are installed
     """
 
     name: str
@@ -53,6 +54,7 @@ class Kind:
     timed: Literal["ingest", "split", "fit", "step", "search", "scores", ""]
     purpose: str
     default: str | None = None
+    defaults: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -71,6 +73,16 @@ KINDS: dict[str, Kind] = {
         Kind("trainers", "trainer", "method", "", "Trainer", "step", "Updates the model by a batch.", "supervised"),
         Kind("retrievers", "retriever", "method", "", "Retriever", "search", "Finds the best candidates.", "exact"),
         Kind("metrics", "metric", "suite list", "", "Metric", "scores", "Scores ranked lists, one value per query."),
+        Kind(
+            "slices",
+            "slice",
+            "suite list",
+            "",
+            "Slice",
+            "",
+            "Divides the queries into groups.",
+            defaults=("history_length", "popularity", "action", "repeat", "gap"),
+        ),
         Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "step", "Updates parameters.", "adam"),
         Kind("trackers", "tracker", "method list", "", "Tracker", "", "Logs the events of a running cell."),
     )

@@ -340,6 +340,24 @@ class Metric(ABC):
         """-> [Q] float64, one value per query, not a mean."""
 
 
+class Slice(ABC):
+    """Divides the queries into groups, in each of which tables and comparisons can give scores of its own.
+
+    name: of letters, digits and `_`, with the options that are not their defaults after an `@`: `gap@1h,1d`.
+    """
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        """-> [Q] text, each query's group; "" or None = it is in no group. Depends on histories, targets and training
+        data, not on the lists: all methods have the same groups."""
+
+    def order(self, ranking: Ranking) -> Sequence[str]:  # noqa: ARG002
+        """All groups in the order of a table's columns, also those that no query is in; () = sorted by name."""
+        return ()
+
+
 class Tracker(ABC):
     """Logs the events of a running cell."""
 

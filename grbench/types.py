@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, device
 
+    from grbench.data.histories import Histories
     from grbench.data.training_data import TrainingData
 
 MAX_SEED = 2**63 - 1
@@ -145,7 +146,7 @@ class TopK:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The ranked lists of all queries with their targets: the input of a metric.
+    """The ranked lists of all queries with their targets: the input of a metric and of a slice.
 
     users:          [Q] int64, rows of the store
     items:          [Q, K] int64, best first, 0 where fewer than K items were found
@@ -158,6 +159,9 @@ class Ranking:
     pool:           number of candidates
     history_lengths: [Q] int64, number of events of each query's history, also of those that no encoder reads
     training:       the training data: `item_counts()` [N+1], and the `catalogue` with the items' features
+    histories:      of Q rows, each query's events before its target; None where they are not known
+    target_times:   [Q, G] int64, unix seconds, 0-padded; None where the dataset has no times or the protocol does not
+                    give them
     """
 
     users: np.ndarray
@@ -170,6 +174,8 @@ class Ranking:
     pool: int
     history_lengths: np.ndarray
     training: TrainingData
+    histories: Histories | None = None
+    target_times: np.ndarray | None = None
 
     def cut(self, k: int) -> Ranking:
         """The same queries with the first k items of each list.

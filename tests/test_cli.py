@@ -63,7 +63,7 @@ assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "status", "table", "merge", "prune", "verify", "plugins", "suite", "schema"):
+    for command in ("run", "status", "table", "compare", "merge", "prune", "verify", "plugins", "suite", "schema"):
         assert f"\n  {command} " in done.stdout
 
 

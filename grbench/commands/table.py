@@ -25,7 +25,9 @@ from grbench.errors import RunError
     metavar="FILE",
     help="Write there instead of the terminal; a name in .txt (as on a terminal), .md, .tex, .csv or .svg.",
 )
-def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None:
+@click.option("--slice", "by", metavar="NAME", help="One metric within the groups of users of this slice.")
+@click.option("--metric", metavar="NAME", help="With --slice: the metric  [default: the first]")
+def table(results: tuple[Path, ...], form: str | None, out: Path | None, by: str | None, metric: str | None) -> None:
     """Make tables from records in folders of results or in single record files.
 
     Records that cannot be compared (other data, protocol, candidate pool or metric version) are in separate tables.
@@ -35,17 +37,21 @@ def table(results: tuple[Path, ...], form: str | None, out: Path | None) -> None
     grbench table results/quickstart
     grbench table results/quickstart --format latex --out quickstart.tex
     grbench table results/final_round other_machine/final_round --format csv
+    grbench table results/quickstart --slice popularity --metric ndcg@10
     """
+    if metric is not None and by is None:
+        raise click.UsageError("--metric goes with --slice; without it, a table has all metrics")
     from rich.console import Console
 
     from grbench.report.render import format_of_file, print_tables, render
+    from grbench.report.slices import slice_tables
     from grbench.report.table import tables
     from grbench.results.integrity import intact_records
 
     records = intact_records(results, note=lambda text: complain(f"note: {text}"))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
-    made = tables(records)
+    made = tables(records) if by is None else slice_tables(records, by, metric)
     if out is not None:
         text = render(made, format_of_file(out, form))
         try:

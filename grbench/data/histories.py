@@ -13,6 +13,8 @@ import numpy as np
 
 from grbench.data.store import Store
 
+ROWS_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class Events:
@@ -76,6 +78,16 @@ class Histories:
             return values
 
         return gather(self._items), gather(self._actions), gather(self._times)
+
+    def contain(self, items: np.ndarray) -> np.ndarray:
+        """items [R, G], 0 = none -> [R, G] bool, whether each is an item of its row."""
+        found = np.zeros(items.shape, bool)
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            rows = np.arange(first, min(first + ROWS_AT_ONCE, len(self)))
+            present = self.items_of(rows)
+            for column in range(items.shape[1]):  # few; comparing is much faster than sorting, as np.isin does
+                found[rows, column] = (present == items[rows, column, None]).any(axis=1)
+        return found & (items > 0)
 
     def items_of(self, rows: np.ndarray) -> np.ndarray:
         """rows [n] -> [n, longest history] int64, all items of each row, left-padded with 0."""

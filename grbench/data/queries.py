@@ -57,6 +57,7 @@ def queries_at(store: Store, users: np.ndarray, at: np.ndarray, next_action: int
         targets=np.asarray(store.items[at], np.int64)[:, None],
         target_actions=np.asarray(store.actions[at], np.int64)[:, None],
         next_action=next_action,
+        target_times=np.asarray(store.times[at], np.int64)[:, None] if store.catalogue.has_times else None,
     )
 
 

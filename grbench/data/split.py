@@ -22,13 +22,15 @@ class Queries:
     """Histories and, in separate arrays, their targets.
 
     histories: one row per query, which ends before the target; targets, target_actions: [Q, G] int64, 0-padded;
-    next_action: the action token that the last state of each history is conditioned on.
+    next_action: the action token that the last state of each history is conditioned on; target_times: [Q, G] int64,
+    unix seconds, 0-padded, None where they are not known, so that no slice can use them.
     """
 
     histories: Histories
     targets: np.ndarray
     target_actions: np.ndarray
     next_action: int
+    target_times: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -44,6 +46,7 @@ class Queries:
             histories=self.histories.select(rows),
             targets=self.targets[rows],
             target_actions=self.target_actions[rows],
+            target_times=None if self.target_times is None else self.target_times[rows],
         )
 
     @property

@@ -13,8 +13,6 @@ from grbench.data.split import Queries, Split
 from grbench.errors import DataError, SuiteError
 from grbench.types import FILTERS
 
-QUERIES_AT_ONCE = 4096
-
 
 def filtered_candidates(split: Split, k: int, filters: Sequence[str]) -> np.ndarray:
     """[P] int64: the candidates after filtering. Needs no model, and is also called before training for its checks.
@@ -44,10 +42,7 @@ def unreachable_targets(split: Split, queries: Queries, filters: Sequence[str]) 
     """How many targets each of the filters leaves out of their lists, and under `any` all filters together; {} without
     filters. A target can be left out by several."""
     present = queries.targets > 0
-    missed = {
-        name: present & (_in_history(queries) if name == "history" else ~_keeps(split, name)[queries.targets])
-        for name in filters
-    }
+    missed = {name: present & _left_out(split, queries, name) for name in filters}
     if not missed:
         return {}
     together = np.logical_or.reduce([*missed.values()])
@@ -91,14 +86,12 @@ def _keeps(split: Split, name: str) -> np.ndarray:
     return split.training.item_counts() > 0
 
 
-def _in_history(queries: Queries) -> np.ndarray:
-    """[Q, G] bool, whether a target is an item of its query's history."""
-    found = np.zeros(queries.targets.shape, bool)
-    for first in range(0, len(queries), QUERIES_AT_ONCE):
-        rows = np.arange(first, min(first + QUERIES_AT_ONCE, len(queries)))
-        targets, history = queries.targets[rows], queries.histories.items_of(rows)
-        found[rows] = _isin_rows(targets, history, int(max(targets.max(initial=0), history.max(initial=0))) + 1)
-    return found
+def _left_out(split: Split, queries: Queries, name: str) -> np.ndarray:
+    """[Q, G] bool, whether the filter leaves a target out of its query's list."""
+    if name == "history":
+        return queries.histories.contain(queries.targets)
+    left_out: np.ndarray = ~_keeps(split, name)[queries.targets]
+    return left_out
 
 
 def _isin_rows(values: np.ndarray, others: np.ndarray, size: int) -> np.ndarray:

@@ -105,6 +105,8 @@ class Ranker:
             pool=len(split.candidates),
             history_lengths=queries.histories.lengths,
             training=split.training,
+            histories=queries.histories,
+            target_times=queries.target_times,
         )
 
 

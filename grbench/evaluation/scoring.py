@@ -65,8 +65,13 @@ def score_lists(
 def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
     """Computes the metrics of a ranking without queries, so that an error of a metric that does not fit the dataset is
     raised before training. Raises what `score` and the metrics raise."""
+    score(metrics, empty_ranking(split, k))
+
+
+def empty_ranking(split: Split, k: int) -> Ranking:
+    """A ranking without queries, with lists of k."""
     empty, targets, lists = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, k), np.int64)
-    ranking = Ranking(
+    return Ranking(
         users=empty,
         items=lists,
         scores=lists.astype(np.float32),
@@ -77,8 +82,9 @@ def check_metrics(metrics: Sequence[Metric], split: Split, k: int) -> None:
         pool=len(split.candidates),
         history_lengths=empty,
         training=split.training,
+        histories=split.test.histories.select(empty),
+        target_times=None if split.test.target_times is None else targets,
     )
-    score(metrics, ranking)
 
 
 def validation_scores(

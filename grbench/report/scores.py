@@ -39,17 +39,30 @@ def row_scores(
     """{metric: the scores of all rows of a table}. metrics: {name: whether higher is better}; baseline: the name of the
     row that others are tested against; together: metrics that are a property of all lists together, so that users'
     values give no interval."""
-    known = _user_scores(rows, [metric for metric in metrics if metric not in together])
+    _, known = user_scores(rows, [metric for metric in metrics if metric not in together])
     return {
-        metric: _column(rows, metric, known.get(metric, {}), higher, baseline) for metric, higher in metrics.items()
+        metric: column_scores(
+            rows, recorded_means(rows, metric), known.get(metric, {}), higher_is_better=higher, baseline=baseline
+        )
+        for metric, higher in metrics.items()
     }
 
 
-def _column(
-    rows: Sequence[Row], metric: str, known: Mapping[str, Scores], higher_is_better: bool, baseline: str | None
+def recorded_means(rows: Sequence[Row], metric: str) -> list[float | None]:
+    """Each row's mean over the seeds of the scores in its records; None where it has none."""
+    return [_mean_of_seeds(row, metric) for row in rows]
+
+
+def column_scores(
+    rows: Sequence[Row],
+    means: Sequence[float | None],
+    known: Mapping[str, Scores],
+    *,
+    higher_is_better: bool,
+    baseline: str | None,
 ) -> list[RowScore]:
-    """known: users' values by the names of the rows that have them."""
-    means = [_mean_of_seeds(row, metric) for row in rows]
+    """The scores of all rows by one metric. means: of each row, None where it has none; known: users' values by the
+    names of the rows that have them."""
     seeds = pooled_seed_variance(known.values())
     # A row whose users' values are not known may be the best.
     compared = known if 1 < len(known) == sum(mean is not None for mean in means) else {}
@@ -66,9 +79,9 @@ def _column(
     ]
 
 
-def _user_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, dict[str, Scores]]:
-    """{metric: {row's name: its users' values}} of the rows whose cells all have them, for the same users in the same
-    order."""
+def user_scores(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[np.ndarray | None, dict[str, dict[str, Scores]]]:
+    """(ids of the users, {metric: {row's name: its users' values}}) of the rows whose cells all have them, for the same
+    users in the same order as the first such row; None where no row has any."""
     found: dict[str, dict[str, Scores]] = {metric: {} for metric in metrics}
     users: np.ndarray | None = None
     for row in rows:
@@ -82,7 +95,7 @@ def _user_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, dict[
         for metric in metrics:
             if all(metric in values for _, values in read):
                 found[metric][row.name] = Scores(np.stack([values[metric] for _, values in read]))
-    return found
+    return users, found
 
 
 def _values(record: Record, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from grbench.report.scores import RowScore, row_scores
 from grbench.results.checksums import refuse_altered
 from grbench.results.integrity import altered_lists
 from grbench.results.record import Record, latest
+from grbench.statistics.intervals import Over
 
 NOT_TOLD_FROM_BASELINE = "°"
 """Beside a score whose difference from the baseline's is not significant."""
@@ -120,13 +121,13 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     filtering, unreachable = any(_filters(row) for row in rows), any(_unreachable(row) for row in rows)
 
     higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in facts_of_metrics.items()}
-    together = [name for name, facts in facts_of_metrics.items() if facts.get("per_user") is False]
+    together = [name for name, facts in facts_of_metrics.items() if of_all_lists(facts)]
     scores = row_scores(rows, higher_is_better, baseline=first.baseline, together=together)
     published, sources = beside_ours(rows, scores), Sources()
 
     columns = [Column("method", numeric=False)]
     for name, facts in facts_of_metrics.items():
-        columns += [Column(_heading(name, facts), metric=name)]
+        columns += [Column(metric_heading(name, facts), metric=name)]
         columns += [Column(f"published {_label(name, facts)}", numeric=False)] * (name in published)
     columns += [Column("filters", numeric=False)] * filtering + [Column("unreachable")] * unreachable
     columns += [*(Column(title) for title, *_ in costs), Column("seeds")]
@@ -140,7 +141,7 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         entries = [TableEntry(row.name, mark=f" {EXTERNAL}" if row.external else "")]
         for name in facts_of_metrics:
             score = scores[name][index]
-            entries.append(_score_entry(score))
+            entries.append(score_entry(score))
             numbers |= {name: score.mean, f"{name} ±": score.half_width}
             if (versus := score.versus_baseline) is not None:
                 numbers |= {
@@ -168,7 +169,7 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
             timed, _ = measured_alone(row.done, name)
             numbers[name] = None if len(used) > 1 else mean_of_known([_cost(record, name) for record in timed])
         numbers["ran_beside"] = bool(row.done) and all(map(ran_beside, row.done))
-        entries.append(TableEntry(_seeds(row)))
+        entries.append(TableEntry(seeds_text(row)))
         if len(machines) > 1:
             entries.append(TableEntry(", ".join(letters[machine] for machine in used) or "—"))
         if failing:
@@ -178,7 +179,7 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         body.append(tuple(entries))
         values.append(numbers)
     return ResultTable(
-        heading=_title(first, differing, position, total),
+        heading=title_of(first, differing, position, total),
         columns=tuple(columns),
         rows=tuple(body),
         footer=(*_footer(records, rows, first, letters, scores), *published_footer(published, sources)),
@@ -186,7 +187,8 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     )
 
 
-def _score_entry(score: RowScore) -> TableEntry:
+def score_entry(score: RowScore) -> TableEntry:
+    """A score as it is shown."""
     width, versus = score.half_width, score.versus_baseline
     mark = NOT_TOLD_FROM_BASELINE if versus is not None and not versus.differs else ""
     return TableEntry(number(score.mean), "" if width is None else number(width), score.best, mark)
@@ -235,7 +237,8 @@ def _list_lengths(record: Record) -> tuple[int | None, int]:
     return record.lists.get("shortest" if cutoff <= scored else "kept_shortest"), cutoff
 
 
-def _heading(name: str, facts: Mapping[str, Any]) -> str:
+def metric_heading(name: str, facts: Mapping[str, Any]) -> str:
+    """A metric's column: its label, and an arrow in the direction of better values."""
     return f"{_label(name, facts)} {'↑' if facts.get('higher_is_better', True) else '↓'}"
 
 
@@ -279,7 +282,8 @@ def _cost_columns(records: Sequence[Record]) -> list[tuple[str, str, Callable[[f
     ]
 
 
-def _seeds(row: Row) -> str:
+def seeds_text(row: Row) -> str:
+    """How many seeds a row has, and of how many."""
     return str(len(row.done)) if not row.failed else f"{len(row.done)} of {len(row.records)}"
 
 
@@ -296,7 +300,8 @@ def _reasons(row: Row) -> str:
     return "; ".join(lines)
 
 
-def _title(first: Record, differing: list[str], position: int, total: int) -> str:
+def title_of(first: Record, differing: list[str], position: int, total: int) -> str:
+    """The heading of a table of records such as `first`, which says in what it differs from the other tables."""
     name = f"{first.suite}: {first.title}" if first.title else first.suite
     if total == 1:
         return name
@@ -311,7 +316,7 @@ def _footer(
     letters: Mapping[str, str],
     scores: Mapping[str, Sequence[RowScore]],
 ) -> list[str]:
-    lines = [f"Dataset: {_facts_line(first.dataset)}", f"Protocol: {_facts_line(first.protocol)}"]
+    lines = [f"Dataset: {facts_line(first.dataset)}", f"Protocol: {facts_line(first.protocol)}"]
     counts = first.counts
     if remarks := counts.get("remarks"):
         lines.append(f"Data: {'; '.join(remarks)}")
@@ -353,7 +358,7 @@ def _footer(
         named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         lines.append(f"Lists are gone, so grbench run runs again: {named}")
     lines += checksum_notes(records) + version_notes(rows)
-    lines.append(_explained(scores, first))
+    lines.append(explained(scores, first))
     lines.append(
         "Costs are means over seeds, memory the largest"
         + (f", p99 that of a batch of {batch:,} queries" if batch else "")
@@ -364,9 +369,9 @@ def _footer(
     return lines
 
 
-def _explained(columns: Mapping[str, Sequence[RowScore]], first: Record) -> str:
-    """What the scores, their intervals and marks stand for."""
-    together = {name: facts for name, facts in first.metrics.items() if facts.get("per_user") is False}
+def explained(columns: Mapping[str, Sequence[RowScore]], first: Record) -> str:
+    """What the scores, their intervals and marks stand for. columns: {metric: its scores}."""
+    together = {name: facts for name, facts in first.metrics.items() if name in columns and of_all_lists(facts)}
     scores = [score for name, column in columns.items() if name not in together for score in column]
     text = "Scores are means over users and seeds"
     if together:
@@ -375,8 +380,7 @@ def _explained(columns: Mapping[str, Sequence[RowScore]], first: Record) -> str:
     over = {score.estimate.over for score in scores if score.estimate is not None}
     if not over:
         return f"{text}; without the users' values, there is neither interval nor mark" if scores else text
-    text += ", ± half the width of their 95 % interval over users"
-    text += " only: there are too few seeds to know how much these vary" if "users" in over else " and seeds"
+    text += interval_text(over)
     if any(score.best for score in scores):
         text += "; bold: the best, and what cannot be told from it (paired over users, Holm's correction, 5 %)"
     if any(score.versus_baseline is not None and not score.versus_baseline.differs for score in scores):
@@ -384,7 +388,20 @@ def _explained(columns: Mapping[str, Sequence[RowScore]], first: Record) -> str:
     return text
 
 
-def _facts_line(facts: Mapping[str, Any]) -> str:
+def interval_text(over: Collection[Over]) -> str:
+    """What stands behind a mean's ±. over: what the intervals of a table are over."""
+    only = " only: there are too few seeds to know how much these vary"
+    return f", ± half the width of their 95 % interval over users{only if 'users' in over else ' and seeds'}"
+
+
+def of_all_lists(facts: Mapping[str, Any]) -> bool:
+    """Whether a metric is a property of all lists together, so that its users' values give neither interval nor test.
+    facts: the record's about the metric."""
+    return facts.get("per_user") is False
+
+
+def facts_line(facts: Mapping[str, Any]) -> str:
+    """Facts about a dataset or a protocol in one line."""
     switches = {key: value for key, value in flattened(facts).items() if key not in ("name", "digest")}
     digest = f" (digest {facts['digest']})" if facts.get("digest") else ""
     listed = ", ".join(f"{key.removeprefix('options.')}={plain(value)}" for key, value in switches.items())

@@ -35,7 +35,7 @@ def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[s
     name, and each plug-in's distribution, version, source hash and libraries. The source of a broken plug-in is None,
     so that the identity changes once the plug-in works.
 
-    Not included: names of suite and method, trackers, number of workers, length of the lists, and paths of files;
+    Not included: names of suite and method, slices, trackers, number of workers, length of the lists, paths of files;
     `dataset_digest` stands for the content of the dataset's paths that are no DataFile or DataFolder.
     Raises SuiteError, naming the suite's key, for a file that cannot be read.
     """

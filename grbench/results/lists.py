@@ -1,9 +1,9 @@
 """The parquet file with all users' ranked lists, next to the record: one row per query, with the source's ids.
 
-Columns: user; items and scores (best first, only as many as were found); targets, ranks (1 = first, 0 = not in the
-list) and target_actions, one value per target. Where the suite asks for longer lists (`keep_lists`): kept_items,
-kept_scores and kept_ranks, from a second search, so that the scored lists need not be their prefixes. Lengths, pool
-size and action names are in the table's metadata.
+Columns: user; history_length, its number of events; items and scores (best first, only as many as were found); targets,
+ranks (1 = first, 0 = not in the list) and target_actions, one value per target. Where the suite asks for longer lists
+(`keep_lists`): kept_items, kept_scores and kept_ranks, from a second search, so that the scored lists need not be their
+prefixes. Lengths, pool size and action names are in the table's metadata.
 
 Shapes: Q queries, K list length, G targets per query, U users, N items, n some items.
 """
@@ -45,6 +45,7 @@ def lists_table(ranking: Ranking, user_ids: np.ndarray, item_ids: np.ndarray, ke
     present = ranking.targets > 0
     columns = {
         "user": _arrow(user_ids[ranking.users]),
+        "history_length": pa.array(ranking.history_lengths, pa.int64()),
         **_columns(ranking, item_ids),
         "targets": _ragged(item_ids[ranking.targets], present),
         "target_actions": _ragged(names[ranking.target_actions], present, pa.string()),
@@ -85,6 +86,18 @@ def _check_expansion(path: Path, metadata: Any) -> None:
             f"{path}: the lists cannot be read (they say to hold {values:,} values in {path.stat().st_size:,} bytes); "
             f"{RUN_AGAIN}"
         )
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of the table at `path`; raises RunError where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path}: the lists cannot be read ({first_line(error)}); {RUN_AGAIN}") from error
+    return names
 
 
 def rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking, Ranking | None]:
@@ -148,6 +161,8 @@ def _rankings_from(table: pa.Table, split: Split, where: Path) -> tuple[Ranking,
         pool=metadata["pool"],
         history_lengths=queries.histories.lengths,
         training=training,
+        histories=queries.histories,
+        target_times=queries.target_times,
     )
     if kept_length is None:
         return ranking, None

@@ -84,7 +84,8 @@ class Record:
     pool:        {size, digest} of the ranked candidates; None where the cell failed before they were known
     scores:      {metric: mean over the evaluated users}
     lists:       lengths of the lists in the parquet file: {scored, shortest: the fewest items in one of these, kept: of
-                 the longer lists or None, kept_shortest, error: why they are missing though the suite asked for them}
+                 the longer lists or None, kept_shortest, error: why they are missing though the suite asked for them,
+                 unlabelled: {slice that failed: what it raised}}
     rescored_from: digest of the record whose lists and costs were reused; None = this cell was trained and searched
     external:    of rankings that were made elsewhere and scored here, which have no costs: {file, format, sha256 of its
                  content, note: how they were made, by: who scored them, ordered_by, users_not_evaluated: whose lists

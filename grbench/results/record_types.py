@@ -80,6 +80,7 @@ class _ListsFields(_OpenFields, total=False):
     kept: int | None
     shortest: int | None
     kept_shortest: int | None
+    unlabelled: dict[str, str]
 
 
 class _TiesFields(_OpenFields):

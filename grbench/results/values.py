@@ -1,4 +1,5 @@
-"""Each evaluated user's value of each metric: columns `metric:<name>` of the parquet file of lists.
+"""What is recorded beside each evaluated user's list: the value of each metric, columns `metric:<name>` of the parquet
+file of lists, and the groups that slices divide the users into (`slices.py`).
 
 Shapes: Q queries.
 """
@@ -13,6 +14,8 @@ import numpy as np
 
 from grbench.errors import RunError
 from grbench.results.lists import RUN_AGAIN, read_lists
+from grbench.results.slices import PREFIX as SLICE_PREFIX
+from grbench.results.slices import Grouping, with_slice
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,12 +23,19 @@ if TYPE_CHECKING:
 PREFIX = "metric:"
 
 
-def with_values(lists: pa.Table, values: Mapping[str, np.ndarray]) -> pa.Table:
-    """The table of lists with one column for each metric. values: {metric: [Q] float64}, in the order of the lists;
-    columns of the same metrics are replaced, those of other metrics removed."""
-    return with_further_values(
-        lists.select([name for name in lists.column_names if not name.startswith(PREFIX)]), values
-    )
+def with_values(
+    lists: pa.Table, values: Mapping[str, np.ndarray], groupings: Mapping[str, Grouping] | None = None
+) -> pa.Table:
+    """The table of lists with one column for each metric, and one for each slice.
+
+    values: {metric: [Q] float64}, in the order of the lists; columns of the same metrics are replaced, those of other
+    metrics removed. groupings: {slice's name: its groups}, in the same way; None = columns of slices stay as they are.
+    """
+    removed = (PREFIX,) if groupings is None else (PREFIX, SLICE_PREFIX)
+    kept = lists.select([name for name in lists.column_names if not name.startswith(removed)])
+    for name, grouping in (groupings or {}).items():
+        kept = with_slice(kept, name, grouping)
+    return with_further_values(kept, values)
 
 
 def with_further_values(lists: pa.Table, values: Mapping[str, np.ndarray]) -> pa.Table:

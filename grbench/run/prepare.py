@@ -107,6 +107,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     from grbench.evaluation.scoring import check_metrics
     from grbench.registry.discovery import Registry
     from grbench.results.checksums import content_checksum
+    from grbench.run.label_users import check_slices
     from grbench.run.neighbours import Neighbours
     from grbench.run.sharing import alone
     from grbench.suite.suite import Cell
@@ -149,6 +150,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
         events("note", text=note)
     metrics = [registry.build("metrics", each) for each in cell.metrics]
     check_metrics(metrics, split, cell.list_length)
+    check_slices(cell.slices, split, registry)
     for method in _methods(job):
         with placed(f"{job['suite']}: methods.{method.name}"):
             check_method(method, registry, split, cell.list_length)

@@ -10,6 +10,7 @@ from grbench.evaluation.scoring import score_lists
 from grbench.results.lists import rankings_from, read_lists
 from grbench.results.record import Record, now, ranking_path, read_record
 from grbench.results.values import with_values
+from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def rescore_cell(
         scored,
         kept,
     )
+    groups, unlabelled = label_users(cell.slices, scored, registry)
     record = replace(
         blank,
         status="ok",
@@ -50,4 +52,6 @@ def rescore_cell(
         finished=now(),
         **{name: getattr(former, name) for name in OF_THE_LISTS},
     )
-    return record, with_values(table, values)
+    lists = {key: value for key, value in former.lists.items() if key != "unlabelled"}
+    record = replace(record, lists={**lists, **({"unlabelled": unlabelled} if unlabelled else {})})
+    return record, with_values(table, values, groups)

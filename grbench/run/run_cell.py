@@ -33,6 +33,7 @@ from grbench.results.record import Record, Status, now, write_record
 from grbench.results.values import with_values
 from grbench.run.child_process import ChildMessages
 from grbench.run.data_counts import data_counts
+from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store
 from grbench.run.rescore_cell import rescore_cell
 from grbench.suite.suite import Cell
@@ -141,11 +142,12 @@ def run_cell(
     ranking = ranker.rank(split.test)
     values = score(method.metrics, ranking)
     kept, lists = keep_lists(ranker, split.test, ranking, cell, report)
+    groups, unlabelled = label_users(cell.slices, ranking, registry)
     record = replace(
         blank,
         status="ok",
         scores={name: float(each.mean()) for name, each in values.items()},
-        lists=lists,
+        lists={**lists, **({"unlabelled": unlabelled} if unlabelled else {})},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(store, split, cell.method, trained, ranker.codes),
         cost=costs(meter, method, trained, cell.method.stages, peak),
@@ -155,7 +157,7 @@ def run_cell(
         finished=now(),
     )
     lists_of_users = lists_table(ranking, store.catalogue.user_ids, store.catalogue.item_ids, kept)
-    return record, with_values(lists_of_users, values)
+    return record, with_values(lists_of_users, values, groups)
 
 
 def keep_lists(

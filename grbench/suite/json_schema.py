@@ -80,6 +80,11 @@ def suite_schema(registry: Registry) -> Schema:
         "dataset": {"$ref": component("datasets", installed("datasets"))},
         "protocol": {"$ref": component("protocols", installed("protocols"))},
         "metrics": {"type": "array", "minItems": 1, "items": {"$ref": metric}},
+        "slices": {
+            "type": ["array", "null"],
+            "items": {"$ref": component("slices", installed("slices"))},
+            "description": "what tables and comparisons divide the users into groups by; [] = nothing",
+        },
         "keep_lists": {
             "type": "integer",
             "minimum": 1,

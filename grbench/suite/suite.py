@@ -31,7 +31,9 @@ from grbench.suite.method import (
     bind_training,
 )
 from grbench.suite.published import Published, after_overrides, check_metrics_of, read_published
-from grbench.types import DEFAULT_LIST_LENGTH, MAX_SEED
+from grbench.suite.seeds import read_seeds
+from grbench.suite.slices import bind_slices, read_slices
+from grbench.types import DEFAULT_LIST_LENGTH
 
 __all__ = ["Cell", "Method", "Suite", "load_suite"]
 
@@ -41,6 +43,7 @@ SUITE_KEYS = (
     "dataset",
     "protocol",
     "metrics",
+    "slices",
     "keep_lists",
     "seeds",
     "defaults",
@@ -56,7 +59,8 @@ class Cell:
     """One method with one seed.
 
     error: message about its broken plug-ins, with which the cell cannot run, or None; keep_lists: length of the longer
-    lists that are recorded for metrics added later, None = only the scored lists are recorded.
+    lists that are recorded for metrics added later, None = only the scored lists are recorded; slices: that divide the
+    users into groups, which no score depends on.
     """
 
     suite: str
@@ -67,6 +71,7 @@ class Cell:
     seed: int
     error: str | None = None
     keep_lists: int | None = None
+    slices: tuple[Component, ...] = ()
 
     @property
     def list_length(self) -> int:
@@ -79,6 +84,7 @@ class Cell:
             ("datasets", self.dataset.name),
             ("protocols", self.protocol.name),
             *(("metrics", metric.name) for metric in self.metrics),
+            *(("slices", part.name) for part in self.slices),
             *self.method.plugins(),
         }
 
@@ -103,7 +109,8 @@ def list_length(metrics: Iterable[Component]) -> int:
 class Suite:
     """The content of a suite file. methods: keys of each method, after `defaults`, `extends` and grids are expanded;
     grids: the names of the expanded methods for each method's name in the file; published: what others report of the
-    methods; other_metrics: whether the metrics are not the file's, which figures may then be of."""
+    methods; other_metrics: whether the metrics are not the file's, which figures may then be of; slices: None = the
+    default ones."""
 
     path: str
     name: str
@@ -119,6 +126,7 @@ class Suite:
     keep_lists: int | None = None
     published: Published = field(default_factory=dict)
     other_metrics: bool = False
+    slices: list[Any] | None = None
 
     def cells(self, registry: Registry, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
         """All cells, ordered by seed first, so that a suite that is interrupted has compared all methods.
@@ -139,6 +147,8 @@ class Suite:
             if labels and not self.other_metrics:
                 check_metrics_of(self.published, labels, self.path)
         with problems:
+            slices = bind_slices(registry, self.slices, self.path, broken)
+        with problems:
             # Methods inherit these, so that each would repeat what is wrong with them.
             bind_training(self.defaults.get("training"), f"{self.path}: defaults.training")
             for name in names:
@@ -146,7 +156,7 @@ class Suite:
                     methods.append(self._method(registry, name, labels, broken))
         problems.raise_found()
         return [
-            Cell(self.name, dataset, protocol, metrics, method, seed, error, self.keep_lists)
+            Cell(self.name, dataset, protocol, metrics, method, seed, error, self.keep_lists, slices)
             for seed in chosen_seeds
             for method, error in methods
         ]
@@ -246,7 +256,7 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
         with problems:
             raise SuiteError("\n".join(missing))
         problems.raise_found()
-    name, seeds = content["suite"], _read_seeds(None, where)
+    name, seeds = content["suite"], read_seeds(None, where)
     with problems:
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
             raise SuiteError(
@@ -267,7 +277,10 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
                 f"{where}: keep_lists: should be a whole number from 1, such as 100, got {cut(json.dumps(keep_lists))}"
             )
     with problems:
-        seeds = _read_seeds(content.get("seeds"), where)
+        seeds = read_seeds(content.get("seeds"), where)
+    slices: list[Any] | None = None
+    with problems:
+        slices = read_slices(content.get("slices"), where)
     grids: dict[str, dict[str, dict[str, Any]]] = {}
     with problems:
         grids = expanded_methods(content, len(seeds), where, problems)
@@ -299,6 +312,7 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
         keep_lists=keep_lists,
         published=published,
         other_metrics=content["metrics"] != of_file.get("metrics"),
+        slices=slices,
     )
 
 
@@ -335,24 +349,6 @@ def expand_cutoff(value: Any, where: str) -> Any:
     if not re.fullmatch(r"[1-9][0-9]{0,17}", cutoff) or "k" in mapping:
         raise SuiteError(f"{where}: {cut(named)}: should be a metric's name and one cutoff k, such as ndcg@10")
     return {**mapping, "name": name, "k": int(cutoff)}
-
-
-def _read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
-    if seeds is None:
-        return (0,)
-    # `type`, because true is an int to Python.
-    if (
-        not isinstance(seeds, list)
-        or not seeds
-        or not all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in seeds)
-    ):
-        raise SuiteError(
-            f"{where}: seeds: should be a list of whole numbers from 0 to {MAX_SEED}, such as [0, 1, 2], got "
-            f"{cut(json.dumps(seeds))}"
-        )
-    if len(set(seeds)) < len(seeds):
-        raise SuiteError(f"{where}: seeds: a seed is given twice")
-    return tuple(seeds)
 
 
 @lru_cache(maxsize=1)

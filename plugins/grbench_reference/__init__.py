@@ -83,6 +83,15 @@ def register_metrics(register: Register) -> None:
 
 
 @hookimpl
+def register_slices(register: Register) -> None:
+    register("history_length", "grbench_reference.slices.history_length:HistoryLength")
+    register("popularity", "grbench_reference.slices.popularity:TargetPopularity")
+    register("action", "grbench_reference.slices.action:TargetAction")
+    register("repeat", "grbench_reference.slices.repeat:Repeat")
+    register("gap", "grbench_reference.slices.gap:Gap")
+
+
+@hookimpl
 def register_optimizers(register: Register) -> None:
     register("adam", "grbench_reference.optimizers.adam:adam")
     register("adamw", "grbench_reference.optimizers.adam:adamw")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def test_a_sample_is_in_order_the_same_each_time_and_part_of_every_larger_one(tm
     assert small.targets[:, 0].tolist() == [user + 3 for user in small.users]
     assert small.histories.newest(np.arange(5), 3)[0].tolist() == [[0, 1, 2]] * 5
     assert small.target_actions.shape == (5, 1)
+
+
+def test_a_sample_knows_when_its_targets_were_where_all_queries_do(tmp_path: Path) -> None:
+    whole = queries(tmp_path, 40)
+    timed = dataclasses.replace(whole, target_times=np.arange(40)[:, None] + 30)
+    small = timed.sample(5)
+    assert small.target_times is not None
+    assert small.target_times[:, 0].tolist() == (small.users + 30).tolist()
+    assert whole.sample(5).target_times is None
 
 
 def test_a_sample_of_more_than_there_are_is_all_of_them(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_its_suite_runs_to_a_table_and_its_command_reads_the_records(folder: Pat
     assert {record["counts"]["evaluated"] for record in records} == {40}
     assert grbench(folder, "best", "results", "--metric", "hit_rate@1").splitlines() == ["successors"]
     assert "no record in results has this metric" in grbench(folder, "best", "results", "--metric", "ndcg@1", status=2)
+    table = grbench(folder, "table", "results", "--slice", "weekend")
+    assert "workday (40)" in table  # all within seconds of 1970-01-01, a Thursday
+    assert "weekend (" not in table
+    assert "3-5 (40)" in grbench(folder, "compare", "successors", "similar_groups", "--slice", "history_length@2,5")
     (curve,) = (folder / "results" / "every_kind").glob("*.d/curve/curve.csv")
     assert {line.split(",")[1] for line in curve.read_text().splitlines()[1:]} >= {"loss"}
 

@@ -69,7 +69,7 @@ def test_where_the_catalogue_is_all_there_is_every_candidate_is_indexed(tmp_path
 
 def test_many_queries_are_counted_block_by_block(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = unreachable_targets(split, split.test, ["history"])
-    monkeypatch.setattr("grbench.evaluation.filters.QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr("grbench.data.histories.ROWS_AT_ONCE", 7)
     assert unreachable_targets(split, split.test, ["history"]) == whole
 
 

@@ -43,6 +43,7 @@ def test_lists_speak_the_ids_of_the_source(tmp_path: Path) -> None:
     assert read.to_pylist() == [
         {
             "user": 71,
+            "history_length": 2,
             "items": [2**40 + 2, 2**40],
             "scores": [0.5, 0.25],
             "targets": [2**40 + 2],
@@ -51,6 +52,7 @@ def test_lists_speak_the_ids_of_the_source(tmp_path: Path) -> None:
         },
         {
             "user": 70,
+            "history_length": 1,
             "items": [2**40 + 1],
             "scores": [1.0],
             "targets": [2**40, 2**40 + 1],
@@ -95,7 +97,7 @@ def longer(lists: Ranking) -> Ranking:
 
 def assert_same(one: Ranking, other: Ranking) -> None:
     for field in dataclasses.fields(Ranking):
-        if field.name not in ("training", "actions", "pool"):
+        if field.name not in ("training", "actions", "pool", "histories", "target_times"):
             ours, theirs = getattr(one, field.name), getattr(other, field.name)
             assert ours.dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs)

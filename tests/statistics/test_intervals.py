@@ -6,19 +6,27 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from grbench.statistics.intervals import interval_of_difference, interval_of_mean
+from grbench.statistics.intervals import Estimate, interval_of_difference, interval_of_mean
 from grbench.statistics.scores import Scores, SeedVariance, pooled_seed_variance
 
 METHODS, USERS, TABLES = 5, 60, 400
 
 
-def drawn(rng: np.random.Generator, seeds: int, between: float, rest: float) -> list[Scores]:
+def drawn(rng: np.random.Generator, seeds: int, between: float, rest: float, methods: int = METHODS) -> list[Scores]:
     """Methods whose true mean is 0. between: variance between seeds, in units of the variance of a mean over users;
     rest: variance of what belongs to neither user nor seed."""
-    users = rng.normal(size=(METHODS, 1, USERS))
-    of_seeds = rng.normal(size=(METHODS, seeds, 1)) * np.sqrt(between / USERS)
-    noise = rng.normal(size=(METHODS, seeds, USERS)) * np.sqrt(rest)
+    users = rng.normal(size=(methods, 1, USERS))
+    of_seeds = rng.normal(size=(methods, seeds, 1)) * np.sqrt(between / USERS)
+    noise = rng.normal(size=(methods, seeds, USERS)) * np.sqrt(rest)
     return [Scores(values) for values in users + of_seeds + noise]
+
+
+def coverage(estimates: list[Estimate]) -> float:
+    """The share of the 95 % intervals that hold 0. All at once: scipy takes long to find each quantile by itself."""
+    value, error, degrees = np.array([(each.value, each.error, each.degrees) for each in estimates]).T
+    widths = stats.t.ppf(0.975, degrees) * error
+    assert estimates[0].half_width() == pytest.approx(widths[0])
+    return float(np.mean(np.abs(value) <= widths))
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
@@ -37,12 +45,25 @@ def test_95_percent_intervals_cover_the_true_value_93_to_97_times_in_100(
             interval_of_difference(methods[2], methods[3], pooled),
         ]
     for estimates in (means, differences):
-        covered = np.mean([abs(estimate.value) <= estimate.half_width() for estimate in estimates])
-        assert 0.93 <= covered <= 0.97
+        assert 0.93 <= coverage(estimates) <= 0.97
         assert {estimate.over for estimate in estimates} == {"users and seeds"}
     # And p is uniform where nothing differs.
     false_alarms = np.mean([estimate.p_value < 0.05 for estimate in differences])
     assert 0.03 <= false_alarms <= 0.07
+
+
+@pytest.mark.parametrize(("number", "seeds"), [(4, 2), (2, 3), (1, 5)])
+@pytest.mark.parametrize(("between", "rest"), [(1, 0.3), (100, 0.3)])
+def test_intervals_cover_with_the_fewest_degrees_of_freedom_that_are_enough(
+    number: int, seeds: int, between: float, rest: float
+) -> None:
+    rng = np.random.default_rng((number, int(between)))
+    means = []
+    for _ in range(4 * TABLES // number):
+        methods = drawn(rng, seeds, between, rest, number)
+        means += [interval_of_mean(scores, pooled_seed_variance(methods)) for scores in methods]
+    assert {estimate.over for estimate in means} == {"users and seeds"}
+    assert 0.93 <= coverage(means) <= 0.97
 
 
 def test_components_are_those_of_the_two_way_analysis_of_variance() -> None:
@@ -70,6 +91,18 @@ def test_a_difference_over_users_only_is_the_paired_t_test() -> None:
     judged = stats.ttest_rel(first[0], second[0])
     assert estimate.p_value == pytest.approx(judged.pvalue)
     assert estimate.half_width() == pytest.approx(judged.confidence_interval().high - estimate.value)
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 5, 8])
+def test_few_users_who_differ_give_no_smaller_p_than_the_exact_test(users: int) -> None:
+    hits = np.zeros((1, 1_000))
+    hits[0, :users] = 1
+    first, second = Scores(hits), Scores(np.zeros((1, 1_000)))
+    exact = stats.binomtest(users, users).pvalue  # 2 / 2^users: each of them could have differed in the other direction
+    for one, other in ((first, second), (second, first)):
+        assert interval_of_difference(one, other, SeedVariance(0.0, 0.0, 0)).p_value == pytest.approx(exact)
+    alone = interval_of_difference(Scores(hits[:, :users]), Scores(hits[:, :users] * 0), SeedVariance(0.0, 0.0, 0))
+    assert (alone.error, alone.p_value) == (0, pytest.approx(exact))
 
 
 def test_two_seeds_that_differ_do_not_widen_an_interval_without_end() -> None:

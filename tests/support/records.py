@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grbench.results.record import Record, ranking_path
+from grbench.results.slices import Grouping
 from grbench.results.values import with_values
 
 METRICS = {
@@ -47,19 +48,31 @@ def a_record(method: str, seed: int = 0, hit_rate: float | None = None, rank: fl
 
 
 def measured(
-    folder: Path, method: str, *seeds: Sequence[float], ranks: Sequence[float] = (), **values: Any
+    folder: Path,
+    method: str,
+    *seeds: Sequence[float],
+    ranks: Sequence[float] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+    **values: Any,
 ) -> list[Record]:
     """A method's records with its users' values in `folder`. seeds: each seed's hit rates, one per user; ranks: the
-    mean_rank of each user in all seeds, 5 where not given."""
+    mean_rank of each user in all seeds, 5 where not given; groups: {slice: each user's group, "" = none}."""
+    groupings = {name: a_grouping(labels) for name, labels in (groups or {}).items()}
     records = []
     for seed, hits in enumerate(seeds):
         of_users = {"hit_rate@10": np.array(hits), "mean_rank": np.array(ranks or [5.0] * len(hits))}
         means = {name: float(each.mean()) for name, each in of_users.items()}
         record = a_record(method, seed, means["hit_rate@10"], means["mean_rank"], folder=folder, **values)
-        lists = with_values(pa.table({"user": np.arange(len(hits))}), of_users)
+        lists = with_values(pa.table({"user": np.arange(len(hits))}), of_users, groupings)
         pq.write_table(lists, ranking_path(folder, record.digest))
         records.append(record)
     return records
+
+
+def a_grouping(labels: Sequence[str]) -> Grouping:
+    """The groups in the order in which they first occur."""
+    groups = tuple(dict.fromkeys(label for label in labels if label))
+    return Grouping(np.array([groups.index(label) if label else -1 for label in labels]), groups)
 
 
 HIT, MISS = [1.0] * 20, [0.0] * 20

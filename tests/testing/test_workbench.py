@@ -101,7 +101,7 @@ def test_a_protocols_split_needs_the_store_alone(tmp_path):
 
 
 def test_every_kind_says_what_is_timed_of_it():
-    assert [kind.name for kind in KINDS.values() if not kind.timed] == ["trackers"]
+    assert [kind.name for kind in KINDS.values() if not kind.timed] == ["slices", "trackers"]
 
 
 def test_partners_are_the_first_that_fit(workbench):
