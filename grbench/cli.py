@@ -71,22 +71,15 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, status, table, compare, reproduce, rescore, score, export, merge, prune, verify, audit, plugins, suite, schema):
-    run,
-    status,
-    table,
-    reproduce,
-    rescore,
-    score,
-    export,
-    merge,
-    prune,
-    verify,
-    audit,
-    plugins,
-    suite,
-    schema,
-):
+COMMANDS = (
+    *(run, status, audit, verify),
+    *(table, compare, reproduce),
+    *(rescore, score, export),
+    *(merge, prune),
+    *(plugins, suite, schema),
+)
+
+for _command in COMMANDS:
     cli.add_command(_command)
 
 

@@ -11,19 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from grbench.report.columns import metric_heading
+from grbench.report.entries import Column, ResultTable, TableEntry
+from grbench.report.footer import facts_line, interval_text, of_all_lists
 from grbench.report.format import counted, number
 from grbench.report.pair import Pair, check_users, choose_pair, shared_metrics, with_comparable_rows
 from grbench.report.scores import recorded_means, user_scores
 from grbench.report.slices import ALL, NO_VARIANCE, grouping_of, groups_text, of_users, varies
-from grbench.report.table import (
-    Column,
-    ResultTable,
-    TableEntry,
-    facts_line,
-    interval_text,
-    metric_heading,
-    of_all_lists,
-)
 from grbench.results.lists import read_lists
 from grbench.results.record import Record, ranking_path
 from grbench.results.slices import Grouping

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError
-from grbench.report.table import ResultTable, TableEntry
+from grbench.report.entries import ResultTable, TableEntry
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

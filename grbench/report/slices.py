@@ -14,21 +14,13 @@ import numpy as np
 
 from grbench.errors import RunError, cut
 from grbench.registry.options import suggestion
+from grbench.report.columns import metric_heading, score_entry, seeds_text
+from grbench.report.entries import Column, ResultTable, TableEntry
+from grbench.report.footer import explained, facts_line, of_all_lists
 from grbench.report.format import counted
 from grbench.report.rows import Row, comparable_groups, comparison_facts, differing_keys, rows_of
 from grbench.report.scores import RowScore, column_scores, recorded_means, user_scores
-from grbench.report.table import (
-    Column,
-    ResultTable,
-    TableEntry,
-    explained,
-    facts_line,
-    metric_heading,
-    of_all_lists,
-    score_entry,
-    seeds_text,
-    title_of,
-)
+from grbench.report.table import title_of
 from grbench.results.record import Record, latest, ranking_path
 from grbench.results.slices import Grouping, read_slices
 from grbench.statistics.scores import Scores

@@ -17,9 +17,10 @@ from scipy import stats
 
 from grbench.errors import RunError
 from grbench.report.compare import compare
+from grbench.report.entries import ResultTable
 from grbench.report.format import number
 from grbench.report.render import FORMATS, as_csv, render
-from grbench.report.table import ResultTable, tables
+from grbench.report.table import tables
 from grbench.results.record import Record, ranking_path
 from grbench.statistics.comparison import holm
 

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 import pytest
 from records import HIT, METRICS, MISS, a_record, measured
 
+from grbench.report.entries import ResultTable
 from grbench.report.render import FORMATS, as_csv, latex, markdown, render, svg
 from grbench.report.reproduction import Reproduction, reproduction
-from grbench.report.table import ResultTable, tables
+from grbench.report.table import tables
 from grbench.results.record import Record
 
 
