@@ -42,6 +42,8 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
 
     SUITE is a YAML file or the name of an installed suite (`grbench suite list`).
 
+    Where the suite has `tuning`, its methods' options are tuned first, on validation scores; trials are kept too.
+
     Finished cells are not run again. Failed cells are rows of the table with their reason, and are tried again by the
     same command. Ctrl-C keeps finished cells. Exit status: 0 success, 1 some cells failed, 2 invalid suite or
     arguments, 130 interrupted (143 by SIGTERM, 141 where nobody reads the output any more).

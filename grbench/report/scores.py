@@ -48,6 +48,24 @@ def row_scores(
     }
 
 
+def shown_scores(
+    rows: Sequence[Row],
+    metrics: Mapping[str, bool],
+    hidden: Collection[int],
+    *,
+    baseline: str | None,
+    together: Collection[str] = (),
+) -> dict[str, list[RowScore]]:
+    """As `row_scores`, but rows at the places `hidden` have no scores, nor are others compared with them."""
+    able = [row for place, row in enumerate(rows) if place not in hidden]
+    scores = row_scores(able, metrics, baseline=baseline, together=together)
+    shown = {metric: iter(column) for metric, column in scores.items()}
+    return {
+        metric: [RowScore() if place in hidden else next(shown[metric]) for place in range(len(rows))]
+        for metric in metrics
+    }
+
+
 def recorded_means(rows: Sequence[Row], metric: str) -> list[float | None]:
     """Each row's mean over the seeds of the scores in its records; None where it has none."""
     return [_mean_of_seeds(row, metric) for row in rows]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from grbench.report.choice import choice, validation_columns
 from grbench.report.columns import cost_columns, filter_columns, metric_columns, name_column, run_columns
 from grbench.report.costs import hardware
 from grbench.report.entries import ResultTable
 from grbench.report.footer import footer_lines, of_all_lists
 from grbench.report.published import Sources, beside_ours, published_footer
 from grbench.report.rows import comparable_groups, comparison_facts, differing_keys, rows_of
-from grbench.report.scores import row_scores
+from grbench.report.scores import shown_scores
 from grbench.results.checksums import refuse_altered
 from grbench.results.integrity import altered_lists
 from grbench.results.record import Record, latest
@@ -35,11 +36,13 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
     letters = {machine: chr(ord("a") + index % 26) for index, machine in enumerate(machines)}
     higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in metrics.items()}
     together = [name for name, facts in metrics.items() if of_all_lists(facts)]
-    scores = row_scores(rows, higher_is_better, baseline=first.baseline, together=together)
+    chosen = choice(rows)
+    scores = shown_scores(rows, higher_is_better, chosen.hidden, baseline=first.baseline, together=together)
     published, sources = beside_ours(rows, scores), Sources()
     parts = [
         name_column(rows),
         *(metric_columns(name, facts, scores[name], published.get(name), sources) for name, facts in metrics.items()),
+        validation_columns(rows, chosen, metrics),
         filter_columns(rows),
         cost_columns(rows, records),
         run_columns(rows, letters),
@@ -48,7 +51,11 @@ def _table(records: list[Record], differing: list[str], position: int, total: in
         heading=title_of(first, differing, position, total),
         columns=tuple(column for part in parts for column in part.columns),
         rows=tuple(tuple(entry for part in parts for entry in part.entries[row]) for row in range(len(rows))),
-        footer=(*footer_lines(records, rows, first, letters, scores), *published_footer(published, sources)),
+        footer=(
+            *footer_lines(records, rows, first, letters, scores),
+            *chosen.notes,
+            *published_footer(published, sources),
+        ),
         values=tuple(
             {name: value for part in parts for name, value in part.numbers[row].items()} for row in range(len(rows))
         ),

@@ -36,12 +36,15 @@ from grbench.results.record_types import (
     EnvironmentFacts,
     ExternalFacts,
     FileName,
+    GridFacts,
     IdentityFacts,
     ListFacts,
     MetricFacts,
     NamedFacts,
     PoolFacts,
     PublishedFacts,
+    TrialFacts,
+    TuningFacts,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ MAX_BYTES = 100_000_000
 """Of a record's file; a training curve of a million rows has as many."""
 
 MOVE_IT = "move it away or delete it"
+TRIALS = "trials"
+"""The folder of the records of a suite's trials, in that of its cells."""
 AUDIT_FILE = "audit.json"
 """The leak audits of a suite, beside its records (`audit_file.py`)."""
 
@@ -101,6 +106,15 @@ class Record:
                  those that the same user runs with the same cache folder}, ...}
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
+    trial:       of a trial of a tuned method, None for other cells: {study: its search, number: 0 = the first, values:
+                 {option's key: value}, metric: that trials are compared by, value: its validation score, state:
+                 running, complete, pruned or failed, seconds: of training, same_as: digest of the record whose training
+                 this one repeats, so that it was not done again}. A trial has no test scores and no lists
+    tuning:      of a method whose options were tuned: {budget, trials, complete, pruned, failed: how many; sampler,
+                 pruner, startup_trials, seed; metric, number, values, validation: of the trial that was chosen, and its
+                 score; seconds: of training of all trials; not_repeatable: reasons why the search may end otherwise}
+    grid:        of a row of a grid: {name: of the grid, points: its number of rows, ablation: whether the suite says
+                 that all are tested and none is chosen}
     title:       title of the suite; baseline: method that others are tested against; None where the suite has none
     published:   the suite's published figures of the method, as `suite.published.figure_options` has them
     started, finished: when the cell started and finished
@@ -137,6 +151,9 @@ class Record:
     environment: EnvironmentFacts = field(default_factory=dict)
     tokenizer: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    trial: TrialFacts | None = None
+    tuning: TuningFacts | None = None
+    grid: GridFacts | None = None
     title: str | None = None
     baseline: str | None = None
     published: list[PublishedFacts] = field(default_factory=list)
@@ -152,6 +169,13 @@ class Record:
     def done(self) -> bool:
         """Whether the cell need not run again: it has scores, and the lists that they are of."""
         return self.status == "ok" and not self.lists_gone and not self.lists_altered
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """{metric: validation score of the state that training kept}; empty where it did not validate."""
+        best = self.counts.get("best_epoch")
+        kept = next((row for row in self.curve if best is not None and row.get("epoch") == best), {})
+        return {name: kept[name] for name in self.metrics if isinstance(kept.get(name), int | float)}
 
     @property
     def older_identity(self) -> bool:
@@ -312,7 +336,7 @@ def read_record(path: Path) -> Record:
     AlteredError where it was altered. Whether its lists were is not looked at: see `integrity.py`."""
     record = Record.from_json(_read(path), str(path))
     record = _pending(path.parent, record.digest) or record
-    gone = record.status == "ok" and not ranking_path(path.parent, record.digest).is_file()
+    gone = record.status == "ok" and record.trial is None and not ranking_path(path.parent, record.digest).is_file()
     return dataclasses.replace(record, lists_gone=gone, folder=path.parent)
 
 
@@ -341,8 +365,11 @@ def read_records(
     note: Callable[[str], object] = warnings.warn,
     *,
     altered: Callable[[Path, AlteredError], object] | None = None,
+    trials: bool = False,
 ) -> list[Record]:
     """All records in the given files and folders (searched recursively), by suite, method in the suite's order, seed.
+
+    trials: those of trials, in place of the others.
 
     JSON files in a folder that are no records, neither by name nor by content, are left out and named to `note`.
     altered: gets the file and the error of each record that was altered, which is left out; None = they are raised as
@@ -358,13 +385,15 @@ def read_records(
         try:
             records.append(read_record(file))
         except AlteredError as error:
-            errors[file] = error
+            if trials or file.parent.name != TRIALS:  # no table shows a trial
+                errors[file] = error
     if altered is None:
         refuse_altered(map(str, errors.values()))
     else:
         for file, reason in errors.items():
             altered(file, reason)
-    return sorted(records, key=lambda record: (record.suite, record.order, record.method, record.seed, record.finished))
+    kept = [record for record in records if (record.trial is not None) == trials]
+    return sorted(kept, key=lambda record: (record.suite, record.order, record.method, record.seed, record.finished))
 
 
 def record_files(paths: Iterable[Path]) -> tuple[dict[Path, None], list[Path]]:

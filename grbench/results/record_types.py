@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 import pydantic
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
@@ -51,8 +51,21 @@ class _MetricIdentityFields(_OpenFields, total=False):
     options: Annotated[dict[str, Any], _holds(_CutoffFields)]
 
 
+class _StageOptionFields(_OpenFields, total=False):
+    validate_every: int | None
+    select: str | None
+
+
+class _StageFields(_OpenFields, total=False):
+    training: Annotated[dict[str, Any], _holds(_StageOptionFields)]
+
+
+class _TrainingFields(_OpenFields, total=False):
+    stages: list[Annotated[dict[str, Any], _holds(_StageFields)]]
+
+
 class _IdentityFields(_OpenFields, total=False):
-    training: dict[str, Any]
+    training: Annotated[dict[str, Any], _holds(_TrainingFields)]
     ranking: Annotated[dict[str, Any], _holds(_RankingFields)]
     metrics: list[Annotated[dict[str, Any], _holds(_MetricIdentityFields)]]
     filters: list[str]  # in schema 1
@@ -95,6 +108,10 @@ class _CountsFields(_OpenFields, total=False):
     dropped: dict[str, int]
     unreachable: dict[str, int]
     parameters: int | None
+    best_epoch: int | None
+    validation_users: int
+    validated_users: int
+    validation_also_tested: int
     remarks: list[str]
     ties: Annotated[dict[str, Any], _holds(_TiesFields)]
 
@@ -152,6 +169,37 @@ class _PublishedFields(_OpenFields):
     users: NotRequired[int]
 
 
+class _TrialFields(_OpenFields):
+    study: Digest
+    number: int
+    values: dict[str, Any]
+    state: Literal["running", "complete", "pruned", "failed"]
+    metric: str
+    value: Amount
+    seconds: Amount
+
+
+class _TuningFields(_OpenFields):
+    trials: int
+    pruned: int
+    failed: int
+    budget: dict[str, Amount]
+    sampler: str
+    pruner: str
+    metric: str
+    values: dict[str, Any]
+    number: int
+    validation: Amount
+    seconds: Amount
+    not_repeatable: list[str]
+
+
+class _GridFields(_OpenFields):
+    name: str
+    points: int
+    ablation: bool
+
+
 IdentityFacts = Annotated[dict[str, Any], _holds(_IdentityFields)]
 NamedFacts = Annotated[dict[str, Any], _holds(_NamedFields)]
 PoolFacts = Annotated[dict[str, Any], _holds(_PoolFields)]
@@ -162,3 +210,6 @@ CostFacts = Annotated[dict[str, Any], _holds(_CostFields)]
 ExternalFacts = Annotated[dict[str, Any], _holds(_ExternalFields)]
 EnvironmentFacts = Annotated[dict[str, Any], _holds(_EnvironmentFields)]
 PublishedFacts = Annotated[dict[str, Any], _holds(_PublishedFields)]
+TrialFacts = Annotated[dict[str, Any], _holds(_TrialFields)]
+TuningFacts = Annotated[dict[str, Any], _holds(_TuningFields)]
+GridFacts = Annotated[dict[str, Any], _holds(_GridFields)]

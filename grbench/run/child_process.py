@@ -52,6 +52,17 @@ class End:
     server_lost: bool = False
     oom_killed: bool = False
 
+    @property
+    def how(self) -> str:
+        """For messages about a child that said nothing itself."""
+        if self.server_lost:
+            return f"stopped, because the process that cells are forked from ended meanwhile (exit status {self.code})"
+        if self.oom_killed:
+            return "killed by the kernel, because memory ran out"
+        if self.code < 0:
+            return f"killed by signal {-self.code} ({signal.Signals(-self.code).name})"
+        return f"the process ended with exit status {self.code} and without a result"
+
 
 class ChildMessages:
     """The child's end of the pipe: `events("train", loss=1.5)` writes one JSON line."""

@@ -7,19 +7,31 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from grbench.errors import RunError
 from grbench.interfaces import EvaluationProtocol, optional
 from grbench.output import printable
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
+from grbench.results.claims import Claim, claim
 from grbench.results.facts import dataset_facts, metric_facts, protocol_facts
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, longest_cutoff, training_digest
 from grbench.results.integrity import altered_lists, with_altered
-from grbench.results.record import Record, ranking_path, read_records, record_path
+from grbench.results.record import (
+    Record,
+    finish_write,
+    ranking_path,
+    read_record,
+    read_records,
+    record_path,
+    replace_record,
+)
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
+from grbench.tuning.search import values_text
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class PlannedCell:
     altered: there is a record, but it was altered after it was written.
     source: a finished record whose lists hold all that the cell's metrics need, so that it is scored and not run.
     older: there is a record of this method and seed whose identity is of an older kind, which cannot be compared.
+    awaits_tuning: the method's options are tuned first; the cell has those of the suite file until then.
     """
 
     cell: Cell
@@ -40,16 +53,25 @@ class PlannedCell:
     altered: bool = False
     source: Record | None = None
     older: bool = False
+    awaits_tuning: bool = False
+
+    @property
+    def shown(self) -> Record:
+        """The record that the plan names: the finished one, which may have further metrics and so another digest, or
+        the one that is to be filled in."""
+        return self.former if self.finished and self.former else self.blank
 
     @property
     def name(self) -> str:
         """How it is called in lines of progress."""
+        if trial := self.blank.trial:
+            return f"{self.cell.method.name}, trial {trial['number'] + 1} ({values_text(trial['values'])})"
         return f"{self.cell.method.name}, seed {self.cell.seed}"
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing to do."""
-        return self.former is not None and self.former.done and not self.again
+        return self.former is not None and self.former.done and not self.again and not self.awaits_tuning
 
     @property
     def state(self) -> str:
@@ -58,15 +80,20 @@ class PlannedCell:
             return "done"
         if self.cell.error:
             return "cannot run"
+        if self.awaits_tuning:
+            return "to do once it is tuned"
         to_do = "re-score" if self.source else "to do"
         if self.altered:
-            return f"{to_do} again (its record was altered)"
-        if self.former is None:
+            why = "its record was altered"
+        elif self.former is None:
             return f"{to_do} (there is one of an older identity)" if self.older else to_do
-        if self.former.status == "ok":
-            lists = "are gone" if self.former.lists_gone else "were altered"
-            return f"{to_do} again ({'forced' if self.former.done else f'its lists {lists}'})"
-        return f"{to_do} again (was {self.former.status})"
+        elif self.former.status != "ok":
+            why = f"was {self.former.status}"
+        elif self.former.done:
+            why = "forced"
+        else:
+            why = f"its lists {'are gone' if self.former.lists_gone else 'were altered'}"
+        return f"{to_do} again ({why})"
 
 
 @dataclass(frozen=True)
@@ -116,7 +143,7 @@ class Plan:
                 planned.state,
                 "" if planned.seconds is None else duration(planned.seconds),
                 "" if planned.memory is None else f"{significant(planned.memory / GIB)} GiB",
-                (planned.former if planned.finished and planned.former else planned.blank).digest,
+                "" if planned.awaits_tuning else planned.shown.digest,
             ]
             for planned in self.cells
         ]
@@ -146,9 +173,19 @@ class Plan:
                     )
 
 
-def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: Path, *, force: bool = False) -> Plan:
+def make_plan(
+    suite: Suite,
+    cells: Sequence[Cell],
+    registry: Registry,
+    results: Path,
+    *,
+    force: bool = False,
+    tuning: Mapping[str, dict[str, Any] | None] = MappingProxyType({}),
+) -> Plan:
     """Works out every cell's digest and looks for its record below `results`.
 
+    tuning: of each method whose options are tuned, the search by which the values in its cells were chosen; None where
+    they are not chosen yet.
     Raises DataError where the dataset is missing or incomplete, RunError where the results are of a newer schema, and
     what a tokenizer raises of its options and files.
     """
@@ -180,11 +217,14 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             dataset=dataset_facts(cell.dataset, dataset_digest),
             protocol=protocol_facts(cell.protocol),
             metrics=metrics,
+            tuning=tuning.get(cell.method.name),
+            grid=_grid_facts(suite, cell.method.name),
             title=suite.title,
             baseline=suite.baseline,
             published=[figure for figure in suite.published.get(cell.method.name, ()) if figure["metric"] in metrics],
         )
-        source = None if force or cell.error else _source(cell, blank, former, folder)
+        awaits = tuning.get(cell.method.name, {}) is None
+        source = None if force or cell.error or awaits else _source(cell, blank, former, folder)
         there = by_digest.get(blank.digest)
         if source is not None and not (there and there.done) and covers(source, blank):
             there, source = source, None
@@ -196,12 +236,13 @@ def make_plan(suite: Suite, cells: Sequence[Cell], registry: Registry, results: 
             PlannedCell(
                 cell=cell,
                 blank=blank,
-                former=there,
+                former=None if awaits else there,
                 seconds=None if source else cost.get("total_seconds"),
                 memory=None if source else cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
                 again=force,
                 altered=record_path(folder, blank.digest) in altered,
                 source=source,
+                awaits_tuning=awaits,
                 older=any(
                     record.older_identity and (record.method, record.seed) == (blank.method, blank.seed)
                     for record in former
@@ -254,12 +295,39 @@ def as_planned(planned: PlannedCell, record: Record) -> Record:
     """The record under the name that this suite gives its cell, since a digest knows no names, and with the suite's
     metrics only."""
     blank = planned.blank
-    names = {key: getattr(blank, key) for key in ("suite", "title", "method", "order", "baseline", "published")}
+    own = ("suite", "title", "method", "order", "baseline", "published", "tuning", "grid")
+    names = {key: getattr(blank, key) for key in own}
     if not blank.metrics:  # a plug-in is broken
         return replace(record, **names)
     metrics = {name: record.metrics[name] for name in blank.metrics if name in record.metrics}
     scores = {name: record.scores[name] for name in blank.metrics if name in record.scores}
     return replace(record, metrics=metrics, scores=scores, **names)
+
+
+def with_present_facts(folder: Path, blank: Record, former: Record) -> Record:
+    """A finished record with what the suite says of the method's grid and its tuning now, on disk too: by it, tables of
+    the folder show which rows were chosen. A record that another process has claimed, and one that cannot be written,
+    stays as it is on disk."""
+    if former.method != blank.method or (former.tuning, former.grid) == (blank.tuning, blank.grid):
+        return former
+
+    def now(record: Record) -> Record:
+        return replace(record, tuning=blank.tuning, grid=blank.grid)
+
+    with contextlib.suppress(OSError, RunError):
+        got = claim(folder, former.digest)
+        if isinstance(got, Claim):
+            with got:
+                finish_write(folder, former.digest)
+                replace_record(folder, now(read_record(record_path(folder, former.digest))))
+    return now(former)
+
+
+def _grid_facts(suite: Suite, method: str) -> dict[str, Any] | None:
+    grid = suite.grid_of(method)
+    if grid is None:
+        return None
+    return {"name": grid, "points": len(suite.grids[grid]), "ablation": grid in suite.ablations}
 
 
 def _checked_source(cell: Cell, registry: Registry) -> str:

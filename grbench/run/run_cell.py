@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -72,7 +73,7 @@ class Reporter:
         if event == "step":  # for trackers alone: who follows the run is shown means
             return
         now = time.monotonic()
-        if event in ("phase", "peak") or now - self._last >= REPORT_SECONDS:
+        if event in ("phase", "peak", "validate") or now - self._last >= REPORT_SECONDS:
             self._last = now
             self._events(event, **values)
 
@@ -104,8 +105,9 @@ def run_cell(
     device: str,
     report: Reporter,
     peaks: Mapping[str, tuple[float, str]] = MappingProxyType({}),
-) -> tuple[Record, pa.Table]:
-    """Runs the cell; returns its record, filled in, and every user's lists. Raises whatever a plug-in raises.
+) -> tuple[Record, pa.Table | None]:
+    """Runs the cell; returns its record, filled in, and every user's lists. A trial (`blank.trial`) ends once it is
+    trained: no test query is ranked, and there are no lists. Raises whatever a plug-in raises.
 
     peaks: {precision: (TFLOP/s, source)} of the device as far as earlier cells have measured them; another one is
     measured here and reported.
@@ -126,6 +128,18 @@ def run_cell(
     method, trained = train_method(
         cell, registry, split, device=device, report=report, meter=meter, log_every=report.log_every
     )
+    if blank.trial is not None:
+        record = replace(
+            blank,
+            status="ok",
+            counts=counts(store, split, cell.method, trained, method.codes),
+            cost=costs(meter, method, trained, cell.method.stages, peak),
+            environment=environment(device),
+            tokenizer=dict(method.codes.report),
+            curve=trained.curve,
+            finished=now(),
+        )
+        return record, None
     report.keep(method.encoder, store.catalogue.num_items)
     report("phase", name="search")
     ranker = Ranker(
@@ -187,7 +201,8 @@ def shortest(ranking: Ranking) -> int:
 
 def counts(store: Store, split: Split, method: Method, trained: TrainingResult, codes: Codes) -> dict[str, Any]:
     """How many of what: those of the data (`data_counts`), and those of the method; `validated_users` are those of the
-    validation users that select the best state. codes: those that were searched."""
+    validation users that select the best state, `validation_also_tested` counts the validation users who are test users
+    too. codes: those that were searched."""
     of_data = data_counts(store, split, method.filters)
     collisions = codes.report.get("colliding_items")
     held_out = of_data["validation_users"]
@@ -196,6 +211,9 @@ def counts(store: Store, split: Split, method: Method, trained: TrainingResult, 
     return {
         **of_data,
         "validated_users": min(max(samples, default=0), held_out),
+        "validation_also_tested": 0
+        if split.validation is None
+        else int(np.isin(split.validation.histories.users, split.test.histories.users).sum()),
         "parameters": trained.parameters,
         "epochs_run": trained.epochs_run,
         "steps_run": trained.steps_run,

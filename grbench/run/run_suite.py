@@ -8,11 +8,13 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench.errors import OutputClosed, RunError
 from grbench.registry.discovery import Registry
+from grbench.report.choice import shows_scores
 from grbench.report.format import duration, label_of, number, size_text
 from grbench.results.record import (
     Record,
@@ -25,12 +27,15 @@ from grbench.results.record import (
     write_record,
 )
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
-from grbench.run.memory_plan import MemoryPlan, memory_text
+from grbench.run.memory_plan import memory_text
 from grbench.run.neighbours import Neighbours
-from grbench.run.plan import Plan, PlannedCell, as_planned, make_plan
+from grbench.run.plan import Plan, PlannedCell, as_planned, with_present_facts
+from grbench.run.preparation import prepare, refuse_too_large
 from grbench.run.prepare import disk_text, refusal, store_cache
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.run.sharing import share
+from grbench.run.tune import tune
+from grbench.run.tuned_methods import TunedMethod, plan_with_choices, searches_text, trials_folder, with_choices
 from grbench.suite.suite import load_suite
 from grbench.temporary import beside, temporary_folder
 
@@ -79,9 +84,10 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     registry = Registry.load(signature_cache=store_cache(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
-    plan = make_plan(suite, cells, registry, request.results, force=request.force).only(request.digests)
+    plan, tuned = plan_with_choices(suite, cells, registry, request.results, force=request.force)
+    plan = plan.only(request.digests)
     registry.save_signatures()
-    console.file.write(plan.text() + "\n")
+    console.file.write(plan.text() + searches_text(tuned) + "\n")
     console.file.flush()
     if request.dry_run:
         _dry_run(plan, request, registry, console)
@@ -91,11 +97,15 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
         with terminated_is_interrupted():
             try:
                 with ForkServer(_modules(plan, registry), note=progress.say) as server:
+                    if any(planned.awaits_tuning for planned in plan.cells):
+                        _tune(plan, tuned, registry, request, server=server, progress=progress)
+                        plan = with_choices(plan, tuned, registry, request.results, force=request.force)
+                        progress.say(f"\n{plan.text()}")
                     records = _run(plan, request, server, progress)
             finally:
                 progress.close()
     except (KeyboardInterrupt, OutputClosed) as stop:
-        finished = sum(_kept(plan, planned) for planned in plan.cells)
+        finished = sum(_kept(plan, planned) for planned in plan.cells if not planned.awaits_tuning)
         console.file.write(
             f"\nInterrupted: {finished} of {len(plan.cells)} cells are finished and kept in {plan.folder}; "
             "the same command goes on from there.\n"
@@ -113,16 +123,65 @@ def _modules(plan: Plan, registry: Registry) -> list[str]:
     return sorted(modules | {"torch._dynamo" for cell in able if cell.method.stages})
 
 
+def _tune(
+    plan: Plan,
+    tuned: Sequence[TunedMethod],
+    registry: Registry,
+    request: RunRequest,
+    *,
+    server: ForkServer,
+    progress: PlainProgress,
+) -> None:
+    """Prepares what the trials share, and runs those that are left."""
+    waiting = replace(plan, cells=tuple(planned for planned in plan.cells if planned.awaits_tuning))
+    _check_writable(trials_folder(plan))
+    prepared = prepare(waiting, request, server, progress, plan.folder / PREPARATION_LOG)
+    refuse_too_large(prepared, request)
+    ready = {**prepared.facts, "peaks": {}}
+    run_trial = partial(_run_trial, ready=ready, request=request, server=server, progress=progress)
+    tune(plan, tuned, registry, run_trial, progress)
+
+
+def _run_trial(
+    plan: Plan,
+    planned: PlannedCell,
+    *,
+    watch: Callable[[ChildMessage], None],
+    place: tuple[int, int],
+    ready: Mapping[str, Any],
+    request: RunRequest,
+    server: ForkServer,
+    progress: PlainProgress,
+) -> Record:
+    """A trial is run as a cell is, and is marked and looks for others as one. plan: of the trials' folder."""
+    with Neighbours(store_cache(request.cache), plan.folder) as neighbours:
+        return _run_cell(
+            plan,
+            planned,
+            ready,
+            request,
+            server=server,
+            progress=progress,
+            neighbours=neighbours,
+            watch=watch,
+            place=place,
+        )
+
+
 def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> list[Record]:
     """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
     ready: dict[str, Any] = {}
     if any(planned.cell.error is None for planned in plan.to_do):
         _check_writable(plan.folder)
-        prepared = _prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
-        _refuse_too_large(prepared, request)
+        prepared = prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
+        refuse_too_large(prepared, request)
         ready = {**prepared.facts, "peaks": {}}
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
-    records = {planned.blank.digest: planned.former for planned in plan.cells if planned.finished and planned.former}
+    records = {
+        planned.blank.digest: with_present_facts(plan.folder, planned.blank, planned.former)
+        for planned in plan.cells
+        if planned.finished and planned.former
+    }
     cells = {planned.blank.digest: planned for planned in reversed(plan.to_do)}  # of equal ones, the first
     for planned, got in share(plan.folder, [each for each in plan.to_do if cells[each.blank.digest] is each], progress):
         digest = planned.blank.digest
@@ -161,80 +220,10 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     if not any(cell.method.stages for cell in able):
         return
     with temporary_folder() as place, ForkServer() as server:
-        ready = _prepare(plan, request, server, PlainProgress(io.StringIO()), place / PREPARATION_LOG)
+        ready = prepare(plan, request, server, PlainProgress(io.StringIO()), place / PREPARATION_LOG)
     console.file.write(f"\n{memory_text(ready.plans)}\n")
     console.file.flush()
-    _refuse_too_large(ready, request)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What the child that prepares has said. limits: {ram, gpu} in bytes, empty where it planned no memory."""
-
-    facts: dict[str, Any]
-    plans: list[MemoryPlan]
-    limits: dict[str, Any]
-
-
-def _refuse_too_large(ready: Ready, request: RunRequest) -> None:
-    """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
-    if request.oversize or not ready.limits:
-        return
-    refusals = [plan.refusal(ready.limits["ram"], ready.limits["gpu"]) for plan in ready.plans]
-    if lines := [line for line in refusals if line]:
-        raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
-
-
-def _prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
-    """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be.
-
-    log: keeps what the child printed where it fails; other runs may use the same folder meanwhile.
-    """
-    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
-    methods = {planned.cell.method.name: planned.cell for planned in plan.to_run if planned.cell.error is None}
-    trained = [name for name, cell in methods.items() if cell.method.stages]
-    job = {
-        "cell": able[0].to_json(),
-        "cache": str(store_cache(request.cache)),
-        "device": request.device,
-        "filters": sorted({cell.method.filters for cell in methods.values()}),
-        "suite": plan.suite.path,
-        "validates": any(
-            stage.training.get("validate_every") for cell in methods.values() for stage in cell.method.stages
-        ),
-        "methods": [cell.to_json() for cell in methods.values()],
-    }
-    found: dict[str, ChildMessage] = {}
-    plans: dict[str, MemoryPlan] = {}
-
-    def listen(event: ChildMessage) -> None:
-        found[event["event"]] = event
-        if event["event"] == "planned":
-            plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
-        elif event["event"] == "note":
-            progress.say(f"note: {event['text']}")
-        progress.listen(event)
-
-    progress.start("preparing the data", 0)
-    with beside(log) as said:
-        end = run_child(server, "grbench.run.prepare", job, log=said, listen=listen, tick=progress.tick)
-        if "prepared" in found or "refused" in found:
-            log.unlink(missing_ok=True)
-        else:
-            said.replace(log)
-    if "refused" in found:
-        raise refusal(found["refused"])
-    if "prepared" not in found:
-        kept = "" if request.dry_run else f"; see {log}"
-        raise RunError(f"preparing the data failed: {_how_it_ended(end)}{kept}\n{end.log}")
-    for remark in found["prepared"]["remarks"]:
-        progress.say(f"note: {remark}")
-    # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.
-    why = f"planning was not finished ({_how_it_ended(end)})"
-    for name in trained:
-        plans.setdefault(name, MemoryPlan(name, 0, False, unknown=why))
-    limits = {key: found["limits"][key] for key in ("ram", "gpu")} if "limits" in found else {}
-    return Ready(found["prepared"], [plans[name] for name in trained], limits)
+    refuse_too_large(ready, request)
 
 
 def _run_cell(
@@ -246,10 +235,16 @@ def _run_cell(
     server: ForkServer,
     progress: PlainProgress,
     neighbours: Neighbours,
+    watch: Callable[[ChildMessage], None] = lambda _: None,
+    place: tuple[int, int] | None = None,
 ) -> Record:
-    """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed."""
-    position = plan.to_do.index(planned)
-    heading = f"[{position + 1}/{len(plan.to_do)}] {planned.name}"
+    """Runs one cell and returns its record, which is on disk by then, the child's or one that says how it failed.
+
+    watch: gets every event of the child, and may stop it by raising; place: (the cell's number, of how many), counted
+    from 1, where that is not its place in the plan.
+    """
+    which, total = place or (plan.to_do.index(planned) + 1, len(plan.to_do))
+    position, heading = which - 1, f"[{which}/{total}] {planned.name}"
     began, started = time.monotonic(), now()
     progress.start(heading, position)
     log = plan.folder / f"{planned.blank.digest}.log"
@@ -274,6 +269,7 @@ def _run_cell(
             if event["event"] == "peak":  # of the device: measured by the first cell that needs it
                 ready["peaks"][event["precision"]] = (event["tflops_per_second"], event["source"])
             progress.listen(event)
+            watch(event)
 
         try:
             end = run_child(
@@ -332,17 +328,7 @@ def _outcome(end: End, heard: Mapping[str, ChildMessage], path: Path, timeout: f
     if end.timed_out:
         return keep("timeout", "Timeout", f"stopped after {duration(timeout)} (--timeout)", end.log)
     killed: Status = "killed" if end.code == -signal.SIGKILL and not end.server_lost else "error"
-    return keep("oom" if end.oom_killed else killed, "Killed", _how_it_ended(end), end.log)
-
-
-def _how_it_ended(end: End) -> str:
-    if end.server_lost:
-        return f"stopped, because the process that cells are forked from ended meanwhile (exit status {end.code})"
-    if end.oom_killed:
-        return "killed by the kernel, because memory ran out"
-    if end.code < 0:
-        return f"killed by signal {-end.code} ({signal.Signals(-end.code).name})"
-    return f"the process ended with exit status {end.code} and without a result"
+    return keep("oom" if end.oom_killed else killed, "Killed", end.how, end.log)
 
 
 def _summary(record: Record) -> str:
@@ -351,9 +337,9 @@ def _summary(record: Record) -> str:
         return f"{record.status}: {message}"
     scores = (
         f"{record.metrics[name].get('label') or label_of(name)} {number(score)}"
-        for name, score in record.scores.items()
+        for name, score in (record.scores if shows_scores(record) else record.validation).items()
     )
-    return f"ok, {', '.join(scores)}"
+    return f"ok, {'' if shows_scores(record) else 'validation '}{', '.join(scores)}"
 
 
 def _kept(plan: Plan, planned: PlannedCell) -> bool:

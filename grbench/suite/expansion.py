@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +19,10 @@ MAX_CELLS = 10_000
 
 def expanded_methods(
     content: dict[str, Any], seeds: int, where: str, problems: Problems
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """{method: {name: keys} that its grid expands to}, with `extends` and `defaults` merged. What is wrong with a
-    method is added to `problems`, and it is left out. Raises SuiteError where no method can be expanded."""
+) -> tuple[dict[str, dict[str, dict[str, Any]]], list[str]]:
+    """{method: {name: keys} that its grid expands to}, with `extends` and `defaults` merged; and the methods whose grid
+    is an ablation. What is wrong with a method is added to `problems`, and it is left out. Raises SuiteError where no
+    method can be expanded."""
     methods, defaults = content["methods"], {} if content.get("defaults") is None else content["defaults"]
     if not isinstance(methods, dict) or not methods:
         raise SuiteError(f"{where}: methods: should be a mapping of names to methods")
@@ -37,17 +39,28 @@ def expanded_methods(
             check_keys(keys, METHOD_KEYS, f"{where}: methods.{name}", problems)
     if not isinstance(defaults, dict):
         raise SuiteError(f"{where}: defaults: should be a mapping of keys such as training")
-    shared = [key for key in METHOD_KEYS if key not in ("extends", "grid", "stages")]
+    shared = [key for key in METHOD_KEYS if key not in ("extends", "grid", "ablation", "stages")]
     check_keys(defaults, shared, f"{where}: defaults", problems)
     merged = inherit(methods, merge(DEFAULT_PARTS, defaults), where, problems)
     _check_number(merged, seeds, where, problems)
-    expanded = {}
+    expanded, ablations = {}, []
     for name, keys in merged.items():
         with problems:
+            ablation = keys.get("ablation")
+            if type(ablation) not in (bool, type(None)):
+                raise SuiteError(
+                    f"{where}: methods.{name}.ablation: should be true or false, got {cut(json.dumps(ablation))}"
+                )
+            if methods[name].get("ablation") and keys.get("grid") is None:
+                raise SuiteError(
+                    f"{where}: methods.{name}.ablation: says that all rows of the method's grid are tested, and there "
+                    "is no grid"
+                )
+            ablations += [name] if ablation else []
             expanded[name] = expand(name, keys, where)
             for variant, its_keys in expanded[name].items():
                 check_keys(its_keys, METHOD_KEYS, f"{where}: methods.{variant}", problems)
-    return expanded
+    return expanded, ablations
 
 
 def _check_number(merged: dict[str, dict[str, Any]], seeds: int, where: str, problems: Problems) -> None:

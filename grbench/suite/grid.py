@@ -97,7 +97,7 @@ def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[s
     """One method per combination of the grid's values, named by them: `wider[width=64,blocks=2]`; the method itself
     where it has no grid. The grid is one that `combinations` counts. Raises SuiteError where two names are equal, or
     one is longer than MAX_LABEL."""
-    plain = {key: value for key, value in method.items() if key != "grid"}
+    plain = {key: value for key, value in method.items() if key not in ("grid", "ablation")}
     grid = method.get("grid")
     if grid is None:
         return {name: plain}
@@ -106,10 +106,7 @@ def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[s
     expanded: dict[str, dict[str, Any]] = {}
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
-        variant = dict(plain)
-        # Names first, because setting another plug-in's name removes all options.
-        for key in sorted(point, key=lambda key: not key.endswith(".name")):
-            set_value(variant, key, point[key], f"{where}.{key}")
+        variant = with_values(plain, point, where)
         label = ",".join(f"{labels[key]}={_value_text(value)}" for key, value in point.items())
         if len(label) > MAX_LABEL:
             raise SuiteError(
@@ -120,6 +117,15 @@ def expand(name: str, method: Mapping[str, Any], where: str) -> dict[str, dict[s
             raise SuiteError(f"{where}: two methods would be called {name}[{label}]; give each value once")
         expanded[f"{name}[{label}]"] = variant
     return expanded
+
+
+def with_values(method: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The method with other values of these dotted keys. Raises SuiteError as `set_value` does."""
+    variant = dict(method)
+    # Names first, because setting another plug-in's name removes all options.
+    for key in sorted(values, key=lambda key: not key.endswith(".name")):
+        set_value(variant, key, values[key], f"{where}.{key}")
+    return variant
 
 
 def as_mapping(part: Any) -> Any:

@@ -6,10 +6,11 @@ from typing import Any
 
 from grbench.hookspecs import KIND_OF_PART
 from grbench.registry.discovery import Registry
-from grbench.registry.options import Factory, options_model
+from grbench.registry.options import Factory, json_schema, options_model
 from grbench.suite.method import STAGE_KEYS, stage_options, training_options
 from grbench.suite.published import figure_options
 from grbench.suite.suite import REQUIRED_KEYS
+from grbench.suite.tuning import budget_options, range_options, tuning_options
 from grbench.types import FILTERS, MAX_SEED
 
 Schema = dict[str, Any]
@@ -63,6 +64,7 @@ def suite_schema(registry: Registry) -> Schema:
     method: Schema = {
         "extends": {"type": "string"},
         "grid": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}, "minProperties": 1},
+        "ablation": {"type": "boolean", "description": "all rows of the grid are tested, and none is chosen"},
         **defaults,
         "stages": {"oneOf": [{"type": "array", "minItems": 1, "items": stage}, {"type": "null"}]},
     }
@@ -98,6 +100,7 @@ def suite_schema(registry: Registry) -> Schema:
         },
         "defaults": _closed(defaults),
         "methods": {"type": "object", "minProperties": 1, "additionalProperties": _closed(method)},
+        "tuning": _tuning_schema(),
         "baseline": {"type": "string", "description": "the method that the others are tested against"},
         "published": {
             "type": "object",
@@ -112,6 +115,16 @@ def suite_schema(registry: Registry) -> Schema:
         "required": list(REQUIRED_KEYS),
         "$defs": definitions,
     }
+
+
+def _tuning_schema() -> Schema:
+    schema = json_schema(tuning_options)
+    budget = {**json_schema(budget_options), "minProperties": 1, "maxProperties": 1}
+    values = {"oneOf": [{"type": "array", "minItems": 1}, json_schema(range_options)]}
+    space = {"type": "object", "minProperties": 1, "additionalProperties": values}
+    schema["properties"]["budget"] |= budget
+    schema["properties"]["space"] |= {"minProperties": 1, "additionalProperties": space}
+    return schema
 
 
 def _closed(properties: Schema) -> Schema:

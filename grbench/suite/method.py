@@ -27,7 +27,7 @@ from grbench.types import Filter
 
 STAGE_KEYS = ("loss", "trainer", "optimizer", "training")
 """The keys of a method that a stage can override."""
-METHOD_KEYS = ("extends", "grid", *PARTS, "training", "stages", "filters", "trackers")
+METHOD_KEYS = ("extends", "grid", "ablation", *PARTS, "training", "stages", "filters", "trackers")
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import pydantic
 
 from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
+from grbench.suite.cell import Cell, list_length
 from grbench.suite.expansion import check_keys, expanded_methods
 from grbench.suite.file import parse_yaml, read_suite_file, set_value
 from grbench.suite.grid import as_mapping
@@ -33,9 +31,9 @@ from grbench.suite.method import (
 from grbench.suite.published import Published, after_overrides, check_metrics_of, read_published
 from grbench.suite.seeds import read_seeds
 from grbench.suite.slices import bind_slices, read_slices
-from grbench.types import DEFAULT_LIST_LENGTH
+from grbench.suite.tuning import Space, Tuning, check_tuning, read_tuning, tuned_method
 
-__all__ = ["Cell", "Method", "Suite", "load_suite"]
+__all__ = ["Cell", "Method", "Suite", "list_length", "load_suite"]
 
 SUITE_KEYS = (
     "suite",
@@ -48,6 +46,7 @@ SUITE_KEYS = (
     "seeds",
     "defaults",
     "methods",
+    "tuning",
     "baseline",
     "published",
 )
@@ -55,62 +54,11 @@ REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One method with one seed.
-
-    error: message about its broken plug-ins, with which the cell cannot run, or None; keep_lists: length of the longer
-    lists that are recorded for metrics added later, None = only the scored lists are recorded; slices: that divide the
-    users into groups, which no score depends on.
-    """
-
-    suite: str
-    dataset: Component
-    protocol: Component
-    metrics: tuple[Component, ...]
-    method: Method
-    seed: int
-    error: str | None = None
-    keep_lists: int | None = None
-    slices: tuple[Component, ...] = ()
-
-    @property
-    def list_length(self) -> int:
-        """Length of the lists that are scored: the largest k of the metrics."""
-        return list_length(self.metrics)
-
-    def plugins(self) -> set[tuple[str, str]]:
-        """(kind, name) of all plug-ins of the cell."""
-        return {
-            ("datasets", self.dataset.name),
-            ("protocols", self.protocol.name),
-            *(("metrics", metric.name) for metric in self.metrics),
-            *(("slices", part.name) for part in self.slices),
-            *self.method.plugins(),
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready mapping, from which `from_json` makes an equal cell."""
-        content: dict[str, Any] = _cell_adapter().dump_python(self, mode="json")
-        return content
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> Cell:
-        """The cell whose `to_json` returned `content`."""
-        return _cell_adapter().validate_python(content)
-
-
-def list_length(metrics: Iterable[Component]) -> int:
-    """The largest `k` of the metrics; DEFAULT_LIST_LENGTH where none has one."""
-    cutoffs = [int(metric.options["k"]) for metric in metrics if metric.options.get("k")]
-    return max(cutoffs, default=DEFAULT_LIST_LENGTH)
-
-
-@dataclass(frozen=True)
 class Suite:
     """The content of a suite file. methods: keys of each method, after `defaults`, `extends` and grids are expanded;
-    grids: the names of the expanded methods for each method's name in the file; published: what others report of the
-    methods; other_metrics: whether the metrics are not the file's, which figures may then be of; slices: None = the
-    default ones."""
+    grids: the names of the expanded methods for each method's name in the file; ablations: names of grids none of whose
+    rows is chosen, so that all are tested; published: what others report of the methods; other_metrics: whether the
+    metrics are not the file's, which figures may then be of; slices: None = the default ones."""
 
     path: str
     name: str
@@ -127,6 +75,8 @@ class Suite:
     published: Published = field(default_factory=dict)
     other_metrics: bool = False
     slices: list[Any] | None = None
+    tuning: Tuning | None = None
+    ablations: frozenset[str] = frozenset()
 
     def cells(self, registry: Registry, only: Sequence[str] | None = None, seeds: int | None = None) -> list[Cell]:
         """All cells, ordered by seed first, so that a suite that is interrupted has compared all methods.
@@ -137,6 +87,7 @@ class Suite:
         """
         names, chosen_seeds = self._names(only), self._seeds(seeds)
         problems, broken, methods, labels = Problems(), list[str](), list[tuple[Method, str | None]](), list[str]()
+        protocol: Component | None = None
         with problems:
             dataset = bind_component(registry, "datasets", self.dataset, f"{self.path}: dataset", broken)
         with problems:
@@ -154,12 +105,45 @@ class Suite:
             for name in names:
                 with problems:
                     methods.append(self._method(registry, name, labels, broken))
+        with problems:
+            if protocol is not None and labels:
+                able = [method for method, error in methods if error is None]
+                self._spaces(registry, able, protocol, dict(zip(labels, metrics, strict=True)))
         problems.raise_found()
+        assert protocol is not None
         return [
             Cell(self.name, dataset, protocol, metrics, method, seed, error, self.keep_lists, slices)
             for seed in chosen_seeds
             for method, error in methods
         ]
+
+    def spaces(self, registry: Registry, cells: Sequence[Cell]) -> dict[str, Space]:
+        """{tuned method: its space} of the methods of these cells that can run."""
+        able = {cell.method.name: cell.method for cell in cells if cell.error is None}
+        if not able or self.tuning is None:
+            return {}
+        labels = self._metric_names(registry, cells[0].metrics)
+        metrics = dict(zip(labels, cells[0].metrics, strict=True))
+        return self._spaces(registry, list(able.values()), cells[0].protocol, metrics)
+
+    def tuned_cell(self, registry: Registry, cell: Cell, values: Mapping[str, Any]) -> Cell:
+        """The cell with other values of its method's options, by their dotted keys."""
+        name = cell.method.name
+        where = f"{self.path}: tuning.space.{name}"
+        return replace(cell, method=tuned_method(registry, name, self.methods[name], values, where))
+
+    def grid_of(self, method: str) -> str | None:
+        """The name of the grid that the method is a row of; None where it is none."""
+        return next((grid for grid, rows in self.grids.items() if method in rows and method != grid), None)
+
+    def _spaces(
+        self, registry: Registry, methods: Sequence[Method], protocol: Component, metrics: Mapping[str, Component]
+    ) -> dict[str, Space]:
+        if self.tuning is None:
+            return {}
+        with_keys = {method.name: (method, self.methods[method.name]) for method in methods}
+        cutoffs = {name: metric.options.get("k") for name, metric in metrics.items()}
+        return check_tuning(self.tuning, registry, with_keys, protocol=protocol, cutoffs=cutoffs, path=self.path)
 
     def _method(self, registry: Registry, name: str, labels: list[str], broken: list[str]) -> tuple[Method, str | None]:
         """A method, and the message about its broken plug-ins and those of all methods (`broken`)."""
@@ -281,11 +265,12 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
     slices: list[Any] | None = None
     with problems:
         slices = read_slices(content.get("slices"), where)
-    grids: dict[str, dict[str, dict[str, Any]]] = {}
+    grids, ablations = dict[str, dict[str, dict[str, Any]]](), list[str]()
     with problems:
-        grids = expanded_methods(content, len(seeds), where, problems)
+        grids, ablations = expanded_methods(content, len(seeds), where, problems)
     methods = {method: keys for expanded in grids.values() for method, keys in expanded.items()}
     complete = isinstance(content["methods"], dict) and len(grids) == len(content["methods"])
+    tuning = _read_tuning(content, grids, where, problems)
     baseline = content.get("baseline")
     with problems:
         known = isinstance(baseline, str) and baseline in methods
@@ -313,14 +298,23 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
         published=published,
         other_metrics=content["metrics"] != of_file.get("metrics"),
         slices=slices,
+        tuning=tuning,
+        ablations=frozenset(ablations),
     )
+
+
+def _read_tuning(
+    content: Mapping[str, Any], grids: Mapping[str, Mapping[str, Any]], where: str, problems: Problems
+) -> Tuning | None:
+    with_rows = {name for name, expanded in grids.items() if name not in expanded}
+    return read_tuning(content.get("tuning"), set(grids) - with_rows, with_rows, f"{where}: tuning", problems)
 
 
 def _methods_of_file(content: dict[str, Any], where: str) -> dict[str, Any]:
     """The methods without overrides, as far as the file has them and they are right."""
     grids: dict[str, dict[str, dict[str, Any]]] = {}
     with (ignored := Problems()):
-        grids = expanded_methods({"methods": None, **content}, 1, where, ignored)
+        grids, _ = expanded_methods({"methods": None, **content}, 1, where, ignored)
     return {method: keys for expanded in grids.values() for method, keys in expanded.items()}
 
 
@@ -349,8 +343,3 @@ def expand_cutoff(value: Any, where: str) -> Any:
     if not re.fullmatch(r"[1-9][0-9]{0,17}", cutoff) or "k" in mapping:
         raise SuiteError(f"{where}: {cut(named)}: should be a metric's name and one cutoff k, such as ndcg@10")
     return {**mapping, "name": name, "k": int(cutoff)}
-
-
-@lru_cache(maxsize=1)
-def _cell_adapter() -> pydantic.TypeAdapter[Cell]:
-    return pydantic.TypeAdapter(Cell)

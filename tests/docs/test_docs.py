@@ -18,7 +18,7 @@ FENCE = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks() -> list[Any]:
-    """(a page's first block, a suite; one of its blocks: that suite, or methods to put into it)."""
+    """(a page's first block, a suite; one of its blocks: that suite, methods to put into it, or other keys of it)."""
     found = []
     for page in ("running_a_suite.md", "methods.md"):
         suite, *methods = (textwrap.dedent(block) for block in FENCE.findall((DOCS / page).read_text()))
@@ -34,7 +34,9 @@ def installed() -> Registry:
 @pytest.mark.parametrize(("suite", "block"), blocks())
 def test_what_a_page_shows_is_right(suite: str, block: str, installed: Registry, tmp_path: Path) -> None:
     shown = yaml.safe_load(block)
-    if "suite" not in shown:
+    if "tuning" in shown:
+        shown = yaml.safe_load(suite) | shown
+    elif "suite" not in shown:
         shown = yaml.safe_load(suite) | {"methods": yaml.safe_load(suite)["methods"] | shown}
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump(shown))

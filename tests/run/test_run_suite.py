@@ -23,6 +23,7 @@ from grbench.results.checksums import AlteredError
 from grbench.results.record import read_records
 from grbench.run import run_suite as runner
 from grbench.run.child_process import End, ForkServer, run_child
+from grbench.run.preparation import Ready
 from grbench.run.run_suite import Outcome
 
 
@@ -275,8 +276,8 @@ def test_an_interrupted_forced_run_leaves_the_former_result(
 
     from grbench.run import run_suite as runner
 
-    prepared = runner.Ready({"store": "", "device": "cpu"}, [], {})
-    monkeypatch.setattr(runner, "_prepare", lambda *arguments: prepared)
+    prepared = Ready({"store": "", "device": "cpu"}, [], {})
+    monkeypatch.setattr(runner, "prepare", lambda *arguments: prepared)
     monkeypatch.setattr(runner, "run_child", interrupted)
     outcome, said = run(suite, force=True)
     assert outcome.code == 130
@@ -304,7 +305,7 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
 
     from grbench.run import run_suite as runner
 
-    monkeypatch.setattr(runner, "_prepare", lambda *arguments: runner.Ready({"store": "", "device": "cpu"}, [], {}))
+    monkeypatch.setattr(runner, "prepare", lambda *arguments: Ready({"store": "", "device": "cpu"}, [], {}))
     monkeypatch.setattr(runner, "run_child", interrupted)
     outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
     assert outcome.code == 130

@@ -34,4 +34,9 @@ def test_the_schema_names_every_plug_in_with_its_options(monkeypatch):
     assert schema["$defs"]["metrics"]["oneOf"][-1]["pattern"] == "^(hits)@[1-9][0-9]*$"
     assert schema["$defs"]["metrics"]["oneOf"][1]["properties"]["name"]["pattern"] == "^hits(@[1-9][0-9]*)?$"
     assert set(schema["properties"]["methods"]["additionalProperties"]["properties"]) == set(method.METHOD_KEYS)
+    tuning = schema["properties"]["tuning"]
+    assert tuning["required"] == ["budget", "space"]
+    assert set(tuning["properties"]["budget"]["properties"]) == {"trials", "training_seconds"}
+    values = tuning["properties"]["space"]["additionalProperties"]["additionalProperties"]["oneOf"]
+    assert [choice["type"] for choice in values] == ["array", "object"]
     assert schema["properties"]["defaults"]["properties"]["training"]["properties"]["epochs"]["default"] == 10

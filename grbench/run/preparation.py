@@ -1,0 +1,88 @@
+"""What is done before the cells of a plan are run: the store is built, the protocol tried, memory planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grbench.errors import RunError
+from grbench.run.child_process import ChildMessage, ForkServer, run_child
+from grbench.run.memory_plan import MemoryPlan
+from grbench.run.plan import Plan
+from grbench.run.prepare import refusal, store_cache
+from grbench.run.progress import PlainProgress
+from grbench.temporary import beside
+
+if TYPE_CHECKING:
+    from grbench.run.run_suite import RunRequest
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the child that prepares has said. limits: {ram, gpu} in bytes, empty where it planned no memory."""
+
+    facts: dict[str, Any]
+    plans: list[MemoryPlan]
+    limits: dict[str, Any]
+
+
+def refuse_too_large(ready: Ready, request: RunRequest) -> None:
+    """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
+    if request.oversize or not ready.limits:
+        return
+    refusals = [plan.refusal(ready.limits["ram"], ready.limits["gpu"]) for plan in ready.plans]
+    if lines := [line for line in refusals if line]:
+        raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
+
+
+def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
+    """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be.
+
+    log: keeps what the child printed where it fails; other runs may use the same folder meanwhile.
+    """
+    able = [planned.cell for planned in plan.to_do if planned.cell.error is None]
+    methods = {planned.cell.method.name: planned.cell for planned in plan.to_run if planned.cell.error is None}
+    trained = [name for name, cell in methods.items() if cell.method.stages]
+    job = {
+        "cell": able[0].to_json(),
+        "cache": str(store_cache(request.cache)),
+        "device": request.device,
+        "filters": sorted({cell.method.filters for cell in methods.values()}),
+        "suite": plan.suite.path,
+        "validates": any(
+            stage.training.get("validate_every") for cell in methods.values() for stage in cell.method.stages
+        ),
+        "methods": [cell.to_json() for cell in methods.values()],
+    }
+    found: dict[str, ChildMessage] = {}
+    plans: dict[str, MemoryPlan] = {}
+
+    def listen(event: ChildMessage) -> None:
+        found[event["event"]] = event
+        if event["event"] == "planned":
+            plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
+        elif event["event"] == "note":
+            progress.say(f"note: {event['text']}")
+        progress.listen(event)
+
+    progress.start("preparing the data", 0)
+    with beside(log) as said:
+        end = run_child(server, "grbench.run.prepare", job, log=said, listen=listen, tick=progress.tick)
+        if "prepared" in found or "refused" in found:
+            log.unlink(missing_ok=True)
+        else:
+            said.replace(log)
+    if "refused" in found:
+        raise refusal(found["refused"])
+    if "prepared" not in found:
+        kept = "" if request.dry_run else f"; see {log}"
+        raise RunError(f"preparing the data failed: {end.how}{kept}\n{end.log}")
+    for remark in found["prepared"]["remarks"]:
+        progress.say(f"note: {remark}")
+    # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.
+    why = f"planning was not finished ({end.how})"
+    for name in trained:
+        plans.setdefault(name, MemoryPlan(name, 0, False, unknown=why))
+    limits = {key: found["limits"][key] for key in ("ram", "gpu")} if "limits" in found else {}
+    return Ready(found["prepared"], [plans[name] for name in trained], limits)

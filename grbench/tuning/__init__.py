@@ -1,0 +1,1 @@
+"""Tuning: the search for a method's best options, by Optuna, on validation scores only."""
