@@ -381,6 +381,12 @@ class Tracker(ABC):
     def finish(self, record: Mapping[str, Any]) -> None:
         """Called after the cell has finished, with its record as JSON-ready values."""
 
+    def resume(self, folder: Path, cell: Mapping[str, Any], step: int) -> None:  # noqa: ARG002
+        """Called in place of `start` where a cell goes on from a checkpoint that was written after step number `step`:
+        what was logged for later steps will be logged again. A tracker without this method is started anew, and logs
+        the steps from there on."""
+        self.start(folder, cell)
+
     def keep(self, encoder: Any, num_items: int) -> None:
         """Saves parts of the trained encoder. Called once, between training and search, with the encoder in evaluation
         mode and without gradients. num_items: N of the store."""

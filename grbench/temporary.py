@@ -32,6 +32,27 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path for a file that is put in the place of `path` once all of it is on the disk. Until then, and where
+    the block raises, `path` stays as it was."""
+    with beside(path) as partial:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    if os.name == "posix":
+        _sync(path.parent)  # so that the rename survives a power failure
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file's content, or the folder's entries, are on the disk."""
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Yields a new folder in the system's folder for temporary files, which is removed in the end."""
     place = Path(tempfile.gettempdir())

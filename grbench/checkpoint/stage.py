@@ -11,11 +11,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from grbench.checkpoint.generators import generator_states, restore_generators
+from grbench.errors import RunError, first_line
 from grbench.interfaces import Trainer, optional
 from grbench.types import Codes
 
 if TYPE_CHECKING:
     from grbench.training.state import TrainState
+
+
+class UnusableCheckpointError(RunError):
+    """A checkpoint does not hold what the training that would go on from it consists of."""
 
 
 def saved_stage(state: TrainState) -> dict[str, Any]:
@@ -46,11 +51,19 @@ def saved_stage(state: TrainState) -> dict[str, Any]:
 def load_stage(state: TrainState, saved: Mapping[str, Any]) -> None:
     """Sets the state to what `saved_stage` returned; the state is begun first if it is not yet. Tensors are taken over.
 
-    Raises ValueError where `saved` is of another stage, and whatever torch raises where its parts are others.
+    Raises ValueError where `saved` is of another stage, and UnusableCheckpointError where its parts are others: the
+    state cannot be used then.
     """
     if saved["stage"] != state.stage:
         raise ValueError(f"the checkpoint is of stage {saved['stage']}, and this is stage {state.stage}")
     state.begin()
+    try:
+        _load(state, saved)
+    except Exception as error:  # torch and plug-ins raise of all kinds where a state is not theirs
+        raise UnusableCheckpointError(first_line(error)) from error
+
+
+def _load(state: TrainState, saved: Mapping[str, Any]) -> None:
     state.epoch, state.step, state.steps = saved["epoch"], saved["step"], saved["steps"]
     state.steps_run, state.flops_per_step = saved["steps_run"], saved["flops_per_step"]
     state.totals = {name: (total.to(state.device), steps) for name, (total, steps) in saved["totals"].items()}

@@ -17,7 +17,7 @@ from grbench.commands.streams import say
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
-@click.option("--force", is_flag=True, help="Run finished cells again too.")
+@click.option("--force", is_flag=True, help="Run finished cells again too, from their beginning.")
 @click.option("--oversize", is_flag=True, help="Run cells that are not expected to fit into memory or on the disk.")
 @click.option(
     "--results",
@@ -36,6 +36,20 @@ from grbench.commands.streams import say
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this time."
 )
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="MINUTES",
+    help="Save what training has come to after each epoch and so often within one; 0 = never.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["weights"]),
+    multiple=True,
+    help="Keep each trained model, from which cells with another retriever, filter or list length are ranked.",
+)
 @click.pass_context
 def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options: Any) -> None:
     """Run a suite: every method with every seed (a cell), each in its own process, then print the table.
@@ -45,14 +59,15 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     Where the suite has `tuning`, its methods' options are tuned first, on validation scores; trials are kept too.
 
     Finished cells are not run again. Failed cells are rows of the table with their reason, and are tried again by the
-    same command. Ctrl-C keeps finished cells. Exit status: 0 success, 1 some cells failed, 2 invalid suite or
-    arguments, 130 interrupted (143 by SIGTERM, 141 where nobody reads the output any more).
+    same command; a training that was stopped goes on from its last checkpoint. Ctrl-C keeps finished cells. Exit
+    status: 0 success, 1 some cells failed, 2 invalid suite or arguments, 130 interrupted (143 by SIGTERM, 141 where
+    nobody reads the output any more).
 
     \b
     grbench run quickstart
     grbench run quickstart --only most_popular --seeds 1
     grbench run preliminary_round --set dataset.path=data/TencentGR-1M --dry-run
-    grbench run my_suite.yaml
+    grbench run my_suite.yaml --keep weights --checkpoint-minutes 5
     """
     from rich.console import Console
 

@@ -13,8 +13,9 @@ import psutil
 import torch
 
 
-def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Hardware and software versions for the record, JSON-ready; None = absent or unknown."""
+def environment(device: torch.device | str = "cpu", *, git: bool = True) -> dict[str, Any]:
+    """Hardware and software versions for the record, JSON-ready; None = absent or unknown. git: with the state of the
+    checkout, which takes two processes to find out."""
     device = torch.device(device)
     return {
         "device": device.type,
@@ -31,8 +32,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "numpy": _version("numpy"),
         "faiss": _version("faiss-cpu") or _version("faiss-gpu"),
         "grbench": _version("grbench"),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_changed": _git_changed(),
+        **({"git_commit": _git("rev-parse", "HEAD"), "git_changed": _git_changed()} if git else {}),
     }
 
 

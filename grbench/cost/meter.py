@@ -12,9 +12,9 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,6 +122,14 @@ class Meter:
                 self._restart()
             else:
                 self._memory.stop()
+
+    def go_on_from(self, costs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Adds to the costs of another process, as its `costs` gave them. Called before the first phase."""
+        own = {key.name for key in fields(Phase)} - {"notes"}
+        for name, phase in costs.items():
+            measured = {key: value for key, value in phase.items() if key in own}
+            notes = {key: value for key, value in phase.items() if key not in own}
+            self._phases[name] = Phase(**measured, notes=notes)
 
     def costs(self) -> dict[str, dict[str, Any]]:
         """{phase: its costs} in the order in which the phases were first entered."""

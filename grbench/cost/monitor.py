@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ def no_report(event: str, **values: Any) -> None:
 class Throughput:
     """Users, events and steps per second without the warm-up steps; the clock runs between `resume` and `pause`."""
 
+    _COUNTED = ("steps", "users", "events", "seconds")
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.steps = self.users = self.events = self.warm_up_steps = 0
@@ -76,6 +79,27 @@ class Throughput:
         """Stops the clock once the device has finished its queued work."""
         synchronize(self.device)
         self.seconds, self._since = self._seconds_now(), None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A context whose time is not counted."""
+        runs = self._since is not None
+        self.pause()
+        try:
+            yield
+        finally:
+            if runs:
+                self.resume()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted so far, for a process that goes on from here. Called while the clock is paused."""
+        made = self.warm_up_steps - self._warm_up_left
+        return {**{key: getattr(self, key) for key in self._COUNTED}, "warm_up_steps": made}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on counting from what `state_dict` returned."""
+        for key in (*self._COUNTED, "warm_up_steps"):
+            setattr(self, key, saved[key])
 
     def rates(self) -> dict[str, Any]:
         """users, events and steps per second, None where no step was counted, and the number of warm-up steps."""

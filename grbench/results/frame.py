@@ -16,7 +16,7 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
 
     Columns: suite, method, seed, status, error, metric, value (NaN where the cell failed; metric is None where it
     failed before its metrics were known), then columns that are equal in all rows of a cell: dataset, protocol,
-    finished, digest, training_digest, lists_digest, rescored_from, older_identity, external,
+    finished, digest, training_digest, lists_digest, rescored_from, weights_from, older_identity, external,
     and nested values joined with dots:
     counts.evaluated, counts.parameters, cost.train_seconds, cost.phases.search.seconds, environment.gpu, lists.scored
     and so on. Of copies of a record, and of records that differ only in their metrics, the newest
@@ -40,6 +40,7 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
             "training_digest": record.training_digest,
             "lists_digest": record.lists_digest,
             "rescored_from": record.rescored_from,
+            "weights_from": record.weights_from,
             "older_identity": record.older_identity,
             "external": record.external is not None,
             "counts": record.counts,

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from grbench.results.record_types import (
     PublishedFacts,
     TrialFacts,
     TuningFacts,
+    WeightFacts,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +97,9 @@ class Record:
     external:    of rankings that were made elsewhere and scored here, which have no costs: {file, format, sha256 of its
                  content, note: how they were made, by: who scored them, ordered_by, users_not_evaluated: whose lists
                  were left out, users_without_list: who count as missed}; None = this cell was run
+    weights:     of the file of the trained model beside the record: {bytes, sha256}; empty where it was not kept
+    weights_from: digest of the record from whose weights this cell was ranked, and whose costs of training these are;
+                 None = this cell was trained
     counts:      {evaluated, dropped: {reason: users}, unreachable: {filter, or any: targets that it leaves out of the
                  lists}, validation_users: that the protocol holds out, validated_users: that select the best state
                  (the most of any stage, 0 without validation), parameters, collisions, remarks: sentences on what of
@@ -103,7 +108,11 @@ class Record:
     cost:        {phases: {name: {seconds, ...}}, total_seconds, overhead_seconds (total without all phases),
                  train_users_per_second, search_p99_ms, peak memory, beside: {cells: the most other cells that ran on
                  the machine meanwhile, share: of the time in which any did, threads: how many those were given; of
-                 those that the same user runs with the same cache folder}, ...}
+                 those that the same user runs with the same cache folder}, ...}; of a cell that went on from
+                 checkpoints, sums
+                 over its attempts: {resumptions, lost_seconds: of work that was done again and is in no other cost,
+                 earlier_seconds: of total_seconds, those of earlier attempts, or of the record that `weights_from`
+                 names, begun_with: what of the machine was another then}
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
     trial:       of a trial of a tuned method, None for other cells: {study: its search, number: 0 = the first, values:
@@ -146,6 +155,8 @@ class Record:
     lists: ListFacts = field(default_factory=dict)
     rescored_from: Digest | None = None
     external: ExternalFacts | None = None
+    weights: WeightFacts = field(default_factory=dict)
+    weights_from: Digest | None = None
     counts: CountFacts = field(default_factory=dict)
     cost: CostFacts = field(default_factory=dict)
     environment: EnvironmentFacts = field(default_factory=dict)
@@ -257,6 +268,24 @@ def ranking_path(folder: Path, digest: str) -> Path:
 def pending_path(folder: Path, digest: str) -> Path:
     """Path of the record that is about to replace the one with this digest, once its lists are in place."""
     return folder / f"{digest}.next"
+
+
+def checkpoint_folder(folder: Path, digest: str) -> Path:
+    """Folder of the checkpoints of the cell with this digest, in its suite's folder."""
+    return folder / f"{digest}.checkpoint"
+
+
+def remove_checkpoints(folder: Path, digest: str) -> None:
+    """Removes a cell's checkpoints, if it has any; of a link in their place, the link alone."""
+    path = checkpoint_folder(folder, digest)
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def weights_path(folder: Path, digest: str) -> Path:
+    """Path of the trained model of the record with this digest in its suite's folder."""
+    return folder / f"{digest}.weights.safetensors"
 
 
 def write_record(folder: Path, record: Record, lists: pa.Table | None = None) -> Path:

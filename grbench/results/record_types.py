@@ -96,6 +96,11 @@ class _ListsFields(_OpenFields, total=False):
     unlabelled: dict[str, str]
 
 
+class _WeightsFields(_OpenFields, total=False):
+    bytes: int
+    sha256: str
+
+
 class _TiesFields(_OpenFields):
     events: int
     users: int
@@ -132,6 +137,9 @@ class _CostFields(_OpenFields, total=False):
     phases: dict[str, Annotated[dict[str, Any], _holds(_PhaseFields)]]
     total_seconds: Amount
     train_seconds: Amount
+    resumptions: int
+    lost_seconds: Amount
+    earlier_seconds: Amount
     train_users_per_second: Amount
     train_tflops_per_second: Amount
     train_share_of_peak: Amount
@@ -205,6 +213,7 @@ NamedFacts = Annotated[dict[str, Any], _holds(_NamedFields)]
 PoolFacts = Annotated[dict[str, Any], _holds(_PoolFields)]
 MetricFacts = Annotated[dict[str, Any], _holds(_MetricFields)]
 ListFacts = Annotated[dict[str, Any], _holds(_ListsFields)]
+WeightFacts = Annotated[dict[str, Any], _holds(_WeightsFields)]
 CountFacts = Annotated[dict[str, Any], _holds(_CountsFields)]
 CostFacts = Annotated[dict[str, Any], _holds(_CostFields)]
 ExternalFacts = Annotated[dict[str, Any], _holds(_ExternalFields)]

@@ -22,12 +22,14 @@ from grbench.results.identity import cell_digest, cell_identity, lists_digest, l
 from grbench.results.integrity import altered_lists, with_altered
 from grbench.results.record import (
     Record,
+    checkpoint_folder,
     finish_write,
     ranking_path,
     read_record,
     read_records,
     record_path,
     replace_record,
+    weights_path,
 )
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
@@ -40,6 +42,8 @@ class PlannedCell:
 
     altered: there is a record, but it was altered after it was written.
     source: a finished record whose lists hold all that the cell's metrics need, so that it is scored and not run.
+    weights: a finished record that kept the model that this cell would train, so that it is ranked and not trained.
+    resumes: whether an attempt at this cell left checkpoints, from which it goes on.
     older: there is a record of this method and seed whose identity is of an older kind, which cannot be compared.
     awaits_tuning: the method's options are tuned first; the cell has those of the suite file until then.
     """
@@ -52,6 +56,8 @@ class PlannedCell:
     again: bool = False
     altered: bool = False
     source: Record | None = None
+    weights: Record | None = None
+    resumes: bool = False
     older: bool = False
     awaits_tuning: bool = False
 
@@ -75,25 +81,29 @@ class PlannedCell:
 
     @property
     def state(self) -> str:
-        """done, re-score, to do (again, with what became of it the last time), cannot run."""
+        """done, re-score, re-rank, to do (again, with what became of it the last time, and from where), cannot run."""
         if self.finished:
             return "done"
         if self.cell.error:
             return "cannot run"
         if self.awaits_tuning:
             return "to do once it is tuned"
-        to_do = "re-score" if self.source else "to do"
+        to_do = "re-score" if self.source else "re-rank" if self.weights else "to do"
         if self.altered:
             why = "its record was altered"
         elif self.former is None:
-            return f"{to_do} (there is one of an older identity)" if self.older else to_do
+            return f"{to_do} (there is one of an older identity)" if self.older else f"{to_do}{self._from}"
         elif self.former.status != "ok":
             why = f"was {self.former.status}"
         elif self.former.done:
             why = "forced"
         else:
             why = f"its lists {'are gone' if self.former.lists_gone else 'were altered'}"
-        return f"{to_do} again ({why})"
+        return f"{to_do} again ({why}){self._from}"
+
+    @property
+    def _from(self) -> str:
+        return ", goes on from a checkpoint" if self.resumes else ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ class Plan:
         from tabulate import tabulate
 
         done, rescored = len(self.cells) - len(self.to_do), len(self.to_do) - len(self.to_run)
+        ranked = sum(planned.weights is not None for planned in self.to_run)
         methods = len({planned.cell.method.name for planned in self.cells})
         seeds = len({planned.cell.seed for planned in self.cells})
         known = [planned.seconds for planned in self.to_run if planned.seconds is not None]
@@ -155,7 +166,8 @@ class Plan:
         )
         totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
         notes = "".join(f"note: {note}\n" for note in dict.fromkeys(self._notes()))
-        to_do = f"{rescored} to re-score, " * (rescored > 0) + f"{len(self.to_run)} to do{expected}"
+        to_do = f"{rescored} to re-score, " * (rescored > 0) + f"{ranked} to re-rank, " * (ranked > 0)
+        to_do += f"{len(self.to_run) - ranked} to do{expected}"
         return printable(f"{self.suite.name}: {totals}: {done} done, {to_do}\n\n{table}\n{notes}", "\n")
 
     def _notes(self) -> Iterator[str]:
@@ -228,6 +240,8 @@ def make_plan(
         there = by_digest.get(blank.digest)
         if source is not None and not (there and there.done) and covers(source, blank):
             there, source = source, None
+        done = there is not None and there.done
+        weights = None if force or cell.error or source or done or awaits else _weights(blank, former, folder)
         # A method of this name, of these options or others: the best guess of what this one will take.
         alike = [record for record in former if record.method == blank.method and record.status == "ok"]
         like = max(alike, key=lambda record: record.finished, default=None)
@@ -237,11 +251,14 @@ def make_plan(
                 cell=cell,
                 blank=blank,
                 former=None if awaits else there,
-                seconds=None if source else cost.get("total_seconds"),
+                seconds=None if source or weights else cost.get("total_seconds"),
                 memory=None if source else cost.get("peak_gpu_bytes") or cost.get("peak_process_bytes"),
                 again=force,
                 altered=record_path(folder, blank.digest) in altered,
                 source=source,
+                weights=weights,
+                resumes=not (force or cell.error or source or weights or awaits)
+                and checkpoint_folder(folder, blank.digest).is_dir(),
                 awaits_tuning=awaits,
                 older=any(
                     record.older_identity and (record.method, record.seed) == (blank.method, blank.seed)
@@ -289,6 +306,19 @@ def covers(record: Record, blank: Record) -> bool:
         return False
     has_cutoff = all(metric["options"].get("k") for metric in needed)
     return has_cutoff or longest_cutoff(there) == longest_cutoff(needed)
+
+
+def _weights(blank: Record, former: Sequence[Record], folder: Path) -> Record | None:
+    """The newest finished record that kept the model that this cell would train."""
+    able = [
+        record
+        for record in former
+        if record.status == "ok"
+        and record.weights
+        and record.training_digest == blank.training_digest
+        and weights_path(folder, record.digest).is_file()
+    ]
+    return max(able, key=lambda record: record.finished, default=None)
 
 
 def as_planned(planned: PlannedCell, record: Record) -> Record:

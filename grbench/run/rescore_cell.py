@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from grbench.registry.discovery import Registry
     from grbench.suite.suite import Cell
 
-OF_THE_LISTS = ("lists", "pool", "counts", "cost", "environment", "tokenizer", "curve")
+OF_THE_LISTS = ("lists", "pool", "counts", "cost", "environment", "tokenizer", "curve", "weights_from")
 """What a record says of how its lists came to be, whatever is scored from them."""
 
 

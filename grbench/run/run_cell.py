@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
 from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
+from grbench.cost.monitor import Throughput
 from grbench.data.store import Store
 from grbench.errors import GRBenchError, RunError
 from grbench.evaluation.ranking import Ranker, evaluating
@@ -30,13 +32,15 @@ from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, every_steps, optional
 from grbench.registry.discovery import Registry
 from grbench.results.lists import lists_table
-from grbench.results.record import Record, Status, now, write_record
+from grbench.results.record import Record, Status, now, read_record, weights_path, write_record
 from grbench.results.values import with_values
+from grbench.run.checkpoints import Checkpoints, checkpoints_of
 from grbench.run.child_process import ChildMessages
 from grbench.run.data_counts import data_counts
 from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store
 from grbench.run.rescore_cell import rescore_cell
+from grbench.run.weights import costs_of_training, figures_of_training, keep_weights, method_from_weights
 from grbench.suite.suite import Cell
 from grbench.training.numerics import flush_denormals, seed_everything
 from grbench.training.stages import Assembled, train_method
@@ -51,6 +55,10 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.5
 """How often the parent hears how far a phase is; more would only cost time."""
+
+NOT_NEEDED = ("keep", "checkpoint", "resume")
+"""Phases that no score takes: the search for longer lists, the writing of checkpoints, and what a cell does again that
+goes on from one."""
 
 Peak = Callable[[str], tuple[float, str]]
 """TFLOP/s that the device reaches at a precision, and the source of the number."""
@@ -105,14 +113,23 @@ def run_cell(
     device: str,
     report: Reporter,
     peaks: Mapping[str, tuple[float, str]] = MappingProxyType({}),
+    checkpoints: Checkpoints | None = None,
+    keep: Path | None = None,
+    source: Path | None = None,
 ) -> tuple[Record, pa.Table | None]:
     """Runs the cell; returns its record, filled in, and every user's lists. A trial (`blank.trial`) ends once it is
     trained: no test query is ranked, and there are no lists. Raises whatever a plug-in raises.
 
     peaks: {precision: (TFLOP/s, source)} of the device as far as earlier cells have measured them; another one is
-    measured here and reported.
+    measured here and reported. checkpoints: what training goes on from and leaves; keep: the file that the trained
+    model is to be kept in, which takes checkpoints; source: a record whose model is taken, so that nothing is trained.
     """
-    meter = Meter(device)
+    meter, throughput = Meter(device), Throughput(torch.device(device))
+    former = None if source is None else read_record(source)
+    if former is not None:
+        meter.go_on_from(costs_of_training(former))
+    if checkpoints is not None:
+        checkpoints.follow(meter, throughput)
 
     def peak(precision: str) -> tuple[float, str]:
         if precision in peaks:
@@ -122,12 +139,29 @@ def run_cell(
         return most, source
 
     seed_everything(cell.seed)
-    with meter.phase("prepare"):
+    # What a cell that goes on has to do again is no part of what its preparation cost.
+    with meter.phase("prepare" if checkpoints is None or checkpoints.left is None else "resume"):
         report("phase", name="prepare")
         split = split_store(store, cell.protocol, registry)
-    method, trained = train_method(
-        cell, registry, split, device=device, report=report, meter=meter, log_every=report.log_every
-    )
+    weights: dict[str, Any] = {}
+    if former is not None:
+        method, trained = method_from_weights(cell, registry, split, former, device=device)
+        weights = former.weights if former.digest == blank.digest else {}
+    else:
+        method, trained = train_method(
+            cell,
+            registry,
+            split,
+            device=device,
+            report=report,
+            meter=meter,
+            throughput=throughput,
+            checkpoints=checkpoints,
+            log_every=report.log_every,
+        )
+        if keep is not None and checkpoints is not None:
+            report("phase", name="keep weights")
+            weights = keep_weights(keep, blank.training_digest, method, trained, checkpoints.tokenizer)
     if blank.trial is not None:
         record = replace(
             blank,
@@ -157,6 +191,7 @@ def run_cell(
     values = score(method.metrics, ranking)
     kept, lists = keep_lists(ranker, split.test, ranking, cell, report)
     groups, unlabelled = label_users(cell.slices, ranking, registry)
+    machine = environment(device)
     record = replace(
         blank,
         status="ok",
@@ -164,8 +199,15 @@ def run_cell(
         lists={**lists, **({"unlabelled": unlabelled} if unlabelled else {})},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(store, split, cell.method, trained, ranker.codes),
-        cost=costs(meter, method, trained, cell.method.stages, peak),
-        environment=environment(device),
+        weights=weights,
+        weights_from=None if former is None else former.weights_from or former.digest,
+        # Where the model was trained elsewhere, its share of this device's peak is not asked for.
+        cost=costs(
+            meter, method, replace(trained, flops_per_step=None) if former else trained, cell.method.stages, peak
+        )
+        | (checkpoints.costs() if checkpoints else {})
+        | (figures_of_training(former, machine) if former else {}),
+        environment=machine,
         tokenizer=dict(ranker.codes.report),
         curve=trained.curve,
         finished=now(),
@@ -231,7 +273,7 @@ def costs(
     used = utilisation(trained.flops_per_step, trained.steps_per_second, lambda: peak(precision))
     train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
 
-    needed = [phase for name, phase in phases.items() if name != "keep"]  # lists that no score is of cost nothing
+    needed = [phase for name, phase in phases.items() if name not in NOT_NEEDED]
 
     def largest(key: str) -> int | None:
         return max((phase[key] for phase in needed if phase.get(key) is not None), default=None)
@@ -283,8 +325,9 @@ def failed(blank: Record, error: BaseException, device: str) -> Record:
     )
 
 
-def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
-    """The method's trackers, started; each has a folder of its own in `folder`."""
+def start_trackers(cell: Cell, registry: Registry, folder: Path, steps: int) -> list[Any]:
+    """The method's trackers, started, or where so many steps are done already, resumed; each has a folder of its own in
+    `folder`."""
     trackers = []
     for component in cell.method.trackers:
         tracker = registry.build("trackers", component)
@@ -293,7 +336,10 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path) -> list[Any]:
             if path.is_symlink():
                 raise RunError(f"{path}: is a link; what trackers write stays in the results' folder: remove the link")
         own.mkdir(parents=True, exist_ok=True)
-        tracker.start(own, cell.to_json())
+        if steps:
+            optional(tracker, Tracker.resume)(own, cell.to_json(), steps)
+        else:
+            tracker.start(own, cell.to_json())
         trackers.append(tracker)
     return trackers
 
@@ -305,24 +351,47 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
     trackers: list[Any] = []
     lists: pa.Table | None = None
+    checkpoints: Checkpoints | None = None
     try:
         cell, registry = Cell.from_json(job["cell"]), Registry.load()
         store = Store.open(Path(job["store"]))
         if job["source"]:
             record, lists = rescore_cell(cell, blank, Path(job["source"]), store, registry=registry)
         else:
-            trackers = start_trackers(cell, registry, folder / f"{blank.digest}.d")
-            report = Reporter(events, trackers)
-            peaks = {precision: (most, source) for precision, (most, source) in job["peaks"].items()}
-            record, lists = run_cell(cell, blank, store, registry=registry, device=device, report=report, peaks=peaks)
+            checkpoints = checkpoints_of(cell, blank, job, events)
+
+            def attempt() -> tuple[Record, pa.Table | None]:
+                steps = 0 if checkpoints is None else checkpoints.total_steps
+                trackers[:] = start_trackers(cell, registry, folder / f"{blank.digest}.d", steps)
+                return run_cell(
+                    cell,
+                    blank,
+                    store,
+                    registry=registry,
+                    device=device,
+                    report=Reporter(events, trackers),
+                    peaks={precision: (most, source) for precision, (most, source) in job["peaks"].items()},
+                    checkpoints=checkpoints,
+                    keep=weights_path(folder, blank.digest) if job["keep_weights"] else None,
+                    source=Path(job["weights"]) if job["weights"] else None,
+                )
+
+            try:
+                record, lists = attempt()
+            except UnusableCheckpointError as error:
+                assert checkpoints is not None
+                checkpoints.discard(str(error))
+                record, lists = attempt()
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
         traceback.print_exc()
-        record = failed(blank, error, device)
+        record = replace(failed(blank, error, device), curve=checkpoints.curve if checkpoints else [])
     try:
         write_record(folder, record, lists)
     except GRBenchError as error:
         events("unkept", kind=type(error).__name__, message=str(error))
         return 2
+    if record.status == "ok" and not record.weights:  # those of an earlier run, of which no record speaks any more
+        weights_path(folder, blank.digest).unlink(missing_ok=True)
     events("recorded")
     for tracker in trackers:
         tracker.finish(json.loads(record.to_json()))

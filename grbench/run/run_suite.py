@@ -23,9 +23,11 @@ from grbench.results.record import (
     now,
     read_record,
     record_path,
+    remove_checkpoints,
     replace_record,
     write_record,
 )
+from grbench.run.cell_job import cell_job
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import memory_text
 from grbench.run.neighbours import Neighbours
@@ -51,7 +53,9 @@ INTERRUPTED = 130
 @dataclass(frozen=True)
 class RunRequest:
     """What `grbench run` was asked for. suite: a file, or an installed suite's name; timeout: seconds a cell may take;
-    oversize: run what is expected not to fit; digests: of the only cells to run, None = all."""
+    oversize: run what is expected not to fit; checkpoint_minutes: between checkpoints within an epoch, 0 = none is ever
+    written; keep: what else of a cell is kept, `weights` or nothing; digests: of the
+    only cells to run, None = all."""
 
     suite: str | Path
     overrides: Sequence[str] = ()
@@ -64,6 +68,8 @@ class RunRequest:
     cache: Path | None = None
     timeout: float | None = None
     oversize: bool = False
+    checkpoint_minutes: float = 10.0
+    keep: Sequence[str] = ()
     digests: frozenset[str] | None = None
 
 
@@ -175,13 +181,15 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         _check_writable(plan.folder)
         prepared = prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
         refuse_too_large(prepared, request)
-        ready = {**prepared.facts, "peaks": {}}
+        ready = {**prepared.facts, "peaks": {}, "models": {}}
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
     records = {
         planned.blank.digest: with_present_facts(plan.folder, planned.blank, planned.former)
         for planned in plan.cells
         if planned.finished and planned.former
     }
+    for digest in records:
+        remove_checkpoints(plan.folder, digest)  # of a run that was killed when it had written the record
     cells = {planned.blank.digest: planned for planned in reversed(plan.to_do)}  # of equal ones, the first
     for planned, got in share(plan.folder, [each for each in plan.to_do if cells[each.blank.digest] is each], progress):
         digest = planned.blank.digest
@@ -248,26 +256,22 @@ def _run_cell(
     began, started = time.monotonic(), now()
     progress.start(heading, position)
     log = plan.folder / f"{planned.blank.digest}.log"
-    keep = _keeper(plan.folder, replace(planned.blank, started=started))
+    curve: list[dict[str, Any]] = []
+    keep = _keeper(plan.folder, replace(planned.blank, started=started, curve=curve))
     if planned.cell.error is not None:
         record = keep("error", "PluginError", planned.cell.error)
     else:
-        job = {
-            "cell": planned.cell.to_json(),
-            "blank": replace(planned.blank, started=started).to_json(),
-            "source": str(record_path(plan.folder, planned.source.digest)) if planned.source else None,
-            "store": ready["store"],
-            "cache": str(store_cache(request.cache)),
-            "device": ready["device"],
-            "peaks": ready["peaks"],
-            "folder": str(plan.folder),
-        }
+        job = cell_job(plan, planned, ready, request, started=started)
         heard: dict[str, ChildMessage] = {}
 
         def listen(event: ChildMessage) -> None:
             heard[event["event"]] = event
             if event["event"] == "peak":  # of the device: measured by the first cell that needs it
                 ready["peaks"][event["precision"]] = (event["tflops_per_second"], event["source"])
+            elif event["event"] == "curve":
+                curve[event["first"] :] = event["rows"]
+            elif event["event"] == "note":
+                progress.say(f"{planned.name}: {event['text']}")
             progress.listen(event)
             watch(event)
 
@@ -293,13 +297,18 @@ def _run_cell(
     if record.status == "ok" and "total_seconds" not in record.cost:  # a re-scored one keeps the costs of its source
         record = replace(record, cost={**_whole_cost(record.cost, seconds), "beside": neighbours.facts()})
         replace_record(plan.folder, record)
+    if record.status == "ok":
+        remove_checkpoints(plan.folder, record.digest)
+        if record.weights:  # later cells with the same model are ranked from it
+            ready["models"][record.training_digest] = str(record_path(plan.folder, record.digest))
     progress.end(f"{heading}: {_summary(record)} ({duration(seconds)})", seconds)
     return record
 
 
 def _whole_cost(cost: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """The cost with what only the parent can see: the cell's wall time, and how much of it lies in none of its phases
-    (starting the process, importing, assembling, writing, ending)."""
+    """The cost with what only the parent can see: the cell's wall time, that of earlier attempts included, and how much
+    of it lies in none of its phases (starting the process, importing, assembling, writing, ending)."""
+    seconds += cost.get("earlier_seconds") or 0.0
     in_phases = sum(phase["seconds"] for phase in cost["phases"].values())
     return {**cost, "total_seconds": seconds, "overhead_seconds": seconds - in_phases}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -32,6 +32,22 @@ if TYPE_CHECKING:
     from grbench.types import Codes
 
 
+class KeepsCheckpoints(Protocol):
+    """What a trained cell goes on from, and what is told how far it is (`grbench/run/checkpoints.py`)."""
+
+    def take_codes(self) -> Codes | None:
+        """The codes of a tokenizer that need not be fitted again, None = it has to be. Sets the random generators."""
+
+    def tokenizer_fitted(self, codes: Codes) -> None:
+        """Called where the tokenizer has just been fitted."""
+
+    def take_stage(self) -> Mapping[str, Any] | None:
+        """As `resume` of `learn`; called once."""
+
+    def __call__(self, state: TrainState) -> None:
+        """As `checkpoint` of `learn`."""
+
+
 @dataclass(frozen=True)
 class Assembled:
     """A method's parts, on the device; its losses, trainers and optimizers are made stage by stage."""
@@ -50,21 +66,40 @@ def train_method(
     device: str,
     report: Report,
     meter: Meter,
+    throughput: Throughput | None = None,
+    checkpoints: KeepsCheckpoints | None = None,
     log_every: Collection[int] = (),
 ) -> tuple[Assembled, TrainingResult]:
     """The cell's method, trained: its tokenizer is fitted, its parts are made, its stages are trained one by one.
 
-    log_every: as `train` has it.
+    checkpoints: what the cell goes on from, and what is told how far it is. log_every: as `train` has it.
 
     Raises RunError where the tokenizer gives codes that do not fit the items, and what `learn` raises.
     """
-    report("phase", name="fit tokenizer")
-    tokenizer = cell.method.tokenizer
-    with meter.phase("fit_tokenizer"):
-        codes = registry.build("tokenizers", tokenizer).fit(split.training)
-    codes = checked_codes(codes, split.training.catalogue.num_items, f"tokenizer {tokenizer.name}")
+    tokenizer, num_items = cell.method.tokenizer, split.training.catalogue.num_items
+    codes = checkpoints.take_codes() if checkpoints else None
+    if codes is None:
+        report("phase", name="fit tokenizer")
+        with meter.phase("fit_tokenizer"):
+            codes = registry.build("tokenizers", tokenizer).fit(split.training)
+        codes = checked_codes(codes, num_items, f"tokenizer {tokenizer.name}")
+        if checkpoints:
+            checkpoints.tokenizer_fitted(codes)
     method = assemble(cell, registry, split, codes, device)
-    return method, learn(cell, registry, method, split, device=device, report=report, meter=meter, log_every=log_every)
+    trained = learn(
+        cell,
+        registry,
+        method,
+        split,
+        device=device,
+        report=report,
+        meter=meter,
+        throughput=throughput,
+        checkpoint=checkpoints,
+        resume=checkpoints.take_stage() if checkpoints else None,
+        log_every=log_every,
+    )
+    return method, trained
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:
@@ -87,6 +122,7 @@ def learn(
     device: str,
     report: Report,
     meter: Meter,
+    throughput: Throughput | None = None,
     checkpoint: Checkpoint | None = None,
     resume: Mapping[str, Any] | None = None,
     log_every: Collection[int] = (),
@@ -105,7 +141,7 @@ def learn(
     if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
         raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
     report("phase", name="train")
-    throughput = Throughput(torch.device(device))
+    throughput = throughput or Throughput(torch.device(device))
     results = [] if resume is None else [TrainingResult(**fields) for fields in saved_results(resume)]
     losses: WeightedLosses = []
     for number, stage in enumerate(stages[len(results) :], start=len(results)):

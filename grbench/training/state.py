@@ -195,6 +195,6 @@ class TrainState:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Goes on from where `state_dict` was made. The state is begun if it is not yet; tensors are taken over.
 
-        Raises ValueError where `saved` is of another stage, and whatever torch raises where its parts are others.
+        Raises ValueError where `saved` is of another stage, and UnusableCheckpointError where its parts are others.
         """
         load_stage(self, saved)

@@ -208,3 +208,20 @@ def test_gpu_memory_of_a_phase() -> None:
     assert costs["large"]["peak_gpu_reserved_bytes"] >= costs["large"]["peak_gpu_allocated_bytes"]
     assert costs["large"]["peak_gpu_reserved_bytes"] - costs["small"]["peak_gpu_reserved_bytes"] >= 60 * MIB
     assert environment("cuda")["gpu"]
+
+
+def test_costs_of_another_process_are_gone_on_from(passing: Callable[[float], None]) -> None:
+    first = Meter()
+    with first.phase("train") as phase:
+        passing(2.0)
+        phase.note(users_per_second=3.0)
+    second = Meter()
+    second.go_on_from(json.loads(json.dumps(first.costs())))
+    assert second.costs() == first.costs()
+    with second.phase("train") as phase:
+        passing(1.0)
+        phase.note(users_per_second=4.0)
+    costs = second.costs()["train"]
+    assert (costs["runs"], costs["seconds"], costs["cpu_seconds"]) == (2, 3.0, pytest.approx(0.3))
+    assert costs["users_per_second"] == 4.0
+    assert costs["peak_process_bytes"] >= first.costs()["train"]["peak_process_bytes"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,3 +60,38 @@ def test_a_value_that_was_not_finite_before_a_checkpoint_is_named_after_it() -> 
         after({"loss": 1.0}, totals=dict(saved)).report_means(3)
     with pytest.raises(RunError, match=r"at or before step 2 of 5;"):  # the checkpoint was of the epoch's last step
         monitor(dict(saved)).report_means(2)
+
+
+def test_throughput_goes_on_from_what_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    batch = dataclasses.replace(BATCH, items=torch.ones((1, 1), dtype=torch.int64))
+
+    def steps(throughput: Throughput, number: int) -> None:
+        for _ in range(number):
+            now[0] += 2.0
+            throughput.count(batch)
+
+    first = Throughput(CPU)
+    first.warm_up(3)
+    first.resume()
+    steps(first, 2)
+    assert first.state_dict() == {"steps": 0, "users": 0, "events": 0, "seconds": 0.0, "warm_up_steps": 2}
+    steps(first, 3)
+    with first.paused():
+        now[0] += 100.0
+        saved = first.state_dict()
+    steps(first, 1)
+    assert first.rates()["users_per_second"] == 0.5  # the hundred seconds are not counted
+    assert saved == {"steps": 2, "users": 2, "events": 2, "seconds": 4.0, "warm_up_steps": 3}
+    second = Throughput(CPU)
+    second.load_state_dict(saved)
+    second.warm_up(1)
+    second.resume()
+    steps(second, 3)
+    assert second.rates() == {
+        "users_per_second": 0.5,
+        "events_per_second": 0.5,
+        "steps_per_second": 0.5,
+        "warm_up_steps": 4,
+    }

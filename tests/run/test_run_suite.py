@@ -314,6 +314,25 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
     assert lists.read_bytes() == rows
 
 
+def test_an_interrupted_cell_keeps_its_curve_so_far(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, listen: Any, **options: object) -> None:
+        listen({"event": "curve", "first": 0, "rows": [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 9.0}]})
+        listen({"event": "curve", "first": 1, "rows": [{"epoch": 2, "loss": 2.0}]})
+        listen({"event": "note", "text": "going on from epoch 2, step 5"})
+        raise KeyboardInterrupt
+
+    from grbench.run import run_suite as runner
+
+    monkeypatch.setattr(runner, "_prepare", lambda *arguments: runner.Ready({"store": "", "device": "cpu"}, [], {}))
+    monkeypatch.setattr(runner, "run_child", interrupted)
+    outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
+    assert outcome.code == 130
+    (record,) = read_records([world / "results"])
+    assert record.status == "interrupted"
+    assert record.curve == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}]
+    assert "fine, seed 0: going on from epoch 2, step 5\n" in said
+
+
 def test_a_record_of_another_name_is_shown_under_this_suites(finished_world: Path) -> None:
     renamed, said = run(suite_of(finished_world, "new_name: {encoder: fine}"))
     assert "1 done, 0 to do" in said

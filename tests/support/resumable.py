@@ -24,6 +24,7 @@ from policy_gradient import PolicyGradient
 from torch import nn
 
 from grbench import hookimpl
+from grbench.checkpoint.file import read_file, write_file
 from grbench.cost.meter import Meter
 from grbench.cost.monitor import no_report
 from grbench.interfaces import Loss
@@ -206,7 +207,7 @@ def trained(name: str, folder: Path, resume: Mapping[str, Any] | None = None) ->
         said.append(hashed(saved))
         for number, at in CHECKPOINTS.items():
             if resume is None and len(said) == at:
-                torch.save(saved, folder / f"{name} {number}.pt")
+                write_file(folder / f"{name} {number}.safetensors", "checkpoint", {}, saved)
 
     result = learn(
         cell,
@@ -260,7 +261,7 @@ def main(folder: Path, *, resume: bool) -> None:
             found[name] = trained(name, folder)
             continue
         for number in CHECKPOINTS:
-            saved = torch.load(folder / f"{name} {number}.pt", weights_only=True)
+            _, saved = read_file(folder / f"{name} {number}.safetensors", "checkpoint")
             found[f"{name} {number}"] = trained(name, folder, saved)
     (folder / ("resumed.json" if resume else "whole.json")).write_text(json.dumps(found))
 

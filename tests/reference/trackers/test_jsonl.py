@@ -25,3 +25,32 @@ def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write here"):
         JsonLines().start(tmp_path / "file" / "sub", {})
+
+
+def test_a_log_goes_on_from_a_step_and_says_so(tmp_path):
+    first = JsonLines(every_steps=1)
+    first.start(tmp_path, {"method": "m"})
+    for step in (1, 2, 3):
+        first.log(step, {"loss": step / 10})
+    first.finish({"status": "error", "scores": {}})
+    path = tmp_path / "log.jsonl"
+    path.write_text(path.read_text() + '{"event": "log", "st')  # as a killed process leaves it
+    again = JsonLines(every_steps=1)
+    again.resume(tmp_path, {"method": "m"}, 2)
+    again.log(3, {"loss": 0.3})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["event"], line.get("step")) for line in lines] == [
+        ("start", None),
+        ("log", 1),
+        ("log", 2),
+        ("resume", 2),
+        ("log", 3),
+    ]
+
+
+def test_without_its_log_a_tracker_goes_on_with_a_new_one(tmp_path):
+    tracker = JsonLines()
+    tracker.resume(tmp_path / "new", {"method": "m"}, 7)
+    start, resume = map(json.loads, (tmp_path / "new" / "log.jsonl").read_text().splitlines())
+    assert start["cell"] == {"method": "m"}
+    assert resume == {"event": "resume", "step": 7}
