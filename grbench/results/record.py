@@ -109,10 +109,9 @@ class Record:
                  train_users_per_second, search_p99_ms, peak memory, beside: {cells: the most other cells that ran on
                  the machine meanwhile, share: of the time in which any did, threads: how many those were given; of
                  those that the same user runs with the same cache folder}, ...}; of a cell that went on from
-                 checkpoints, sums
-                 over its attempts: {resumptions, lost_seconds: of work that was done again and is in no other cost,
-                 earlier_seconds: of total_seconds, those of earlier attempts, or of the record that `weights_from`
-                 names, begun_with: what of the machine was another then}
+                 checkpoints, sums over its attempts: {resumptions, lost_seconds: of work that was done again and is in
+                 no other cost, earlier_seconds: of total_seconds, those of earlier attempts, or of the record that
+                 `weights_from` names, begun_with: what of the machine was another then}
     environment: CPU, RAM, GPU, versions, git
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
     trial:       of a trial of a tuned method, None for other cells: {study: its search, number: 0 = the first, values:

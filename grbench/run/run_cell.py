@@ -200,6 +200,7 @@ def run_cell(
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(store, split, cell.method, trained, ranker.codes),
         weights=weights,
+        files={weights_path(Path(), blank.digest).name: weights["sha256"]} if weights else {},
         weights_from=None if former is None else former.weights_from or former.digest,
         # Where the model was trained elsewhere, its share of this device's peak is not asked for.
         cost=costs(
