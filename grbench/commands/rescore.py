@@ -1,8 +1,9 @@
-"""`grbench rescore`: computes further metrics of finished records from their kept lists."""
+"""`grbench rescore`: computes further metrics and slices of finished records from their kept lists."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,9 +16,15 @@ from grbench.commands.streams import complain, say
     "--metric",
     "metrics",
     multiple=True,
-    required=True,
     metavar="METRIC",
     help="A metric as in a suite, such as novelty@10 or '{name: novelty, k: 10, by: events}'; repeatable.",
+)
+@click.option(
+    "--slice",
+    "slices",
+    multiple=True,
+    metavar="SLICE",
+    help="A slice as in a suite, such as popularity or '{name: gap, bounds: [1h, 1d]}'; repeatable.",
 )
 @click.option(
     "--set",
@@ -33,22 +40,18 @@ from grbench.commands.streams import complain, say
     help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
 )
 @click.pass_context
-def rescore(
-    context: click.Context,
-    results: tuple[Path, ...],
-    metrics: tuple[str, ...],
-    overrides: tuple[str, ...],
-    cache: Path | None,
-) -> None:
-    """Compute further metrics of all finished records from their kept lists; nothing is trained or searched.
+def rescore(context: click.Context, /, results: tuple[Path, ...], **options: Any) -> None:
+    """Compute further metrics of all finished records from their kept lists, or divide their users into groups by
+    further slices; nothing is trained or searched.
 
-    Records are changed in place and keep their other metrics. `grbench run` takes the cells of a suite whose metrics
-    they have for done. A record whose lists are too short is left as it is and named with the longest cutoff that is
-    possible. Exit status: 0 all records have the metrics now, 1 some cannot, 2 none can or the request is wrong.
+    Records are changed in place and keep their other metrics and slices. `grbench run` takes the cells of a suite whose
+    metrics they have for done. A record whose lists are too short is left as it is and named with the longest cutoff
+    that is possible. Exit status: 0 all records have them now, 1 some cannot, 2 none can or the request is wrong.
 
     \b
     grbench rescore results/quickstart --metric novelty@10
     grbench rescore results --metric coverage@10 --metric '{name: novelty, k: 10, by: events}'
+    grbench rescore results/final_round --slice history_length --slice popularity
     grbench rescore results/final_round --metric gini@10 --set dataset.path=/data/TencentGR-10M
     """
     from rich.console import Console
@@ -58,13 +61,15 @@ def rescore(
     from grbench.run.rescore import RescoreRequest
     from grbench.run.rescore import rescore as rescore_records
 
+    if not options["metrics"] and not options["slices"]:
+        raise click.UsageError("name what to add by --metric or --slice, such as --metric novelty@10")
     progress = progress_for(Console())
     try:
-        outcome = rescore_records(RescoreRequest(results, metrics, overrides, cache), progress)
+        outcome = rescore_records(RescoreRequest(results, **options), progress)
     finally:
         progress.close()
     before = f" ({outcome.already:,} had them before)" if outcome.already else ""
-    say(f"{counted(len(outcome.records), 'record')} have these metrics now{before}")
+    say(f"{counted(len(outcome.records), 'record')} have them now{before}")
     for line in outcome.refused:
         complain(f"not scored: {line}")
     context.exit(1 if outcome.refused else 0)

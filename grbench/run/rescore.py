@@ -1,4 +1,5 @@
-"""Computes further metrics of finished records from their kept lists, in place; nothing is trained or searched for."""
+"""Computes further metrics and slices of finished records from their kept lists, in place; nothing is trained or
+searched for."""
 
 from __future__ import annotations
 
@@ -19,11 +20,14 @@ from grbench.results.identity import cell_digest, data_identity, longest_cutoff,
 from grbench.results.integrity import intact_records
 from grbench.results.lists import rankings_from, read_lists
 from grbench.results.record import Record, latest, now, ranking_path, record_path, write_in_place
+from grbench.results.slices import with_slice
 from grbench.results.values import with_further_values
+from grbench.run.label_users import label_users
 from grbench.run.open_data import OpenData, open_data, reporting_to
 from grbench.run.prepare import store_cache
 from grbench.suite.file import parse_yaml, set_value
 from grbench.suite.method import bind_component
+from grbench.suite.slices import bind_slices
 from grbench.suite.suite import expand_cutoff
 
 if TYPE_CHECKING:
@@ -32,13 +36,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RescoreRequest:
-    """What `grbench rescore` was asked for. results: folders and record files; metrics: as in a suite, in YAML;
+    """What `grbench rescore` was asked for. results: folders and record files; metrics, slices: as in a suite, in YAML;
     overrides: `dataset.KEY=VALUE`, for data that have moved since."""
 
     results: Sequence[Path]
-    metrics: Sequence[str]
+    metrics: Sequence[str] = ()
     overrides: Sequence[str] = ()
     cache: Path | None = None
+    slices: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,23 @@ class FurtherMetrics:
         return [component.options.get("k") for component in self.components]
 
 
+Slices = Sequence[tuple[Component, str]]
+"""Slices with their names."""
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """A record, the metrics that it lacks, and the slices that are written anew: they may be of another version."""
+
+    record: Record
+    metrics: FurtherMetrics
+    slices: Slices
+
+
 @dataclass(frozen=True)
 class Rescored:
-    """records: those that have the metrics now, with their folders; already: how many of them had all before; refused:
-    a line for each record that cannot have them, with the reason."""
+    """records: those that have the metrics and slices now, with their folders; already: how many of them had all
+    before; refused: a line for each record that cannot have them, with the reason."""
 
     records: list[Record]
     already: int
@@ -72,44 +90,47 @@ def rescore(request: RescoreRequest, progress: PlainProgress) -> Rescored:
     """
     registry = Registry.load(signature_cache=store_cache(request.cache))
     metrics = further_metrics(request.metrics, registry)
+    slices = further_slices(request.slices, registry)
     overrides = [_override(text) for text in request.overrides]
     finished = _finished(intact_records(request.results, note=lambda text: progress.say(f"note: {text}")))
     if not finished:
         raise RunError(f"{', '.join(map(str, request.results))}: there is no finished record; grbench run writes them")
-    refused, to_do, done = list[str](), list[tuple[Record, FurtherMetrics]](), list[Record]()
+    refused, to_do, done = list[str](), list[ToDo](), list[Record]()
     for record in finished:
-        missing = _missing(record, metrics)
-        if problem := why_not(record, missing):
-            refused.append(f"{_name(record)}: {problem}")
-        elif missing.components:
-            to_do.append((record, missing))
-        else:
+        missing = ToDo(record, _missing(record, metrics), slices)
+        if not missing.metrics.components and not missing.slices:
             done.append(record)
+        elif problem := why_not(record, missing.metrics):
+            refused.append(f"{_name(record)}: {problem}")
+        else:
+            to_do.append(missing)
     already = len(done)
     progress.plan([None] * len(to_do))
     position = 0
     for group in _by_data(to_do):
-        names = f"{counted(len(group), 'record')} of {group[0][0].suite}"
+        names = f"{counted(len(group), 'record')} of {group[0].record.suite}"
         progress.start(f"preparing the data of {names}", position)
         try:
-            data = _data_of([record for record, _ in group], overrides, registry, request.cache, progress)
+            data = _data_of([each.record for each in group], overrides, registry, request.cache, progress)
             built = _checked_metrics(metrics, data, registry)
         except GRBenchError as error:
             refused.append(f"{names}: {error}")
             continue
-        for record, missing in group:
+        for each in group:
+            record = each.record
             heading, began = f"[{position + 1}/{len(to_do)}] {_name(record)}", time.monotonic()
             progress.start(heading, position)
             progress.tick()
             position += 1
             try:
-                scored = rescore_record(record, missing, data, built)
+                scored = rescore_record(each, data, built, registry)
             except GRBenchError as error:
                 refused.append(f"{_name(record)}: {error}")
                 continue
             seconds = time.monotonic() - began
-            values = ", ".join(_score_text(scored, name) for name in missing.facts)
-            progress.end(f"{heading}: {values} ({duration(seconds)})", seconds)
+            values = [_score_text(scored, name) for name in each.metrics.facts]
+            values += [f"groups by {', '.join(name for _, name in each.slices)}"] * bool(each.slices)
+            progress.end(f"{heading}: {', '.join(values)} ({duration(seconds)})", seconds)
             done.append(scored)
     if not done:
         raise RunError("\n".join(refused))
@@ -135,10 +156,21 @@ def further_metrics(texts: Sequence[str], registry: Registry) -> FurtherMetrics:
     return FurtherMetrics(tuple(components), facts, identities)
 
 
-def rescore_record(record: Record, metrics: FurtherMetrics, data: OpenData, built: Mapping[str, Any]) -> Record:
-    """The record with these metrics too, which is in the former one's place by then, as its lists with the users'
-    values are. built: the metrics by name, which may keep what they have computed of the data. Raises RunError where
-    the lists cannot be read or are of other data, and where a metric fails."""
+def further_slices(texts: Sequence[str], registry: Registry) -> Slices:
+    """texts: as in a suite's `slices`, such as `gap` or `{name: popularity, head: .5}`. Raises
+    SuiteError and PluginError where they are wrong."""
+    given, broken = [parse_yaml(text, f"--slice {cut(text)}") for text in texts], list[str]()
+    components = bind_slices(registry, given, "--slice", broken)
+    if broken:
+        raise BrokenPluginError(broken[0])
+    return [(component, str(registry.build("slices", component).name)) for component in components]
+
+
+def rescore_record(to_do: ToDo, data: OpenData, built: Mapping[str, Any], registry: Registry) -> Record:
+    """The record with these metrics and slices too, which is in the former one's place by then, as its lists with the
+    users' values are. built: the metrics by name, which may keep what they have computed of the data. Raises RunError
+    where the lists cannot be read or are of other data, and where a metric or a slice fails."""
+    record, metrics = to_do.record, to_do.metrics
     folder = _folder(record)
     path = ranking_path(folder, record.digest)
     table = read_lists(path)
@@ -151,6 +183,13 @@ def rescore_record(record: Record, metrics: FurtherMetrics, data: OpenData, buil
         raise
     except Exception as error:
         raise RunError(f"a metric failed: {type(error).__name__}: {first_line(error)}") from error
+    groups, failed = label_users([component for component, _ in to_do.slices], scored, registry)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise RunError(f"the slice {name} failed: {reason}")
+    table = with_further_values(table, values)
+    for name, grouping in groups.items():
+        table = with_slice(table, name, grouping)
     scores = {name: float(each.mean()) for name, each in values.items()}
     again = replace(
         record,
@@ -160,7 +199,7 @@ def rescore_record(record: Record, metrics: FurtherMetrics, data: OpenData, buil
         scores={**record.scores, **scores},
         finished=now(),
     )
-    write_in_place(folder, record, again, with_further_values(table, values))
+    write_in_place(folder, record, again, table)
     return again
 
 
@@ -193,9 +232,7 @@ def _missing(record: Record, metrics: FurtherMetrics) -> FurtherMetrics:
 
 
 def why_not(record: Record, metrics: FurtherMetrics) -> str | None:
-    """Why the record cannot have these metrics, as far as it says so itself."""
-    if not metrics.components:
-        return None
+    """Why the record cannot have these metrics, or further slices, as far as it says so itself."""
     if record.older_identity or len(record.metrics) != len(record.identity.get("metrics", [])):
         return "was written by an earlier grbench; grbench run runs its cell again"
     if record.lists_gone:
@@ -224,11 +261,12 @@ def _changed_by_length(record: Record, metrics: FurtherMetrics) -> str | None:
     return None
 
 
-def _by_data(to_do: Sequence[tuple[Record, FurtherMetrics]]) -> list[list[tuple[Record, FurtherMetrics]]]:
+def _by_data(to_do: Sequence[ToDo]) -> list[list[ToDo]]:
     """Groups the records by dataset and protocol, so that each store is opened and split once."""
-    groups: dict[str, list[tuple[Record, FurtherMetrics]]] = {}
-    for record, missing in to_do:
-        groups.setdefault(json.dumps([record.dataset, record.protocol], sort_keys=True), []).append((record, missing))
+    groups: dict[str, list[ToDo]] = {}
+    for each in to_do:
+        facts = [each.record.dataset, each.record.protocol]
+        groups.setdefault(json.dumps(facts, sort_keys=True), []).append(each)
     return list(groups.values())
 
 

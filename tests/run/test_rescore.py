@@ -16,8 +16,10 @@ from grbench.cli import main
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.registry.component import Component
 from grbench.report.table import tables
+from grbench.results.integrity import altered_lists
 from grbench.results.lists import read_lists
 from grbench.results.record import Record, latest, ranking_path, read_records, record_path, write_record
+from grbench.results.slices import read_slices
 from grbench.results.values import read_values
 from grbench.run.plan import as_planned, covers
 from grbench.run.progress import PlainProgress
@@ -108,6 +110,40 @@ def test_tables_show_the_new_column(place: Path) -> None:
     assert [row[-1].text for row in table.rows] == ["2", "2"]
 
 
+def test_records_get_the_groups_that_a_run_with_the_slice_gives(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("results/tiny")
+    before = records()
+    there = [read_slices(ranking_path(folder, record.digest)) for record in before]
+    assert set(there[0]) >= {"history_length", "repeat"}
+    for record in before:
+        lists = read_lists(ranking_path(folder, record.digest))
+        without = lists.drop_columns([name for name in lists.column_names if name.startswith("slice:")])
+        write_record(folder, record, without)
+    assert main(["rescore", "results", "--slice", "history_length", "--slice", "repeat"]) == 0
+    assert "groups by history_length, repeat" in capsys.readouterr().out
+    after = records()
+    assert [record.digest for record in after] == [record.digest for record in before]
+    assert [record.scores for record in after] == [record.scores for record in before]
+    for record, groups in zip(after, there, strict=True):
+        found = read_slices(ranking_path(folder, record.digest))
+        assert set(found) == {"history_length", "repeat"}
+        for name, grouping in found.items():
+            np.testing.assert_array_equal(grouping.codes, groups[name].codes)
+            assert grouping.groups == groups[name].groups
+        assert altered_lists(record) is None
+
+
+def test_a_slice_that_is_none_and_a_request_for_nothing_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rescore", "results", "--slice", "histry_length"]) == 2
+    assert "histry_length" in capsys.readouterr().err
+    assert main(["rescore", "results"]) == 2
+    assert "--metric or --slice" in capsys.readouterr().err
+
+
 def test_what_is_there_is_not_computed_again(place: Path) -> None:
     rescored("novelty@2")
     before = {file.name: file.read_bytes() for file in Path("results/tiny").iterdir()}
@@ -135,7 +171,7 @@ def test_a_cutoff_beyond_the_kept_lists_is_refused_with_the_longest_possible(
     write_record(Path("results/tiny"), shorter, read_lists(ranking_path(Path("results/tiny"), first.digest)))
     assert main(["rescore", "results", "--metric", "mrr@4"]) == 1
     shown = capsys.readouterr()
-    assert "3 records have these metrics now" in shown.out
+    assert "3 records have them now" in shown.out
     assert (
         "not scored: popular, seed 0: mrr@4 needs lists of 4, and the longest kept ones have 2; use k up to 2"
         in shown.err
