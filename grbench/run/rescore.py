@@ -17,9 +17,17 @@ from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.report.format import counted, duration, label_of, number
 from grbench.results.facts import dataset_digest, metric_facts
 from grbench.results.identity import cell_digest, data_identity, longest_cutoff, metric_identities
-from grbench.results.integrity import intact_records
+from grbench.results.integrity import altered_lists
 from grbench.results.lists import rankings_from, read_lists
-from grbench.results.record import Record, latest, now, ranking_path, record_path, write_in_place
+from grbench.results.record import (
+    Record,
+    latest,
+    now,
+    ranking_path,
+    read_records,
+    record_path,
+    write_in_place,
+)
 from grbench.results.slices import with_slice
 from grbench.results.values import with_further_values
 from grbench.run.label_users import label_users
@@ -92,10 +100,15 @@ def rescore(request: RescoreRequest, progress: PlainProgress) -> Rescored:
     metrics = further_metrics(request.metrics, registry)
     slices = further_slices(request.slices, registry)
     overrides = [_override(text) for text in request.overrides]
-    finished = _finished(intact_records(request.results, note=lambda text: progress.say(f"note: {text}")))
-    if not finished:
-        raise RunError(f"{', '.join(map(str, request.results))}: there is no finished record; grbench run writes them")
     refused, to_do, done = list[str](), list[ToDo](), list[Record]()
+    found = read_records(
+        request.results,
+        note=lambda text: progress.say(f"note: {text}"),
+        altered=lambda _, error: refused.append(str(error)),
+    )
+    finished = _finished(found)
+    if not finished and not refused:
+        raise RunError(f"{', '.join(map(str, request.results))}: there is no finished record; grbench run writes them")
     for record in finished:
         missing = ToDo(record, _missing(record, metrics), slices)
         if not missing.metrics.components and not missing.slices:
@@ -237,6 +250,8 @@ def why_not(record: Record, metrics: FurtherMetrics) -> str | None:
         return "was written by an earlier grbench; grbench run runs its cell again"
     if record.lists_gone:
         return f"its lists are gone ({ranking_path(_folder(record), record.digest)}); grbench run runs its cell again"
+    if altered := altered_lists(record):
+        return f"{altered}; grbench run runs its cell again"
     if not record_path(_folder(record), record.digest).is_file():
         return f"its file was renamed; it should be {record.digest}.json"
     for (name, _), cutoff in zip(metrics.facts.items(), metrics.cutoffs, strict=True):

@@ -200,9 +200,9 @@ def test_a_record_that_cannot_be_scored_keeps_nobody_from_it(place: Path) -> Non
     ranking_path(Path("results/tiny"), second.digest).unlink()
     outcome = rescored("mrr@2")
     assert len(outcome.records) == 2
-    assert [line.partition(": ")[0] for line in outcome.refused] == ["popular, seed 1", "popular, seed 0"]
-    assert "its lists are gone" in outcome.refused[0]
-    assert "the lists cannot be read" in outcome.refused[1]
+    assert [line.partition(": ")[0] for line in outcome.refused] == ["popular, seed 0", "popular, seed 1"]
+    assert "the lists were altered" in outcome.refused[0]
+    assert "its lists are gone" in outcome.refused[1]
     assert [record for record in records() if record.method == "popular"] == [first, second]
 
 
