@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from grbench.commands.options import overrides_option, results_option
 from grbench.commands.streams import say
 from grbench.errors import RunError
+
+if TYPE_CHECKING:
+    from grbench.results.record import Record
 
 
 @click.command()
@@ -22,7 +26,7 @@ def prune(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
     sources of its plug-ins or other data; and what killed processes left half-written.
 
     They are listed with their sizes first, then removed once you agree. Cells that run just now, records whose lists
-    are needed for re-scoring, and files that grbench did not write stay.
+    are needed for re-scoring, and files that grbench did not write stay; so do the trials of the suite's searches.
 
     \b
     grbench prune quickstart
@@ -33,23 +37,26 @@ def prune(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
     from grbench.registry.discovery import Registry
     from grbench.report.format import counted, size_text
     from grbench.results.cell_files import prunable, remove
-    from grbench.run.plan import make_plan
     from grbench.run.prepare import store_cache
+    from grbench.run.tuned_methods import needed_records, plan_with_choices, trials_folder
     from grbench.suite.suite import load_suite
 
     registry = Registry.load(signature_cache=store_cache())
     loaded = load_suite(suite, overrides)
-    plan = make_plan(loaded, loaded.cells(registry), registry, results)
+    plan, tuned = plan_with_choices(loaded, loaded.cells(registry), registry, results)
     registry.save_signatures()
-    sources = {planned.source.digest for planned in plan.cells if planned.source is not None}
-    found = prunable(plan.folder, loaded.name, {planned.blank.digest for planned in plan.cells} | sources)
+    keep = needed_records(plan, tuned)
+    places = [
+        (folder, each) for folder in (plan.folder, trials_folder(plan)) for each in prunable(folder, loaded.name, keep)
+    ]
+    found = [each for _, each in places]
     if not found:
         say(f"{plan.folder}: nothing to remove")
         return
     rows = []
     for each in found:
         record = each.record
-        what = [record.method, record.seed, record.status, record.finished] if record else ["", "", "no record", ""]
+        what = [_name(record), record.seed, record.status, record.finished] if record else ["", "", "no record", ""]
         if not each.digest:
             what = ["", "", "left by killed processes", ""]
         kinds = ", ".join(sorted({path.suffix.removeprefix(".") for path in each.files})) if each.digest else ""
@@ -63,7 +70,11 @@ def prune(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
         if not sys.stdin.isatty():
             raise RunError("nothing was removed: there is no terminal to ask at; --yes removes without asking")
         click.confirm("Remove them?", abort=True)
-    busy = [each.digest for each in found if not remove(plan.folder, each)]
+    busy = [each.digest for folder, each in places if not remove(folder, each)]
     say(f"removed {counted(len(found) - len(busy), 'entry').replace('entrys', 'entries')}")
     for digest in busy:
         say(f"left alone, because it runs just now: {digest}")
+
+
+def _name(record: Record) -> str:
+    return record.method if record.trial is None else f"{record.method}, trial {record.trial['number'] + 1}"

@@ -93,7 +93,8 @@ def _with_suite(checked: Sequence[Verified], suite: str, number: int | None, opt
 
     from grbench.run.rerun import RerunRequest, SuiteCells
 
-    cells = SuiteCells(RerunRequest(suite, number=number or 0, **options))
+    read = [each.record for each in checked if each.record is not None]
+    cells = SuiteCells(RerunRequest(suite, number=number or 0, **options), read)
     mine = {each.record.digest: each for each in checked if each.record is not None and each.record in cells}
     right = [each for each in mine.values() if not each.problems and "scores" in each.found]
     if not mine:

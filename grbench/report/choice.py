@@ -12,8 +12,8 @@ from typing import Any
 from grbench.report.columns import Columns, metric_heading, metric_label
 from grbench.report.entries import Column, TableEntry
 from grbench.report.format import counted, duration, number
-from grbench.report.rows import Row
-from grbench.results.record import Record
+from grbench.report.rows import Row, comparable_groups, rows_of
+from grbench.results.record import Record, latest
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,15 @@ def choice(rows: Sequence[Row]) -> Choice:
     metrics |= dict.fromkeys(facts["metric"] for _, facts in tuned if facts)
     notes += [_validation_note(shown[0])] if shown else []
     return Choice(tuple(str(metric) for metric in metrics), frozenset(hidden), bool(tuned), tuple(filter(None, notes)))
+
+
+def hidden_records(records: Sequence[Record]) -> frozenset[str]:
+    """Digests of the records whose test scores tables do not show."""
+    hidden = set[str]()
+    for group in comparable_groups(latest(records)):
+        rows = rows_of(group)
+        hidden |= {record.digest for place in choice(rows).hidden for record in rows[place].records}
+    return frozenset(hidden)
 
 
 def validation_columns(rows: Sequence[Row], chosen: Choice, metrics: Mapping[str, Mapping[str, Any]]) -> Columns:

@@ -11,6 +11,7 @@ import numpy as np
 
 from grbench.errors import RunError, cut
 from grbench.registry.options import suggestion
+from grbench.report.choice import hidden_records
 from grbench.report.format import counted
 from grbench.report.rows import Row, comparison_facts, differing_keys, rows_of
 from grbench.results.lists import column_names
@@ -46,7 +47,13 @@ def choose_pair(records: Sequence[Record], first: str, second: str) -> Pair:
     chosen = [rows[_only(keys, name)] for keys, name in ((ours, first), (theirs, second))]
     if chosen[0] is chosen[1]:
         raise RunError(f"{first} and {second} are the same row; name two methods")
+    hidden = hidden_records(records)
     for row in chosen:
+        if any(record.digest in hidden for record in row.records):
+            raise RunError(
+                f"{row.name} is a row of a grid that was not chosen on validation, so its test scores are not shown; "
+                "ablation: true in the suite shows those of all rows"
+            )
         if not row.done:
             reason = (row.failed[-1].error or {}).get("message", "").strip().partition("\n")[0]
             raise RunError(f"{row.name} has no finished cell ({row.failed[-1].status}: {cut(reason, 200)})")

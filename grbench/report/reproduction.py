@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from grbench.output import printable
+from grbench.report.choice import choice
 from grbench.report.format import counted, label_of, number
 from grbench.report.published import (
     OTHER_PROTOCOL,
@@ -18,7 +19,7 @@ from grbench.report.published import (
     figure_text,
 )
 from grbench.report.rows import Row, comparable_groups, rows_of
-from grbench.report.scores import row_scores
+from grbench.report.scores import shown_scores
 from grbench.results.record import Record, latest
 
 RULE = (
@@ -86,7 +87,7 @@ def reproduction(
         first = next((record for record in group if record.status == "ok"), group[0])
         higher = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
         together = [name for name, facts in first.metrics.items() if facts.get("per_user") is False]
-        beside = beside_ours(rows, row_scores(rows, higher, baseline=None, together=together))
+        beside = beside_ours(rows, shown_scores(rows, higher, choice(rows).hidden, baseline=None, together=together))
         for index, row in enumerate(rows):
             of_row = {metric: found for metric, column in beside.items() if (found := column[index]) is not None}
             there |= {(row.records[0].method, metric) for metric in of_row}

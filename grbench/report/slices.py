@@ -14,6 +14,7 @@ import numpy as np
 
 from grbench.errors import RunError, cut
 from grbench.registry.options import suggestion
+from grbench.report.choice import choice
 from grbench.report.columns import metric_heading, score_entry, seeds_text
 from grbench.report.entries import Column, ResultTable, TableEntry
 from grbench.report.footer import explained, facts_line, of_all_lists
@@ -64,7 +65,11 @@ def slice_tables(records: Sequence[Record], name: str, metric: str | None = None
 
 
 def _table(records: list[Record], name: str, metric: str, title: str) -> ResultTable:
-    rows = rows_of(records)
+    every = rows_of(records)
+    chosen = choice(every)
+    rows = [row for place, row in enumerate(every) if place not in chosen.hidden]
+    if not rows:
+        raise RunError("; ".join(chosen.notes))
     first = next((record for record in records if record.status == "ok"), records[0])
     _, known = user_scores(rows, [metric])
     scores = known[metric]
@@ -101,6 +106,7 @@ def _table(records: list[Record], name: str, metric: str, title: str) -> ResultT
             explained({metric: [score for column in columns.values() for score in column]}, first)
             + "; each column is tested by itself",
             NO_VARIANCE,
+            *(chosen.notes if chosen.hidden else ()),
         ),
         values=tuple(values),
     )

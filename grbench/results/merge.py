@@ -14,6 +14,7 @@ from grbench.results.checksums import AlteredError, file_checksum, refuse_altere
 from grbench.results.claims import Claim, claim
 from grbench.results.integrity import altered_lists
 from grbench.results.record import (
+    TRIALS,
     Record,
     pending_path,
     ranking_path,
@@ -73,7 +74,7 @@ def plan_merge(
         for key, value in (("suite", suite), ("digest", digest)):
             if not re.fullmatch(r"\w[\w.-]{0,99}", value):
                 raise RunError(f"{found[0].file}: {key}: {cut(value)!r} cannot name a folder or file; leave it out")
-        target = out / suite
+        target = out / suite if found[0].record.trial is None else out / suite / TRIALS
         best = max(found, key=lambda each: (each.record.done, each.record.status == "ok", each.record.finished))
         if best.file.resolve() == record_path(target, best.record.digest).resolve():
             stay += 1

@@ -63,6 +63,9 @@ def verify_record(path: Path) -> Verified:
         verified.notes.append(f"{path}: has no checksum, because an earlier grbench wrote it")
     if record.files or record.lists_gone:
         verified.found["files"] = _file_problems(record)
+    if record.trial is not None:
+        verified.found["scores"] = _trial_problems(record, path)
+        return verified
     if record.status != "ok" or record.lists_gone:
         return verified
     lists = ranking_path(path.parent, record.digest)
@@ -99,6 +102,19 @@ def _identity_problems(record: Record, path: Path) -> list[str]:
     }
     return [
         f"{path}: {key}: is {said}, but its identity's is {true}" for key, (said, true) in made.items() if said != true
+    ]
+
+
+def _trial_problems(record: Record, path: Path) -> list[str]:
+    """What a trial must not have: whatever is said of test queries."""
+    there = {
+        "scores": bool(record.scores),
+        "lists": bool(record.lists) or ranking_path(path.parent, record.digest).exists(),
+    }
+    return [
+        f"{path}: is of a trial, which is compared on validation only, but has {what} of the test"
+        for what, found in there.items()
+        if found
     ]
 
 

@@ -120,8 +120,10 @@ class Plan:
     strays: tuple[str, ...] = ()
 
     def only(self, digests: frozenset[str] | None) -> Plan:
-        """The plan with these cells alone; None = all."""
-        kept = tuple(each for each in self.cells if digests is None or each.blank.digest in digests)
+        """The plan with these cells alone, none of which has to be tuned first; None = all."""
+        if digests is None:
+            return self
+        kept = tuple(each for each in self.cells if each.blank.digest in digests and not each.awaits_tuning)
         return replace(self, cells=kept)
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grbench.errors import GRBenchError, RunError
+from grbench.errors import GRBenchError, RunError, SuiteError
 from grbench.evaluation.scoring import score_lists
 from grbench.registry.discovery import Registry
 from grbench.results.lists import rankings_from, read_lists
@@ -50,16 +52,23 @@ class RerunRequest:
 
 
 class SuiteCells:
-    """The cells of a suite as it is now, to which records belong by their digests. Raises GRBenchError where the suite
+    """The cells of a suite as it is now, to which records belong by their digests; those of tuned methods with the
+    values that the records say were chosen. Raises GRBenchError where the suite
     is invalid or its data are missing."""
 
-    def __init__(self, request: RerunRequest) -> None:
+    def __init__(self, request: RerunRequest, records: Sequence[Record] = ()) -> None:
         self._request = request
         self._registry = Registry.load(signature_cache=store_cache(request.cache))
         suite = load_suite(request.suite, request.overrides)
+        cells = suite.cells(self._registry)
+        self._tuned = frozenset(suite.spaces(self._registry, cells))
+        kept = [cell for cell in cells if cell.method.name not in self._tuned]
+        for method, values in _choices(records, self._tuned):
+            with contextlib.suppress(SuiteError):  # values of an earlier suite: the record is none of its cells
+                kept += [suite.tuned_cell(self._registry, cell, values) for cell in cells if cell.method.name == method]
         with temporary_folder() as nothing:
-            self._plan: Plan = make_plan(suite, suite.cells(self._registry), self._registry, nothing)
-        self._cells = {planned.blank.digest: planned.cell for planned in self._plan.cells}
+            self._plan: Plan = make_plan(suite, kept or cells, self._registry, nothing)
+        self._cells = {planned.blank.digest: planned.cell for planned in self._plan.cells if kept}
         self._split: Split | None = None
 
     def __contains__(self, record: Record) -> bool:
@@ -106,11 +115,15 @@ class SuiteCells:
         """Runs some of the records' cells again, in a temporary folder. -> {digest: what differs}, of those that were
         run. Raises RunError where none of the records is a cell of the suite, and what `run_suite` raises."""
         able = {record.digest: record for record in records if record in self and record.status == "ok"}
-        able = {digest: record for digest, record in able.items() if record.rescored_from is None}
+        able = {
+            digest: record
+            for digest, record in able.items()
+            if record.rescored_from is None and record.method not in self._tuned
+        }
         if not able:
             raise RunError(
                 f"--rerun: none of the successful records is of a cell of {self._plan.suite.path} as it is now: "
-                "options, sources or data have changed since, or the cell was re-scored"
+                "options, sources or data have changed since, the cell was re-scored, or its method is tuned"
             )
         request = self._request
         chosen = random.Random(request.seed).sample(sorted(able), min(request.number, len(able)))
@@ -152,6 +165,16 @@ class SuiteCells:
         if not problems and not _equal_lists(record, again):
             problems.append(f"{where}: the scores are the same when run again, but not the lists")
         return problems
+
+
+def _choices(records: Sequence[Record], tuned: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+    """(tuned method, values that were chosen) of the records, each once."""
+    found = {
+        (record.method, json.dumps(record.tuning["values"], sort_keys=True)): record.tuning["values"]
+        for record in records
+        if record.tuning and record.method in tuned
+    }
+    return [(method, values) for (method, _), values in found.items() if values]
 
 
 def _equal_lists(record: Record, again: Record) -> bool:

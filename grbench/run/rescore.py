@@ -14,6 +14,7 @@ from grbench.errors import DataError, GRBenchError, RunError, SuiteError, cut, f
 from grbench.evaluation.scoring import check_metrics, score_lists
 from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
+from grbench.report.choice import shows_scores
 from grbench.report.format import counted, duration, label_of, number
 from grbench.results.facts import dataset_digest, metric_facts
 from grbench.results.identity import cell_digest, data_identity, longest_cutoff, metric_identities
@@ -350,6 +351,8 @@ def _checked_metrics(metrics: FurtherMetrics, data: OpenData, registry: Registry
 
 
 def _score_text(record: Record, name: str) -> str:
+    if not shows_scores(record):
+        return f"{record.metrics[name].get('label') or label_of(name)} of a row of a grid"
     return f"{record.metrics[name].get('label') or label_of(name)} {number(record.scores[name])}"
 
 

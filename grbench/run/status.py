@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from grbench.report.format import counted, duration
 from grbench.results.claims import ClaimFile, claims_in
 from grbench.results.record import now
 from grbench.run.plan import Plan, PlannedCell
+from grbench.run.tuned_methods import TunedMethod, searches_text, trials_folder
 
 STATES = ("done", "running", "failed", "to do")
 
@@ -26,12 +28,14 @@ class CellStatus:
 
 @dataclass(frozen=True)
 class SuiteStatus:
-    """All cells of a plan, and how many processes run some."""
+    """All cells of a plan, and how many processes run some, or trials. searches: a line for each search, and for each
+    trial that runs."""
 
     name: str
     cells: tuple[CellStatus, ...]
     runs: int
     notes: tuple[str, ...] = ()
+    searches: str = ""
 
     def text(self) -> str:
         """As it is printed: a line of totals, one a cell, and what is left."""
@@ -45,7 +49,7 @@ class SuiteStatus:
                 cell.state,
                 cell.detail,
                 "" if cell.left is None else duration(cell.left),
-                cell.planned.blank.digest,
+                "" if cell.planned.awaits_tuning else cell.planned.blank.digest,
             ]
             for cell in self.cells
         ]
@@ -53,7 +57,8 @@ class SuiteStatus:
         table = tabulate(rows, headers=headers, maxcolwidths=[40, None, None, 60, None, None], disable_numparse=True)
         counts = ", ".join(f"{count} {state}" for state, count in totals.items())
         notes = "".join(f"note: {note}\n" for note in self.notes)
-        return f"{self.name}: {counted(len(self.cells), 'cell')}: {counts}\n\n{table}\n{notes}{self._left()}\n"
+        heading = f"{self.name}: {counted(len(self.cells), 'cell')}: {counts}"
+        return f"{heading}\n\n{table}\n{notes}{self.searches}{self._left()}\n"
 
     def _left(self) -> str:
         unfinished = [cell for cell in self.cells if cell.state != "done"]
@@ -69,13 +74,18 @@ class SuiteStatus:
         return f"Left: about {duration(total)} for one run{spread} (as cells took before{unknown})."
 
 
-def suite_status(plan: Plan) -> SuiteStatus:
-    """Of a plan made just now, and the claims in its folder."""
+def suite_status(plan: Plan, tuned: Sequence[TunedMethod] = ()) -> SuiteStatus:
+    """Of a plan made just now with the choices of its tuned methods, and the claims in its folders."""
     claims = claims_in(plan.folder)
-    cells = tuple(_status(planned, claims.get(planned.blank.digest)) for planned in plan.cells)
+    cells = tuple(
+        _status(planned, None if planned.awaits_tuning else claims.get(planned.blank.digest)) for planned in plan.cells
+    )
     digests = {cell.planned.blank.digest for cell in cells if cell.state == "running"}
     holders = {claims[digest].holder for digest in digests}
-    return SuiteStatus(plan.suite.name, cells, len(holders), plan.strays)
+    trials = [claim for claim in claims_in(trials_folder(plan)).values() if claim.lives]
+    holders |= {claim.holder for claim in trials}
+    searches = searches_text(tuned) + "".join(f"a trial is running ({claim.where})\n" for claim in trials)
+    return SuiteStatus(plan.suite.name, cells, len(holders), plan.strays, searches)
 
 
 def _status(planned: PlannedCell, claim: ClaimFile | None) -> CellStatus:

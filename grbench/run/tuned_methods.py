@@ -9,6 +9,7 @@ from typing import Any
 
 from grbench.registry.discovery import Registry
 from grbench.report.format import counted, duration, label_of, number
+from grbench.results.cell_files import cells_in
 from grbench.results.facts import short_hash
 from grbench.results.identity import cell_identity
 from grbench.results.record import TRIALS
@@ -131,6 +132,22 @@ def _no_choice(method: TunedMethod) -> str:
         f"none of its {counted(len(method.search.trials), 'trial')} was completed ({len(failed)} failed), so no values "
         f"could be chosen; their records are in {method.search.folder}"
     )
+
+
+def needed_records(plan: Plan, tuned: Sequence[TunedMethod]) -> set[str]:
+    """Digests of all records that a suite still has: of its cells and what they are re-scored from, of all trials of
+    its searches, and of tuned methods whose search is to go on, because it may choose the same values again."""
+    needed = {planned.blank.digest for planned in plan.cells}
+    needed |= {planned.shown.digest for planned in plan.cells}
+    needed |= {planned.source.digest for planned in plan.cells if planned.source is not None}
+    studies = {short_hash(method.search.name) for method in tuned}
+    trials = cells_in(trials_folder(plan), plan.suite.name).values()
+    needed |= {each.digest for each in trials if each.record and (each.record.trial or {}).get("study") in studies}
+    awaiting = {planned.cell.method.name for planned in plan.cells if planned.awaits_tuning}
+    cells = cells_in(plan.folder, plan.suite.name).values()
+    return needed | {
+        each.digest for each in cells if each.record and each.record.tuning and each.record.method in awaiting
+    }
 
 
 def searches_text(tuned: Sequence[TunedMethod]) -> str:

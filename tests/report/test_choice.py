@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from records import HIT, MISS, a_record, measured
 
+from grbench.errors import RunError
 from grbench.report.choice import shows_scores
+from grbench.report.compare import compare
 from grbench.report.render import as_csv, markdown
+from grbench.report.slices import slice_tables
 from grbench.report.table import tables
 from grbench.results.record import Record
 
@@ -84,24 +87,45 @@ def test_a_row_that_failed_is_not_chosen() -> None:
     assert [row[1].text for row in table.rows] == [".1000", "—"]
 
 
-def test_hidden_rows_are_compared_with_nothing(tmp_path: Path) -> None:
+def three_rows(folder: Path) -> list[Record]:
     """The chosen row is the worst of three by its test scores, the hidden one the best."""
     keys = {width: of_grid(width, 0, 0.0, score) for width, score in ((64, 0.9), (128, 0.1))}
-    records = [
-        *measured(tmp_path, "plain", HIT[:10] + MISS[:10]),
+    groups = {"half": ["first"] * 10 + ["second"] * 10}
+    return [
+        *measured(folder, "plain", HIT[:10] + MISS[:10], groups=groups),
         *(
             record
             for width, users in ((64, MISS), (128, HIT))
             for record in measured(
-                tmp_path,
+                folder,
                 f"wider[width={width}]",
                 users,
+                groups=groups,
                 **{key: getattr(keys[width], key) for key in ("grid", "curve", "counts", "identity")},
             )
         ),
     ]
-    (table,) = tables(records)
+
+
+def test_hidden_rows_are_compared_with_nothing(tmp_path: Path) -> None:
+    (table,) = tables(three_rows(tmp_path))
     assert [(row[1].text, row[1].best) for row in table.rows] == [(".5000", True), (".0000", False), ("—", False)]
+
+
+def test_hidden_rows_are_in_no_table_by_slices(tmp_path: Path) -> None:
+    (table,) = slice_tables(three_rows(tmp_path), "half")
+    assert [[cell.text for cell in row[:4]] for row in table.rows] == [
+        ["plain", ".5000", "1.0000", ".0000"],
+        ["wider[width=64]", ".0000", ".0000", ".0000"],
+    ]
+    assert any(line.startswith("Grid wider: wider[width=64] is chosen of 2 rows") for line in table.footer)
+
+
+def test_hidden_rows_are_not_compared_by_pairs(tmp_path: Path) -> None:
+    records = three_rows(tmp_path)
+    assert compare(records, "plain", "wider[width=64]")
+    with pytest.raises(RunError, match=r"^wider\[width=128\] is a row of a grid that was not chosen on validation"):
+        compare(records, "plain", "wider[width=128]")
 
 
 @pytest.mark.parametrize(("ablation", "shown"), [(False, False), (True, True)])

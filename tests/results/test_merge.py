@@ -16,7 +16,7 @@ from grbench.results.checksums import AlteredError
 from grbench.results.claims import Claim, claim
 from grbench.results.integrity import intact_records
 from grbench.results.merge import copy_cell, plan_merge
-from grbench.results.record import Record, ranking_path, read_record, record_path, write_record
+from grbench.results.record import Record, ranking_path, read_record, read_records, record_path, write_record
 
 A, B = "a" * 16, "b" * 16
 
@@ -56,6 +56,26 @@ def test_each_cell_comes_with_all_that_lies_beside_it(tmp_path: Path) -> None:
     for name in (f"{A}.json", f"{A}.parquet"):
         assert (folder / name).read_bytes() == (one / name).read_bytes()
     assert merge(tmp_path / "one", two, out=out) == (0, 2)
+
+
+def test_trials_are_kept_apart_from_cells(tmp_path: Path) -> None:
+    put(tmp_path / "one" / "tiny", A, 0.5)
+    trial = {
+        "study": "0" * 12,
+        "number": 0,
+        "values": {},
+        "state": "complete",
+        "metric": "hit_rate@10",
+        "value": 0.5,
+        "seconds": 1.0,
+    }
+    write_record(tmp_path / "one" / "tiny" / "trials", Record(B, "tiny", "mb", 0, "ok", trial=trial))
+    out = tmp_path / "out"
+    assert merge(tmp_path / "one", out=out) == (2, 0)
+    assert merge(tmp_path / "one", out=out) == (0, 2)
+    assert record_path(out / "tiny" / "trials", B).is_file()
+    assert [record.digest for record in read_records([out])] == [A]
+    assert [record.digest for record in read_records([out], trials=True)] == [B]
 
 
 def test_a_good_record_comes_before_a_newer_failed_one(tmp_path: Path) -> None:

@@ -72,6 +72,25 @@ def test_what_is_right(tmp_path: Path) -> None:
     assert list(found.found) == ["record", "files", "scores", "lists"]
 
 
+def test_a_trial_has_nothing_of_the_test(tmp_path: Path) -> None:
+    trial = {
+        "study": "0" * 12,
+        "number": 0,
+        "values": {},
+        "state": "complete",
+        "metric": "hit_rate@2",
+        "value": 0.5,
+        "seconds": 1.0,
+    }
+    identity = {**IDENTITY, "trial": {"study": "0" * 12, "number": 0}}
+    record = Record(cell_digest(identity), "tiny", "m", 0, "ok", identity=identity, trial=trial, **DIGESTS)
+    assert verify_record(write_record(tmp_path, record)).problems == []
+    (problem,) = verify_record(write_record(tmp_path, replace(record, scores={"hit_rate@2": 0.5}))).problems
+    assert problem.endswith("is of a trial, which is compared on validation only, but has scores of the test")
+    (problem,) = verify_record(write_record(tmp_path, record, pa.table({"user": [1]}))).problems
+    assert problem.endswith("has lists of the test")
+
+
 def test_the_sample_is_right() -> None:
     for path in (ROOT / "results" / "sample" / "quickstart").glob("*.json"):
         found = verify_record(path)

@@ -17,8 +17,11 @@ from typing import Any
 import pytest
 from tiny_suite import run
 
+from grbench.cli import main
 from grbench.registry.discovery import Registry
 from grbench.report.table import tables
+from grbench.results.checksums import AlteredError
+from grbench.results.claims import Claim, claim
 from grbench.results.record import Record, read_records
 from grbench.run.plan import make_plan
 from grbench.run.progress import PlainProgress
@@ -230,6 +233,46 @@ def test_a_lost_study_is_rebuilt_from_the_records(tuned: Run, planted: Path, tmp
     assert out.getvalue().count(", known") + out.getvalue().count(": pruned after epoch 1") == 6
     chosen = with_choices(plan, methods, registry, tmp_path, force=False)
     assert [planned.state for planned in chosen.cells] == ["done", "done"]
+
+
+def test_commands_that_look_after_a_folder_know_trials(
+    tuned: Run, planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, suite = str(tmp_path / "results"), planted / "suite.yaml"
+    folder = shutil.copytree(tuned.folder, tmp_path / "results" / "tiny")
+    trials = len(read_records([folder], trials=True))
+    assert main(["verify", results, "--suite", str(suite)]) == 0
+    assert f"{trials + len(tuned.records)} records checked: all are right" in capsys.readouterr().out
+    assert main(["status", str(suite), "--results", results]) == 0
+    said = capsys.readouterr().out
+    assert "tuning tuned, 6 trials: trial " in said
+    assert "2 to do" in said  # plain, with two seeds
+    assert main(["prune", str(suite), "--results", results, "--yes"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    other = planted / "other.yaml"
+    other.write_text(SUITE.replace("low: 0, high: 6", "low: 0, high: 5"))
+    got = claim(folder / "trials", tuned.trials["tuned"][0].digest)
+    assert isinstance(got, Claim)
+    with got:
+        assert main(["status", str(other), "--results", results]) == 0
+        assert f"a trial is running (process {os.getpid()} on" in capsys.readouterr().out
+        assert main(["prune", str(other), "--results", results, "--yes"]) == 0
+    kept = read_records([folder], trials=True)
+    assert sorted(record.method for record in kept) == ["fails"] * 6 + ["hopeless"] * 6 + ["tuned"]
+    assert read_records([folder]) == read_records([tuned.folder])  # its search may choose the same values again
+
+
+def test_an_altered_trial_is_found_and_hides_no_table(
+    tuned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(tuned.folder, tmp_path / "tiny")
+    path = folder / "trials" / f"{tuned.trials['tuned'][0].digest}.json"
+    path.write_text(path.read_text().replace('"value": ', '"value": 1'))
+    assert main(["verify", str(folder)]) == 1
+    assert f"{path}: the record was altered" in capsys.readouterr().out
+    assert len(tables(read_records([folder]))) == 1
+    with pytest.raises(AlteredError):
+        read_records([folder], trials=True)
 
 
 def test_a_method_without_a_complete_trial_is_a_row_with_the_reason(tuned: Run) -> None:
