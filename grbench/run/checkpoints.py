@@ -84,8 +84,8 @@ class Left:
 
 
 def checkpoints_of(cell: Cell, blank: Record, job: Mapping[str, Any], events: ChildMessages) -> Checkpoints | None:
-    """The checkpoints of the cell that a child runs; None where nothing is trained. A trial writes none and goes on from
-    none, because its search compares the validations of a whole training as they come."""
+    """The checkpoints of the cell that a child runs; None where nothing is trained. A trial writes none and goes on
+    from none, because its search compares the validations of a whole training as they come."""
     trial = blank.trial is not None
     if not cell.method.stages or job["weights"]:
         return None
