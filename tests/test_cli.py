@@ -15,7 +15,8 @@ import pytest
 
 from grbench import __version__
 from grbench.cli import cli, main
-from grbench.results.record import Record, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import write_record
 from grbench.results.values import with_values
 
 SUITE = """

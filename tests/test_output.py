@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from grbench.results.record import Record, read_records, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import read_records, write_record
 from grbench.results.values import with_values
 
 GRBENCH = [sys.executable, "-m", "grbench"]

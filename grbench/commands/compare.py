@@ -64,7 +64,7 @@ def compare(
 
     from grbench.report.compare import compare as compared
     from grbench.report.render import print_tables, render
-    from grbench.results.record import read_records
+    from grbench.results.record_files import read_records
 
     records = read_records(results, note=lambda text: click.echo(f"note: {text}", err=True))
     if not records:

@@ -54,7 +54,7 @@ def verify(
     from rich.progress import track
 
     from grbench.report.format import counted
-    from grbench.results.record import record_files
+    from grbench.results.record_files import record_files
     from grbench.results.verify import verify_record
 
     files, strays = record_files(results)

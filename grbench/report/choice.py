@@ -13,7 +13,8 @@ from grbench.report.columns import Columns, metric_heading, metric_label
 from grbench.report.entries import Column, TableEntry
 from grbench.report.format import counted, duration, number
 from grbench.report.rows import Row, comparable_groups, rows_of
-from grbench.results.record import Record, latest
+from grbench.results.record import Record
+from grbench.results.record_files import latest
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from grbench.report.pair import Pair, check_users, choose_pair, shared_metrics, 
 from grbench.report.scores import recorded_means, user_scores
 from grbench.report.slices import ALL, NO_VARIANCE, grouping_of, groups_text, of_users, varies
 from grbench.results.lists import read_lists
-from grbench.results.record import Record, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path
 from grbench.results.slices import Grouping
 from grbench.statistics.comparison import LEVEL, UsersWon, holm, users_won
 from grbench.statistics.intervals import Estimate, Over, interval_of_difference, interval_of_mean

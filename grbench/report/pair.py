@@ -15,7 +15,8 @@ from grbench.report.choice import hidden_records
 from grbench.report.format import counted
 from grbench.report.rows import Row, comparison_facts, differing_keys, rows_of
 from grbench.results.lists import column_names
-from grbench.results.record import Record, latest, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import latest, ranking_path
 from grbench.results.values import PREFIX, read_values
 
 

@@ -20,7 +20,8 @@ from grbench.report.published import (
 )
 from grbench.report.rows import Row, comparable_groups, rows_of
 from grbench.report.scores import shown_scores
-from grbench.results.record import Record, latest
+from grbench.results.record import Record
+from grbench.results.record_files import latest
 
 RULE = (
     "met: our 95 % interval holds the published value; above, below: all of it lies above or below; no interval: too "

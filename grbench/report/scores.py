@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from grbench.report.rows import Row, mean_of_known
-from grbench.results.record import Record, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path
 from grbench.results.values import read_values
 from grbench.statistics.comparison import Comparison, against, best_methods
 from grbench.statistics.intervals import Estimate, interval_of_mean

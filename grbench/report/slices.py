@@ -22,7 +22,8 @@ from grbench.report.format import counted
 from grbench.report.rows import Row, comparable_groups, comparison_facts, differing_keys, rows_of
 from grbench.report.scores import RowScore, column_scores, recorded_means, user_scores
 from grbench.report.table import title_of
-from grbench.results.record import Record, latest, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import latest, ranking_path
 from grbench.results.slices import Grouping, read_slices
 from grbench.statistics.scores import Scores
 

@@ -14,7 +14,8 @@ from grbench.report.rows import comparable_groups, comparison_facts, differing_k
 from grbench.report.scores import shown_scores
 from grbench.results.checksums import refuse_altered
 from grbench.results.integrity import altered_lists
-from grbench.results.record import Record, latest
+from grbench.results.record import Record
+from grbench.results.record_files import latest
 
 
 def tables(records: Sequence[Record]) -> list[ResultTable]:

@@ -18,7 +18,8 @@ from grbench.errors import RunError, cut
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.options import explained
 from grbench.registry.source_hash import room_hash, source_hash
-from grbench.results.record import AUDIT_FILE, MOVE_IT, now
+from grbench.results.record import MOVE_IT, now
+from grbench.results.record_files import AUDIT_FILE
 from grbench.suite.suite import Cell
 from grbench.temporary import beside
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from grbench.errors import RunError
 from grbench.results.checksums import AlteredError
 from grbench.results.claims import Claim, claim, claims_in
-from grbench.results.record import Record, read_record, record_path
+from grbench.results.record import Record
+from grbench.results.record_files import read_record, record_path
 from grbench.temporary import leftovers
 
 _OWN = re.compile(

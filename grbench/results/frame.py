@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from grbench.results.integrity import intact_records
-from grbench.results.record import latest
+from grbench.results.record_files import latest
 
 
 def load_results(*places: str | PathLike[str]) -> pd.DataFrame:

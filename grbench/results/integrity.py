@@ -9,7 +9,8 @@ from pathlib import Path
 
 from grbench.errors import RunError
 from grbench.results.checksums import known_checksum, refuse_altered
-from grbench.results.record import Record, latest, ranking_path, read_record, read_records, record_path
+from grbench.results.record import Record
+from grbench.results.record_files import latest, ranking_path, read_record, read_records, record_path
 
 
 def altered_lists(record: Record) -> str | None:

@@ -13,9 +13,8 @@ from grbench.results.atomic import complete_file, write_atomically
 from grbench.results.checksums import AlteredError, file_checksum, refuse_altered
 from grbench.results.claims import Claim, claim
 from grbench.results.integrity import altered_lists
-from grbench.results.record import (
-    TRIALS,
-    Record,
+from grbench.results.record import TRIALS, Record
+from grbench.results.record_files import (
     pending_path,
     ranking_path,
     read_record,

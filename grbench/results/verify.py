@@ -18,7 +18,8 @@ from grbench.errors import GRBenchError, first_line
 from grbench.results.checksums import file_checksum
 from grbench.results.identity import cell_digest, lists_digest, training_digest
 from grbench.results.lists import read_lists
-from grbench.results.record import Record, ranking_path, read_record
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, read_record
 from grbench.results.values import PREFIX
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from grbench.results.record import record_path
+from grbench.results.record_files import record_path
 from grbench.run.prepare import store_cache
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from grbench.checkpoint.stage import saved_codes, saved_results
 from grbench.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
 from grbench.cost.environment import environment
 from grbench.errors import RunError, first_line
-from grbench.results.record import checkpoint_folder, remove_checkpoints
+from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.temporary import replacing
 from grbench.training.state import TrainingResult
 from grbench.types import Codes

@@ -13,7 +13,8 @@ from grbench.errors import RunError, cut, first_line
 from grbench.registry.options import suggestion
 from grbench.results.integrity import intact_records
 from grbench.results.lists import RUN_AGAIN, read_lists
-from grbench.results.record import Record, latest, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import latest, ranking_path
 
 if TYPE_CHECKING:
     import pyarrow as pa

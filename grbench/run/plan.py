@@ -20,8 +20,8 @@ from grbench.results.claims import Claim, claim
 from grbench.results.facts import dataset_facts, metric_facts, protocol_facts
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, longest_cutoff, training_digest
 from grbench.results.integrity import altered_lists, with_altered
-from grbench.results.record import (
-    Record,
+from grbench.results.record import Record
+from grbench.results.record_files import (
     checkpoint_folder,
     finish_write,
     ranking_path,

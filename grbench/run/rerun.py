@@ -16,7 +16,8 @@ from grbench.errors import GRBenchError, RunError, SuiteError
 from grbench.evaluation.scoring import score_lists
 from grbench.registry.discovery import Registry
 from grbench.results.lists import rankings_from, read_lists
-from grbench.results.record import Record, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path
 from grbench.results.values import read_values
 from grbench.results.verify import ROUNDING
 from grbench.run.plan import Plan, make_plan

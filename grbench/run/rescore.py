@@ -20,15 +20,8 @@ from grbench.results.facts import dataset_digest, metric_facts
 from grbench.results.identity import cell_digest, data_identity, longest_cutoff, metric_identities
 from grbench.results.integrity import altered_lists
 from grbench.results.lists import rankings_from, read_lists
-from grbench.results.record import (
-    Record,
-    latest,
-    now,
-    ranking_path,
-    read_records,
-    record_path,
-    write_in_place,
-)
+from grbench.results.record import Record, now
+from grbench.results.record_files import latest, ranking_path, read_records, record_path, write_in_place
 from grbench.results.slices import with_slice
 from grbench.results.values import with_further_values
 from grbench.run.label_users import label_users

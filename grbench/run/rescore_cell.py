@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from grbench.evaluation.scoring import score_lists
 from grbench.results.lists import rankings_from, read_lists
-from grbench.results.record import Record, now, ranking_path, read_record
+from grbench.results.record import Record, now
+from grbench.results.record_files import ranking_path, read_record
 from grbench.results.values import with_values
 from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
@@ -27,18 +25,20 @@ from grbench.cost.meter import Meter
 from grbench.cost.monitor import Throughput
 from grbench.data.store import Store
 from grbench.errors import GRBenchError, RunError
-from grbench.evaluation.ranking import Ranker, evaluating
+from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
-from grbench.interfaces import Retriever, Tracker, every_steps, optional
+from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
 from grbench.results.lists import lists_table
-from grbench.results.record import Record, Status, now, read_record, weights_path, write_record
+from grbench.results.record import Record, Status, now
+from grbench.results.record_files import read_record, weights_path, write_record
 from grbench.results.values import with_values
 from grbench.run.checkpoints import Checkpoints, checkpoints_of
 from grbench.run.child_process import ChildMessages
 from grbench.run.data_counts import data_counts
 from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store
+from grbench.run.reporter import Reporter
 from grbench.run.rescore_cell import rescore_cell
 from grbench.run.weights import costs_of_training, figures_of_training, keep_weights, method_from_weights
 from grbench.suite.suite import Cell
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
     from grbench.suite.method import Method, Stage
     from grbench.types import Codes, Ranking
 
-REPORT_SECONDS = 0.5
-"""How often the parent hears how far a phase is; more would only cost time."""
-
 NOT_NEEDED = ("keep", "checkpoint", "resume")
 """Phases that no score takes: the search for longer lists, the writing of checkpoints, and what a cell does again that
 goes on from one."""
@@ -65,43 +62,6 @@ Peak = Callable[[str], tuple[float, str]]
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
 """How libraries say it that have no exception of their own for it: torch's CPU allocator, CUDA libraries, Faiss."""
-
-
-class Reporter:
-    """Tells the parent and the trackers how the cell is doing."""
-
-    def __init__(self, events: ChildMessages, trackers: list[Any]) -> None:
-        self._events, self._last = events, 0.0
-        self._trackers = [(tracker, every_steps(tracker)) for tracker in trackers]
-        self.log_every = frozenset(every for _, every in self._trackers if every is not None)
-
-    def __call__(self, event: str, /, **values: Any) -> None:
-        if "total_steps" in values:
-            self._log(event, values["total_steps"], values)
-        if event == "step":  # for trackers alone: who follows the run is shown means
-            return
-        now = time.monotonic()
-        if event in ("phase", "peak", "validate") or now - self._last >= REPORT_SECONDS:
-            self._last = now
-            self._events(event, **values)
-
-    def _log(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Gives the trackers what they hear of: single steps as often as they ask, or means; validations."""
-        numbers = {
-            key: float(value)
-            for key, value in values.items()
-            if isinstance(value, int | float) and key not in ("epochs", "step", "steps", "total_steps")
-        }
-        for tracker, every in self._trackers:
-            hears = {"train": every is None, "step": every is not None and step % every == 0}
-            if hears.get(event, True):
-                tracker.log(step, numbers)
-
-    def keep(self, encoder: nn.Module, num_items: int) -> None:
-        """Shows the encoder to the trackers that keep something of it."""
-        with evaluating(encoder):
-            for tracker, _ in self._trackers:
-                optional(tracker, Tracker.keep)(encoder, num_items)
 
 
 def run_cell(

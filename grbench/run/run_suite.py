@@ -16,11 +16,9 @@ from grbench.errors import OutputClosed, RunError
 from grbench.registry.discovery import Registry
 from grbench.report.choice import shows_scores
 from grbench.report.format import duration, label_of, number, size_text
-from grbench.results.record import (
-    Record,
-    Status,
+from grbench.results.record import Record, Status, now
+from grbench.results.record_files import (
     finish_write,
-    now,
     read_record,
     record_path,
     remove_checkpoints,

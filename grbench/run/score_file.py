@@ -22,7 +22,8 @@ from grbench.report.format import counted, label_of, number
 from grbench.results.facts import dataset_facts, metric_facts, protocol_facts
 from grbench.results.identity import cell_digest, external_identity, lists_digest, training_digest
 from grbench.results.lists import lists_table
-from grbench.results.record import Record, now, ranking_path, read_records, record_path, write_record
+from grbench.results.record import Record, now
+from grbench.results.record_files import ranking_path, read_records, record_path, write_record
 from grbench.results.values import with_values
 from grbench.run.data_counts import data_counts
 from grbench.run.open_data import OpenData, open_data, reporting_to

@@ -11,7 +11,8 @@ from grbench.errors import RunError
 from grbench.report.format import counted
 from grbench.results.claims import Claim, ClaimFile, claim
 from grbench.results.integrity import with_altered
-from grbench.results.record import Record, finish_write, read_record, record_path
+from grbench.results.record import Record
+from grbench.results.record_files import finish_write, read_record, record_path
 from grbench.run.plan import PlannedCell
 from grbench.run.progress import PlainProgress
 

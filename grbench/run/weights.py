@@ -16,7 +16,8 @@ from grbench.checkpoint.generators import generator_states, restore_generators
 from grbench.checkpoint.tokenizer import load_tokenizer
 from grbench.data.codes import checked_codes
 from grbench.errors import RunError, first_line
-from grbench.results.record import Record, weights_path
+from grbench.results.record import Record
+from grbench.results.record_files import weights_path
 from grbench.run.checkpoints import MACHINE
 from grbench.training.stages import Assembled, assemble
 from grbench.training.state import TrainingResult

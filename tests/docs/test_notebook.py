@@ -9,7 +9,7 @@ import pytest
 
 import grbench
 from grbench.report.table import tables
-from grbench.results.record import read_records
+from grbench.results.record_files import read_records
 
 ROOT = Path(__file__).parents[2]
 (EXAMPLE,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "reading_a_table.md").read_text(), re.DOTALL | re.M)

@@ -23,7 +23,7 @@ from grbench.report.render import FORMATS, print_tables, render
 from grbench.report.table import tables
 from grbench.results.frame import load_results
 from grbench.results.lists import lists_table, rankings_from, read_lists
-from grbench.results.record import read_records
+from grbench.results.record_files import read_records
 from grbench.testing import tiny_store
 from grbench.types import Ranking
 

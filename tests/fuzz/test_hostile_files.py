@@ -31,7 +31,8 @@ from grbench.output import printable
 from grbench.registry.discovery import Registry
 from grbench.report.render import as_csv, latex, markdown, print_tables, svg
 from grbench.report.table import tables
-from grbench.results.record import Record, read_record, read_records, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import read_record, read_records, write_record
 from grbench.results.values import read_values
 from grbench.run.plan import make_plan
 from grbench.suite.suite import load_suite

@@ -21,7 +21,8 @@ from grbench.report.entries import ResultTable
 from grbench.report.format import number
 from grbench.report.render import FORMATS, as_csv, render
 from grbench.report.table import tables
-from grbench.results.record import Record, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path
 from grbench.statistics.comparison import holm
 
 NOISE = np.random.default_rng(0).permutation(40).tolist()

@@ -11,7 +11,7 @@ from records import a_record as record_of
 from grbench.errors import RunError
 from grbench.registry.discovery import Registry
 from grbench.results.audit_file import AuditResult, MethodAudit, SuiteAudit, audit_digest, read_audit, write_audit
-from grbench.results.record import read_records, write_record
+from grbench.results.record_files import read_records, write_record
 
 CLEAN = MethodAudit("a", "0123", (AuditResult("chance", "pass", "as expected"), AuditResult("files", "pass", "none")))
 LEAKS = MethodAudit(

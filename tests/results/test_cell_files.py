@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from grbench.results.cell_files import prunable, remove
 from grbench.results.claims import Claim, claim
-from grbench.results.record import Record, record_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import record_path, write_record
 from grbench.temporary import _machine
 
 KEPT, OLD, BUSY, FOREIGN, OTHER, ALTERED, ORPHAN = (letter * 16 for letter in "abcdef0")

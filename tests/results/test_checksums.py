@@ -21,7 +21,8 @@ from grbench.report.table import tables
 from grbench.results import checksums
 from grbench.results.checksums import AlteredError, file_checksum, known_checksum
 from grbench.results.integrity import altered_lists, intact_records, with_altered
-from grbench.results.record import Record, ranking_path, read_record, read_records, record_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, read_record, read_records, record_path, write_record
 from grbench.results.values import with_values
 
 

@@ -11,13 +11,15 @@ import pytest
 
 from grbench.results.integrity import intact_records
 from grbench.results.lists import read_lists
-from grbench.results.record import Record, finish_write, ranking_path, read_record, record_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import finish_write, ranking_path, read_record, record_path, write_record
 from grbench.temporary import remove_leftovers
 
 KILLED = """
 import os, pathlib, signal, sys
 import pyarrow as pa
-from grbench.results.record import Record, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import write_record
 folder, at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 replace, calls = pathlib.Path.replace, []
 def killed(path, target):

@@ -10,7 +10,8 @@ import pytest
 
 import grbench
 from grbench.errors import RunError
-from grbench.results.record import Record, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import write_record
 
 METRICS = {"hit_rate@10": {"higher_is_better": True}, "ndcg@10": {"higher_is_better": True}}
 

@@ -15,7 +15,8 @@ from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import RunError
 from grbench.results.lists import lists_table, rankings_from, read_lists
-from grbench.results.record import Record, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import write_record
 from grbench.testing import tiny_store
 from grbench.types import Ranking
 

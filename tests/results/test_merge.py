@@ -16,7 +16,8 @@ from grbench.results.checksums import AlteredError
 from grbench.results.claims import Claim, claim
 from grbench.results.integrity import intact_records
 from grbench.results.merge import copy_cell, plan_merge
-from grbench.results.record import Record, ranking_path, read_record, read_records, record_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, read_record, read_records, record_path, write_record
 
 A, B = "a" * 16, "b" * 16
 

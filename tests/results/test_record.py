@@ -14,16 +14,8 @@ import pytest
 
 from grbench.errors import RunError
 from grbench.results.checksums import content_checksum
-from grbench.results.record import (
-    SCHEMA_VERSION,
-    Record,
-    latest,
-    ranking_path,
-    read_record,
-    read_records,
-    record_path,
-    write_record,
-)
+from grbench.results.record import SCHEMA_VERSION, Record
+from grbench.results.record_files import latest, ranking_path, read_record, read_records, record_path, write_record
 
 
 def a_record(digest: str = "abc", **values: object) -> Record:
@@ -167,7 +159,8 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(tmp_path: Pa
     script = f"""
 import dataclasses, pathlib, resource, signal, sys
 from grbench.errors import RunError
-from grbench.results.record import Record, read_record, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import read_record, write_record
 folder = pathlib.Path({str(tmp_path)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from grbench.evaluation.ranking import target_ranks
 from grbench.results.identity import cell_digest, lists_digest, training_digest
 from grbench.results.lists import lists_table
-from grbench.results.record import Record, ranking_path, record_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, record_path, write_record
 from grbench.results.values import with_values
 from grbench.results.verify import verify_record
 from grbench.types import Ranking

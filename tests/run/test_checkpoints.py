@@ -32,7 +32,8 @@ from grbench.data.store import Store
 from grbench.errors import RunError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, checkpoint_folder, remove_checkpoints
+from grbench.results.record import Record
+from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run import checkpoints as module
 from grbench.run.checkpoints import ATTEMPT, TOKENIZER, TRAINING, Checkpoints
 from grbench.run.child_process import ChildMessages

@@ -13,7 +13,8 @@ import pytest
 from tiny_suite import run, suite_of
 
 from grbench.cli import main
-from grbench.results.record import Record, read_records, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import read_records, write_record
 from grbench.results.values import with_values
 from grbench.run.rerun import SuiteCells
 

@@ -20,10 +20,12 @@ from tiny_suite import run
 
 from grbench.data.store import STORE_FILE, Store
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, ranking_path, read_records
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, read_records
 from grbench.run.child_process import ChildMessages
 from grbench.run.plan import make_plan
-from grbench.run.run_cell import Reporter, run_cell
+from grbench.run.reporter import Reporter
+from grbench.run.run_cell import run_cell
 from grbench.run.run_suite import Outcome
 from grbench.suite.suite import load_suite
 

@@ -21,7 +21,8 @@ from grbench.evaluation.scoring import empty_ranking
 from grbench.hookspecs import KINDS, hookimpl
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, ranking_path, record_path
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, record_path
 from grbench.results.slices import read_slices
 from grbench.run.label_users import check_slices, label_users
 from grbench.run.plan import make_plan

@@ -18,7 +18,8 @@ from grbench.registry.component import Component
 from grbench.report.table import tables
 from grbench.results.integrity import altered_lists
 from grbench.results.lists import read_lists
-from grbench.results.record import Record, latest, ranking_path, read_records, record_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import latest, ranking_path, read_records, record_path, write_record
 from grbench.results.slices import read_slices
 from grbench.results.values import read_values
 from grbench.run.plan import as_planned, covers

@@ -24,7 +24,8 @@ from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.run.child_process import ChildMessages
-from grbench.run.run_cell import Reporter, run_cell
+from grbench.run.reporter import Reporter
+from grbench.run.run_cell import run_cell
 from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store

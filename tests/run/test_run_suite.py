@@ -20,7 +20,7 @@ from tiny_suite import run, suite_of
 
 from grbench.report.table import tables
 from grbench.results.checksums import AlteredError
-from grbench.results.record import read_records
+from grbench.results.record_files import read_records
 from grbench.run import run_suite as runner
 from grbench.run.child_process import End, ForkServer, run_child
 from grbench.run.preparation import Ready

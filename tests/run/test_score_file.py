@@ -20,7 +20,8 @@ from grbench.errors import RunError
 from grbench.report.render import render
 from grbench.report.table import tables
 from grbench.results.lists import read_lists
-from grbench.results.record import Record, latest, ranking_path, read_records
+from grbench.results.record import Record
+from grbench.results.record_files import latest, ranking_path, read_records
 from grbench.results.values import read_values
 from grbench.run.progress import PlainProgress
 from grbench.run.score_file import ScoreRequest, score_file

@@ -20,7 +20,8 @@ import pytest
 from tiny_suite import suite_of
 
 from grbench.results.claims import Claim, claim
-from grbench.results.record import Record, read_records, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import read_records, write_record
 from grbench.run import sharing
 from grbench.run.progress import PlainProgress
 from grbench.run.sharing import alone, made_meanwhile, share

@@ -12,7 +12,8 @@ import pytest
 from demo_plugins import demo_registry, write_suite
 
 from grbench.results.claims import STALE_SECONDS
-from grbench.results.record import now, write_record
+from grbench.results.record import now
+from grbench.results.record_files import write_record
 from grbench.run.plan import make_plan
 from grbench.run.status import suite_status
 from grbench.suite.suite import load_suite

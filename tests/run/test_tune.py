@@ -22,7 +22,8 @@ from grbench.registry.discovery import Registry
 from grbench.report.table import tables
 from grbench.results.checksums import AlteredError
 from grbench.results.claims import Claim, claim
-from grbench.results.record import Record, read_records
+from grbench.results.record import Record
+from grbench.results.record_files import read_records
 from grbench.run.plan import make_plan
 from grbench.run.progress import PlainProgress
 from grbench.run.tune import tune

@@ -18,9 +18,11 @@ from grbench.data.store import Store
 from grbench.errors import RunError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, record_path, weights_path, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import record_path, weights_path, write_record
 from grbench.run.child_process import ChildMessages
-from grbench.run.run_cell import Reporter, run_cell
+from grbench.run.reporter import Reporter
+from grbench.run.run_cell import run_cell
 from grbench.run.weights import _sha256
 from grbench.suite.suite import Cell
 

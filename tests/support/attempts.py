@@ -19,10 +19,12 @@ from grbench.data.store import Store
 from grbench.interfaces import Tokenizer
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, checkpoint_folder
+from grbench.results.record import Record
+from grbench.results.record_files import checkpoint_folder
 from grbench.run.checkpoints import Checkpoints
 from grbench.run.child_process import ChildMessages
-from grbench.run.run_cell import Reporter, run_cell
+from grbench.run.reporter import Reporter
+from grbench.run.run_cell import run_cell
 from grbench.suite.method import Method
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store

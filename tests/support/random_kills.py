@@ -20,7 +20,8 @@ import psutil
 import pyarrow.parquet as pq
 
 from grbench.checkpoint.file import DamagedFileError, read_about
-from grbench.results.record import Record, ranking_path, read_records
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path, read_records
 
 SUITE = """
 suite: killed

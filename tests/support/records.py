@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grbench.results.record import Record, ranking_path
+from grbench.results.record import Record
+from grbench.results.record_files import ranking_path
 from grbench.results.slices import Grouping
 from grbench.results.values import with_values
 

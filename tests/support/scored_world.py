@@ -9,11 +9,13 @@ from pathlib import Path
 
 from grbench.data.store_writer import build_store
 from grbench.registry.discovery import Registry
-from grbench.results.record import Record, read_records, write_record
+from grbench.results.record import Record
+from grbench.results.record_files import read_records, write_record
 from grbench.run.child_process import ChildMessages
 from grbench.run.plan import Plan, make_plan
 from grbench.run.prepare import store_cache
-from grbench.run.run_cell import Reporter, run_cell
+from grbench.run.reporter import Reporter
+from grbench.run.run_cell import run_cell
 from grbench.suite.suite import load_suite
 
 SUITE = """

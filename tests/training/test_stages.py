@@ -23,7 +23,8 @@ from grbench.results.record import Record
 from grbench.run.child_process import ChildMessages
 from grbench.run.memory_trial import MappedColumns, plan_memory
 from grbench.run.prepare import prepare
-from grbench.run.run_cell import Reporter, run_cell
+from grbench.run.reporter import Reporter
+from grbench.run.run_cell import run_cell
 from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store

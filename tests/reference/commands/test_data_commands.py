@@ -18,7 +18,7 @@ from real_data import SAMPLE, needs_sample
 
 from grbench.cli import main
 from grbench.errors import DataError, GRBenchError, PluginError, RunError, SuiteError
-from grbench.results.record import read_records
+from grbench.results.record_files import read_records
 from grbench.testing import tiny_store
 from grbench_reference.commands.data import add_commands
 from grbench_reference.commands.sources import parse_overrides

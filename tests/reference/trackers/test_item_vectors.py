@@ -11,7 +11,7 @@ from grbench.errors import PluginError, RunError
 from grbench.interfaces import Tracker
 from grbench.registry.discovery import Registry
 from grbench.run.child_process import ChildMessages
-from grbench.run.run_cell import Reporter
+from grbench.run.reporter import Reporter
 from grbench.suite.method import bind_method
 from grbench_reference.tokenizers.rq_kmeans import RQKMeans
 from grbench_reference.trackers.item_vectors import ItemVectors
