@@ -114,7 +114,7 @@ class _Attempt:
             self.progress.say(f"{self._heading}: error: {first_line(error)}")
             return self._end(replace(blank, error=failure, started=now(), finished=now()), "failed")
         waiting = f"{self._heading}: waiting for another run"
-        with alone(folder, planned.blank.digest, lambda where: self.progress.say(f"{waiting} ({where})")):
+        with alone(folder, planned.blank.digest, lambda where: self.progress.wait(f"{waiting} ({where})")):
             return self._run_claimed(planned, run_trial, known)
 
     def _run_claimed(self, planned: PlannedCell, run_trial: RunTrial, known: Mapping[str, Record]) -> Record:

@@ -21,10 +21,10 @@ from grbench.cli import main
 from grbench.registry.discovery import Registry
 from grbench.report.table import tables
 from grbench.results.checksums import AlteredError
-from grbench.results.claims import Claim, claim
+from grbench.results.claims import Claim, claim, claims_in, find_claim
 from grbench.results.record import Record
 from grbench.results.record_files import read_records
-from grbench.run.plan import make_plan
+from grbench.run.plan import Plan, PlannedCell, make_plan
 from grbench.run.progress import PlainProgress
 from grbench.run.tune import tune
 from grbench.run.tuned_methods import tuned_methods, with_choices
@@ -216,6 +216,21 @@ def test_a_killed_run_goes_on_to_the_same_trials(tuned: Run, planted: Path, tmp_
         key: value for key, value in (whole.tuning or {}).items() if key != "seconds"
     }
     assert outcome.records[0].digest == whole.digest
+
+
+def test_a_trial_is_claimed_while_it_runs(planted: Path, tmp_path: Path) -> None:
+    registry, suite = Registry.load(), load_suite(planted / "suite.yaml")
+    plan = make_plan(suite, suite.cells(registry, only=["tuned"]), registry, tmp_path)
+    found = []
+
+    def interrupted(trials: Plan, planned: PlannedCell, **options: object) -> Record:
+        found.append(find_claim(trials.folder, planned.blank.digest))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, tuned_methods(plan, registry), registry, interrupted, PlainProgress(io.StringIO()))
+    assert [got is not None and got.lives for got in found] == [True]
+    assert claims_in(tmp_path / "tiny" / "trials") == {}
 
 
 def test_a_lost_study_is_rebuilt_from_the_records(tuned: Run, planted: Path, tmp_path: Path) -> None:
