@@ -14,7 +14,6 @@ from grbench.commands.streams import complain, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from grbench.results.integrity import intact_records
     from grbench.results.record import Record
     from grbench.suite.suite import Suite
 
@@ -83,6 +82,7 @@ def _run(context: click.Context, suite: str, options: dict[str, Any]) -> list[Re
 def _records_there(suite: Suite, results: Path, methods: Sequence[str], seeds: set[int]) -> list[Record]:
     """The records of these methods and seeds, with the suite's figures of now; raises RunError where there are none."""
     from grbench.errors import RunError
+    from grbench.results.integrity import intact_records
 
     folder = results / suite.name
     found = intact_records([folder], note=lambda text: complain(f"note: {text}")) if folder.is_dir() else []

@@ -141,7 +141,7 @@ def _tune(
     _check_writable(trials_folder(plan))
     prepared = prepare(waiting, request, server, progress, plan.folder / PREPARATION_LOG)
     refuse_too_large(prepared, request)
-    ready = {**prepared.facts, "peaks": {}}
+    ready = {**prepared.facts, "peaks": {}, "models": {}}
     run_trial = partial(_run_trial, ready=ready, request=request, server=server, progress=progress)
     tune(plan, tuned, registry, run_trial, progress)
 
