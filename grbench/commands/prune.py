@@ -25,8 +25,9 @@ def prune(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
     """Remove records, lists, logs, checkpoints and weights of cells that a suite no longer has: of other options, other
     sources of its plug-ins or other data; and what killed processes left half-written.
 
-    They are listed with their sizes first, then removed once you agree. Cells that run just now, records whose lists
-    are needed for re-scoring, and files that grbench did not write stay; so do the trials of the suite's searches.
+    They are listed with their sizes first, then removed once you agree. Cells that run just now, records whose lists or
+    weights are needed for other cells, and files that grbench did not write stay; so do the trials of the suite's
+    searches and rankings from elsewhere (grbench score).
 
     \b
     grbench prune quickstart

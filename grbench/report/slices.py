@@ -50,7 +50,7 @@ def slice_tables(records: Sequence[Record], name: str, metric: str | None = None
         )
     if metric in together:
         raise RunError(f"--metric {metric}: is of all lists together, so that it is not divided into groups of users")
-    groups = [group for group in comparable_groups(known) if metric in group[0].metrics]
+    groups = [group for group in comparable_groups(known) if any(metric in record.metrics for record in group)]
     differing = differing_keys([comparison_facts(group[0]) for group in groups])
     tables, left_out = list[ResultTable](), list[RunError]()
     for position, group in enumerate(groups, 1):
@@ -71,7 +71,8 @@ def _table(records: list[Record], name: str, metric: str, title: str) -> ResultT
     rows = [row for place, row in enumerate(every) if place not in chosen.hidden]
     if not rows:
         raise RunError("; ".join(chosen.notes))
-    first = next((record for record in records if record.status == "ok"), records[0])
+    with_metric = [record for record in records if metric in record.metrics]
+    first = next((record for record in with_metric if record.status == "ok"), with_metric[0])
     _, known = user_scores(rows, [metric])
     scores = known[metric]
     if not scores:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 import pydantic_core
@@ -37,9 +37,6 @@ from grbench.results.record_types import (
     TuningFacts,
     WeightFacts,
 )
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA_VERSION = 3
 """Version 2: the identity has the parts training, ranking and metrics, and the record their digests and `lists`.

@@ -28,6 +28,8 @@ from grbench.tuning.search import State, Trial, values_text
 
 WAIT_SECONDS = 1.0
 """Between two looks at trials that other runs are at."""
+NAMES = ("suite", "method", "order", "title", "baseline", "grid", "published")
+"""What a record says of the place of its cell in a suite."""
 
 
 class RunTrial(Protocol):
@@ -205,7 +207,7 @@ class _Attempt:
         """Records a training that is recorded already, as this trial."""
         own = blank.digest == former.digest  # of a run that was killed before it could say so
         if not own:
-            names = {key: getattr(blank, key) for key in ("suite", "method", "order", "title", "baseline", "grid")}
+            names = {key: getattr(blank, key) for key in NAMES}
             trial = {**(blank.trial or {}), "same_as": former.digest}
             cost = {key: cost for key, cost in former.cost.items() if key in ("train_seconds", "phases")}
             former = replace(
@@ -223,6 +225,8 @@ class _Attempt:
                 cost=cost,
                 files={},
                 external=None,
+                weights={},
+                weights_from=None,
             )
         self.progress.say(f"{self._heading}: {self.method.score_text(former.validation[self.method.metric])}, known")
         return self._end(former, "complete")

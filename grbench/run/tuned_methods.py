@@ -135,18 +135,22 @@ def _no_choice(method: TunedMethod) -> str:
 
 
 def needed_records(plan: Plan, tuned: Sequence[TunedMethod]) -> set[str]:
-    """Digests of all records that a suite still has: of its cells and what they are re-scored from, of all trials of
-    its searches, and of tuned methods whose search is to go on, because it may choose the same values again."""
+    """Digests of all records that a suite still has: of its cells and what they are re-scored or re-ranked from, of all
+    trials of its searches, of tuned methods whose search is to go on, because it may choose the same values again, and
+    of rankings made elsewhere, which no run makes again."""
     needed = {planned.blank.digest for planned in plan.cells}
     needed |= {planned.shown.digest for planned in plan.cells}
     needed |= {planned.source.digest for planned in plan.cells if planned.source is not None}
+    needed |= {planned.weights.digest for planned in plan.cells if planned.weights is not None}
     studies = {short_hash(method.search.name) for method in tuned}
     trials = cells_in(trials_folder(plan), plan.suite.name).values()
     needed |= {each.digest for each in trials if each.record and (each.record.trial or {}).get("study") in studies}
     awaiting = {planned.cell.method.name for planned in plan.cells if planned.awaits_tuning}
     cells = cells_in(plan.folder, plan.suite.name).values()
     return needed | {
-        each.digest for each in cells if each.record and each.record.tuning and each.record.method in awaiting
+        each.digest
+        for each in cells
+        if each.record and (each.record.external or (each.record.tuning and each.record.method in awaiting))
     }
 
 
