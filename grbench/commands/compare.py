@@ -64,9 +64,9 @@ def compare(
 
     from grbench.report.compare import compare as compared
     from grbench.report.render import print_tables, render
-    from grbench.results.record_files import read_records
+    from grbench.results.integrity import intact_records
 
-    records = read_records(results, note=lambda text: click.echo(f"note: {text}", err=True))
+    records = intact_records(results, note=lambda text: click.echo(f"note: {text}", err=True))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")
     made = compared(records, first, second, metrics=metrics, by=by, users=users)

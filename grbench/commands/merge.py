@@ -40,5 +40,5 @@ def merge(folders: tuple[Path, ...], out: Path, newest: bool) -> None:
     copies, stay = plan_merge(folders, out, newest=newest, note=lambda text: click.echo(f"note: {text}", err=True))
     for copy in track(copies, "copying", console=Console(stderr=True), transient=True):
         copy_cell(copy)
-    suites = ", ".join(sorted({copy.target.name for copy in copies}))
+    suites = ", ".join(sorted({copy.found.record.suite for copy in copies}))
     say(f"{out}: {counted(len(copies), 'cell')} copied{f' ({suites})' if suites else ''}, {stay} there already")

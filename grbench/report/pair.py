@@ -119,7 +119,8 @@ def with_comparable_rows(pair: Pair, records: Sequence[Record], metrics: Sequenc
         )
     own = {record.digest for row in (pair.first, pair.second) for record in row.records}
     suites = {pair.first.done[0].suite, pair.second.done[0].suite}
-    same = [record for record in latest(records) if record.suite in suites and record.digest not in own]
+    left_out = own | hidden_records(records)  # as in a table, the values of rows that were not chosen count nowhere
+    same = [record for record in latest(records) if record.suite in suites and record.digest not in left_out]
     others = rows_of([record for record in same if record.status == "ok" and facts(record) == ours])
     # Two suites may have methods of one name, and a name stands for one row's values.
     named = (replace(row, name=f"{row.records[0].suite}/{row.name}") for row in others)

@@ -92,17 +92,18 @@ class PlannedCell:
         if self.altered:
             why = "its record was altered"
         elif self.former is None:
-            return f"{to_do} (there is one of an older identity)" if self.older else f"{to_do}{self._from}"
+            return f"{to_do} (there is one of an older identity)" if self.older else f"{to_do}{self.going_on}"
         elif self.former.status != "ok":
             why = f"was {self.former.status}"
         elif self.former.done:
             why = "forced"
         else:
             why = f"its lists {'are gone' if self.former.lists_gone else 'were altered'}"
-        return f"{to_do} again ({why}){self._from}"
+        return f"{to_do} again ({why}){self.going_on}"
 
     @property
-    def _from(self) -> str:
+    def going_on(self) -> str:
+        """Said after the state, where there is a checkpoint."""
         return ", goes on from a checkpoint" if self.resumes else ""
 
 

@@ -285,9 +285,10 @@ def _run_cell(
             )
         except (KeyboardInterrupt, OutputClosed) as stop:
             # What the child wrote stays, also where its last word was not heard any more; and the result that a forced
-            # run was to replace is better than none.
+            # run was to replace is better than none, as is the record of the model that this cell was ranked from.
             finish_write(plan.folder, planned.blank.digest)
-            if "recorded" not in heard and not _kept(plan, planned):
+            of_weights = planned.weights is not None and planned.weights.digest == planned.blank.digest
+            if "recorded" not in heard and not of_weights and not _kept(plan, planned):
                 keep("interrupted", type(stop).__name__, "interrupted by the user")
             raise
         record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)

@@ -49,7 +49,7 @@ class SuiteStatus:
                 cell.state,
                 cell.detail,
                 "" if cell.left is None else duration(cell.left),
-                "" if cell.planned.awaits_tuning else cell.planned.blank.digest,
+                "" if cell.planned.awaits_tuning else cell.planned.shown.digest,
             ]
             for cell in self.cells
         ]
@@ -101,10 +101,12 @@ def _status(planned: PlannedCell, claim: ClaimFile | None) -> CellStatus:
     if former is not None and former.status != "ok":
         message = (former.error or {}).get("message", "").strip().partition("\n")[0]
         state = "to do" if former.status == "interrupted" else "failed"
-        return CellStatus(planned, state, f"{former.status}: {message}" if message else former.status, left)
-    why = planned.state.removeprefix("to do").strip().removeprefix("again").strip(" ()")
+        why = f"{former.status}: {message}" if message else former.status
+        return CellStatus(planned, state, why + planned.going_on, left)
     if claim is not None:
-        why = f"its run ended without a result ({claim.where})"
+        why = f"its run ended without a result ({claim.where}){planned.going_on}"
+    else:
+        why = planned.state.removeprefix("to do").removeprefix(" again").lstrip(" ,")
     return CellStatus(planned, "to do", why, left)
 
 
