@@ -115,7 +115,8 @@ def _chosen_row(name: str, rows: Sequence[Row]) -> tuple[int | None, str]:
     it."""
     points = rows[0].records[0].grid or {}
     metric = next((found for row in rows for record in row.done if (found := selection_metric(record))), None)
-    ended = [row for row in rows if any(record.status != "interrupted" for record in row.records)]
+    # Of a row that was run with other options or sources before, there are several: it is one of the grid's.
+    ended = {row.records[0].method for row in rows if any(record.status != "interrupted" for record in row.records)}
     if metric is None:
         if not any(row.done for row in rows):
             return None, ""

@@ -34,7 +34,8 @@ NOT_MET = ("below", "failed", "other users", "no interval", "no result")
 @dataclass(frozen=True)
 class ReproducedFigure:
     """A row of the report. beside: our score and the published one, None where the row has no figure; verdict: met,
-    above or below, or why that cannot be said; counts: whether a figure that is not met is a failure."""
+    above or below, or why that cannot be said (not chosen: a row of a grid whose test scores are not shown); counts:
+    whether a figure that is not met is a failure."""
 
     method: str
     metric: str
@@ -88,7 +89,8 @@ def reproduction(
         first = next((record for record in group if record.status == "ok"), group[0])
         higher = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
         together = [name for name, facts in first.metrics.items() if facts.get("per_user") is False]
-        beside = beside_ours(rows, shown_scores(rows, higher, choice(rows).hidden, baseline=None, together=together))
+        hidden = choice(rows).hidden
+        beside = beside_ours(rows, shown_scores(rows, higher, hidden, baseline=None, together=together))
         for index, row in enumerate(rows):
             of_row = {metric: found for metric, column in beside.items() if (found := column[index]) is not None}
             there |= {(row.records[0].method, metric) for metric in of_row}
@@ -99,7 +101,7 @@ def reproduction(
                 ReproducedFigure(
                     row.name,
                     first.metrics[metric].get("label") or label_of(metric),
-                    _verdict(row, found, higher[metric]),
+                    "not chosen" if index in hidden and not row.failed else _verdict(row, found, higher[metric]),
                     bool(row.failed) or bool(found.figure["same_protocol"]),
                     found,
                 )

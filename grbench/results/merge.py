@@ -144,6 +144,9 @@ def _refuse_conflicts(cells: Iterable[Sequence[FoundRecord]]) -> None:
 
 
 def _scores(record: Record) -> str:
+    """The first scores; of a row of a grid, which may not be the one that is chosen, only when it was run."""
+    if record.grid is not None and not record.grid["ablation"]:
+        return f"that of {record.finished}"
     return ", ".join(f"{name} {value}" for name, value in list(record.scores.items())[:3])
 
 

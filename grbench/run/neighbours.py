@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -85,6 +86,18 @@ class Neighbours:
                 self._shared += moment - self._last
             self._last, self._had_others = moment, bool(others)
             self._most, self._threads = max(self._most, len(others)), max(self._threads, sum(others.values()))
+
+
+def joined(
+    earlier: Mapping[str, Any] | None, now: Mapping[str, Any], earlier_seconds: float, seconds: float
+) -> dict[str, Any]:
+    """`cost.beside` of a cell that takes over the training of another one. earlier: the other's, None where nothing is
+    known of it; now: the cell's own; earlier_seconds, seconds: how long each took."""
+    if earlier is None:
+        return dict(now)
+    whole = earlier_seconds + seconds
+    share = (earlier["share"] * earlier_seconds + now["share"] * seconds) / whole if whole > 0 else now["share"]
+    return {"share": share, **{key: max(earlier[key], now[key]) for key in ("cells", "threads")}}
 
 
 def _claiming(folder: Path | None, this: RunningProcess) -> set[int]:

@@ -16,6 +16,7 @@ from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.report.choice import shows_scores
 from grbench.report.format import counted, duration, label_of, number
+from grbench.results.claims import Claim, claim
 from grbench.results.facts import dataset_digest, metric_facts
 from grbench.results.identity import cell_digest, data_identity, longest_cutoff, metric_identities
 from grbench.results.integrity import altered_lists
@@ -130,7 +131,11 @@ def rescore(request: RescoreRequest, progress: PlainProgress) -> Rescored:
             progress.tick()
             position += 1
             try:
-                scored = rescore_record(each, data, built, registry)
+                got = claim(_folder(record), record.digest)
+                if not isinstance(got, Claim):
+                    raise RunError(f"{got.where} is running this cell; score it again once it has ended")
+                with got:
+                    scored = rescore_record(each, data, built, registry)
             except GRBenchError as error:
                 refused.append(f"{_name(record)}: {error}")
                 continue

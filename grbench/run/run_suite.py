@@ -28,7 +28,7 @@ from grbench.results.record_files import (
 from grbench.run.cell_job import cell_job
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import memory_text
-from grbench.run.neighbours import Neighbours
+from grbench.run.neighbours import Neighbours, joined
 from grbench.run.plan import Plan, PlannedCell, as_planned, with_present_facts
 from grbench.run.preparation import prepare, refuse_too_large
 from grbench.run.prepare import disk_text, refusal, store_cache
@@ -294,7 +294,9 @@ def _run_cell(
         record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
     if record.status == "ok" and "total_seconds" not in record.cost:  # a re-scored one keeps the costs of its source
-        record = replace(record, cost={**_whole_cost(record.cost, seconds), "beside": neighbours.facts()})
+        earlier = record.cost.get("earlier_seconds") or 0.0
+        beside = joined(record.cost.get("beside"), neighbours.facts(), earlier, seconds)
+        record = replace(record, cost={**_whole_cost(record.cost, seconds), "beside": beside})
         replace_record(plan.folder, record)
     if record.status == "ok":
         remove_checkpoints(plan.folder, record.digest)

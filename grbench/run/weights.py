@@ -90,7 +90,7 @@ def costs_of_training(source: Record) -> dict[str, dict[str, Any]]:
 def figures_of_training(source: Record, now: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of the source's costs that speak of training, and what of its machine is another `now`."""
     taken = ("train_", "peak_tflops", "resumptions", "lost_seconds")
-    own = {key: value for key, value in source.cost.items() if key.startswith(taken) or key == "peak"}
+    own = {key: value for key, value in source.cost.items() if key.startswith(taken) or key in ("peak", "beside")}
     other = {key: source.environment.get(key) for key in MACHINE if source.environment.get(key) != now.get(key)}
     other |= source.cost.get("begun_with", {})
     seconds = sum(phase["seconds"] for phase in costs_of_training(source).values())

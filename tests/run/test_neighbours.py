@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from grbench.run import neighbours
-from grbench.run.neighbours import Neighbours
+from grbench.run.neighbours import Neighbours, joined
 from grbench.running import RunningProcess, _started
 
 
@@ -78,3 +78,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     with Neighbours(tmp_path / "cache", tmp_path / "absent") as cell:
         assert cell.facts()["cells"] == 0
+
+
+def test_training_that_was_taken_over_counts_by_its_time() -> None:
+    earlier, now = {"cells": 2, "share": 1.0, "threads": 4}, {"cells": 0, "share": 0.0, "threads": 0}
+    assert joined(earlier, now, 30.0, 10.0) == {"cells": 2, "share": 0.75, "threads": 4}
+    assert joined(None, now, 0.0, 10.0) == now
