@@ -16,6 +16,7 @@ from grbench.errors import OutputClosed, RunError
 from grbench.registry.discovery import Registry
 from grbench.report.choice import shows_scores
 from grbench.report.format import duration, label_of, number, size_text
+from grbench.results.claims import claims_in
 from grbench.results.record import Record, Status, now
 from grbench.results.record_files import (
     finish_write,
@@ -186,7 +187,8 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         for planned in plan.cells
         if planned.finished and planned.former
     }
-    for digest in records:
+    claims = claims_in(plan.folder)
+    for digest in [each for each in records if each not in claims or not claims[each].lives]:
         remove_checkpoints(plan.folder, digest)  # of a run that was killed when it had written the record
     cells = {planned.blank.digest: planned for planned in reversed(plan.to_do)}  # of equal ones, the first
     for planned, got in share(plan.folder, [each for each in plan.to_do if cells[each.blank.digest] is each], progress):

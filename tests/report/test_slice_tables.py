@@ -54,6 +54,14 @@ def test_another_metric_and_groups_in_the_slice_s_order(tmp_path: Path) -> None:
     assert "in brackets their number; in no group: 1 user" in "\n".join(table.footer)
 
 
+def test_a_metric_that_the_first_record_lacks(tmp_path: Path) -> None:
+    """A cell that failed is not scored again by a further metric."""
+    records = [a_record("failed", metrics={"hit_rate@10": METRICS["hit_rate@10"]})]
+    records += measured(tmp_path, "a", [*HIT, *MISS], groups=HEAD_TAIL)
+    (table,) = slice_tables(records, "popularity", "mean_rank")
+    assert [[entry.text for entry in row[:2]] for row in table.rows] == [["failed", "—"], ["a", "5.0000"]]
+
+
 def test_a_single_user_has_a_mean_and_nothing_more(tmp_path: Path) -> None:
     groups = {"repeat": ["new"] * 39 + ["repeat"]}
     records = measured(tmp_path, "a", [*HIT, *MISS], groups=groups, baseline="a")
