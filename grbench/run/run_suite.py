@@ -110,7 +110,8 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
             finally:
                 progress.close()
     except (KeyboardInterrupt, OutputClosed) as stop:
-        finished = sum(_kept(plan, planned) for planned in plan.cells if not planned.awaits_tuning)
+        kept = (each.finished or _kept(plan, each) for each in plan.cells if not each.awaits_tuning)
+        finished = sum(kept)
         console.file.write(
             f"\nInterrupted: {finished} of {len(plan.cells)} cells are finished and kept in {plan.folder}; "
             "the same command goes on from there.\n"
