@@ -323,7 +323,7 @@ def test_an_interrupted_cell_keeps_its_curve_so_far(world: Path, monkeypatch: py
 
     from grbench.run import run_suite as runner
 
-    monkeypatch.setattr(runner, "_prepare", lambda *arguments: runner.Ready({"store": "", "device": "cpu"}, [], {}))
+    monkeypatch.setattr(runner, "prepare", lambda *arguments: Ready({"store": "", "device": "cpu"}, [], {}))
     monkeypatch.setattr(runner, "run_child", interrupted)
     outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
     assert outcome.code == 130
