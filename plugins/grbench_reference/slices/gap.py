@@ -10,13 +10,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from grbench.errors import SuiteError, cut
 from grbench.interfaces import Slice
 from grbench.types import Ranking
 from grbench_reference.slices.intervals import check_ascending, labelled
 
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(s|min|h|d)$")]
-"""A whole number with a unit: 90s, 30min, 12h, 7d."""
+DURATION = r"([1-9][0-9]{0,8})(s|min|h|d)"
 
 BOUNDS = ["1h", "1d", "7d", "30d"]
 """The same session, day, week and month."""
@@ -33,7 +33,7 @@ class Gap(Slice):
         bounds: the longest time of each group but the last, ascending, with the unit s, min, h or d
     """
 
-    def __init__(self, *, bounds: Annotated[list[Duration], Field(min_length=1)] = BOUNDS) -> None:
+    def __init__(self, *, bounds: Annotated[list[str], Field(min_length=1)] = BOUNDS) -> None:
         self._seconds = [_seconds(bound) for bound in bounds]
         check_ascending(self._seconds, "gap.bounds", bounds)
         self.name = "gap" if bounds == BOUNDS else f"gap@{','.join(bounds)}"
@@ -55,5 +55,9 @@ class Gap(Slice):
 
 
 def _seconds(bound: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([a-z]+)", bound).groups()  # type: ignore[union-attr] # as Duration has it
-    return int(number) * SECONDS[unit]
+    found = re.fullmatch(DURATION, bound)
+    if found is None:
+        raise SuiteError(
+            f"gap.bounds: {cut(repr(bound))} should be a whole number with a unit, such as 90s, 30min, 12h or 7d"
+        )
+    return int(found[1]) * SECONDS[found[2]]

@@ -162,7 +162,7 @@ def test_names_say_the_options_that_differ() -> None:
         ("history_length", [0, 5], "bounds.0"),
         ("history_length", [], "bounds"),
         ("gap", ["1d", "24h"], r"gap.bounds: bounds should ascend, got \[1d, 24h\]"),
-        ("gap", ["1 day"], "bounds.0"),
+        ("gap", ["1 day"], "gap.bounds: '1 day' should be a whole number with a unit"),
     ],
 )
 def test_bounds_that_cannot_be_are_refused(name: str, bounds: list[Any], said: str) -> None:
