@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from grbench.commands.options import overrides_option
 from grbench.commands.streams import say
 
 
 @click.command()
 @click.argument("suite")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
+@overrides_option
 @click.option("--only", multiple=True, metavar="NAME", help="Audit this method (or grid) only; repeatable.")
 @click.option("--audit", "audits", multiple=True, metavar="NAME", help="Make this audit only; repeatable.")
 @click.option("--own-data", is_flag=True, help="On the suite's own data, cut down, in place of a synthetic world.")

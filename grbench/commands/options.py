@@ -17,3 +17,9 @@ results_option = click.option(
     metavar="DIR",
     help="Folder of results, with one folder per suite.",
 )
+cache_option = click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
+)

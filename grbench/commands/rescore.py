@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from grbench.commands.options import cache_option
 from grbench.commands.streams import complain, say
 
 
@@ -33,12 +34,7 @@ from grbench.commands.streams import complain, say
     metavar="dataset.KEY=VALUE",
     help="Where the data are now, if they have moved (dataset.path=DIR); repeatable.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
-)
+@cache_option
 @click.pass_context
 def rescore(context: click.Context, /, results: tuple[Path, ...], **options: Any) -> None:
     """Compute further metrics of all finished records from their kept lists, or divide their users into groups by

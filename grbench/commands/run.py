@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from grbench.commands.options import cache_option, overrides_option, results_option
 from grbench.commands.streams import say
 
 
 @click.command()
 @click.argument("suite")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
+@overrides_option
 @click.option("--only", multiple=True, metavar="NAME", help="Run this method (or grid) only; repeatable.")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
 @click.option("--force", is_flag=True, help="Run finished cells again too, from their beginning.")
 @click.option("--oversize", is_flag=True, help="Run cells that are not expected to fit into memory or on the disk.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder for records, with one folder per suite.",
-)
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
-)
+@results_option
+@cache_option
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop a cell after this time."
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from grbench.commands.options import cache_option, overrides_option, results_option
 from grbench.types import MAX_SEED
 
 
@@ -39,21 +40,9 @@ from grbench.types import MAX_SEED
     show_default=True,
     help="What to do with evaluated users who have no list; empty: nothing is found for them.",
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder for records, with one folder per suite.",
-)
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder for stores  [default: $GRBENCH_CACHE or ~/.cache/grbench]",
-)
+@overrides_option
+@results_option
+@cache_option
 def score(missing: str, filters: tuple[str, ...], results: Path, **options: Any) -> None:
     """Score a file of ranked lists as an external row of a suite's tables.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from grbench.commands.options import overrides_option
 from grbench.commands.streams import complain, say
 
 
@@ -61,7 +62,7 @@ def show_suite(name: str) -> None:
 
 @suite.command("validate")
 @click.argument("files", metavar="SUITE...", nargs=-1, required=True)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the suite; repeatable.")
+@overrides_option
 @click.pass_context
 def validate_suites(context: click.Context, files: tuple[str, ...], overrides: tuple[str, ...]) -> None:
     """Check suites without reading data: names, options, types, and whether the parts fit together.
