@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from grbench.commands.options import overrides_option
+from grbench.commands.options import overrides_option, results_option
 from grbench.commands.streams import say
 
 
@@ -18,14 +17,7 @@ from grbench.commands.streams import say
 @click.option("--audit", "audits", multiple=True, metavar="NAME", help="Make this audit only; repeatable.")
 @click.option("--own-data", is_flag=True, help="On the suite's own data, cut down, in place of a synthetic world.")
 @click.option("--full-size", is_flag=True, help="With widths and counts as the suite has them; only training is short.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of results; audit.json is written in the suite's folder there.",
-)
+@results_option
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
 @click.pass_context
 def audit(context: click.Context, /, only: tuple[str, ...], form: str, **options: Any) -> None:
@@ -33,7 +25,7 @@ def audit(context: click.Context, /, only: tuple[str, ...], form: str, **options
 
     SUITE is a YAML file or the name of an installed suite (`grbench suite list`). Each method is audited on a small
     synthetic world, for which the suite's data need not be there. The audits are test_targets, evaluated_futures,
-    chance, causality and files.
+    chance, causality and files. What they found is kept as audit.json in the suite's folder of results.
 
     Exit status: 0 all pass, 1 a leak was found or an audit could not be made, 2 invalid suite or arguments.
 

@@ -25,7 +25,7 @@ from typing import Self
 
 from grbench.errors import RunError
 from grbench.results.record import now
-from grbench.running import RunningProcess
+from grbench.results.running_process import RunningProcess
 from grbench.temporary import beside
 
 RENEW_SECONDS = 10.0

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from grbench.errors import RunError
 from grbench.results.claims import claims_in
-from grbench.running import RunningProcess
+from grbench.results.running_process import RunningProcess
 
 LOOK_SECONDS = 1.0
 CLAIMS_EVERY = 10

@@ -19,7 +19,7 @@ import pytest
 from grbench.errors import RunError
 from grbench.results import claims
 from grbench.results.claims import STALE_SECONDS, Claim, ClaimFile, claim, claims_in, find_claim
-from grbench.running import RunningProcess
+from grbench.results.running_process import RunningProcess
 
 ABSENT = {"host": "another-machine", "boot": "x", "process": 7, "started": 1.0, "since": "2026-01-01T00:00:00+00:00"}
 

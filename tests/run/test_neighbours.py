@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from grbench.results.running_process import RunningProcess, _started
 from grbench.run import neighbours
 from grbench.run.neighbours import Neighbours, joined
-from grbench.running import RunningProcess, _started
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def record(digest: str, status: Any = "ok", **values: Any) -> Record:
 def theirs(tmp_path: Path) -> Iterator[Any]:
     """A function that claims a cell as another process does."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        from grbench.running import RunningProcess, _started
+        from grbench.results.running_process import RunningProcess, _started
 
         facts = {**RunningProcess.this().to_json(), "process": process.pid, "started": _started(process.pid)}
 
