@@ -28,8 +28,10 @@ UV := $(VENV)-uv/bin/uv
 quickstart: $(VENV)/.project
 	$(BIN)/grbench run suites/quickstart.yaml
 
+# A process for each core, each with whole files, so that what a file's tests share is made once. JOBS=0 runs all in one.
+JOBS ?= logical
 test: $(VENV)/.development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
