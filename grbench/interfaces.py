@@ -359,7 +359,11 @@ class Slice(ABC):
 
 
 class Tracker(ABC):
-    """Logs the events of a running cell."""
+    """Logs the events of a running cell.
+
+    Where a method raises, such as for a server that does not answer any more, this is said once, and the cell goes on
+    without the tracker. Only where `keep` raises, the cell fails: what it saves was asked for.
+    """
 
     needs: ClassVar[tuple[type, ...]] = ()
     """The interfaces of the encoder that `keep` calls."""
@@ -368,9 +372,14 @@ class Tracker(ABC):
     for the device there. None = it gets their means over the epoch so far, about twice a second and at each epoch's
     end."""
 
+    def check(self) -> None:
+        """Raises PluginError where something is missing without which the tracker cannot start, such as a package or a
+        login. Called before anything is run."""
+
     @abstractmethod
     def start(self, folder: Path, cell: Mapping[str, Any]) -> None:
-        """Called before the cell runs. folder: for the tracker's files; cell: the cell as JSON-ready values."""
+        """Called before the cell runs. folder: for the tracker's files, `<digest>.d/<tracker>` beside the record and
+        the lists; cell: the cell as JSON-ready values, with its `digest` and, of a trial, the record's `trial`."""
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -379,7 +388,8 @@ class Tracker(ABC):
 
     @abstractmethod
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Called after the cell has finished, with its record as JSON-ready values."""
+        """Called after the cell has finished, with its record as it is on disk, as JSON-ready values. The lists are
+        there too. The time of the whole cell is not known yet."""
 
     def resume(self, folder: Path, cell: Mapping[str, Any], step: int) -> None:  # noqa: ARG002
         """Called in place of `start` where a cell goes on from a checkpoint that was written after step number `step`:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from grbench.errors import first_line
 from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Tracker, every_steps, optional
 from grbench.run.child_process import ChildMessages
@@ -17,12 +19,23 @@ REPORT_SECONDS = 0.5
 
 
 class Reporter:
-    """Tells the parent and the trackers how the cell is doing."""
+    """Tells the parent and the trackers how the cell is doing. A tracker that raises is told nothing more, and the
+    parent is told why."""
 
-    def __init__(self, events: ChildMessages, trackers: list[Any]) -> None:
+    def __init__(self, events: ChildMessages, trackers: Sequence[Any] = ()) -> None:
         self._events, self._last = events, 0.0
-        self._trackers = [(tracker, every_steps(tracker)) for tracker in trackers]
-        self.log_every = frozenset(every for _, every in self._trackers if every is not None)
+        self._trackers: list[tuple[str, Any, int | None]] = []
+        for tracker in trackers:
+            self.add(type(tracker).__name__, tracker)
+
+    def add(self, name: str, tracker: Any) -> None:
+        """Adds a tracker; raises PluginError where its `every_steps` is not valid."""
+        self._trackers.append((name, tracker, every_steps(tracker)))
+
+    @property
+    def log_every(self) -> frozenset[int]:
+        """The numbers n of which a tracker hears the losses of each n-th step."""
+        return frozenset(every for _, _, every in self._trackers if every is not None)
 
     def __call__(self, event: str, /, **values: Any) -> None:
         if "total_steps" in values:
@@ -41,13 +54,30 @@ class Reporter:
             for key, value in values.items()
             if isinstance(value, int | float) and key not in ("epochs", "step", "steps", "total_steps")
         }
-        for tracker, every in self._trackers:
+        for name, tracker, every in list(self._trackers):
             hears = {"train": every is None, "step": every is not None and step % every == 0}
             if hears.get(event, True):
-                tracker.log(step, numbers)
+                try:
+                    tracker.log(step, numbers)
+                except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; no training is lost for it
+                    self.leave_out(name, tracker, error)
 
     def keep(self, encoder: nn.Module, num_items: int) -> None:
         """Shows the encoder to the trackers that keep something of it."""
         with evaluating(encoder):
-            for tracker, _ in self._trackers:
+            for _, tracker, _ in self._trackers:
                 optional(tracker, Tracker.keep)(encoder, num_items)
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Gives the trackers the record of the cell, which has ended."""
+        for name, tracker, _ in list(self._trackers):
+            try:
+                tracker.finish(record)
+            except Exception as error:  # noqa: BLE001 - as in `_log`; the record is on disk
+                self.leave_out(name, tracker, error)
+
+    def leave_out(self, name: str, tracker: Any, error: Exception) -> None:
+        """Goes on without the tracker, which raised this, and says so."""
+        traceback.print_exception(error)
+        self._trackers = [each for each in self._trackers if each[1] is not tracker]
+        self._events("note", text=f"tracker {name}: {first_line(error)}; the cell goes on without it")

@@ -286,10 +286,13 @@ def failed(blank: Record, error: BaseException, device: str) -> Record:
     )
 
 
-def start_trackers(cell: Cell, registry: Registry, folder: Path, steps: int) -> list[Any]:
-    """The method's trackers, started, or where so many steps are done already, resumed; each has a folder of its own in
-    `folder`."""
-    trackers = []
+def start_trackers(
+    cell: Cell, blank: Record, report: Reporter, *, registry: Registry, results: Path, steps: int
+) -> None:
+    """Adds the method's trackers to the report, started, or where so many steps are done already, resumed; the report
+    says which of them cannot. Each has a folder of its own beside the record. results: the record's folder."""
+    folder = results / f"{blank.digest}.d"
+    told = {**cell.to_json(), "digest": blank.digest, **({"trial": blank.trial} if blank.trial else {})}
     for component in cell.method.trackers:
         tracker = registry.build("trackers", component)
         own = folder / component.name
@@ -297,12 +300,14 @@ def start_trackers(cell: Cell, registry: Registry, folder: Path, steps: int) -> 
             if path.is_symlink():
                 raise RunError(f"{path}: is a link; what trackers write stays in the results' folder: remove the link")
         own.mkdir(parents=True, exist_ok=True)
-        if steps:
-            optional(tracker, Tracker.resume)(own, cell.to_json(), steps)
-        else:
-            tracker.start(own, cell.to_json())
-        trackers.append(tracker)
-    return trackers
+        report.add(component.name, tracker)
+        try:
+            if steps:
+                optional(tracker, Tracker.resume)(own, told, steps)
+            else:
+                tracker.start(own, told)
+        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything
+            report.leave_out(component.name, tracker, error)
 
 
 def main(job: Mapping[str, Any], events: ChildMessages) -> int:
@@ -310,7 +315,7 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     flush_denormals()  # first, because threads take this over from the one that starts them
     blank, folder, device = Record.from_json(job["blank"], "the job"), Path(job["folder"]), job["device"]
     os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
-    trackers: list[Any] = []
+    report = Reporter(events)
     lists: pa.Table | None = None
     checkpoints: Checkpoints | None = None
     try:
@@ -322,15 +327,17 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
             checkpoints = checkpoints_of(cell, blank, job, events)
 
             def attempt() -> tuple[Record, pa.Table | None]:
+                nonlocal report
+                report = Reporter(events)
                 steps = 0 if checkpoints is None else checkpoints.total_steps
-                trackers[:] = start_trackers(cell, registry, folder / f"{blank.digest}.d", steps)
+                start_trackers(cell, blank, report, registry=registry, results=folder, steps=steps)
                 return run_cell(
                     cell,
                     blank,
                     store,
                     registry=registry,
                     device=device,
-                    report=Reporter(events, trackers),
+                    report=report,
                     peaks={precision: (most, source) for precision, (most, source) in job["peaks"].items()},
                     checkpoints=checkpoints,
                     keep=weights_path(folder, blank.digest) if job["keep_weights"] else None,
@@ -347,13 +354,12 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
         traceback.print_exc()
         record = replace(failed(blank, error, device), curve=checkpoints.curve if checkpoints else [])
     try:
-        write_record(folder, record, lists)
+        written = write_record(folder, record, lists)
     except GRBenchError as error:
         events("unkept", kind=type(error).__name__, message=str(error))
         return 2
     if record.status == "ok" and not record.weights:  # those of an earlier run, of which no record speaks any more
         weights_path(folder, blank.digest).unlink(missing_ok=True)
     events("recorded")
-    for tracker in trackers:
-        tracker.finish(json.loads(record.to_json()))
+    report.finish(json.loads(written.read_bytes()))
     return 0 if record.status == "ok" else 1

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grbench.errors import OutputClosed, RunError
+from grbench.errors import OutputClosed, PluginError, Problems, RunError
+from grbench.interfaces import Tracker, optional
 from grbench.registry.discovery import Registry
 from grbench.report.choice import shows_scores
 from grbench.report.format import duration, label_of, number, size_text
@@ -94,6 +95,7 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     registry.save_signatures()
     console.file.write(plan.text() + searches_text(tuned) + "\n")
     console.file.flush()
+    _check_trackers(plan, registry)
     if request.dry_run:
         _dry_run(plan, request, registry, console)
         return Outcome([], 0)
@@ -118,6 +120,21 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
         )
         return Outcome([], getattr(stop, "code", INTERRUPTED))
     return Outcome(records, 1 if any(record.status != "ok" for record in records) else 0)
+
+
+def _check_trackers(plan: Plan, registry: Registry) -> None:
+    """Raises PluginError, naming the method, where a tracker of a cell to run lacks something."""
+    problems = Problems()
+    for method in {each.cell.method.name: each.cell.method for each in plan.to_run if not each.cell.error}.values():
+        for component in method.trackers:
+            where = f"{plan.suite.path}: methods.{method.name}.trackers"
+            with problems:
+                tracker = registry.build("trackers", component, where=where)
+                try:
+                    optional(tracker, Tracker.check)()
+                except PluginError as error:
+                    raise PluginError(f"{where}: {error}") from error
+    problems.raise_found()
 
 
 def _modules(plan: Plan, registry: Registry) -> list[str]:

@@ -102,6 +102,10 @@ def register_optimizers(register: Register) -> None:
 def register_trackers(register: Register) -> None:
     register("jsonl", "grbench_reference.trackers.jsonl:JsonLines")
     register("item_vectors", "grbench_reference.trackers.item_vectors:ItemVectors")
+    register("tensorboard", "grbench_reference.trackers.tensorboard:TensorBoard")
+    register("mlflow", "grbench_reference.trackers.mlflow:MLflow")
+    register("wandb", "grbench_reference.trackers.wandb:WandB")
+    register("trackio", "grbench_reference.trackers.trackio:Trackio")
 
 
 @hookimpl
