@@ -29,7 +29,8 @@ def logged(logs, name):
     return [(each["step"], each[name]) for each in logs if name in each]
 
 
-def test_two_seeds_one_of_which_was_killed(tmp_path):
+def test_two_seeds_one_of_which_was_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the artifact is downloaded there
     killed = Trackio(project="two_seeds")
     killed.check()
     killed.start(beside(tmp_path, "trackio"), a_cell())
