@@ -1,0 +1,68 @@
+"""What the footer says of a table that does not show everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from grbench.report.columns import FAILED, failure_text, filters_text, seeds_text
+from grbench.report.entries import ResultTable
+from grbench.report.format import number
+from grbench.report.rows import Row
+from grbench.report.scores import RowScore
+
+
+def view_notes(
+    whole: ResultTable,
+    shown: ResultTable,
+    rows: Sequence[Row],
+    places: Sequence[int],
+    scores: Mapping[str, Sequence[RowScore]],
+) -> list[str]:
+    """Rows that are not shown, above all the best ones, other names, and what a missing column would have said of the
+    shown rows. whole: the table with all columns; rows: all rows, of which those at `places` are shown; scores: {shown
+    metric: of all rows}."""
+    notes = []
+    missing = [place for place in range(len(rows)) if place not in places]
+    if missing:
+        notes.append(
+            f"Rows: {len(places)} of {len(rows)} are shown; intervals, bold and ° are computed over all {len(rows)}"
+        )
+    titles = {column.name: column.plain_title for column in shown.columns}
+    best = [
+        _best_text(rows[place], {titles[name]: column[place] for name, column in scores.items()}) for place in missing
+    ]
+    if any(best):
+        notes.append(f"Bold as well, but not shown: {'; '.join(filter(None, best))}")
+    visible = [rows[place] for place in places]
+    names = {column.name for column in shown.columns}
+    dropped = {column.name for column in whole.columns} - names
+    if "seeds" in dropped:
+        notes.append(f"Seeds: {_by_value({row.name: seeds_text(row) for row in visible})}")
+    if FAILED in dropped or (dropped and FAILED not in names):
+        notes += [f"Failed: {row.name}: {failure_text(row)}" for row in visible if row.failed]
+    if "filters" in dropped:
+        notes.append(f"Filters: {_by_value({row.name: filters_text(row) or 'none' for row in visible})}")
+    renamed = [f"{row.name} = {row.in_records}" for row in visible if row.in_records]
+    own = {column.name: column.plain_title for column in whole.columns}
+    renamed += [
+        f"{column.plain_title} = {own[column.name]}"
+        for column in shown.columns
+        if column.plain_title != own[column.name]
+    ]
+    if renamed:
+        notes.append(f"Names in the records: {', '.join(renamed)}")
+    return notes
+
+
+def _by_value(values: Mapping[str, str]) -> str:
+    """`3`, or `3 (one, two), 2 (three)` where the rows' values differ."""
+    rows: dict[str, list[str]] = {}
+    for row, value in values.items():
+        rows.setdefault(value, []).append(row)
+    return next(iter(rows)) if len(rows) == 1 else ", ".join(f"{value} ({', '.join(of)})" for value, of in rows.items())
+
+
+def _best_text(row: Row, scores: Mapping[str, RowScore]) -> str:
+    """`full (NDCG@10 .2407)` with the scores that are the best, or cannot be told from it; empty without any."""
+    best = [f"{title} {number(score.mean)}" for title, score in scores.items() if score.best]
+    return f"{row.name} ({', '.join(best)})" if best else ""
