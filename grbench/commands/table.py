@@ -60,6 +60,11 @@ from grbench.errors import RunError
     help="LaTeX: how numbers are aligned, with the package siunitx by their decimal points  [default: plain]",
 )
 @click.option(
+    "--notes",
+    type=click.Choice(["all", "short"]),
+    help="LaTeX: the notes below the table; short has dataset, protocol, users and machine as comments  [default: all]",
+)
+@click.option(
     "--fit",
     type=click.Choice(["column", "page"]),
     help="LaTeX: a wider table is made as small as a column of the text, or as a page of them  [default: column]",
@@ -77,6 +82,7 @@ def table(
     caption: str | None,
     label: str | None,
     numbers: Literal["plain", "siunitx"] | None,
+    notes: Literal["all", "short"] | None,
     fit: Literal["column", "page"] | None,
 ) -> None:
     """Make tables from records in folders of results or in single record files.
@@ -103,10 +109,10 @@ def table(
     from grbench.results.integrity import intact_records
 
     to = format_of_file(out, form) if out is not None else form
-    given = {"--label": label, "--latex": numbers, "--fit": fit}
+    given = {"--label": label, "--latex": numbers, "--notes": notes, "--fit": fit}
     if to != "latex" and (extra := [option for option, value in given.items() if value is not None]):
         raise click.UsageError(f"{', '.join(extra)}: only of LaTeX tables; give --format latex or --out NAME.tex")
-    style = LatexStyle(numbers or "plain", fit or "column", label)
+    style = LatexStyle(numbers or "plain", fit or "column", notes or "all", label)
     view = View.of_options(columns=columns, rows=rows, metrics=() if by else metrics, sort=sort, caption=caption)
     records = intact_records(results, note=lambda text: complain(f"note: {text}"))
     if not records:

@@ -8,11 +8,20 @@ from typing import Any
 from grbench.report.columns import EXTERNAL, NOT_TOLD_FROM_BASELINE, external_text, metric_label, unreachable_targets
 from grbench.report.costs import cost_kinds
 from grbench.report.format import plain
-from grbench.report.provenance import beside_notes, checksum_notes, version_notes
+from grbench.report.provenance import WITHOUT_CHECKSUMS, beside_notes, checksum_notes, version_notes
 from grbench.report.rows import OLDER, Row, flattened
 from grbench.report.scores import RowScore
+from grbench.report.view_notes import NAMES
 from grbench.results.record import Record
 from grbench.statistics.intervals import Over
+
+_SETTINGS = ("Data", "Dataset", "Hardware", "Pool", "Protocol", "Ties in time", "Users", NAMES)
+"""How notes begin that say what was run, and not how the table's entries are to be read."""
+
+
+def is_setting(note: str) -> bool:
+    """Whether a note says what was run, which a paper has in its text."""
+    return note.startswith(tuple(f"{topic}: " for topic in _SETTINGS)) or note.startswith(WITHOUT_CHECKSUMS)
 
 
 def footer_lines(

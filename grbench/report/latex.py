@@ -9,6 +9,7 @@ from typing import Literal
 
 from grbench.errors import RunError, cut
 from grbench.report.entries import Column, ResultTable, TableEntry
+from grbench.report.footer import is_setting
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -37,6 +38,7 @@ ESCAPES = {
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "·": r"$\cdot$",
     "°": r"$^\circ$",
+    "\N{NO-BREAK SPACE}": "~",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
     "‖": r"$\parallel$",
@@ -45,7 +47,7 @@ ESCAPES = {
 WRAPPED = 30
 """Characters after which text in a column that is not the first is wrapped."""
 
-_NUMBER = re.compile(r"(-?)(\d[\d,]*)?(?:\.(\d+))?")
+_NUMBER = re.compile(r"(?P<sign>-?)(?=\.?\d)(?P<whole>\d*)(?:\.(?P<decimals>\d+))?")
 
 # In the font of formulas, bold too.
 _SIUNITX = (
@@ -56,10 +58,12 @@ _SIUNITX = (
 @dataclass(frozen=True)
 class LatexStyle:
     r"""numbers: `siunitx` aligns numbers by their points, `plain` needs no package for that; fit: a table is at most as
-    wide as a column of the text or, of a text in two columns, as the page; label: for \ref, None for none."""
+    wide as a column of the text or, of a text in two columns, as the page; notes: below the table, `short` leaves those
+    that a paper's text has in the file as comments; label: for \ref, None for none."""
 
     numbers: Literal["plain", "siunitx"] = "plain"
     fit: Literal["column", "page"] = "column"
+    notes: Literal["all", "short"] = "all"
     label: str | None = None
 
     def __post_init__(self) -> None:
@@ -92,8 +96,8 @@ def _table(table: ResultTable, style: LatexStyle, label: str | None) -> str:
         [
             rf"\begin{{{environment}}}",
             r"\centering",
-            rf"\caption{{{escaped(table.heading)}}}",
-            *([rf"\label{{{label}}}"] if label else []),
+            rf"\caption{{{escaped(table.heading)}}}" + (rf"\label{{{label}}}" if label else ""),
+            r"\smallskip",
             r"\small",
             r"\setlength{\tabcolsep}{4pt}",
             *([_SIUNITX] if style.numbers == "siunitx" else []),
@@ -107,15 +111,20 @@ def _table(table: ResultTable, style: LatexStyle, label: str | None) -> str:
             r"\bottomrule",
             r"\end{tabular}}%",
             rf"\resizebox{{\ifdim\wd0>{width} {width}\else\wd0\fi}}{{!}}{{\usebox0}}",
-            *(_notes(table.footer, width) if table.footer else []),
+            *(_notes(table.footer, width, style.notes) if table.footer else []),
             rf"\end{{{environment}}}",
         ]
     )
 
 
-def _notes(footer: Sequence[str], width: str) -> list[str]:
+def _notes(footer: Sequence[str], width: str, which: Literal["all", "short"]) -> list[str]:
     """The footer below the table, one line of the file for each note, so that any can be taken out."""
-    lines = [escaped(line) + ("" if line.endswith(".") else ".") for line in footer]
+    lines = [
+        "% " * (which == "short" and is_setting(note))
+        + escaped(note.replace(" %", "\N{NO-BREAK SPACE}%"))
+        + ("" if note.endswith(".") else ".")
+        for note in footer
+    ]
     return [
         r"\par\smallskip",
         rf"\begin{{minipage}}{{{width}}}",
@@ -144,24 +153,24 @@ def _column(column: Column, entries: Sequence[TableEntry], style: LatexStyle, *,
     number_format = _number_format(entries) if style.numbers == "siunitx" else None
     spec = f"S[table-format={number_format}]" if number_format else "r"
     if any(entry.spread for entry in entries):
-        cells = [f"{_number(entry, number_format)} & {_interval(entry)}" for entry in entries]
+        cells = [f"{_number(entry, number_format)} & {_interval(entry, number_format)}" for entry in entries]
         return _LatexColumn(spec + r"@{\,}l", rf"\multicolumn{{2}}{{c}}{{{title}}}", cells)
     cells = [_number(entry, number_format) + _beside(entry) for entry in entries]
     return _LatexColumn(spec, f"{{{title}}}", cells)
 
 
 def _number(entry: TableEntry, number_format: str | None) -> str:
-    text = entry.text.replace(",", "") if number_format else escaped(entry.text)
-    if number_format and (parts := _NUMBER.fullmatch(text)) and text:
-        sign, whole, decimals = parts.groups()
-        text = f"{sign}{whole or 0}" + (f".{decimals}" if decimals else "")
+    if number_format and _parts(entry):
+        text = _with_zero(entry.text)
         return rf"\bfseries {text}" if entry.best else text
-    text = _at_start(text if not number_format else escaped(entry.text))
+    text = _at_start(escaped(entry.text))
     text = rf"\textbf{{{text}}}" if entry.best else text
     return f"{{{text}}}" if number_format else text
 
 
-def _interval(entry: TableEntry) -> str:
+def _interval(entry: TableEntry, number_format: str | None) -> str:
+    if number_format and entry.spread:
+        return rf"$\pm$\,\num{{{_with_zero(entry.spread)}}}{escaped(entry.mark)}"
     return (rf"$\pm$\,{escaped(entry.spread)}" if entry.spread else "") + escaped(entry.mark)
 
 
@@ -178,19 +187,25 @@ def _text(entry: TableEntry, *, wrapped: bool) -> str:
 
 def _number_format(entries: Sequence[TableEntry]) -> str | None:
     """siunitx's `table-format` for the entries; None where one is neither a number nor a single sign."""
-    numbers = []
-    for entry in entries:
-        text = entry.text.replace(",", "")
-        parts = _NUMBER.fullmatch(text) if text else None
-        if parts is None and len(text) > 1:
-            return None
-        numbers += [parts.groups()] if parts and text != "-" else []
+    found = [_parts(entry) for entry in entries]
+    if any(parts is None and len(entry.text) > 1 for parts, entry in zip(found, entries, strict=True)):
+        return None
+    numbers = [parts for parts in found if parts is not None]
     if not numbers:
         return None
-    sign = "-" if any(minus for minus, _, _ in numbers) else ""
-    whole = max(len(digits or "0") for _, digits, _ in numbers)
-    decimals = max(len(digits or "") for _, _, digits in numbers)
-    return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}.0"
+    sign = "-" if any(parts["sign"] for parts in numbers) else ""
+    whole, decimals = (max(len(parts[key] or "") for parts in numbers) for key in ("whole", "decimals"))
+    return f"{sign}{max(whole, 1)}.{decimals}"
+
+
+def _parts(entry: TableEntry) -> re.Match[str] | None:
+    """The sign and the digits of an entry that is a number."""
+    return _NUMBER.fullmatch(entry.text.replace(",", ""))
+
+
+def _with_zero(text: str) -> str:
+    """A number as siunitx reads it: without separators, with a digit before the point."""
+    return re.sub(r"^(-?)\.", r"\g<1>0.", text.replace(",", ""))
 
 
 def _at_start(text: str) -> str:

@@ -10,6 +10,8 @@ from grbench.report.format import number
 from grbench.report.rows import Row
 from grbench.report.scores import RowScore
 
+NAMES = "Names in the records"
+
 
 def view_notes(
     whole: ResultTable,
@@ -25,14 +27,14 @@ def view_notes(
     missing = [place for place in range(len(rows)) if place not in places]
     if missing:
         notes.append(
-            f"Rows: {len(places)} of {len(rows)} are shown; intervals, bold and ° are computed over all {len(rows)}"
+            f"Rows: {len(places)} of {len(rows)} are shown; intervals and marks are computed over all {len(rows)}"
         )
     titles = {column.name: column.plain_title for column in shown.columns}
     best = [
         _best_text(rows[place], {titles[name]: column[place] for name, column in scores.items()}) for place in missing
     ]
     if any(best):
-        notes.append(f"Bold as well, but not shown: {'; '.join(filter(None, best))}")
+        notes.append(f"Not shown, but the best, or not told from it: {'; '.join(filter(None, best))}")
     visible = [rows[place] for place in places]
     names = {column.name for column in shown.columns}
     dropped = {column.name for column in whole.columns} - names
@@ -50,16 +52,17 @@ def view_notes(
         if column.plain_title != own[column.name]
     ]
     if renamed:
-        notes.append(f"Names in the records: {', '.join(renamed)}")
+        notes.append(f"{NAMES}: {', '.join(renamed)}")
     return notes
 
 
 def _by_value(values: Mapping[str, str]) -> str:
-    """`3`, or `3 (one, two), 2 (three)` where the rows' values differ."""
+    """`3`, or `2 (one, two), else 3` where the rows' values differ: the most frequent one is last."""
     rows: dict[str, list[str]] = {}
     for row, value in values.items():
         rows.setdefault(value, []).append(row)
-    return next(iter(rows)) if len(rows) == 1 else ", ".join(f"{value} ({', '.join(of)})" for value, of in rows.items())
+    *others, (usual, _) = sorted(rows.items(), key=lambda each: len(each[1]))
+    return ", ".join([*(f"{value} ({', '.join(of)})" for value, of in others), f"else {usual}" if others else usual])
 
 
 def _best_text(row: Row, scores: Mapping[str, RowScore]) -> str:
