@@ -114,10 +114,9 @@ class View:
         if not found:
             return places
         column = table.columns[found[0][0]]
+        keys: list[Any] = [row[found[0][0]].text for row in table.rows]
         if column.numeric and column.values:
             keys = [row.get(column.values[0]) for row in table.values]
-        else:
-            keys = [row[found[0][0]].text for row in table.rows]
         known = [place for place in places if _is_known(keys[place])]
         descending = column.higher_is_better is not False if column.numeric else False
         if self.sort and self.sort.endswith((ASCENDING, DESCENDING)):

@@ -32,7 +32,8 @@ def made(tmp_path: Path) -> list[ResultTable]:
     """Names with every sign that LaTeX obeys, marks, numbers of all sizes and a failed row."""
     base = measured(tmp_path, r"a_b & 50 % #1 {x} $y$ ~z^2 \end{table} <|> `q' \"r\"", [*HIT, *MISS], baseline="[c]")
     records = [*base, *measured(tmp_path, "[c]", [*HIT[1:], *MISS, 1.0], baseline="[c]", ranks=[1234.5] * 40)]
-    return tables([*records, a_record("failed_" * 9, 0, baseline="[c]")], View(caption="100 % & more_#"))
+    reason = {"type": "ValueError", "message": "no such_thing, however long one looks for it #", "traceback": ""}
+    return tables([*records, a_record("failed_" * 9, 0, baseline="[c]", error=reason)], View(caption="100 % & more_#"))
 
 
 def test_marks_stay_and_notes_are_below_the_table(made: list[ResultTable]) -> None:
@@ -55,6 +56,12 @@ def test_siunitx_aligns_what_is_a_number(made: list[ResultTable]) -> None:
     assert "1234.5000" in text
     assert "1.40 M" in text  # not a number to siunitx: such a column is set as it is
     assert "{---}" in text
+
+
+def test_long_reasons_are_wrapped(made: list[ResultTable]) -> None:
+    text = latex(made)
+    assert "p{16em}" in text
+    assert r"{\raggedright error, seed 0: no such\_thing, however long one looks for it \#\par}" in text
 
 
 def test_short_notes_leave_what_was_run_as_comments(made: list[ResultTable]) -> None:
@@ -96,4 +103,4 @@ def test_latex_typesets_them_within_the_column(made: list[ResultTable], tmp_path
         text = read.stdout.decode()
         assert "100 % & more #" in text.replace("_", " ")
         assert "1,234.5000" in text
-        assert text.count("no such thing") == 2
+        assert text.count("error, seed 0: no") == 2
