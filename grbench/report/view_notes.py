@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from grbench.report.columns import FAILED, failure_text, filters_text, seeds_text
-from grbench.report.entries import ResultTable
+from grbench.report.entries import Column, ResultTable
 from grbench.report.format import number
 from grbench.report.rows import Row
 from grbench.report.scores import RowScore
 
 NAMES = "Names in the records"
+MOST = 3
+"""Rows that are named for a metric."""
 
 
 def view_notes(
@@ -29,12 +31,11 @@ def view_notes(
         notes.append(
             f"Rows: {len(places)} of {len(rows)} are shown; intervals and marks are computed over all {len(rows)}"
         )
-    titles = {column.name: column.plain_title for column in shown.columns}
-    best = [
-        _best_text(rows[place], {titles[name]: column[place] for name, column in scores.items()}) for place in missing
-    ]
-    if any(best):
-        notes.append(f"Not shown, but the best, or not told from it: {'; '.join(filter(None, best))}")
+        best = [
+            _best_text(column, rows, missing, scores[column.name]) for column in shown.columns if column.name in scores
+        ]
+        if any(best):
+            notes.append(f"Not shown, but the best, or not told from it: {'; '.join(filter(None, best))}")
     visible = [rows[place] for place in places]
     names = {column.name for column in shown.columns}
     dropped = {column.name for column in whole.columns} - names
@@ -65,7 +66,13 @@ def _by_value(values: Mapping[str, str]) -> str:
     return ", ".join([*(f"{value} ({', '.join(of)})" for value, of in others), f"else {usual}" if others else usual])
 
 
-def _best_text(row: Row, scores: Mapping[str, RowScore]) -> str:
-    """`full (NDCG@10 .2407)` with the scores that are the best, or cannot be told from it; empty without any."""
-    best = [f"{title} {number(score.mean)}" for title, score in scores.items() if score.best]
-    return f"{row.name} ({', '.join(best)})" if best else ""
+def _best_text(column: Column, rows: Sequence[Row], missing: Sequence[int], scores: Sequence[RowScore]) -> str:
+    """`NDCG@10: full .2407, half .2399 and 2 more`: of the rows at `missing`, those that are the best, or cannot be
+    told from it; empty without any."""
+    sign = 1 if column.higher_is_better is False else -1
+    best = sorted(
+        (place for place in missing if scores[place].best), key=lambda place: sign * (scores[place].mean or 0.0)
+    )
+    named = ", ".join(f"{rows[place].name} {number(scores[place].mean)}" for place in best[:MOST])
+    more = f" and {len(best) - MOST} more" if len(best) > MOST else ""
+    return f"{column.plain_title}: {named}{more}" if best else ""

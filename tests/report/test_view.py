@@ -108,7 +108,7 @@ def test_marks_and_intervals_are_those_over_all_rows(records: list[Record]) -> N
     assert not any(entry.best for row in table.rows for entry in row)
     footer = "\n".join(table.footer)
     assert "Rows: 2 of 4 are shown; intervals and marks are computed over all 4" in footer
-    assert "Not shown, but the best, or not told from it: good (HR@10 .7500, MR 20.0000)" in footer
+    assert "Not shown, but the best, or not told from it: HR@10: good .7500; MR: good 20.0000" in footer
 
 
 def test_where_all_rows_are_shown_nothing_is_said_of_it(records: list[Record]) -> None:
@@ -229,7 +229,9 @@ def test_a_slice_s_table_is_viewed_in_the_same_way(tmp_path: Path) -> None:
     (table,) = slice_tables(made, "popularity", "hit_rate@10", view(rows="poor=Ours", columns="tail,head=Top"))
     assert titles(table) == ["method", "tail (20)", "Top"]
     assert [entry.text for entry in table.rows[0]] == ["Ours", ".0500", ".0000"]
-    assert "Not shown, but the best, or not told from it: good (" in "\n".join(table.footer)
+    assert "Not shown, but the best, or not told from it: tail (20): good .0000; Top: good 1.0000" in "\n".join(
+        table.footer
+    )
     assert rows_in_csv([table])[0]["head users"] == "20"
     with pytest.raises(RunError, match="--columns: there is no 'middle'; there are: method, all"):
         slice_tables(made, "popularity", "hit_rate@10", view(columns="middle"))
