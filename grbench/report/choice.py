@@ -89,8 +89,8 @@ def hidden_records(records: Sequence[Record]) -> frozenset[str]:
 def validation_columns(rows: Sequence[Row], chosen: Choice, metrics: Mapping[str, Mapping[str, Any]]) -> Columns:
     """What the rows show of validation: scores, numbers of trials, and in CSV the values that were chosen. metrics:
     {name: the records' facts about it}."""
-    columns = [Column(f"val {metric_heading(name, metrics.get(name, {}))}") for name in chosen.metrics]
-    columns += [Column("trials")] * chosen.tuned
+    columns = [_validation_column(name, metrics.get(name, {})) for name in chosen.metrics]
+    columns += [Column("trials", name="trials", values=("trials", "chosen"))] * chosen.tuned
     entries, numbers = list[list[TableEntry]](), list[dict[str, Any]]()
     for row in rows:
         scores = {name: validation_score(row, name) for name in chosen.metrics}
@@ -104,6 +104,12 @@ def validation_columns(rows: Sequence[Row], chosen: Choice, metrics: Mapping[str
         entries.append(shown)
         numbers.append(values)
     return Columns(columns, entries, numbers)
+
+
+def _validation_column(name: str, facts: Mapping[str, Any]) -> Column:
+    called = f"validation {name}"
+    higher = bool(facts.get("higher_is_better", True))
+    return Column(f"val {metric_heading(name, facts)}", name=called, values=(called,), higher_is_better=higher)
 
 
 ALL = -1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grbench.report.costs import CSV_COSTS, cost_kinds, cost_of, hardware
-from grbench.report.entries import Column, TableEntry
+from grbench.report.entries import DOWN, UP, Column, TableEntry
 from grbench.report.format import label_of, number
 from grbench.report.provenance import measured_alone, ran_beside
 from grbench.report.published import BesideOurs, Sources, published_numbers, published_text
@@ -15,8 +15,12 @@ from grbench.report.rows import Row, mean_of_known
 from grbench.report.scores import RowScore
 from grbench.results.record import Record
 
+FAILED = "failed"
+"""The column with the reasons why cells failed."""
 NOT_TOLD_FROM_BASELINE = "°"
 """Beside a score whose difference from the baseline's is not significant."""
+RENAMED_FROM = "renamed from"
+"""In CSV: a row's name in its records, where it is shown under another one."""
 EXTERNAL = "‡"
 """Beside a method whose lists were made elsewhere."""
 
@@ -34,9 +38,13 @@ class Columns:
 def name_column(rows: Sequence[Row]) -> Columns:
     """The methods."""
     return Columns(
-        [Column("method", numeric=False)],
+        [Column("method", numeric=False, name="method", values=("method", RENAMED_FROM, "external"))],
         [[TableEntry(row.name, mark=f" {EXTERNAL}" if row.external else "")] for row in rows],
-        [{"method": row.name, "seeds": len(row.done), "seeds_planned": len(row.records)} for row in rows],
+        [
+            {"method": row.name, "seeds": len(row.done), "seeds_planned": len(row.records)}
+            | ({RENAMED_FROM: row.in_records} if row.in_records else {})
+            for row in rows
+        ],
     )
 
 
@@ -48,14 +56,17 @@ def metric_columns(
     sources: Sources,
 ) -> Columns:
     """A metric, and what is published of it. scores, published: of each row, the latter None where no row has any."""
-    columns = [Column(metric_heading(name, facts), metric=name)]
     entries = [[score_entry(score)] for score in scores]
     numbers = [_score_numbers(name, score) for score in scores]
+    columns = [metric_column(name, facts, tuple(dict.fromkeys(key for row in numbers for key in row)))]
     if published is not None:
-        columns.append(Column(f"published {metric_label(name, facts)}", numeric=False))
+        of_figures = [published_numbers(name, beside) for beside in published]
+        values = tuple(dict.fromkeys(key for row in of_figures for key in row))
+        title = f"published {metric_label(name, facts)}"
+        columns.append(Column(title, numeric=False, name=f"{name} published", values=values))
         for row, beside in enumerate(published):
             entries[row].append(TableEntry(published_text(beside, sources)))
-            numbers[row] |= published_numbers(name, beside)
+            numbers[row] |= of_figures[row]
     return Columns(columns, entries, numbers)
 
 
@@ -65,11 +76,11 @@ def filter_columns(rows: Sequence[Row]) -> Columns:
     columns: list[Column] = []
     entries: list[list[TableEntry]] = [[] for _ in rows]
     if any(filters):
-        columns.append(Column("filters", numeric=False))
+        columns.append(Column("filters", numeric=False, name="filters", values=("filters",)))
         for row, text in enumerate(filters):
             entries[row].append(TableEntry(text or "—"))
     if any(missed):
-        columns.append(Column("unreachable"))
+        columns.append(Column("unreachable", name="unreachable", values=("unreachable",)))
         for row, targets in enumerate(missed):
             entries[row].append(TableEntry("—" if targets is None else f"{targets:,}"))
     numbers = [{"filters": text, "unreachable": targets} for text, targets in zip(filters, missed, strict=True)]
@@ -95,23 +106,24 @@ def cost_columns(rows: Sequence[Row], records: Sequence[Record]) -> Columns:
         values["ran_beside"] = bool(row.done) and all(map(ran_beside, row.done))
         entries.append(shown)
         numbers.append(values)
-    return Columns([Column(kind.title) for kind in kinds], entries, numbers)
+    columns = [Column(kind.title, name=kind.name, values=(kind.name, "ran_beside")) for kind in kinds]
+    return Columns(columns, entries, numbers)
 
 
 def run_columns(rows: Sequence[Row], letters: Mapping[str, str]) -> Columns:
     """How many seeds there are, on which machine, and why others failed. letters: {machine: what stands for it}."""
-    columns = [Column("seeds")]
+    columns = [Column("seeds", name="seeds", values=("seeds", "seeds_planned"))]
     entries = [[TableEntry(seeds_text(row))] for row in rows]
     if len(letters) > 1:
-        columns.append(Column("hardware", numeric=False))
+        columns.append(Column("hardware", numeric=False, name="hardware", values=("hardware",)))
         for row, shown in zip(rows, entries, strict=True):
             shown.append(TableEntry(", ".join(letters[machine] for machine in machines_of(row)) or "—"))
     if any(row.failed for row in rows):
-        columns.append(Column("failed", numeric=False))
+        columns.append(Column("failed", numeric=False, name=FAILED, values=(FAILED,)))
         for row, shown in zip(rows, entries, strict=True):
             shown.append(TableEntry(failure_text(row)))
     numbers: list[dict[str, Any]] = [
-        {"hardware": "; ".join(machines_of(row)), "failed": failure_text(row)} for row in rows
+        {"hardware": "; ".join(machines_of(row)), FAILED: failure_text(row)} for row in rows
     ]
     if any(row.external for row in rows):
         for row, values in zip(rows, numbers, strict=True):
@@ -170,9 +182,15 @@ def unreachable_targets(row: Row) -> int | None:
     return max((count for count in counts if count is not None), default=None)
 
 
+def metric_column(name: str, facts: Mapping[str, Any], values: tuple[str, ...]) -> Column:
+    """The column of a metric. values: names of its unrounded values."""
+    higher = bool(facts.get("higher_is_better", True))
+    return Column(metric_heading(name, facts), metric=name, name=name, values=values, higher_is_better=higher)
+
+
 def metric_heading(name: str, facts: Mapping[str, Any]) -> str:
     """A metric's column: its label, and an arrow in the direction of better values."""
-    return f"{metric_label(name, facts)} {'↑' if facts.get('higher_is_better', True) else '↓'}"
+    return f"{metric_label(name, facts)} {UP if facts.get('higher_is_better', True) else DOWN}"
 
 
 def metric_label(name: str, facts: Mapping[str, Any]) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from grbench.output import printable
 
+UP, DOWN = "↑", "↓"
+"""In a metric's heading: the direction of better values."""
+
 
 @dataclass(frozen=True)
 class TableEntry:
@@ -22,11 +25,25 @@ class TableEntry:
 @dataclass(frozen=True)
 class Column:
     """title: the heading; numeric: whether the entries are numbers; metric: name of the metric in the column, None for
-    other columns."""
+    other columns; name: what the column is called where columns are chosen; values: names of the row's unrounded values
+    that belong to it, first the one that is shown; higher_is_better: None where neither is."""
 
     title: str
     numeric: bool = True
     metric: str | None = None
+    name: str = ""
+    values: tuple[str, ...] = ()
+    higher_is_better: bool | None = None
+
+    @property
+    def plain_title(self) -> str:
+        """The heading without the arrow in the direction of better values."""
+        return self.title.rstrip(f" {UP}{DOWN}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the column may be called: its name, its heading, its heading without spaces."""
+        return tuple(dict.fromkeys([self.name or self.title, self.plain_title, self.plain_title.replace(" ", "_")]))
 
 
 @dataclass(frozen=True)

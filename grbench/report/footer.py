@@ -8,11 +8,20 @@ from typing import Any
 from grbench.report.columns import EXTERNAL, NOT_TOLD_FROM_BASELINE, external_text, metric_label, unreachable_targets
 from grbench.report.costs import cost_kinds
 from grbench.report.format import plain
-from grbench.report.provenance import beside_notes, checksum_notes, version_notes
+from grbench.report.provenance import WITHOUT_CHECKSUMS, beside_notes, checksum_notes, version_notes
 from grbench.report.rows import OLDER, Row, flattened
 from grbench.report.scores import RowScore
+from grbench.report.view_notes import NAMES
 from grbench.results.record import Record
 from grbench.statistics.intervals import Over
+
+_SETTINGS = ("Data", "Dataset", "Hardware", "Pool", "Protocol", "Ties in time", "Users", NAMES)
+"""How notes begin that say what was run, and not how the table's entries are to be read."""
+
+
+def is_setting(note: str) -> bool:
+    """Whether a note says what was run, which a paper has in its text."""
+    return note.startswith(tuple(f"{topic}: " for topic in _SETTINGS)) or note.startswith(WITHOUT_CHECKSUMS)
 
 
 def footer_lines(
@@ -20,10 +29,13 @@ def footer_lines(
     rows: Sequence[Row],
     first: Record,
     letters: Mapping[str, str],
+    *,
     scores: Mapping[str, Sequence[RowScore]],
+    columns: Collection[str],
 ) -> list[str]:
-    """What a reader needs to judge the table. first: a record with the facts that all records share; letters: {machine:
-    what stands for it}; scores: {metric: of each row}."""
+    """What a reader needs to judge the table. records, rows: those that are shown; first: a record with the facts that
+    all records share; letters: {machine: what stands for it}; scores: {shown metric: of each row}; columns: names of
+    the columns that are shown."""
     lines = [f"Dataset: {facts_line(first.dataset)}", f"Protocol: {facts_line(first.protocol)}"]
     counts = first.counts
     if remarks := counts.get("remarks"):
@@ -51,12 +63,9 @@ def footer_lines(
     for row in rows:
         if (short := short_lists(row)) is not None:
             lines.append(f"Short lists: {row.name} found {short[0]} of {short[1]} items for some users")
-    if len(letters) > 1:
-        named = "; ".join(f"[{letter}] {machine}" for machine, letter in letters.items())
-        lines.append(f"Hardware differs, compare costs only within a letter: {named}")
-    elif letters:
-        lines.append(f"Hardware: {next(iter(letters))}")
-    batch = first.cost.get("phases", {}).get("search", {}).get("batch_size")
+    costs = [kind for kind in cost_kinds(records) if kind.name in columns]
+    if costs:
+        lines += _hardware_lines(letters)
     if any(record.older_identity for record in records):
         lines.append(
             f"{OLDER.capitalize()}: written by an earlier grbench, whose identities covered less; "
@@ -66,14 +75,26 @@ def footer_lines(
         named = "; ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         lines.append(f"Lists are gone, so grbench run runs again: {named}")
     lines += checksum_notes(records) + version_notes(rows)
-    lines.append(explained(scores, first))
-    lines.append(
-        "Costs are means over seeds, memory the largest"
-        + (f", p99 that of a batch of {batch:,} queries" if batch else "")
-    )
-    lines += beside_notes(rows)
-    if any(kind.title == "CPU min" for kind in cost_kinds(records)):
-        lines.append("CPU min and users/CPU s: of training, by the processor time of all its threads")
+    if scores:
+        lines.append(explained(scores, first))
+    if costs:
+        lines += _cost_lines(first, rows, [kind.title for kind in costs])
+    return lines
+
+
+def _hardware_lines(letters: Mapping[str, str]) -> list[str]:
+    if len(letters) > 1:
+        named = "; ".join(f"[{letter}] {machine}" for machine, letter in letters.items())
+        return [f"Hardware differs, compare costs only within a letter: {named}"]
+    return [f"Hardware: {machine}" for machine in letters]
+
+
+def _cost_lines(first: Record, rows: Sequence[Row], titles: Sequence[str]) -> list[str]:
+    batch = first.cost.get("phases", {}).get("search", {}).get("batch_size")
+    of_batch = f", p99 that of a batch of {batch:,} queries" if batch and "p99 ms" in titles else ""
+    lines = [f"Costs are means over seeds, memory the largest{of_batch}", *beside_notes(rows)]
+    if by_cpu := [title for title in titles if title in ("CPU min", "users/CPU s")]:
+        lines.append(f"{' and '.join(by_cpu)}: of training, by the processor time of all its threads")
     return lines
 
 

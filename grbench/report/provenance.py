@@ -10,6 +10,8 @@ from grbench.results.record import Record
 BESIDE_OTHERS = "‖"
 """Beside a cost that was measured while other cells ran on the same machine."""
 
+WITHOUT_CHECKSUMS = "Without checksums"
+
 NOT_TIMED = ("parameters", "peak_gpu_bytes", "peak_process_bytes")
 """Costs that other cells do not change."""
 
@@ -72,7 +74,7 @@ def checksum_notes(records: Sequence[Record]) -> list[str]:
     if not without:
         return []
     which = "all records" if len(without) == len(records) else _some(without, "; ")
-    return [f"Without checksums, written by an earlier grbench: {which}"]
+    return [f"{WITHOUT_CHECKSUMS}, written by an earlier grbench: {which}"]
 
 
 def _some(names: Sequence[str], between: str = ", ", most: int = 5) -> str:

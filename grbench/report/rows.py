@@ -20,10 +20,12 @@ OLDER = "older identity"
 
 @dataclass(frozen=True)
 class Row:
-    """One method with its records, one per seed."""
+    """One method with its records, one per seed. name: what it is called in tables; in_records: its name before that
+    was chosen, empty where it was not."""
 
     name: str
     records: tuple[Record, ...]
+    in_records: str = ""
 
     @property
     def done(self) -> list[Record]:

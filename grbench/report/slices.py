@@ -15,13 +15,15 @@ import numpy as np
 from grbench.errors import RunError, cut
 from grbench.registry.options import suggestion
 from grbench.report.choice import choice
-from grbench.report.columns import metric_heading, score_entry, seeds_text
+from grbench.report.columns import RENAMED_FROM, metric_heading, score_entry, seeds_text
 from grbench.report.entries import Column, ResultTable, TableEntry
 from grbench.report.footer import explained, facts_line, of_all_lists
 from grbench.report.format import counted
 from grbench.report.rows import Row, comparable_groups, comparison_facts, differing_keys, rows_of
 from grbench.report.scores import RowScore, column_scores, recorded_means, user_scores
-from grbench.report.table import title_of
+from grbench.report.table import heading_of
+from grbench.report.view import EVERYTHING, View
+from grbench.report.view_notes import view_notes
 from grbench.results.record import Record
 from grbench.results.record_files import latest, ranking_path
 from grbench.results.slices import Grouping, read_slices
@@ -33,11 +35,14 @@ ALL = "all"
 NO_VARIANCE = "A group of one user, and one whose users all have the same value, has no interval"
 
 
-def slice_tables(records: Sequence[Record], name: str, metric: str | None = None) -> list[ResultTable]:
+def slice_tables(
+    records: Sequence[Record], name: str, metric: str | None = None, view: View = EVERYTHING
+) -> list[ResultTable]:
     """Tables of the rows' scores within each group of users by the slice `name`, one for each group of comparable
     records. metric: None = the first one of the records.
 
-    Raises RunError where no record has the metric, or users' values of it, or groups by this slice.
+    Raises RunError where no record has the metric, or users' values of it, or groups by this slice, and where the view
+    names a row or a column that there is not.
     """
     known = [record for record in latest(records) if record.metrics]
     metrics = list(dict.fromkeys(each for record in known for each in record.metrics))
@@ -52,25 +57,32 @@ def slice_tables(records: Sequence[Record], name: str, metric: str | None = None
         raise RunError(f"--metric {metric}: is of all lists together, so that it is not divided into groups of users")
     groups = [group for group in comparable_groups(known) if any(metric in record.metrics for record in group)]
     differing = differing_keys([comparison_facts(group[0]) for group in groups])
-    tables, left_out = list[ResultTable](), list[RunError]()
+    view.check([row for group in groups for row in rows_of(group)], {})
+    tables, columns, left_out = list[ResultTable](), list[Column](), list[RunError]()
     for position, group in enumerate(groups, 1):
         try:
-            title = title_of(group[0], differing, position, len(groups))
-            tables.append(_table(group, name, metric, title).printable())
+            title = heading_of(view, group[0], differing, position, len(groups))
+            whole, shown = _table(group, name, metric, title, view)
+            tables.append(shown.printable())
+            columns += whole.printable().columns
         except RunError as error:  # such as records of an earlier grbench beside newer ones
             left_out.append(error)
     if not tables:
         raise left_out[0]
+    view.check_columns(columns)
     notes = tuple(f"A table is left out: {error}" for error in left_out)
     return [*tables[:-1], replace(tables[-1], footer=(*tables[-1].footer, *notes))]
 
 
-def _table(records: list[Record], name: str, metric: str, title: str) -> ResultTable:
-    every = rows_of(records)
+def _table(comparable: list[Record], name: str, metric: str, title: str, view: View) -> tuple[ResultTable, ResultTable]:
+    """(the shown rows with all columns, the same with the shown ones)."""
+    every = view.named(rows_of(comparable))
     chosen = choice(every)
     rows = [row for place, row in enumerate(every) if place not in chosen.hidden]
-    if not rows:
-        raise RunError("; ".join(chosen.notes))
+    places = view.places(rows)
+    if not places:
+        raise RunError("; ".join(chosen.notes) or f"{title} has none of the rows that --rows names")
+    records = [record for row in every for record in row.records]
     with_metric = [record for record in records if metric in record.metrics]
     first = next((record for record in with_metric if record.status == "ok"), with_metric[0])
     _, known = user_scores(rows, [metric])
@@ -87,31 +99,45 @@ def _table(records: list[Record], name: str, metric: str, title: str) -> ResultT
         columns[group] = group_scores(rows, scores, users, higher_is_better=higher, baseline=first.baseline)
     sizes = {ALL: len(grouping.codes), **{group: len(users) for group, users in members.items()}}
     entries, values = [], []
-    for index, row in enumerate(rows):
-        shown = {group: column[index] for group, column in columns.items()}
+    for row in (rows[place] for place in places):
+        shown = {group: column[rows.index(row)] for group, column in columns.items()}
         entries.append((TableEntry(row.name), *map(score_entry, shown.values()), TableEntry(seeds_text(row))))
         values.append(
             {"method": row.name, "metric": metric, "slice": name, **_numbers(shown, sizes), "seeds": len(row.done)}
+            | ({RENAMED_FROM: row.in_records} if row.in_records else {})
         )
-    return ResultTable(
+    whole = ResultTable(
         heading=f"{title}: {metric_heading(metric, first.metrics[metric])} by {name}",
         columns=(
-            Column("method", numeric=False),
-            *(Column(f"{group} ({size:,})", metric=metric) for group, size in sizes.items()),
-            Column("seeds"),
+            Column("method", numeric=False, name="method", values=("method", RENAMED_FROM, "metric", "slice")),
+            *(_group_column(group, size, metric, higher) for group, size in sizes.items()),
+            Column("seeds", name="seeds", values=("seeds",)),
         ),
         rows=tuple(entries),
+        footer=(),
+        values=tuple(values),
+    )
+    table = view.of_table(whole)
+    of_groups = {column.name: columns[column.name] for column in table.columns if column.name in columns}
+    return whole, replace(
+        table,
         footer=(
             f"Dataset: {facts_line(first.dataset)}",
             f"Protocol: {facts_line(first.protocol)}",
             groups_text(name, grouping),
-            explained({metric: [score for column in columns.values() for score in column]}, first)
+            explained({metric: [column[place] for column in of_groups.values() for place in places]}, first)
             + "; each column is tested by itself",
             NO_VARIANCE,
+            *view_notes(whole, table, rows, places, of_groups),
             *(chosen.notes if chosen.hidden else ()),
         ),
-        values=tuple(values),
     )
+
+
+def _group_column(group: str, size: int, metric: str, higher_is_better: bool) -> Column:
+    """A group's column; it may be chosen without the number of its users."""
+    values = (group, f"{group} ±", f"{group} users", f"{group} - baseline", f"{group} p")
+    return Column(f"{group} ({size:,})", metric=metric, name=group, values=values, higher_is_better=higher_is_better)
 
 
 def _numbers(shown: Mapping[str, RowScore], sizes: Mapping[str, int]) -> dict[str, Any]:

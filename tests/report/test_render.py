@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,13 +38,13 @@ def test_latex_is_escaped_and_uses_booktabs(tricky: list[Any]) -> None:
     text = latex(tricky)
     assert r"a\_b \& 50 \%" in text
     assert r"\textbf{.3000}" in text
-    assert r".1500 $\pm$ .1157" in text
+    assert r".1500 & $\pm$\,.1157" in text
     assert r"HR@10 $\uparrow$" in text
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert text.count(rule) == 1
     assert not set(text) & set("±↑↓—°")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:-1]
-    columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]
+    columns = re.sub(r"@\{.*?\}", "", text.partition(r"\begin{tabular}{")[2].partition("\n")[0].removesuffix("}"))
     assert {line.replace(r"\&", "").count("&") + 1 for line in body} == {len(columns)}
 
 
