@@ -106,6 +106,7 @@ def table(
     from grbench.report.slices import slice_tables
     from grbench.report.table import tables
     from grbench.report.view import View
+    from grbench.results.atomic import write_atomically
     from grbench.results.integrity import intact_records
 
     to = format_of_file(out, form) if out is not None else form
@@ -123,10 +124,7 @@ def table(
         made = [table for metric in metrics or (None,) for table in slice_tables(records, by, metric, view)]
     if out is not None:
         text = render(made, to or "md", style)
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{out}: cannot be written ({error.strerror})") from error
+        write_atomically(out, lambda file: file.write(text.encode()))
     elif to in (None, "terminal"):
         print_tables(made, Console(force_terminal=True if to and not os.environ.get("NO_COLOR") else None))
     else:
