@@ -11,6 +11,8 @@ import click
 from grbench import __version__
 from grbench.commands.audit import audit
 from grbench.commands.compare import compare
+from grbench.commands.completion import completion
+from grbench.commands.doctor import doctor
 from grbench.commands.export import export
 from grbench.commands.merge import merge
 from grbench.commands.plugins import plugins
@@ -77,6 +79,7 @@ COMMANDS = (
     *(rescore, score, export),
     *(merge, prune),
     *(plugins, suite, schema),
+    *(doctor, completion),
 )
 
 for _command in COMMANDS:

@@ -6,14 +6,21 @@ from typing import Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import overrides_option, results_option
 from grbench.commands.streams import say
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete.suites)
 @overrides_option
-@click.option("--only", multiple=True, metavar="NAME", help="Audit this method (or grid) only; repeatable.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.methods,
+    help="Audit this method (or grid) only; repeatable.",
+)
 @click.option("--audit", "audits", multiple=True, metavar="NAME", help="Make this audit only; repeatable.")
 @click.option("--own-data", is_flag=True, help="On the suite's own data, cut down, in place of a synthetic world.")
 @click.option("--full-size", is_flag=True, help="With widths and counts as the suite has them; only training is short.")

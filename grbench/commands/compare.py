@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.streams import say
 from grbench.errors import RunError
 
@@ -23,8 +24,21 @@ from grbench.errors import RunError
     metavar="DIR",
     help="Folder of results, or a record; repeatable.",
 )
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare by this metric only; repeatable.")
-@click.option("--slice", "by", metavar="NAME", help="Compare within the groups of users of this slice too.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.metrics,
+    help="Compare by this metric only; repeatable.",
+)
+@click.option(
+    "--slice",
+    "by",
+    metavar="NAME",
+    shell_complete=complete.plugins("slices"),
+    help="Compare within the groups of users of this slice too.",
+)
 @click.option(
     "--users",
     type=click.IntRange(0, 10_000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.streams import say
 
 
@@ -21,7 +22,7 @@ def plugins(context: click.Context) -> None:
 
 
 @plugins.command("list")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=complete.kinds)
 def list_plugins(kind: str | None = None) -> None:
     """List plug-ins of all kinds, or of one, with their packages and options."""
     from tabulate import tabulate
@@ -55,8 +56,8 @@ def list_plugins(kind: str | None = None) -> None:
 
 
 @plugins.command("show")
-@click.argument("kind")
-@click.argument("name")
+@click.argument("kind", shell_complete=complete.kinds)
+@click.argument("name", shell_complete=complete.plugins())
 def show_plugin(kind: str, name: str) -> None:
     """Show a plug-in's options with their types, defaults and documentation.
 

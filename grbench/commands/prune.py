@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import overrides_option, results_option
 from grbench.commands.streams import say
 from grbench.errors import RunError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete.suites)
 @overrides_option
 @results_option
 @click.option("--yes", is_flag=True, help="Remove without asking.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.run import run
 from grbench.commands.streams import complain, say
 
@@ -22,7 +23,7 @@ LEFT_OUT = ("suite", "dry_run")
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete.suites)
 @click.option("--from-records", is_flag=True, help="Judge the records that there are: nothing is run, no data is read.")
 @click.pass_context
 def reproduce(context: click.Context, /, suite: str, *, from_records: bool, **options: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import cache_option
 from grbench.commands.streams import complain, say
 
@@ -16,6 +17,7 @@ from grbench.commands.streams import complain, say
 @click.option(
     "--metric",
     "metrics",
+    shell_complete=complete.metrics,
     multiple=True,
     metavar="METRIC",
     help="A metric as in a suite, such as novelty@10 or '{name: novelty, k: 10, by: events}'; repeatable.",
@@ -23,6 +25,7 @@ from grbench.commands.streams import complain, say
 @click.option(
     "--slice",
     "slices",
+    shell_complete=complete.plugins("slices"),
     multiple=True,
     metavar="SLICE",
     help="A slice as in a suite, such as popularity or '{name: gap, bounds: [1h, 1d]}'; repeatable.",

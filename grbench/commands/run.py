@@ -6,14 +6,21 @@ from typing import Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import cache_option, overrides_option, results_option
 from grbench.commands.streams import say
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete.suites)
 @overrides_option
-@click.option("--only", multiple=True, metavar="NAME", help="Run this method (or grid) only; repeatable.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.methods,
+    help="Run this method (or grid) only; repeatable.",
+)
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")

@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import cache_option, overrides_option, results_option
 from grbench.types import MAX_SEED
 
 
 @click.command()
 @click.argument("lists", type=click.Path(path_type=Path))
-@click.option("--suite", required=True, metavar="SUITE", help="The suite whose dataset, protocol and metrics count.")
+@click.option(
+    "--suite",
+    required=True,
+    metavar="SUITE",
+    shell_complete=complete.suites,
+    help="The suite whose dataset, protocol and metrics count.",
+)
 @click.option("--name", required=True, metavar="NAME", help="What the row is called in tables.")
 @click.option(
     "--format",

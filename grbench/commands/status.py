@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import overrides_option, results_option
 from grbench.commands.streams import say
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=complete.suites)
 @overrides_option
 @results_option
 def status(suite: str, overrides: tuple[str, ...], results: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import overrides_option
 from grbench.commands.streams import complain, say
 
@@ -45,7 +46,7 @@ def list_suites() -> None:
 
 
 @suite.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.installed_suite_names)
 def show_suite(name: str) -> None:
     """Print a suite's file, to start your own from.
 
@@ -61,7 +62,7 @@ def show_suite(name: str) -> None:
 
 
 @suite.command("validate")
-@click.argument("files", metavar="SUITE...", nargs=-1, required=True)
+@click.argument("files", metavar="SUITE...", shell_complete=complete.suites, nargs=-1, required=True)
 @overrides_option
 @click.pass_context
 def validate_suites(context: click.Context, files: tuple[str, ...], overrides: tuple[str, ...]) -> None:

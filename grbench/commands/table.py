@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.streams import complain, say
 from grbench.errors import RunError
 
@@ -26,12 +27,19 @@ from grbench.errors import RunError
     metavar="FILE",
     help="Write there instead of the terminal; a name in .txt (as on a terminal), .md, .tex, .csv or .svg.",
 )
-@click.option("--slice", "by", metavar="NAME", help="One metric within the groups of users of this slice.")
+@click.option(
+    "--slice",
+    "by",
+    metavar="NAME",
+    shell_complete=complete.plugins("slices"),
+    help="One metric within the groups of users of this slice.",
+)
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete.metrics,
     help="These metrics only; repeatable. With --slice: a table for each  [default: the first]",
 )
 @click.option(

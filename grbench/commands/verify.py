@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from grbench.commands import complete
 from grbench.commands.options import overrides_option
 from grbench.commands.streams import complain, say
 from grbench.errors import RunError
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--rerun", "number", type=click.IntRange(min=1), metavar="N", help="Run N cells again and compare.")
-@click.option("--suite", metavar="SUITE", help="The records' suite, a file or name  [default: the name they say]")
+@click.option(
+    "--suite",
+    metavar="SUITE",
+    shell_complete=complete.suites,
+    help="The records' suite, a file or name  [default: the name they say]",
+)
 @overrides_option
 @click.option(
     "--choice", "seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what is rerun."

@@ -149,6 +149,11 @@ class Registry:
         return [plugin for plugin in found if isinstance(plugin, Plugin)]
 
     @property
+    def broken_packages(self) -> list[BrokenPlugin]:
+        """The entry points that cannot be imported or whose hooks raise; no plug-in is imported."""
+        return list(self._broken)
+
+    @property
     def broken(self) -> list[BrokenPlugin]:
         """All entry points and plug-ins that cannot be imported. Imports those without a cached signature."""
         found = (self._find(*key) for key in self._keys(None))

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.sparse import Embedding, EmbeddingBag
 from torch.optim import Optimizer
 
+from grbench.cost.limits import memory_limit
 from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
@@ -149,12 +148,8 @@ def _plan_stage(
 
 def memory_limits(device: str) -> tuple[int, int | None]:
     """RAM that this process may have at most, its control group's limit included, and the GPU's memory."""
-    ram = psutil.virtual_memory().total
-    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        with suppress(OSError, ValueError):
-            ram = min(ram, int(path.read_text()))
     on_gpu = torch.device(device).type == "cuda"
-    return ram, torch.cuda.get_device_properties(device).total_memory if on_gpu else None
+    return memory_limit(), torch.cuda.get_device_properties(device).total_memory if on_gpu else None
 
 
 def _watch_steps(state: TrainState, limit: int) -> list[_Step]:

@@ -1,0 +1,1 @@
+"""What the machine and this installation can do: `grbench doctor`."""
