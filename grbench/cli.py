@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -31,6 +32,16 @@ from grbench.errors import GRBenchError, OutputClosed
 from grbench.output import standard_streams
 
 EXIT_INVALID = 2
+
+_ELSEWHERE = "choose another folder (--results, --cache, --out)"
+REMEDIES = {
+    errno.ENOSPC: f"free some, or {_ELSEWHERE}",
+    errno.EDQUOT: f"free some of your quota, or {_ELSEWHERE}",
+    errno.EACCES: f"change its permissions, or {_ELSEWHERE}",
+    errno.EROFS: _ELSEWHERE,
+    errno.EMFILE: "allow more open files (ulimit -n 4096)",
+}
+"""What to do about errors of the operating system."""
 
 
 class CommandGroup(click.Group):
@@ -116,6 +127,11 @@ def _status(given: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain("Interrupted.")
         return 130
+    except ImportError as error:  # a library that is missing, or was built for another system
+        if debug:
+            complain(traceback.format_exc())
+        complain(f"grbench: {error}; grbench doctor --thorough says what is missing and how to add it")
+        return EXIT_INVALID
     except OSError as error:  # such as a full disk or a read-only folder, which a traceback would not explain
         if debug:
             complain(traceback.format_exc())
@@ -124,6 +140,7 @@ def _status(given: list[str]) -> int:
 
 
 def _system_message(error: OSError) -> str:
-    """The operating system's message, with the file where it is known."""
+    """The operating system's message, with the file and what can be done, where they are known."""
     message = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {message}" if error.filename else message
+    remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+    return f"{error.filename}: {message}{remedy}" if error.filename else message + remedy

@@ -34,7 +34,9 @@ def methods(context: click.Context, _parameter: click.Parameter, incomplete: str
     from grbench.suite.file import read_suite_file
     from grbench.suite.installed import suite_file
 
-    if not (named := context.params.get("suite")):
+    # Arguments before an option that has no value yet are not taken for what they are.
+    named = context.params.get("suite") or next(iter(context.args), None)
+    if named is None:
         return []
     try:
         there = read_suite_file(suite_file(named)).get("methods")

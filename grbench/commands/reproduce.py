@@ -51,7 +51,8 @@ def reproduce(context: click.Context, /, suite: str, *, from_records: bool, **op
     expected = {method: [figure["metric"] for figure in loaded.published.get(method, ())] for method in methods}
     if not any(expected.values()):
         raise SuiteError(
-            f"{loaded.path}: published: has no figure of {'these methods' if options['only'] else 'any method'}"
+            f"{loaded.path}: published: has no figure of {'these methods' if options['only'] else 'any method'}; "
+            "give some, or name a suite that has them (grbench suite list)"
         )
     if from_records:
         records = _records_there(loaded, options["results"], methods, {cell.seed for cell in cells})

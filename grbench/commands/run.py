@@ -66,9 +66,11 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     """
     from rich.console import Console
 
+    from grbench.report.next_steps import next_steps
     from grbench.report.render import print_tables
     from grbench.report.table import tables
     from grbench.run.run_suite import RunRequest, run_suite
+    from grbench.suite.installed import installed_suites
 
     console = Console()
     outcome = run_suite(RunRequest(suite=suite, only=only or None, **options), console)
@@ -79,4 +81,9 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
         say(f"\n{len(failed)} of {len(outcome.records)} cells failed; each has a log, {logs}/<digest>.log:")
         for record in failed:
             say(f"  {record.digest}  {record.method}, seed {record.seed}: {record.status}")
+        say("Once what stopped them is mended, the same command tries these cells again, and no others.")
+    if outcome.records:
+        by_name = suite if suite in installed_suites() else None
+        if steps := next_steps(outcome.records, options["results"] / outcome.records[0].suite, by_name):
+            say(f"\n{steps}")
     context.exit(outcome.code)

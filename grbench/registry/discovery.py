@@ -139,7 +139,8 @@ class Registry:
         found = self._find(kind, name, imported=imported)
         if isinstance(found, BrokenPlugin):
             raise BrokenPluginError(
-                f"{singular(kind)} {name!r} of {found.distribution} {found.version} is broken: {found.reason}"
+                f"{singular(kind)} {name!r} of {found.distribution} {found.version} is broken: {found.reason}; once "
+                "that is mended, or a newer version of the package installed, the same command goes on"
             )
         return found
 
@@ -199,6 +200,8 @@ class Registry:
         if (kind, name) in self._registered:
             return
         message = f"unknown {singular(kind)} {cut(name)!r}; {suggestion(name, self.names(kind))}"
+        if not self._registered and not self._broken:
+            message += ": no package with plug-ins is installed, not even grbench; grbench doctor says more"
         for broken in self._broken:
             message += f" (or it belongs to {broken.distribution} {broken.version}, which is broken: {broken.reason})"
         raise PluginError(message)

@@ -222,7 +222,9 @@ def record_files(paths: Iterable[Path]) -> tuple[dict[Path, None], list[Path]]:
         elif path.exists():
             files[path] = None
         else:
-            raise RunError(f"{cut(str(path), 300)}: no such file or folder of results")
+            raise RunError(
+                f"{cut(str(path), 300)}: no such file or folder of results; grbench run SUITE writes results/SUITE"
+            )
     return files, strays
 
 

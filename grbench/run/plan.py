@@ -161,12 +161,9 @@ class Plan:
             ]
             for planned in self.cells
         ]
-        table = tabulate(
-            rows,
-            headers=["method", "seed", "state", "time", "memory", "digest"],
-            tablefmt="simple",
-            disable_numparse=True,
-        )
+        headers = ("method", "seed", "state", "time", "memory", "digest")
+        shown = [column for column in zip(headers, *rows, strict=True) if any(cell != "" for cell in column[1:])]
+        table = tabulate(list(zip(*shown, strict=True)), headers="firstrow", tablefmt="simple", disable_numparse=True)
         totals = f"{counted(methods, 'method')} x {counted(seeds, 'seed')} = {counted(len(self.cells), 'cell')}"
         notes = "".join(f"note: {note}\n" for note in dict.fromkeys(self._notes()))
         to_do = f"{rescored} to re-score, " * (rescored > 0) + f"{ranked} to re-rank, " * (ranked > 0)

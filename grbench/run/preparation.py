@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError
+from grbench.report.format import duration
 from grbench.run.child_process import ChildMessage, ForkServer, run_child
 from grbench.run.memory_plan import MemoryPlan
 from grbench.run.plan import Plan
@@ -16,6 +18,10 @@ from grbench.temporary import beside
 
 if TYPE_CHECKING:
     from grbench.run.run_suite import RunRequest
+
+
+WORTH_SAYING = 1.0
+"""Seconds of preparation from which on it has a line of its own."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plain
             progress.say(f"note: {event['text']}")
         progress.listen(event)
 
+    began = time.monotonic()
     progress.start("preparing the data", 0)
     with beside(log) as said:
         end = run_child(server, "grbench.run.prepare", job, log=said, listen=listen, tick=progress.tick)
@@ -78,6 +85,8 @@ def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plain
     if "prepared" not in found:
         kept = "" if request.dry_run else f"; see {log}"
         raise RunError(f"preparing the data failed: {end.how}{kept}\n{end.log}")
+    if (seconds := time.monotonic() - began) >= WORTH_SAYING:
+        progress.say(f"data prepared in {duration(seconds)}: {found['prepared']['store']}")
     for remark in found["prepared"]["remarks"]:
         progress.say(f"note: {remark}")
     # A child that ends while it plans has prepared all the same: what a plug-in does to it, its cell will say.

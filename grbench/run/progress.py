@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 20.0
 """A plain log gets a line at least this often while something runs."""
 
+PHASES = {
+    "prepare": "opening the data",
+    "fit tokenizer": "fitting the tokenizer",
+    "train": "training",
+    "search": "ranking the test users",
+    "keep weights": "keeping the model",
+    "keep longer lists": "ranking longer lists, to be kept",
+}
+"""What people are shown of a phase; one that is not here says itself what is done."""
+
 LARGEST = 1e15
 """Values from here on are not shown: no count is so large, and arithmetic with them may overflow."""
 
@@ -103,8 +113,8 @@ class RemainingTime:
         return here + sum(guess if seconds is None else seconds for seconds in left)
 
     def text(self) -> str:
-        """The present phase with its figures: `train, epoch 2/4, step 120/500, loss 5.1234, 1,520 users/s`."""
-        figures, parts = self._figures, [self._what or self._phase]
+        """The present phase with its figures: `training, epoch 2/4, step 120/500, loss 5.1234, 1,520 users/s`."""
+        figures, parts = self._figures, [self._what or PHASES.get(self._phase, self._phase)]
         for place, places in (("epoch", "epochs"), ("step", "steps")):
             if place in figures and places in figures:
                 parts.append(f"{place} {figures[place]}/{figures[places]}")
@@ -112,8 +122,8 @@ class RemainingTime:
             parts.append(f"loss {figures['loss']:.4f}")
         rates = {"users_per_second": "users/s", "events_per_second": "events/s", "queries_per_second": "queries/s"}
         parts += [f"{figures[key]:,.0f} {unit}" for key, unit in rates.items() if figures.get(key)]
-        if "epoch" not in figures and "done" in figures:
-            done, total = figures["done"], figures.get("total")
+        done, total = figures.get("done"), figures.get("total")
+        if "epoch" not in figures and done is not None and total != 1:  # of one thing, none is worth counting
             parts.append(f"{done:,}" + (f" of {total:,} ({done / total:.0%})" if total else ""))
         return printable(", ".join(parts))
 
@@ -230,9 +240,9 @@ class LiveProgress(PlainProgress):
             self._cell,
             total=1.0 if self._remaining.fraction else None,
             completed=self._remaining.fraction,
-            status=f"{self._remaining.text()}, ETA {duration(cell)}",
+            status=self._remaining.text() + ("" if cell is None else f", ETA {duration(cell)}"),
         )
-        self._bars.update(self._suite, status=f"ETA {duration(suite)}")
+        self._bars.update(self._suite, status="" if suite is None else f"ETA {duration(suite)}")
         self._bars.refresh()
 
     def end(self, line: str, seconds: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import yaml
 
 from grbench.errors import SuiteError, cut
+from grbench.suite.installed import missing_file
 
 MAX_BYTES = 4_000_000
 MAX_VALUES = 50_000
@@ -35,7 +36,7 @@ def read_suite_file(path: Path) -> dict[str, Any]:
             raise SuiteError(f"{path}: is larger than {MAX_BYTES:,} bytes, so it is not a suite")
         text = content.decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise SuiteError(f"{path}: no such file") from error
+        raise SuiteError(missing_file(path)) from error
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -58,6 +59,8 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         problem = ", ".join(part for part in (error.context, error.problem) if part)
+        if "'\\t'" in problem:
+            problem += "; indent by spaces: YAML takes no tabs"
         raise SuiteError(f"{where}{line}: {cut(problem, 300)}") from error
     except yaml.YAMLError as error:
         raise SuiteError(f"{where}: is not a text file: {str(error).splitlines()[0]}") from error

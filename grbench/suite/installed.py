@@ -6,11 +6,15 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from grbench.errors import SuiteError
+from grbench.errors import SuiteError, cut
+from grbench.registry.options import suggestion
 
 SUITE_SUFFIXES = (".yaml", ".yml")
 ENTRY_POINTS = "grbench.suites"
 """The entry-point group whose values are packages with suite files."""
+
+
+START_YOUR_OWN = "grbench suite show NAME > my_suite.yaml starts your own from an installed one"
 
 
 def installed_suites() -> dict[str, Path]:
@@ -37,9 +41,17 @@ def suite_file(given: Path | str) -> Path:
     installed = installed_suites()
     if str(given) not in installed:
         raise SuiteError(
-            f"{given}: no such suite; give a YAML file, or one of the installed suites {', '.join(installed)}"
+            f"{cut(str(given))}: no such suite; {suggestion(str(given), installed)}{' Or give' if installed else '; give'} "
+            f"a YAML file: {START_YOUR_OWN}"
         )
     return installed[str(given)]
+
+
+def missing_file(path: Path) -> str:
+    """What to say where a suite's file is not there."""
+    name = path.stem
+    here = f"{name} alone names the installed suite" if name in installed_suites() else START_YOUR_OWN
+    return f"{path}: no such file; {here}"
 
 
 def is_suite(path: Path) -> bool:

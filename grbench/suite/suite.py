@@ -50,7 +50,14 @@ SUITE_KEYS = (
     "baseline",
     "published",
 )
-REQUIRED_KEYS = ("suite", "dataset", "protocol", "metrics", "methods")
+REQUIRED_KEYS = {
+    "suite": "my_suite",
+    "dataset": "{name: interactions, path: my_log.csv}",
+    "protocol": "leave_last_out",
+    "metrics": "[hit_rate@10, ndcg@10]",
+    "methods": "{floor: {encoder: most_popular}}",
+}
+"""With an example of each, for whoever left it out."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,11 @@ def _read(path: Path | str, overrides: Sequence[str], problems: Problems) -> Sui
         _override(content, override)
     where = str(path)
     check_keys(content, SUITE_KEYS, where, problems)
-    missing = [f"{where}: {key}: is missing" for key in REQUIRED_KEYS if content.get(key) is None]
+    missing = [
+        f"{where}: {key}: is missing, such as `{key}: {example}`"
+        for key, example in REQUIRED_KEYS.items()
+        if content.get(key) is None
+    ]
     if missing:
         with problems:
             raise SuiteError("\n".join(missing))

@@ -66,6 +66,8 @@ def recognise(registry: Registry, path: Path, dataset: str | None) -> Component:
 
     if dataset is not None:
         return Component(dataset, {"path": str(path)})
+    if not path.exists() and path.suffix:
+        raise DataError(f"{path}: no such file; give a log of interactions, or a release's folder")
     if not path.exists():
         raise DataError(describe_missing(path))
     installed = registry.plugins("datasets")

@@ -14,6 +14,6 @@ def load_faiss(what: str) -> Any:
         return import_module("faiss")
     except ImportError as error:
         raise PluginError(
-            f"{what} needs the package faiss ({error}): install the extra `cpu` of grbench, "
-            "or its extra `gpu` where there is a CUDA device (never both: they clash)"
+            f"{what} needs the package faiss ({error}): pip install 'grbench[cpu]', or 'grbench[gpu]' where there is a "
+            "CUDA device (never both: they clash)"
         ) from error
