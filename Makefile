@@ -19,14 +19,16 @@ FAISS ?= cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip --disable-pip-version-check --quiet install
+# Python compiles a module when it is first imported. Compiling all modules of all libraries takes pip a minute of processor
+# time, and most of them are never imported.
+PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
 UV := $(VENV)-uv/bin/uv
 
 .DEFAULT_GOAL := quickstart
 .PHONY: quickstart test lint bench bench-reference constraints test-newest test-oldest clean
 
 quickstart: $(VENV)/.project
-	$(BIN)/grbench run suites/quickstart.yaml
+	$(BIN)/grbench run quickstart
 
 # A process for each core, each with whole files, so that what a file's tests share is made once. JOBS=0 runs all in one.
 JOBS ?= logical
@@ -69,8 +71,11 @@ clean:
 	rm -rf $(VENV) $(VENV)-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
 $(VENV)/.project: pyproject.toml constraints.txt
-	@echo "making $(VENV) and installing grbench with faiss-$(FAISS) (once, some minutes)"
+	@echo "1/3 making the virtual environment $(VENV)"
 	$(PYTHON) -m venv $(VENV)
+	@echo "2/3 installing torch, the largest part (once, some minutes)"
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt '$(TORCH)'
+	@echo "3/3 installing grbench, faiss-$(FAISS) and the other libraries"
 	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS)]'
 	@touch $@
 

@@ -34,6 +34,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a suite and its dataset."""
     (tmp_path / "users.json").write_text(json.dumps({f"u{user}": ["a", "b", "c", "d"] for user in range(4)}))
     (tmp_path / "suite.yaml").write_text(SUITE)
+    (tmp_path / "tabs.yaml").write_text("suite: tabs\nmethods:\n\tfloor: {encoder: most_popular}\n")
+    (tmp_path / "bare.yaml").write_text("suite: bare\n")
     monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -64,7 +66,19 @@ assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "status", "table", "compare", "merge", "prune", "verify", "plugins", "suite", "schema"):
+    for command in (
+        "doctor",
+        "run",
+        "status",
+        "table",
+        "compare",
+        "merge",
+        "prune",
+        "verify",
+        "plugins",
+        "suite",
+        "schema",
+    ):
         assert f"\n  {command} " in done.stdout
 
 
@@ -110,6 +124,7 @@ def test_a_run_prints_plan_progress_and_table(world: Path, capsys: pytest.Captur
     assert main(["table", "results/tiny"]) == 0
     # the same table, from the record alone
     assert capsys.readouterr().out in said.out
+    assert "Kept in results/tiny" in said.out
 
 
 @pytest.mark.parametrize(
@@ -123,7 +138,12 @@ def test_a_run_prints_plan_progress_and_table(world: Path, capsys: pytest.Captur
         (["run", "suite.yaml", "--seeds", "0"], "--seeds"),
         (["run", "suite.yaml", "--device", "tpu"], "--device"),
         (["suite", "validate", "missing.yaml"], "missing.yaml"),
-        (["table", "nothing"], "nothing"),
+        (["run", "suites/quickstart.yaml"], "no such file; quickstart alone names the installed suite"),
+        (["run", "quickstrat"], "did you mean quickstart?"),
+        (["run", "tabs.yaml"], "; indent by spaces: YAML takes no tabs"),
+        (["run", "bare.yaml"], "bare.yaml: dataset: is missing, such as `dataset: {name: interactions"),
+        (["data", "validate", "nowhere.csv"], "nowhere.csv: no such file; give a log"),
+        (["table", "nothing"], "nothing: no such file or folder of results; grbench run SUITE writes"),
         (["table", "."], "not a record"),
         (["plugins", "show", "encoders", "transformer"], "causal_transformer"),
         (["plugins", "show", "models", "x"], "encoders"),
@@ -143,14 +163,24 @@ def test_a_wrong_request_is_one_message_and_status_2(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/tmp/job.json"), "/tmp/job.json: No space left on device"),
-        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/job.json"),
+            "/tmp/job.json: No space left on device; free some, or choose another folder (--results, --cache, --out)",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "Read-only file system; choose another folder (--results, --cache, --out)",
+        ),
+        (
+            ImportError("no libcudart.so.13"),
+            "no libcudart.so.13; grbench doctor --thorough says what is missing and how to add it",
+        ),
         (OSError("no address"), "no address"),
         (ConnectionError(), "ConnectionError"),
     ],
 )
 def test_what_the_system_refuses_is_one_message_and_status_2(
-    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     def refuse(*arguments: object) -> None:
         raise error

@@ -99,7 +99,10 @@ def test_a_reader_that_is_gone_ends_a_command_quietly_with_141(world: Path, comm
 def test_output_that_finds_no_space_is_one_message(world: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([*GRBENCH, "table", "records"], stdout=full, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (2, b"grbench: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"grbench: No space left on device; free some, or choose another folder (--results, --cache, --out)\n",
+    )
 
 
 def test_a_command_without_an_output_runs(world: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,22 @@ def grbench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     libraries = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     (site / "libraries.pth").write_text("".join(f"{path}\n" for path in libraries))
     return folder / "venv" / "bin" / "grbench"
+
+
+def test_a_wheel_made_from_the_sdist_is_the_same(grbench: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sources"
+    build = [sys.executable, "-m", "hatchling", "--quiet", "build", "--directory", str(tmp_path)]
+    subprocess.run([*build, "--target", "sdist"], check=True, cwd=ROOT, timeout=120)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    (sources,) = folder.iterdir()
+    for needed in ("Makefile", "constraints.txt", "CITATION.cff", "suites/quickstart.yaml", "docs/quickstart.svg"):
+        assert (sources / needed).is_file(), needed
+    subprocess.run([*build, "--target", "wheel"], check=True, cwd=sources, timeout=120)
+    (again,), (wheel,) = tmp_path.glob("*.whl"), grbench.parents[2].glob("*.whl")
+    contents = [{entry.filename: entry.CRC for entry in zipfile.ZipFile(path).infolist()} for path in (again, wheel)]
+    assert contents[0] == contents[1]
 
 
 def called(grbench: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

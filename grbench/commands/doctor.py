@@ -28,6 +28,6 @@ def doctor(context: click.Context, cache: Path | None, thorough: bool, as_json: 
     """
     from grbench.doctor.examine import can_run, examine, json_of, text_of
 
-    findings = examine(cache, thorough=thorough)
-    say(json_of(findings) if as_json else text_of(findings))
-    context.exit(0 if can_run(findings) else 1)
+    diagnoses = examine(cache, thorough=thorough)
+    say(json_of(diagnoses) if as_json else text_of(diagnoses))
+    context.exit(0 if can_run(diagnoses) else 1)

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from grbench.doctor import hardware, libraries, storage
-from grbench.doctor.finding import Finding
+from grbench.doctor.diagnosis import Diagnosis
 from grbench.doctor.installed_plugins import plugins, suites
 from grbench.invocation import program
 
 
-def examine(cache: Path | None = None, *, thorough: bool = False) -> list[Finding]:
-    """All findings. Nothing is changed, and torch is imported only where it is thorough."""
+def examine(cache: Path | None = None, *, thorough: bool = False) -> list[Diagnosis]:
+    """Everything that is looked at. Nothing is changed, and torch is imported only where it is thorough."""
     gpus = hardware.driver_gpus()
     try:
         metadata.version(libraries.DISTRIBUTION)
     except metadata.PackageNotFoundError:
         remedy = "install it: pip install 'grbench[cpu]', or pip install -e '.[cpu]' in a checkout"
-        return [Finding("grbench", "is not installed but run from a folder: it has no plug-ins", "stop", remedy)]
-    findings = [
+        return [Diagnosis("grbench", "is not installed but run from a folder: it has no plug-ins", "stop", remedy)]
+    diagnoses = [
         libraries.python(),
         libraries.installed(),
         hardware.processors(),
@@ -44,24 +44,24 @@ def examine(cache: Path | None = None, *, thorough: bool = False) -> list[Findin
     if thorough:
         from grbench.doctor.imports import imports
 
-        findings += imports(gpus)
-    return findings
+        diagnoses += imports(gpus)
+    return diagnoses
 
 
-def can_run(findings: Sequence[Finding]) -> bool:
+def can_run(diagnoses: Sequence[Diagnosis]) -> bool:
     """Whether nothing that was found would stop a run."""
-    return all(finding.state != "stop" for finding in findings)
+    return all(diagnosis.severity != "stop" for diagnosis in diagnoses)
 
 
-def text_of(findings: Sequence[Finding]) -> str:
-    """One line a finding, remedies below, and what follows from it all."""
-    wide = max(len(finding.topic) for finding in findings)
+def text_of(diagnoses: Sequence[Diagnosis]) -> str:
+    """One line a diagnosis, remedies below, and what follows from it all."""
+    wide = max(len(diagnosis.topic) for diagnosis in diagnoses)
     lines = []
-    for finding in findings:
-        lines.append(f"{finding.state:<4}  {finding.topic:<{wide}}  {finding.text}")
-        if finding.remedy:
-            lines.append(f"{'':<4}  {'':<{wide}}  -> {finding.remedy}")
-    stops = [finding.topic for finding in findings if finding.state == "stop"]
+    for diagnosis in diagnoses:
+        lines.append(f"{diagnosis.severity:<4}  {diagnosis.topic:<{wide}}  {diagnosis.text}")
+        if diagnosis.remedy:
+            lines.append(f"{'':<4}  {'':<{wide}}  -> {diagnosis.remedy}")
+    stops = [diagnosis.topic for diagnosis in diagnoses if diagnosis.severity == "stop"]
     if stops:
         lines.append(f"\nRuns cannot start here yet: mend {', '.join(dict.fromkeys(stops))}, as said above.")
     else:
@@ -69,12 +69,12 @@ def text_of(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def json_of(findings: Sequence[Finding]) -> str:
-    """The findings for a bug report or a program, without names of users, hosts and home folders."""
+def json_of(diagnoses: Sequence[Diagnosis]) -> str:
+    """The diagnoses for a bug report or a program, without names of users, hosts and home folders."""
     content: dict[str, Any] = {
-        "can_run": can_run(findings),
+        "can_run": can_run(diagnoses),
         "system": f"{platform.system()} {platform.release()}",
-        "findings": [finding.to_json() for finding in findings],
+        "diagnoses": [diagnosis.to_json() for diagnosis in diagnoses],
     }
     return json.dumps(_nameless(content, _private()), indent=1, ensure_ascii=False)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from grbench.cost.limits import memory_limit, processor_limit
-from grbench.doctor.finding import Finding
+from grbench.doctor.diagnosis import Diagnosis
 from grbench.report.format import size_text
 
 LITTLE_MEMORY = 2 << 30
@@ -40,15 +40,15 @@ class Gpus:
     why_none: str = ""
 
 
-def processors() -> Finding:
+def processors() -> Diagnosis:
     """How many processors a run may use."""
     usable, total = processor_limit(), os.cpu_count() or 1
     of_all = "" if usable == total else f" of {total} (the others are not this process's to use)"
     facts = {"usable": usable, "total": total, "architecture": platform.machine()}
-    return Finding("processors", f"{usable:g}{of_all}", facts=facts)
+    return Diagnosis("processors", f"{usable:g}{of_all}", facts=facts)
 
 
-def memory() -> Finding:
+def memory() -> Diagnosis:
     """How much RAM a run may use."""
     total, limit = psutil.virtual_memory().total, memory_limit()
     free = min(limit, psutil.virtual_memory().available)
@@ -56,8 +56,8 @@ def memory() -> Finding:
     text = f"{size_text(limit)}{limited}, {size_text(free)} of it free"
     facts = {"limit_bytes": limit, "total_bytes": total, "free_bytes": free}
     if free < LITTLE_MEMORY:
-        return Finding("memory", text, "note", "end other programs: the quickstart takes about 1 GiB", facts)
-    return Finding("memory", text, facts=facts)
+        return Diagnosis("memory", text, "note", "end other programs: the quickstart takes about 1 GiB", facts)
+    return Diagnosis("memory", text, facts=facts)
 
 
 def driver_gpus() -> Gpus:
@@ -85,7 +85,7 @@ def driver_gpus() -> Gpus:
         pynvml.nvmlShutdown()
 
 
-def gpu(gpus: Gpus) -> Finding:
+def gpu(gpus: Gpus) -> Diagnosis:
     """Which GPUs there are, or why none can be used."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     facts = {
@@ -98,13 +98,13 @@ def gpu(gpus: Gpus) -> Finding:
         nothing_to_do = not _on_the_bus()
         remedy = "" if nothing_to_do else "install NVIDIA's driver, or mend it: `nvidia-smi` should list the GPU"
         text = f"none: {gpus.why_none}; everything runs on the processors"
-        return Finding("GPU", text, "ok" if nothing_to_do else "note", remedy, facts)
+        return Diagnosis("GPU", text, "ok" if nothing_to_do else "note", remedy, facts)
     named = ", ".join(f"{each.name} ({size_text(each.memory)})" for each in gpus.found)
     text = f"{named}; driver {gpus.driver}, for CUDA up to {gpus.cuda[0]}.{gpus.cuda[1]}"
     if hidden is not None and hidden.strip() in ("", "-1"):
         hides = f"{text}; CUDA_VISIBLE_DEVICES={hidden} hides every GPU"
-        return Finding("GPU", hides, "note", "unset CUDA_VISIBLE_DEVICES", facts)
-    return Finding("GPU", text, facts=facts)
+        return Diagnosis("GPU", hides, "note", "unset CUDA_VISIBLE_DEVICES", facts)
+    return Diagnosis("GPU", text, facts=facts)
 
 
 def _on_the_bus() -> bool:

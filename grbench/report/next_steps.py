@@ -30,7 +30,7 @@ def next_steps(records: Sequence[Record], folder: Path, installed_suite: str | N
     if installed_suite:
         steps.append((f"{called} suite show {installed_suite} > my_suite.yaml", "start your own suite from this one"))
     wide = max(len(command) for command, _ in steps)
-    lines = [f"  {command:<{wide}}  {what}" for command, what in steps]
+    lines = [f"  {command:<{wide}}  # {what}" for command, what in steps]
     kept = f"Kept in {folder}: of each cell a record (.json), every user's list (.parquet) and a log."
     return "\n".join([kept, "What to do next:", *lines])
 

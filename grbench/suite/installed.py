@@ -41,8 +41,8 @@ def suite_file(given: Path | str) -> Path:
     installed = installed_suites()
     if str(given) not in installed:
         raise SuiteError(
-            f"{cut(str(given))}: no such suite; {suggestion(str(given), installed)}{' Or give' if installed else '; give'} "
-            f"a YAML file: {START_YOUR_OWN}"
+            f"{cut(str(given))}: no such suite; {suggestion(str(given), installed)} (or give a YAML file: "
+            f"{START_YOUR_OWN})"
         )
     return installed[str(given)]
 

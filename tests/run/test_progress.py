@@ -90,11 +90,11 @@ def test_the_figures_of_a_phase_in_a_line() -> None:
     assert left.text() == "starting"
     left.listen({"event": "phase", "name": "train"}, 0.0)
     left.listen(TRAINING, 1.0)
-    assert left.text() == "train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s"
+    assert left.text() == "training, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s"
     left.listen({"event": "phase", "name": "search"}, 2.0)
-    assert left.text() == "search"
+    assert left.text() == "ranking the test users"
     left.listen({"event": "search", "done": 512, "total": 2048, "queries_per_second": 900.0}, 3.0)
-    assert left.text() == "search, 900 queries/s, 512 of 2,048 (25%)"
+    assert left.text() == "ranking the test users, 900 queries/s, 512 of 2,048 (25%)"
     assert left.cell_left(3.0) == pytest.approx(3.0)
     left.listen({"event": "prepare", "what": "reading seq", "done": 7, "total": None}, 4.0)
     assert left.text().startswith("reading seq")
@@ -113,10 +113,10 @@ def test_a_log_is_never_silent_for_long() -> None:
         progress.tick()
     progress.end("[1/1] baseline, seed 0: ok", 60.0)
     assert out.getvalue().splitlines() == [
-        "[1/1] baseline, seed 0: train",
-        "[1/1] baseline, seed 0: train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
+        "[1/1] baseline, seed 0: training",
+        "[1/1] baseline, seed 0: training, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
         "about 1 min 07 s left for it, 1 min 07 s for the suite",
-        "[1/1] baseline, seed 0: train, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
+        "[1/1] baseline, seed 0: training, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
         "about 1 min 40 s left for it, 1 min 40 s for the suite",
         "[1/1] baseline, seed 0: ok",
     ]
@@ -145,9 +145,9 @@ def test_a_validation_is_shown_where_training_stands() -> None:
     left.start(0, 0.0)
     left.listen({"event": "phase", "name": "train"}, 0.0)
     left.listen({"event": "validate", "epoch": 2, "epochs": 4, "ndcg@10": 0.5}, 1.0)
-    assert left.text() == "train, epoch 2/4"
+    assert left.text() == "training, epoch 2/4"
     left.listen({"event": "validate", "epoch": 2, "epochs": 4, "step": 100, "steps": 100, "ndcg@10": 0.5}, 1.0)
-    assert left.text() == "train, epoch 2/4, step 100/100"
+    assert left.text() == "training, epoch 2/4, step 100/100"
     assert left.fraction == 0.5
 
 

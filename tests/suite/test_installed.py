@@ -49,5 +49,5 @@ def test_a_file_is_a_suite_whatever_its_name_and_a_folder_hides_none(tmp_path: P
 
 
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SuiteError, match=r"^their_siute: no such suite; give a YAML file, or one of .*their_suite"):
+    with pytest.raises(SuiteError, match=r"^their_siute: no such suite; did you mean their_suite\?"):
         suite_file("their_siute")

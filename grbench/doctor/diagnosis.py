@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-State = Literal["ok", "note", "stop"]
+Severity = Literal["ok", "note", "stop"]
 """ok: nothing to do; note: runs go without it, or slower; stop: a run would fail."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """topic: what was looked at, such as `torch`; text: what is there, one line; remedy: what to do about it, mostly a
     command; facts: the same for programs, JSON-ready."""
 
     topic: str
     text: str
-    state: State = "ok"
+    severity: Severity = "ok"
     remedy: str = ""
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping."""
-        named = {"topic": self.topic, "state": self.state, "text": self.text}
+        named = {"topic": self.topic, "severity": self.severity, "text": self.text}
         return named | ({"remedy": self.remedy} if self.remedy else {}) | dict(self.facts)
