@@ -37,7 +37,7 @@ def grbench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_wheel_made_from_the_sdist_is_the_same(grbench: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sources"
-    build = [sys.executable, "-m", "hatchling", "--quiet", "build", "--directory", str(tmp_path)]
+    build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run([*build, "--target", "sdist"], check=True, cwd=ROOT, timeout=120)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as opened:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from grbench.doctor.diagnosis import Diagnosis
+from grbench.doctor.diagnosis import Diagnosis, Severity
 from grbench.doctor.hardware import Gpus
 from grbench.errors import first_line
 from grbench.invocation import pip
@@ -27,7 +27,7 @@ def imports(gpus: Gpus) -> list[Diagnosis]:
     for name, reason in broken.items():
         package = "faiss-cpu" if name == "faiss" else name
         remedy = pip(f"install --force-reinstall {package}")
-        severity = "note" if name in OPTIONAL else "stop"
+        severity: Severity = "note" if name in OPTIONAL else "stop"
         found.append(Diagnosis("imports", f"{name} cannot be imported: {reason}", severity, remedy))
     return found if "torch" in broken or not gpus.found else [*found, _on_gpu()]
 

@@ -24,7 +24,7 @@ FAISS = ("faiss-cpu", "faiss-gpu")
 
 def python() -> Diagnosis:
     """Whether this Python is one that grbench runs with."""
-    needed = str(metadata.metadata(DISTRIBUTION).get("Requires-Python") or "")
+    (needed,) = metadata.metadata(DISTRIBUTION).get_all("Requires-Python") or [""]
     version = platform.python_version()
     facts = {"version": version, "supported": needed, "implementation": platform.python_implementation()}
     if SpecifierSet(needed).contains(version, prereleases=True):

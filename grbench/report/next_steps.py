@@ -43,14 +43,18 @@ def _pair(records: Sequence[Record]) -> tuple[str, str] | None:
     metric = next((name for row in rows for name in row.done[0].scores), None)
     if metric is None:
         return None
-    scored = [row for row in rows if all(metric in each.scores for each in row.done)]
-    ranked = sorted(scored, key=lambda row: _score(row, metric), reverse=True)
+    scores = {row.name: score for row in rows if (score := _score(row, metric)) is not None}
+    scored = [row for row in rows if row.name in scores]
+    ranked = sorted(scored, key=lambda row: scores[row.name], reverse=True)
     baseline = [row for row in ranked[1:] if row.name == ranked[0].records[0].baseline]
     others = [*baseline, *ranked[1:]]
     return (ranked[0].name, others[0].name) if others else None
 
 
-def _score(row: Row, metric: str) -> float:
-    """The mean over the row's seeds, negative where lower is better."""
-    mean = sum(each.scores[metric] for each in row.done) / len(row.done)
+def _score(row: Row, metric: str) -> float | None:
+    """The mean over the row's seeds, negative where lower is better; None where a seed lacks it."""
+    scores = [score for each in row.done if (score := each.scores.get(metric)) is not None]
+    if len(scores) < len(row.done):
+        return None
+    mean = sum(scores) / len(scores)
     return mean if row.done[0].metrics[metric].get("higher_is_better", True) else -mean

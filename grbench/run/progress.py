@@ -172,9 +172,10 @@ class PlainProgress:
         now = self._clock()
         if now - self._said >= self._every:
             cell, suite = self._remaining.cell_left(now), self._remaining.suite_left(now)
-            left = f"; about {duration(cell)} left for it" if cell is not None else ""
-            left += f", {duration(suite)} for the suite" if suite is not None else ""
-            self.say(f"{self._name}: {self._remaining.text()}{left}")
+            times = {"it": cell, "the suite": suite}
+            known = [(duration(seconds), of) for of, seconds in times.items() if seconds is not None]
+            left = ", ".join(f"{time} {'' if place else 'left '}for {of}" for place, (time, of) in enumerate(known))
+            self.say(f"{self._name}: {self._remaining.text()}" + (f"; about {left}" if left else ""))
 
     def end(self, line: str, seconds: float) -> None:
         """The cell is over."""
