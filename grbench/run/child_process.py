@@ -207,7 +207,8 @@ class ForkServer:
             self._said.seek(0)
             output = self._said.read().decode(errors="replace").strip()
             if not self._modules:
-                raise RunError(f"{error}:\n{output}") from error
+                remedy = "grbench doctor --thorough says which library cannot be imported, and how to mend it"
+                raise RunError(f"{error}:\n{output}\n{remedy}") from error
             reason = ": ".join([str(error), *output.splitlines()[-1:]])
             self._note(f"note: every cell imports its plug-ins anew, which takes longer, because {reason}")
             self._modules = ()

@@ -194,8 +194,9 @@ def _run_trial(
 def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> list[Record]:
     """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
     ready: dict[str, Any] = {}
-    if any(planned.cell.error is None for planned in plan.to_do):
+    if plan.to_do:  # also where none of them can run: each gets a record that says so
         _check_writable(plan.folder)
+    if any(planned.cell.error is None for planned in plan.to_do):
         prepared = prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
         refuse_too_large(prepared, request)
         ready = {**prepared.facts, "peaks": {}, "models": {}}
