@@ -66,6 +66,7 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     """
     from rich.console import Console
 
+    from grbench.report.format import counted
     from grbench.report.next_steps import next_steps
     from grbench.report.render import print_tables
     from grbench.report.table import tables
@@ -78,7 +79,9 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     failed = [record for record in outcome.records if record.status != "ok"]
     if failed:
         logs = options["results"] / failed[0].suite
-        say(f"\n{len(failed)} of {len(outcome.records)} cells failed; each has a log, {logs}/<digest>.log:")
+        logged = any((logs / f"{record.digest}.log").is_file() for record in failed)  # not where a plug-in is broken
+        where = f"; what they printed is in {logs}/<digest>.log" if logged else ""
+        say(f"\n{counted(len(failed), 'cell')} of {len(outcome.records)} failed{where}:")
         for record in failed:
             say(f"  {record.digest}  {record.method}, seed {record.seed}: {record.status}")
         say("Once what stopped them is mended, the same command tries these cells again, and no others.")

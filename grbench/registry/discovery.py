@@ -139,8 +139,7 @@ class Registry:
         found = self._find(kind, name, imported=imported)
         if isinstance(found, BrokenPlugin):
             raise BrokenPluginError(
-                f"{singular(kind)} {name!r} of {found.distribution} {found.version} is broken: {found.reason}; once "
-                "that is mended, or a newer version of the package installed, the same command goes on"
+                f"{singular(kind)} {name!r} of {found.distribution} {found.version} is broken: {found.reason}"
             )
         return found
 

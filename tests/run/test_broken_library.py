@@ -35,5 +35,7 @@ def test_a_cell_whose_plugin_cannot_be_imported_is_a_row_with_the_reason(tmp_pat
     assert (done.returncode, done.stderr) == (1, "")
     said = " ".join(done.stdout.split())
     assert "floor, seed 0: error: " in said
-    assert "libcudart.so.13 is not there; once that is mended" in said
+    assert "libcudart.so.13 is not there" in said
+    assert "Once what stopped them is mended, the same command tries these cells again" in said
+    assert "has a log" not in said  # there was no process
     assert len([*tmp_path.glob("results/tiny/*.json")]) == 1
