@@ -85,5 +85,5 @@ def on_front(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
     good in both and better in one."""
     as_good = (values[:, None] >= values) & (costs[:, None] <= costs)
     better = (values[:, None] > values) | (costs[:, None] < costs)
-    beaten: np.ndarray = np.any(as_good & better, axis=0)
-    return np.logical_not(beaten)
+    unbeaten: np.ndarray = ~np.any(as_good & better, axis=0)
+    return unbeaten

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -88,12 +88,18 @@ def _draw(axes: Axes, part: pd.DataFrame, by: str, style: LineStyle) -> tuple[fl
     epochs = part.assign(x=part[by]).groupby("epoch", sort=True)
     # Of an epoch that not all seeds have, the mean would be one over other seeds.
     whole = epochs[["x", "value"]].mean()[epochs["seed"].nunique() == len(seeds)]
-    axes.plot(
-        *(whole["x"], whole["value"]),
-        **{"color": style.colour, "linestyle": style.dashes, "linewidth": LINE * 1.4, "zorder": 3},
-        **{"marker": style.marker, "markersize": 3, "markevery": max(1, len(whole) // MARKED)},
-    )
+    axes.plot(whole["x"], whole["value"], markevery=max(1, len(whole) // MARKED), zorder=3, **_look(style))
     return float(whole["x"].iloc[-1]), float(whole["value"].iloc[-1])
+
+
+def _look(style: LineStyle) -> dict[str, Any]:
+    return {
+        "color": style.colour,
+        "linestyle": style.dashes,
+        "linewidth": LINE * 1.4,
+        "marker": style.marker,
+        "markersize": 3,
+    }
 
 
 def _name_lines(axes: Axes, lines: Sequence[NamedLine]) -> None:
@@ -103,20 +109,15 @@ def _name_lines(axes: Axes, lines: Sequence[NamedLine]) -> None:
     points = on_paper(axes, np.array([line.end for line in lines]))
     order = np.argsort(points[:, 1], kind="stable")
     heights = np.array([line.height for line in lines])[order]
-    inches = {"transform": figure.dpi_scale_trans, "clip_on": False, "in_layout": False}
+    inches: dict[str, Any] = {"transform": figure.dpi_scale_trans, "clip_on": False, "in_layout": False}
     left = area[2] + SPACE
     for place, y in zip(order, spread(points[order, 1], heights, area[1], area[3]), strict=True):
         line, (across, up) = lines[place], points[place]
         if area[2] - across < NEAR_END * (area[2] - area[0]):  # lines that end earlier are found by their samples
             axes.plot([across, left], [up, y], color=FAINT, linewidth=LINE * 0.4, zorder=1, **inches)
-        axes.plot(
-            *([left, left + SAMPLE / 2, left + SAMPLE], [y] * 3),
-            **{"color": line.style.colour, "linestyle": line.style.dashes, "linewidth": LINE * 1.4},
-            **{"marker": line.style.marker, "markersize": 3, "markevery": [1]},
-            **inches,
-        )
-        text = {"va": "center", "size": SMALL, "linespacing": 1.1, "in_layout": False}
-        figure.text(left + SAMPLE + SPACE, y, line.name, transform=figure.dpi_scale_trans, **text)
+        sample = [left, left + SAMPLE / 2, left + SAMPLE]
+        axes.plot(sample, [y] * 3, markevery=[1], **_look(line.style), **inches)
+        figure.text(left + SAMPLE + SPACE, y, line.name, va="center", size=SMALL, linespacing=1.1, **inches)
 
 
 def spread(wanted: np.ndarray, heights: np.ndarray, bottom: float, top: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from grbench.plots.rows import label_rows, row_places
-from grbench.plots.style import COLOURS, FAINT, INK, LINE, TEXT, Sheet, new_figure, wrapped
+from grbench.plots.style import COLOURS, FAINT, INK, LINE, TEXT, Sheet, legend_above, new_figure, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,13 +33,19 @@ def difference_plot(frame: pd.DataFrame, *, heading: str, against: str, sheet: S
         part, at = frame[of], places.centres[of.to_numpy()]
         axes.hlines(at, part["low"], part["high"], color=colour, linewidth=LINE, zorder=2)
         axes.plot(
-            *(part["value"], at),
-            **{"linestyle": "none", "marker": "o", "markersize": 3.5, "markeredgewidth": LINE, "zorder": 3},
-            **{"color": colour, "markerfacecolor": fill, "label": meaning},
+            part["value"],
+            at,
+            "o",
+            color=colour,
+            markersize=3.5,
+            markerfacecolor=fill,
+            markeredgewidth=LINE,
+            label=meaning,
+            zorder=3,
         )
     label_rows(axes, places)
     axes.grid(axis="x", zorder=0)
     axes.set_axisbelow(True)
     axes.set_xlabel(wrapped(f"{heading}, difference from {against}", 0.9 * sheet.width, TEXT))
-    figure.legend(loc="outside upper center", ncols=2)
+    legend_above(figure, sheet, columns=2)
     return figure

@@ -105,7 +105,8 @@ def _line_boxes(point: np.ndarray, near: np.ndarray) -> np.ndarray:
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """[c, 4], [m, 4] -> [c, m], whether they overlap."""
     one, other = boxes[:, None], others[None]
-    return np.all((one[..., :2] < other[..., 2:]) & (other[..., :2] < one[..., 2:]), axis=-1)
+    found: np.ndarray = np.all((one[..., :2] < other[..., 2:]) & (other[..., :2] < one[..., 2:]), axis=-1)
+    return found
 
 
 def on_paper(axes: Axes, points: np.ndarray) -> np.ndarray:

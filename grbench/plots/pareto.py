@@ -11,7 +11,19 @@ from grbench.figures.pareto import COSTS
 from grbench.plots.labels import HEIGHT, Label, area_of, around, on_paper, place_labels, write_label
 from grbench.plots.numbered_list import NumberedList
 from grbench.plots.scales import cost_scale, set_cost_axis
-from grbench.plots.style import COLOURS, FAINT, INK, LINE, MARKERS, Sheet, clean, laid_out, new_figure, text_width
+from grbench.plots.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    LINE,
+    MARKERS,
+    Sheet,
+    clean,
+    laid_out,
+    legend_above,
+    new_figure,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +61,7 @@ def pareto_plot(frame: pd.DataFrame, *, heading: str, cost: str, sheet: Sheet, n
     without = frame[frame["cost"].isna()]
     for value in without["value"]:
         axes.axhline(value, color=FAINT, linewidth=LINE, linestyle=(0, (3, 2)), zorder=1)
-    figure.legend(loc="outside upper center", ncols=4)
+    legend_above(figure, sheet, columns=3)
     below.write(figure)
     laid_out(figure)
     missing = "not trained" if cost.startswith("train") else "not known"
@@ -74,9 +86,15 @@ def _draw_points(axes: Axes, known: pd.DataFrame) -> None:
                 continue
             where = f", machine {chr(ord('a') + place)}" if len(machines) > 1 else ""
             axes.plot(
-                *(part["cost"], part["value"]),
-                **{"linestyle": "none", "marker": MARKERS[place % len(MARKERS)], "markersize": 4, "zorder": 3},
-                **{"color": colour, "markerfacecolor": fill, "markeredgewidth": LINE, "label": meaning + where},
+                part["cost"],
+                part["value"],
+                MARKERS[place % len(MARKERS)],
+                color=colour,
+                markersize=4,
+                markerfacecolor=fill,
+                markeredgewidth=LINE,
+                label=meaning + where,
+                zorder=3,
             )
 
 

@@ -167,6 +167,6 @@ def _machines(frame: pd.DataFrame) -> str:
 def _interval_lines(frame: pd.DataFrame) -> list[str]:
     if "over" not in frame or not frame["over"].notna().any():
         return []
-    over = " and ".join(dict.fromkeys(frame["over"].dropna()))
-    only = " (there are too few seeds to know how much these vary)" if over == "users" else ""
-    return [f"Lines through points are 95 % intervals over {over}{only}."]
+    few_seeds = "users" in set(frame["over"])
+    over = "users only: there are too few seeds to know how much these vary" if few_seeds else "users and seeds"
+    return [f"Lines through points are 95 % intervals over {over}."]

@@ -18,6 +18,7 @@ from grbench.plots.style import (
     LINE,
     SMALL,
     Sheet,
+    legend_above,
     line_styles,
     new_figure,
     text_width,
@@ -67,7 +68,7 @@ def _side_by_side(frame: pd.DataFrame, heading: str, by: str, sheet: Sheet) -> F
         axes.set_xlim(-each / 2, (len(bands[0]) - 0.5) * each)  # groups are as wide in all bands
         axes.set_ylabel(heading)
     axes.set_xlabel(by_text(by))
-    figure.legend(*_samples(names), loc="outside upper center", ncols=columns)
+    legend_above(figure, sheet, columns=columns, samples=_samples(names))
     return figure
 
 
@@ -92,12 +93,14 @@ def _draw_band(axes: Axes, frame: pd.DataFrame, groups: list[str], labels: list[
     axes.set_axisbelow(True)
 
 
-def _samples(names: list[str]) -> tuple[list[Line2D], list[str]]:
-    """The rows' markers and names, for a legend."""
+def _samples(names: list[str]) -> list[Line2D]:
+    """The rows' markers, with their names, for a legend."""
     from matplotlib.lines import Line2D
 
-    styles = line_styles(len(names))
-    return [Line2D([], [], color=style.colour, **POINT | {"marker": style.marker}) for style in styles], names
+    return [
+        Line2D([], [], color=style.colour, label=name, **POINT | {"marker": style.marker})
+        for name, style in zip(names, line_styles(len(names)), strict=True)
+    ]
 
 
 def _panels(frame: pd.DataFrame, heading: str, by: str, sheet: Sheet) -> Figure:

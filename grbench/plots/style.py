@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +13,7 @@ from grbench.errors import RunError, cut
 from grbench.output import printable
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 WIDTHS = {"column": 3.33, "page": 7.0}
@@ -127,6 +128,16 @@ class Sheet:
     width: float
     title: str = ""
 
+    @property
+    def title_lines(self) -> str:
+        """The title on lines that fit the width."""
+        return wrapped(self.title, 0.95 * self.width, TEXT) if self.title else ""
+
+    @property
+    def above(self) -> float:
+        """Inches that the title takes."""
+        return TITLE_LINE * (self.title_lines.count("\n") + 1) if self.title else 0.0
+
 
 def new_figure(sheet: Sheet, height: float, *, below: float = 0.0, beside: float = 0.0) -> Figure:
     """An empty figure with the sheet's title, of `height` inches without that, which makes room for what is around its
@@ -134,15 +145,20 @@ def new_figure(sheet: Sheet, height: float, *, below: float = 0.0, beside: float
     of it."""
     from matplotlib.figure import Figure
 
-    title = wrapped(sheet.title, 0.95 * sheet.width, TEXT)
-    above = TITLE_LINE * (title.count("\n") + 1) if title else 0.0
-    whole = height + above
+    whole = height + sheet.above
     figure = Figure(figsize=(sheet.width, whole), layout="constrained")
     free = (0, below / whole, 1 - beside / sheet.width, (height - below) / whole)
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, rect=free)
-    if title:
-        figure.text(0.5, 1 - 0.25 * TITLE_LINE / whole, title, ha="center", va="top", size=TEXT, in_layout=False)
+    if sheet.title:
+        top = 1 - 0.25 * TITLE_LINE / whole
+        figure.text(0.5, top, sheet.title_lines, ha="center", va="top", size=TEXT, in_layout=False)
     return figure
+
+
+def legend_above(figure: Figure, sheet: Sheet, *, columns: int, samples: Sequence[Artist] | None = None) -> None:
+    """A legend between the title and the axes, where it covers no data. samples: of what, None = all with a label."""
+    below_title = 1 - sheet.above / float(figure.get_size_inches()[1])
+    figure.legend(handles=samples, loc="outside upper center", ncols=columns, bbox_to_anchor=(0, 0, 1, below_title))
 
 
 def laid_out(figure: Figure) -> None:
