@@ -24,13 +24,15 @@ MARKER = 0.04
 """Inches from a point's centre to where its marker ends."""
 DISTANCES = (0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.37, 0.44, 0.52, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Inches from a point to its label, the nearest tried first; from the second on, a line joins them."""
-DIRECTIONS = np.deg2rad(np.concatenate([np.arange(0, 360, 90), np.arange(45, 360, 90), np.arange(15, 360, 15)]))
+DIRECTIONS = np.deg2rad([*range(0, 360, 90), *range(45, 360, 90), *(way for way in range(0, 360, 15) if way % 45)])
 CROSSED = 0.15
 """Inches of further distance that are as bad as a label across an interval."""
 
 
 COVERED, THROUGH = 100.0, 1.0
 """The same for a label across another one or a point, and for a line through these."""
+TRIED = 48
+"""Places of a label for which it is found out what its line crosses: the best ones by all else."""
 APART = np.array([-0.018, 0.0, 0.018, 0.0])
 """Inches that stay free beside a label."""
 
@@ -66,18 +68,21 @@ def place_labels(
     found: list[Label | None] = []
     for point, text in zip(points, texts, strict=True):
         boxes, distances, near = _candidates(point, text_width(text), far)
-        joined = distances > DISTANCES[0]
-        lines = _line_boxes(point, near)
         inside = np.all((boxes[:, :2] >= area[:2]) & (boxes[:, 2:] <= area[2:]), axis=1)
         covered = _overlap(boxes + APART, taken).sum(axis=1)
-        through = joined & _overlap(lines.reshape(-1, 4), taken).reshape(len(boxes), -1).any(axis=1)
-        if not inside.any() or not (every or (inside & (covered == 0) & ~through).any()):
+        allowed = inside if every else inside & (covered == 0)
+        costs = distances + CROSSED * _overlap(boxes, crossed).sum(axis=1) + COVERED * covered
+        tried = np.argsort(np.where(allowed, costs, np.inf), kind="stable")[: min(TRIED, int(allowed.sum()))]
+        lines = _line_boxes(point, near[tried])
+        joined = distances[tried] > DISTANCES[0]
+        through = joined & _overlap(lines.reshape(-1, 4), taken).any(axis=1).reshape(lines.shape[:2]).any(axis=1)
+        if not len(tried) or (not every and through.all()):
             found.append(None)
             continue
-        costs = distances + CROSSED * _overlap(boxes, crossed).sum(axis=1) + COVERED * covered + THROUGH * through
-        best = int(np.argmin(np.where(inside, costs, np.inf)))
-        taken = np.vstack([taken, boxes[best], *([lines[best]] if joined[best] else [])])
-        found.append(Label(float(boxes[best, 0]), float(boxes[best, 1]), text, bool(joined[best])))
+        chosen = int(np.argmin(costs[tried] + THROUGH * through))
+        best, joins = tried[chosen], bool(joined[chosen])
+        taken = np.vstack([taken, boxes[best], *([lines[chosen]] if joins else [])])
+        found.append(Label(float(boxes[best, 0]), float(boxes[best, 1]), text, joins))
     return found
 
 
@@ -93,10 +98,10 @@ def _candidates(point: np.ndarray, width: float, far: float) -> tuple[np.ndarray
 
 
 def _line_boxes(point: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """[2], [c, 2] -> [c, 24, 4], small boxes along the line from beyond the marker at a point to each label."""
+    """[2], [c, 2] -> [c, 16, 4], small boxes along the line from beyond the marker at a point to each label."""
     way = near - point
     length = np.linalg.norm(way, axis=1)[:, None, None]
-    steps = np.linspace(0, 1, 24)[None, :, None]
+    steps = np.linspace(0, 1, 16)[None, :, None]
     begin = (1.5 * MARKER) / np.maximum(length, 1e-9)
     at = point + way[:, None] * (begin + (0.95 - begin) * steps)
     return np.concatenate([at - 0.004, at + 0.004], axis=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,8 +158,13 @@ def new_figure(sheet: Sheet, height: float, *, below: float = 0.0, beside: float
 
 def legend_above(figure: Figure, sheet: Sheet, *, columns: int, samples: Sequence[Artist] | None = None) -> None:
     """A legend between the title and the axes, where it covers no data. samples: of what, None = all with a label."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
     below_title = 1 - sheet.above / float(figure.get_size_inches()[1])
-    figure.legend(handles=samples, loc="outside upper center", ncols=columns, bbox_to_anchor=(0, 0, 1, below_title))
+    legend = figure.legend(handles=samples, loc="upper center", ncols=columns, bbox_to_anchor=(0, 0, 1, below_title))
+    left, bottom, width, height = engine.get()["rect"]
+    engine.set(rect=(left, bottom, width, height - legend.get_window_extent().height / figure.bbox.height))
+    legend.set_in_layout(False)
 
 
 def laid_out(figure: Figure) -> None:
@@ -177,9 +183,10 @@ def _advance(line: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    width, _, _ = text_to_path.get_text_width_height_descent(
-        line, FontProperties(family="DejaVu Sans", size=size), False
-    )
+    font = FontProperties(family=FONT, size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that the font lacks; writing the figure says so
+        width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=False)
     return float(width) / 72
 
 
