@@ -39,12 +39,14 @@ APART = np.array([-0.018, 0.0, 0.018, 0.0])
 
 @dataclass(frozen=True)
 class Label:
-    """left, bottom: of its box, inches; text; joined: whether a line joins it with its point."""
+    """left, bottom: of its box, inches; text; joined: whether a line joins it with its point; covers: whether it covers
+    a point or another label."""
 
     left: float
     bottom: float
     text: str
-    joined: bool
+    joined: bool = False
+    covers: bool = False
 
 
 def place_labels(
@@ -82,7 +84,7 @@ def place_labels(
         chosen = int(np.argmin(costs[tried] + THROUGH * through))
         best, joins = tried[chosen], bool(joined[chosen])
         taken = np.vstack([taken, boxes[best], *([lines[chosen]] if joins else [])])
-        found.append(Label(float(boxes[best, 0]), float(boxes[best, 1]), text, joins))
+        found.append(Label(float(boxes[best, 0]), float(boxes[best, 1]), text, joins, bool(covered[best])))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -34,22 +34,24 @@ SHAPE = 0.78
 TALLEST = 3.6
 NEAR, FAR = 0.31, 1.0
 """Inches from a point to its name, and to its number."""
+Numbers = Literal["none", "others", "all"]
 FRONT, OTHER, BESIDE = COLOURS[0], FAINT, COLOURS[1]
 
 
-def pareto_plot(frame: pd.DataFrame, *, heading: str, cost: str, sheet: Sheet, numbered: bool = False) -> Figure:
+def pareto_plot(frame: pd.DataFrame, *, heading: str, cost: str, sheet: Sheet, numbers: Numbers = "none") -> Figure:
     """frame: as `figures.pareto` has it, with labels; heading: the metric's; cost: a key of COSTS; sheet: its size;
-    numbered: rows that are not on the front have numbers, which a list below explains. Where names do not fit beside
-    their points, the figure is made so."""
+    numbers: which rows have numbers beside their points, which a list below explains: where names do not fit, those
+    that are not on the front, and where that is not enough, all."""
     known = frame[frame["cost"].notna()].reset_index(drop=True)
     scale = cost_scale(COSTS[cost], known["cost"].max())
     known["cost"] /= scale.size
     names = [clean(label) for label in known["label"]]
     listed: list[str] = []
-    if numbered:
-        number = (~known["on_front"]).cumsum()
-        listed = [name for name, front in zip(names, known["on_front"], strict=True) if not front]
-        names = [name if front else str(n) for name, front, n in zip(names, known["on_front"], number, strict=True)]
+    if numbers != "none":
+        named = known["on_front"] & (numbers == "others")
+        listed = [name for name, is_named in zip(names, named, strict=True) if not is_named]
+        counted = zip(names, named, (~named).cumsum(), strict=True)
+        names = [name if is_named else str(number) for name, is_named, number in counted]
     below = NumberedList(listed, sheet.width)
     figure = new_figure(sheet, min(SHAPE * sheet.width, TALLEST) + below.height, below=below.height)
     axes = figure.add_subplot()
@@ -66,9 +68,9 @@ def pareto_plot(frame: pd.DataFrame, *, heading: str, cost: str, sheet: Sheet, n
     laid_out(figure)
     missing = "not trained" if cost.startswith("train") else "not known"
     tags = _tag_lines(axes, without["value"].to_numpy(), [f"{clean(name)} ({missing})" for name in without["label"]])
-    if not _name_points(axes, known, names, tags, FAR if numbered else NEAR) and not numbered:
-        return pareto_plot(frame, heading=heading, cost=cost, sheet=sheet, numbered=True)
-    return figure
+    if _name_points(axes, known, names, tags, numbers) or numbers == "all":
+        return figure
+    return pareto_plot(frame, heading=heading, cost=cost, sheet=sheet, numbers="others" if numbers == "none" else "all")
 
 
 def _draw_points(axes: Axes, known: pd.DataFrame) -> None:
@@ -111,13 +113,13 @@ def _tag_lines(axes: Axes, values: np.ndarray, texts: list[str]) -> np.ndarray:
     for value, text in zip(values, texts, strict=True):
         y = on_paper(axes, np.array([[left, value]]))[0, 1]
         box = (area[2] - text_width(text), y + 0.02, area[2], y + 0.02 + HEIGHT)
-        write_label(axes, Label(box[0], box[1], text, joined=False), np.array([area[2], y]), FAINT)
+        write_label(axes, Label(box[0], box[1], text), np.array([area[2], y]), FAINT)
         boxes.append(box)
     return np.array(boxes).reshape(-1, 4)
 
 
-def _name_points(axes: Axes, known: pd.DataFrame, names: list[str], tags: np.ndarray, far: float) -> bool:
-    """Writes the names, those on the front first; returns whether all had a place."""
+def _name_points(axes: Axes, known: pd.DataFrame, names: list[str], tags: np.ndarray, numbers: Numbers) -> bool:
+    """Writes the names, those on the front first; returns whether all had a place where they cover nothing."""
     points, low, high = (on_paper(axes, known[["cost", end]].to_numpy()) for end in ("value", "low", "high"))
     thin = np.array([0.01, 0.0])
     bars = np.hstack([low - thin, high + thin])
@@ -129,13 +131,13 @@ def _name_points(axes: Axes, known: pd.DataFrame, names: list[str], tags: np.nda
         area_of(axes),
         filled=np.vstack([around(points), tags]),
         crossed=np.vstack([bars[np.isfinite(bars).all(axis=1)], _front_boxes(points[front])]),
-        far=far,
-        every=far == FAR,
+        far=NEAR if numbers == "none" else FAR,
+        every=numbers != "none",
     )
     for place, label in zip(order, found, strict=True):
         if label is not None:
             write_label(axes, label, points[place], INK if front[place] else FAINT)
-    return all(label is not None for label in found)
+    return all(label is not None and not label.covers for label in found)
 
 
 def _front_boxes(points: np.ndarray) -> np.ndarray:
