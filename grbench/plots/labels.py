@@ -148,7 +148,7 @@ def write_label(axes: Axes, label: Label, point: np.ndarray, colour: str) -> Non
         va="center",
         size=SMALL,
         color=colour,
-        arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": colour, "shrinkA": 0, "shrinkB": 2}
+        arrowprops={"arrowstyle": "-", "linewidth": 0.4, "linestyle": (0, (2, 1.5)), "color": colour, "shrinkB": 2}
         if label.joined
         else None,
         zorder=4,
