@@ -84,14 +84,14 @@ def plot(
     grbench plot results/quickstart --kind slices --slice popularity --width page --out slices.pdf
     grbench plot results/quickstart --kind difference --rows '*,transformer_infonce=Ours' --out difference.png
     """
-    from grbench.plots.plot import Request
+    from grbench.plots.plot import PlotRequest
     from grbench.plots.plot import plot as draw
     from grbench.plots.write import check_suffix
     from grbench.report.selection import picks
     from grbench.results.integrity import intact_records
 
     check_suffix(out)
-    request = Request(metric, against, by, cost, over, picks(rows, "--rows"), width, title)
+    request = PlotRequest(metric, against, by, cost, over, picks(rows, "--rows"), width, title)
     records = intact_records(results, note=lambda text: complain(f"note: {text}"))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")

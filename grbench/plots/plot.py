@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class PlotRequest:
     """What is drawn. metric: also `loss` or one of its terms, of curves; None = as the frames choose; against: the row
     of differences; by: the slice; cost: a key of COSTS; epochs: a key of AXES; rows: those that are shown."""
 
@@ -55,7 +55,7 @@ class Picture:
     says: str
 
 
-def plot(records: Sequence[Record], kind: str, path: Path, request: Request) -> list[str]:
+def plot(records: Sequence[Record], kind: str, path: Path, request: PlotRequest) -> list[str]:
     """Writes the figure; returns what it shows, and what of the rows it does not. Raises RunError."""
     check_suffix(path)
     sheet = Sheet(inches(request.width), clean(request.title or ""))
@@ -88,7 +88,7 @@ def the_compared(records: Sequence[Record]) -> ComparedRows:
     return found[0]
 
 
-def _pareto(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
+def _pareto(compared: ComparedRows, request: PlotRequest, sheet: Sheet) -> Picture:
     metric = compared.metric(request.metric)
     frame = selected(pareto_frame(compared, metric, request.cost), request.rows)
     if not frame.empty and frame["cost"].isna().all():
@@ -101,7 +101,7 @@ def _pareto(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
     )
 
 
-def _curves(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
+def _curves(compared: ComparedRows, request: PlotRequest, sheet: Sheet) -> Picture:
     every = curves_frame(compared)
     name = default_value(compared) if request.metric is None else request.metric
     names = list(dict.fromkeys(every["name"]))
@@ -118,7 +118,7 @@ def _curves(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
     return Picture(known, lambda: curves_plot(known, heading=heading, by=request.over, sheet=sheet), says)
 
 
-def _slices(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
+def _slices(compared: ComparedRows, request: PlotRequest, sheet: Sheet) -> Picture:
     metric = compared.metric(request.metric, of_each_user=True)
     by = slice_name(compared) if request.by is None else request.by
     frame = selected(slices_frame(compared, by, metric), request.rows)
@@ -130,7 +130,7 @@ def _slices(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
     return Picture(frame, lambda: slices_plot(frame, heading=heading, by=by, sheet=sheet), says)
 
 
-def _difference(compared: ComparedRows, request: Request, sheet: Sheet) -> Picture:
+def _difference(compared: ComparedRows, request: PlotRequest, sheet: Sheet) -> Picture:
     metric = compared.metric(request.metric, of_each_user=True)
     against = reference(compared, request.against)
     frame = selected(difference_frame(compared, metric, against), request.rows)
@@ -142,7 +142,7 @@ def _difference(compared: ComparedRows, request: Request, sheet: Sheet) -> Pictu
     return Picture(frame, lambda: difference_plot(frame, heading=heading, against=shown, sheet=sheet), says)
 
 
-PICTURES: dict[str, Callable[[ComparedRows, Request, Sheet], Picture]] = {
+PICTURES: dict[str, Callable[[ComparedRows, PlotRequest, Sheet], Picture]] = {
     "pareto": _pareto,
     "curves": _curves,
     "slices": _slices,

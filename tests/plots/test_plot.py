@@ -27,7 +27,7 @@ from grbench.plots.difference import difference_plot
 from grbench.plots.labels import HEIGHT, MARKER, Label, around, place_labels
 from grbench.plots.numbered_list import NumberedList
 from grbench.plots.pareto import pareto_plot
-from grbench.plots.plot import Request, plot
+from grbench.plots.plot import PlotRequest, plot
 from grbench.plots.style import COLOURS, MARKERS, Sheet, inches, line_styles, paper_style, text_width, wrapped
 from grbench.report.selection import picks
 
@@ -61,8 +61,8 @@ def some(folder: Path, names: tuple[str, ...] = NAMES) -> list[Record]:
 def test_files_are_the_same_from_run_to_run(tmp_path: Path, kind: str, suffix: str) -> None:
     records = some(tmp_path)
     first, again = tmp_path / f"first{suffix}", tmp_path / f"again{suffix}"
-    said = plot(records, kind, first, Request(title="A title"))
-    assert plot(records, kind, again, Request(title="A title")) == said
+    said = plot(records, kind, first, PlotRequest(title="A title"))
+    assert plot(records, kind, again, PlotRequest(title="A title")) == said
     assert first.read_bytes() == again.read_bytes()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.suffix == ".part"]
     if suffix == ".svg":
@@ -75,7 +75,7 @@ def test_files_are_the_same_from_run_to_run(tmp_path: Path, kind: str, suffix: s
 
 def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
     path = tmp_path / "x.pdf"
-    plot(some(tmp_path), "difference", path, Request())
+    plot(some(tmp_path), "difference", path, PlotRequest())
     content = path.read_bytes()
     assert b"CreationDate" not in content
     assert b"/FontFile2" in content  # a TrueType font; Type 3 has none
@@ -92,12 +92,12 @@ def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
 
 def test_what_is_said_for_the_caption(tmp_path: Path) -> None:
     records, out = some(tmp_path), tmp_path / "x.svg"
-    assert plot(records, "difference", out, Request(metric="hit_rate@10", against="$dollars_50%")) == [
+    assert plot(records, "difference", out, PlotRequest(metric="hit_rate@10", against="$dollars_50%")) == [
         "HR@10 ↑: each row minus $dollars_50%, paired over users; filled: differs (p < .05 after Holm's correction "
         "over all rows).",
         "Lines through points are 95 % intervals over users and seeds.",
     ]
-    (said, left) = plot(records, "curves", out, Request(rows=picks(["<b>&=Ours,floor"], "--rows")))
+    (said, left) = plot(records, "curves", out, PlotRequest(rows=picks(["<b>&=Ours,floor"], "--rows")))
     assert said.startswith("Training loss at the end of epochs")
     assert left == "Not shown, without a value: floor."
 
@@ -105,19 +105,19 @@ def test_what_is_said_for_the_caption(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "request_", "said"),
     [
-        ("pareto", Request(metric="x"), "--metric x: the records have no such metric; there are: hit_rate@10"),
-        ("pareto", Request(cost="peak_gpu_bytes"), "no row has it; there are: train_seconds"),
-        ("curves", Request(metric="x"), "no training curve has it; there are: loss"),
-        ("curves", Request(over="seconds"), "--over seconds: no record says it"),
-        ("slices", Request(by="gap"), "no groups by a slice 'gap'; there are: popularity"),
-        ("difference", Request(against="x"), "there is no row 'x'"),
-        ("difference", Request(rows=picks(["x"], "--rows")), "there is no 'x'; there are: floor"),
-        ("difference", Request(width="wide"), "--width wide: write column"),
-        ("difference", Request(width="nan"), "--width nan: write column"),
+        ("pareto", PlotRequest(metric="x"), "--metric x: the records have no such metric; there are: hit_rate@10"),
+        ("pareto", PlotRequest(cost="peak_gpu_bytes"), "no row has it; there are: train_seconds"),
+        ("curves", PlotRequest(metric="x"), "no training curve has it; there are: loss"),
+        ("curves", PlotRequest(over="seconds"), "--over seconds: no record says it"),
+        ("slices", PlotRequest(by="gap"), "no groups by a slice 'gap'; there are: popularity"),
+        ("difference", PlotRequest(against="x"), "there is no row 'x'"),
+        ("difference", PlotRequest(rows=picks(["x"], "--rows")), "there is no 'x'; there are: floor"),
+        ("difference", PlotRequest(width="wide"), "--width wide: write column"),
+        ("difference", PlotRequest(width="nan"), "--width nan: write column"),
     ],
 )
 def test_what_there_is_not_is_refused_and_nothing_is_written(
-    tmp_path: Path, kind: str, request_: Request, said: str
+    tmp_path: Path, kind: str, request_: PlotRequest, said: str
 ) -> None:
     with pytest.raises(RunError, match=said):
         plot(some(tmp_path), kind, tmp_path / "x.pdf", request_)
@@ -127,7 +127,7 @@ def test_what_there_is_not_is_refused_and_nothing_is_written(
 def test_records_of_several_tables_are_refused(tmp_path: Path) -> None:
     records = some(tmp_path) + measured(tmp_path, "other", MISS, dataset={"name": "toy", "digest": "d2"})
     with pytest.raises(RunError, match=r"make 2 tables.*shows one \(tiny, 4 rows; tiny, 1 row\)"):
-        plot(records, "pareto", tmp_path / "x.pdf", Request())
+        plot(records, "pareto", tmp_path / "x.pdf", PlotRequest())
 
 
 def test_thirty_rows_have_names_that_do_not_cover_each_other() -> None:
@@ -162,7 +162,7 @@ def test_thirty_rows_have_names_that_do_not_cover_each_other() -> None:
 def test_groups_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     records = some(tmp_path, tuple(f"method_number_{place}" for place in range(10)))
     with pytest.raises(RunError, match="10 rows and 3 groups by popularity do not fit into 2 inches; --width page"):
-        plot(records, "slices", tmp_path / "slices.png", Request(width="2"))
+        plot(records, "slices", tmp_path / "slices.png", PlotRequest(width="2"))
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
