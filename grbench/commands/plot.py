@@ -34,14 +34,12 @@ COSTS = (
 @click.option(
     "--against", "--baseline", metavar="ROW", help="difference: from this row  [default: the suite's baseline]"
 )
-@click.option("--cost", type=click.Choice(COSTS), default="train_seconds", show_default=True, help="pareto: the cost.")
+@click.option("--cost", type=click.Choice(COSTS), help="pareto: the cost  [default: train_seconds]")
 @click.option("--slice", "by", metavar="NAME", help="slices: which  [default: the first that there is]")
 @click.option(
     "--over",
     type=click.Choice(["epoch", "step", "seconds"]),
-    default="epoch",
-    show_default=True,
-    help="curves: the horizontal axis.",
+    help="curves: the horizontal axis  [default: epoch]",
 )
 @click.option(
     "--rows",
@@ -64,9 +62,9 @@ def plot(
     out: Path,
     metric: str | None,
     against: str | None,
-    cost: str,
+    cost: str | None,
     by: str | None,
-    over: str,
+    over: str | None,
     rows: tuple[str, ...],
     width: str,
     title: str | None,
@@ -84,6 +82,10 @@ def plot(
     grbench plot results/quickstart --kind slices --slice popularity --width page --out slices.pdf
     grbench plot results/quickstart --kind difference --rows '*,transformer_infonce=Ours' --out difference.png
     """
+    given = {"difference": ("--against", against), "pareto": ("--cost", cost), "slices": ("--slice", by)}
+    for other, (option, value) in {**given, "curves": ("--over", over)}.items():
+        if value is not None and other != kind:
+            raise click.UsageError(f"{option} goes with --kind {other}")
     from grbench.plots.plot import PlotRequest
     from grbench.plots.plot import plot as draw
     from grbench.plots.write import check_suffix
@@ -91,7 +93,9 @@ def plot(
     from grbench.results.integrity import intact_records
 
     check_suffix(out)
-    request = PlotRequest(metric, against, by, cost, over, picks(rows, "--rows"), width, title)
+    request = PlotRequest(
+        metric, against, by, cost or "train_seconds", over or "epoch", picks(rows, "--rows"), width, title
+    )
     records = intact_records(results, note=lambda text: complain(f"note: {text}"))
     if not records:
         raise RunError(f"{', '.join(map(str, results))}: there are no records; grbench run SUITE writes them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -233,4 +234,14 @@ def test_the_command_writes_a_picture_and_says_what_it_shows(
     assert "pictures are not written as .jpg; there are: .pdf" in capsys.readouterr().err
     assert main(["plot", str(folder), "--kind", "pie", "--out", str(out)]) == 2
     assert "'pareto', 'curves', 'slices', 'difference'" in capsys.readouterr().err
+    assert main(["plot", str(folder), "--kind", "curves", "--cost", "parameters", "--out", str(out)]) == 2
+    assert "--cost goes with --kind pareto" in capsys.readouterr().err
     assert main([*arguments, str(folder)]) == 2
+
+
+def test_without_matplotlib_the_command_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    with pytest.raises(RunError, match=r"need matplotlib: pip install 'grbench\[plots\]'"):
+        plot(some(tmp_path), "pareto", tmp_path / "x.pdf", PlotRequest())
