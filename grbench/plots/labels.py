@@ -77,7 +77,8 @@ def place_labels(
         tried = np.argsort(np.where(allowed, costs, np.inf), kind="stable")[: min(TRIED, int(allowed.sum()))]
         lines = _line_boxes(point, near[tried])
         joined = distances[tried] > DISTANCES[0]
-        through = joined & _overlap(lines.reshape(-1, 4), taken).any(axis=1).reshape(lines.shape[:2]).any(axis=1)
+        hit: np.ndarray = np.any(_overlap(lines.reshape(-1, 4), taken), axis=1)
+        through = joined & np.any(hit.reshape(lines.shape[:2]), axis=1)
         if not len(tried) or (not every and through.all()):
             found.append(None)
             continue

@@ -158,8 +158,10 @@ def new_figure(sheet: Sheet, height: float, *, below: float = 0.0, beside: float
 
 def legend_above(figure: Figure, sheet: Sheet, *, columns: int, samples: Sequence[Artist] | None = None) -> None:
     """A legend between the title and the axes, where it covers no data. samples: of what, None = all with a label."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     engine = figure.get_layout_engine()
-    assert engine is not None
+    assert isinstance(engine, ConstrainedLayoutEngine)
     below_title = 1 - sheet.above / float(figure.get_size_inches()[1])
     legend = figure.legend(handles=samples, loc="upper center", ncols=columns, bbox_to_anchor=(0, 0, 1, below_title))
     left, bottom, width, height = engine.get()["rect"]
