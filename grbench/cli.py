@@ -16,6 +16,7 @@ from grbench.commands.completion import completion
 from grbench.commands.doctor import doctor
 from grbench.commands.export import export
 from grbench.commands.merge import merge
+from grbench.commands.plot import plot
 from grbench.commands.plugins import plugins
 from grbench.commands.prune import prune
 from grbench.commands.reproduce import reproduce
@@ -86,7 +87,7 @@ def cli(debug: bool) -> None:
 
 COMMANDS = (
     *(run, status, audit, verify),
-    *(table, compare, reproduce),
+    *(table, plot, compare, reproduce),
     *(rescore, score, export),
     *(merge, prune),
     *(plugins, suite, schema),

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grbench.report.costs import CSV_COSTS, cost_kinds, cost_of, hardware
+from grbench.report.costs import CSV_COSTS, cost_kinds, machines_of, row_cost
 from grbench.report.entries import DOWN, UP, Column, TableEntry
 from grbench.report.format import label_of, number
-from grbench.report.provenance import measured_alone, ran_beside
+from grbench.report.provenance import ran_beside
 from grbench.report.published import BesideOurs, Sources, published_numbers, published_text
-from grbench.report.rows import Row, mean_of_known
+from grbench.report.rows import Row
 from grbench.report.scores import RowScore
 from grbench.results.record import Record
 
@@ -93,16 +93,12 @@ def cost_columns(rows: Sequence[Row], records: Sequence[Record]) -> Columns:
     kinds = cost_kinds(records)
     entries, numbers = [], []
     for row in rows:
-        mixed = len(machines_of(row)) > 1
         shown, values = list[TableEntry](), dict[str, Any]()
         for kind in kinds:
-            measured, mark = measured_alone(row.done, kind.name)
-            cost = kind.combine([cost_of(record, kind.name) for record in measured])
-            shown.append(TableEntry("mixed" if mixed else kind.text(cost), mark="" if cost is None else mark))
-            values[kind.name] = None if mixed else cost
-        for name in CSV_COSTS:
-            measured, _ = measured_alone(row.done, name)
-            values[name] = None if mixed else mean_of_known([cost_of(record, name) for record in measured])
+            cost = row_cost(row, kind.name, kind.combine)
+            shown.append(TableEntry("mixed" if cost.mixed else kind.text(cost.value), mark=cost.mark))
+            values[kind.name] = cost.value
+        values |= {name: row_cost(row, name).value for name in CSV_COSTS}
         values["ran_beside"] = bool(row.done) and all(map(ran_beside, row.done))
         entries.append(shown)
         numbers.append(values)
@@ -129,11 +125,6 @@ def run_columns(rows: Sequence[Row], letters: Mapping[str, str]) -> Columns:
         for row, values in zip(rows, numbers, strict=True):
             values["external"] = external_text(row)
     return Columns(columns, entries, numbers)
-
-
-def machines_of(row: Row) -> list[str]:
-    """The machines that the row's cells ran on."""
-    return list(dict.fromkeys(hardware(record) for record in row.done if not record.external))
 
 
 def score_entry(score: RowScore) -> TableEntry:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from grbench.report.format import GIB, count, significant
-from grbench.report.rows import mean_of_known, training_cpu
+from grbench.report.provenance import measured_alone
+from grbench.report.rows import Row, mean_of_known, training_cpu
 from grbench.results.record import Record
 
 CSV_COSTS = (
@@ -51,6 +52,30 @@ def cost_of(record: Record, name: str) -> float | None:
     return value
 
 
+@dataclass(frozen=True)
+class RowCost:
+    """A row's cost over its seeds. value: None where it is not known or mixed; mark: beside it, where it was measured
+    while other cells ran; mixed: whether the seeds were measured on different machines, so that it has no value."""
+
+    value: float | None
+    mark: str = ""
+    mixed: bool = False
+
+
+def row_cost(row: Row, name: str, combine: Combine = mean_of_known) -> RowCost:
+    """A cost of the seeds that ran alone, where any did and it is a time or a rate. combine: how their values become
+    one."""
+    measured, mark = measured_alone(row.done, name)
+    cost = combine([cost_of(record, name) for record in measured])
+    mixed = len(machines_of(row)) > 1
+    return RowCost(None if mixed else cost, "" if cost is None else mark, mixed)
+
+
+def machines_of(row: Row) -> list[str]:
+    """The machines that the row's cells ran on."""
+    return list(dict.fromkeys(hardware(record) for record in row.done if not record.external))
+
+
 def cost_kinds(records: Sequence[Record]) -> list[CostKind]:
     """The costs that have a column. On a CPU, the rate of training is that of a CPU second, which other jobs on the
     machine hardly change, where it is known of all rows."""
@@ -64,14 +89,15 @@ def cost_kinds(records: Sequence[Record]) -> list[CostKind]:
         *[CostKind("CPU min", "train_cpu_seconds", _minutes)] * by_cpu,
         *[CostKind("users/s", "train_users_per_second", significant)] * (not by_cpu or known < len(trained)),
         *[CostKind("users/CPU s", "train_users_per_cpu_second", significant)] * by_cpu,
-        CostKind(*memory, lambda size: significant(None if size is None else size / GIB), _largest),
+        CostKind(*memory, lambda size: significant(None if size is None else size / GIB), largest),
         CostKind("search q/s", "search_queries_per_second", significant),
         CostKind("p99 ms", "search_p99_ms", significant),
         CostKind("params", "parameters", count),
     ]
 
 
-def _largest(values: Sequence[float | None]) -> float | None:
+def largest(values: Sequence[float | None]) -> float | None:
+    """The largest of the values that are known; None where none is."""
     return max((value for value in values if value is not None), default=None)
 
 

@@ -6,7 +6,7 @@ Shapes: S seeds, U users.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +85,9 @@ def _table(comparable: list[Record], name: str, metric: str, title: str, view: V
     records = [record for row in every for record in row.records]
     with_metric = [record for record in records if metric in record.metrics]
     first = next((record for record in with_metric if record.status == "ok"), with_metric[0])
-    _, known = user_scores(rows, [metric])
-    scores = known[metric]
-    if not scores:
-        raise without_values(records, metric)
-    grouping = grouping_of([row for row in rows if row.name in scores], name)
-    members = grouping.members()
+    sliced = sliced_scores(rows, name, metric, first)
+    columns, sizes = sliced.columns, sliced.sizes
     higher = bool(first.metrics[metric].get("higher_is_better", True))
-    columns = {
-        ALL: column_scores(rows, recorded_means(rows, metric), scores, higher_is_better=higher, baseline=first.baseline)
-    }
-    for group, users in members.items():
-        columns[group] = group_scores(rows, scores, users, higher_is_better=higher, baseline=first.baseline)
-    sizes = {ALL: len(grouping.codes), **{group: len(users) for group, users in members.items()}}
     entries, values = [], []
     for row in (rows[place] for place in places):
         shown = {group: column[rows.index(row)] for group, column in columns.items()}
@@ -124,7 +114,7 @@ def _table(comparable: list[Record], name: str, metric: str, title: str, view: V
         footer=(
             f"Dataset: {facts_line(first.dataset)}",
             f"Protocol: {facts_line(first.protocol)}",
-            groups_text(name, grouping),
+            groups_text(name, sliced.grouping),
             explained({metric: [column[place] for column in of_groups.values() for place in places]}, first)
             + "; each column is tested by itself",
             NO_VARIANCE,
@@ -138,6 +128,35 @@ def _group_column(group: str, size: int, metric: str, higher_is_better: bool) ->
     """A group's column; it may be chosen without the number of its users."""
     values = (group, f"{group} ±", f"{group} users", f"{group} - baseline", f"{group} p")
     return Column(f"{group} ({size:,})", metric=metric, name=group, values=values, higher_is_better=higher_is_better)
+
+
+@dataclass(frozen=True)
+class SlicedScores:
+    """columns: {ALL or a group: each row's score within it}; sizes: {ALL or a group: its number of users}."""
+
+    grouping: Grouping
+    columns: Mapping[str, Sequence[RowScore]]
+    sizes: Mapping[str, int]
+
+
+def sliced_scores(rows: Sequence[Row], name: str, metric: str, first: Record) -> SlicedScores:
+    """The rows' scores within each group of users by the slice `name`. first: a record with the facts that all share.
+    Raises RunError where no row has users' values of the metric, or groups by this slice."""
+    _, known = user_scores(rows, [metric])
+    scores = known[metric]
+    if not scores:
+        raise without_values([record for row in rows for record in row.records], metric)
+    grouping = grouping_of([row for row in rows if row.name in scores], name)
+    members = grouping.members()
+    higher = bool(first.metrics[metric].get("higher_is_better", True))
+    columns = {
+        ALL: column_scores(rows, recorded_means(rows, metric), scores, higher_is_better=higher, baseline=first.baseline)
+    }
+    for group, users in members.items():
+        columns[group] = group_scores(rows, scores, users, higher_is_better=higher, baseline=first.baseline)
+    return SlicedScores(
+        grouping, columns, {ALL: len(grouping.codes), **{group: len(users) for group, users in members.items()}}
+    )
 
 
 def _numbers(shown: Mapping[str, RowScore], sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -200,6 +219,11 @@ def grouping_of(rows: Sequence[Row], name: str) -> Grouping:
     return grouping
 
 
+def recorded_slices(records: Sequence[Record]) -> list[str]:
+    """The slices that any of these records, which have lists, has groups by."""
+    return list(dict.fromkeys(each for record in records for each in read_slices(_path(record))))
+
+
 def _path(record: Record) -> Path:
     """The lists of a record that has some."""
     assert record.folder is not None
@@ -214,8 +238,7 @@ def _without_groups(records: Sequence[Record], name: str) -> RunError:
             return RunError(
                 f"{folder}: the slice {name} failed when {record.method}, seed {record.seed}, was run: {reason}"
             )
-    known = list(dict.fromkeys(each for record in records for each in read_slices(_path(record))))
-    if known:
+    if known := recorded_slices(records):
         return RunError(
             f"{folder}: the records have no groups by a slice {cut(repr(name))}; {suggestion(name, known)} (grbench "
             f"rescore {folder} --slice NAME adds the groups by another one)"

@@ -8,6 +8,7 @@ from typing import Any
 
 from grbench.report.choice import choice, validation_columns
 from grbench.report.columns import cost_columns, filter_columns, metric_columns, name_column, run_columns
+from grbench.report.compared import title_of
 from grbench.report.costs import hardware
 from grbench.report.entries import Column, ResultTable
 from grbench.report.footer import footer_lines, of_all_lists
@@ -101,12 +102,3 @@ def heading_of(view: View, first: Record, differing: list[str], position: int, t
     if view.caption is None:
         return title_of(first, differing, position, total)
     return view.caption if total == 1 else f"{view.caption}: {title_of(first, differing, position, total)}"
-
-
-def title_of(first: Record, differing: list[str], position: int, total: int) -> str:
-    """The heading of a table of records such as `first`, which says in what it differs from the other tables."""
-    name = f"{first.suite}: {first.title}" if first.title else first.suite
-    if total == 1:
-        return name
-    keys = ", ".join(differing) or "their facts"
-    return f"{name}, table {position} of {total}, not comparable with the others ({keys} differ)"
