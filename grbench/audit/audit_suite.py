@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grbench.cache import cache_folder
 from grbench.errors import SuiteError, cut
 from grbench.interfaces import EvaluationProtocol, optional
 from grbench.registry.discovery import Registry
@@ -17,7 +18,6 @@ from grbench.registry.options import suggestion
 from grbench.report.format import duration
 from grbench.results.audit_file import AuditResult, MethodAudit, SuiteAudit, audit_digest, read_audit, write_audit
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
-from grbench.run.prepare import store_cache
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.suite.suite import Cell, load_suite
 from grbench.temporary import temporary_folder
@@ -53,7 +53,7 @@ def audit_suite(request: AuditRequest, console: Console) -> SuiteAudit:
 
     Raises GRBenchError, before anything runs, where the request cannot be met.
     """
-    registry = Registry.load(signature_cache=store_cache())
+    registry = Registry.load(signature_cache=cache_folder())
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, 1)
     audits = _chosen(request.audits)

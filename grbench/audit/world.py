@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from grbench.cache import cache_folder
 from grbench.data.store import Catalogue, Embedding, FeatureTable, Field, Store, TextColumn
-from grbench.data.store_writer import build_store
+from grbench.data.store_writer import build_store, no_progress
 from grbench.interfaces import Dataset, optional
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
-from grbench.run.prepare import store_cache
+from grbench.run.shared_store import shared_store
 from grbench.types import FIRST_ACTION, FIRST_VALUE
 
 USERS, ITEMS, EVENTS = 1200, 600, 24
@@ -38,8 +39,7 @@ def open_world(dataset: Component, registry: Registry, cache: Path, *, own_data:
     in place of a synthetic world. Raises what the dataset raises."""
     source = registry.build("datasets", dataset)
     if own_data:
-        contents = registry.file_contents("datasets", dataset, "dataset")
-        store = build_store(source, name=dataset.name, cache=store_cache(), contents=contents)
+        store = shared_store(source, dataset, registry, cache=cache_folder(), report=no_progress)
         return World(cut_down(store), f"{dataset.name}, cut down", own=True)
     stand_in = optional(source, Dataset.stand_in)()
     if stand_in is None:

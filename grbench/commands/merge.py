@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from grbench.commands.streams import say
+from grbench.commands.streams import complain, say
 
 
 @click.command()
@@ -25,7 +25,7 @@ def merge(folders: tuple[Path, ...], out: Path, newest: bool) -> None:
 
     Of a cell with several records, a successful one is taken before a failed one, then the newest. Cells of which two
     successful records have other scores are named, and nothing is copied, unless --newest is given. Altered files are
-    refused.
+    refused. The searches of tuned methods are copied where one folder alone has any of a suite.
 
     \b
     grbench merge results /mnt/other_machine/results --out results/all
@@ -36,9 +36,14 @@ def merge(folders: tuple[Path, ...], out: Path, newest: bool) -> None:
 
     from grbench.report.format import counted
     from grbench.results.merge import copy_cell, plan_merge
+    from grbench.results.merge_searches import copy_searches
 
-    copies, stay = plan_merge(folders, out, newest=newest, note=lambda text: click.echo(f"note: {text}", err=True))
+    def note(text: str) -> None:
+        complain(f"note: {text}")
+
+    copies, stay = plan_merge(folders, out, newest=newest, note=note)
     for copy in track(copies, "copying", console=Console(stderr=True), transient=True):
         copy_cell(copy)
+    copy_searches(folders, out, note)
     suites = ", ".join(sorted({copy.found.record.suite for copy in copies}))
     say(f"{out}: {counted(len(copies), 'cell')} copied{f' ({suites})' if suites else ''}, {stay} there already")

@@ -27,11 +27,11 @@ def list_plugins(kind: str | None = None) -> None:
     """List plug-ins of all kinds, or of one, with their packages and options."""
     from tabulate import tabulate
 
+    from grbench.cache import cache_folder
     from grbench.registry.discovery import Registry
     from grbench.registry.options import describe
-    from grbench.run.prepare import store_cache
 
-    registry = Registry.load(signature_cache=store_cache())
+    registry = Registry.load(signature_cache=cache_folder())
     rows = [
         [
             plugin.kind,

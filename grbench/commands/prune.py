@@ -36,14 +36,14 @@ def prune(suite: str, overrides: tuple[str, ...], results: Path, yes: bool) -> N
     """
     from tabulate import tabulate
 
+    from grbench.cache import cache_folder
     from grbench.registry.discovery import Registry
     from grbench.report.format import counted, size_text
     from grbench.results.cell_files import prunable, remove
-    from grbench.run.prepare import store_cache
     from grbench.run.tuned_methods import needed_records, plan_with_choices, trials_folder
     from grbench.suite.suite import load_suite
 
-    registry = Registry.load(signature_cache=store_cache())
+    registry = Registry.load(signature_cache=cache_folder())
     loaded = load_suite(suite, overrides)
     plan, tuned = plan_with_choices(loaded, loaded.cells(registry), registry, results)
     registry.save_signatures()

@@ -38,13 +38,13 @@ def reproduce(context: click.Context, /, suite: str, *, from_records: bool, **op
     grbench reproduce preliminary_round --only reproduction_hstu --seeds 1
     grbench reproduce amazon_beauty --from-records --results other_machine/results
     """
+    from grbench.cache import cache_folder
     from grbench.errors import SuiteError
     from grbench.registry.discovery import Registry
     from grbench.report.reproduction import reproduction
-    from grbench.run.prepare import store_cache
     from grbench.suite.suite import load_suite
 
-    registry = Registry.load(signature_cache=store_cache(options["cache"]))
+    registry = Registry.load(signature_cache=cache_folder(options["cache"]))
     loaded = load_suite(suite, options["overrides"])
     cells = loaded.cells(registry, options["only"] or None, options["seeds"])
     methods = list(dict.fromkeys(cell.method.name for cell in cells))

@@ -25,13 +25,13 @@ def status(suite: str, overrides: tuple[str, ...], results: Path) -> None:
     grbench status quickstart
     grbench status my_suite.yaml --results /shared/results
     """
+    from grbench.cache import cache_folder
     from grbench.registry.discovery import Registry
-    from grbench.run.prepare import store_cache
     from grbench.run.status import suite_status
     from grbench.run.tuned_methods import plan_with_choices
     from grbench.suite.suite import load_suite
 
-    registry = Registry.load(signature_cache=store_cache())
+    registry = Registry.load(signature_cache=cache_folder())
     loaded = load_suite(suite, overrides)
     plan, tuned = plan_with_choices(loaded, loaded.cells(registry), registry, results)
     registry.save_signatures()

@@ -70,13 +70,13 @@ def validate_suites(context: click.Context, files: tuple[str, ...], overrides: t
 
     All that is wrong with them is listed. Exit status: 0 valid, 1 valid but with broken plug-ins, 2 invalid.
     """
+    from grbench.cache import cache_folder
     from grbench.errors import Problems
     from grbench.registry.discovery import Registry
     from grbench.report.format import counted
-    from grbench.run.prepare import store_cache
     from grbench.suite.suite import checked_cells
 
-    registry, all_usable, problems = Registry.load(signature_cache=store_cache()), True, Problems()
+    registry, all_usable, problems = Registry.load(signature_cache=cache_folder()), True, Problems()
     for file in files:
         cells = None
         with problems:

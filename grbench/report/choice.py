@@ -28,12 +28,6 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def shows_scores(record: Record) -> bool:
-    """Whether a cell's test scores may be shown by themselves: not those of a row of a grid that is chosen from."""
-    chosen_from = record.grid is not None and not record.grid["ablation"] and bool(record.validation)
-    return record.trial is None and not chosen_from
-
-
 def selection_metric(record: Record) -> str | None:
     """The metric by which the record's training selected its best state; None without validation."""
     stages = record.identity.get("training", {}).get("stages") or [{}]
@@ -77,13 +71,18 @@ def choice(rows: Sequence[Row]) -> Choice:
     return Choice(tuple(str(metric) for metric in metrics), frozenset(hidden), bool(tuned), tuple(filter(None, notes)))
 
 
-def hidden_records(records: Sequence[Record]) -> frozenset[str]:
-    """Digests of the records whose test scores tables do not show."""
-    hidden = set[str]()
+def hidden_records(records: Sequence[Record]) -> frozenset[tuple[str, str, str]]:
+    """`place_key` of the records whose test scores tables do not show."""
+    hidden = set[tuple[str, str, str]]()
     for group in comparable_groups(latest(records)):
         rows = rows_of(group)
-        hidden |= {record.digest for place in choice(rows).hidden for record in rows[place].records}
+        hidden |= {place_key(record) for place in choice(rows).hidden for record in rows[place].records}
     return frozenset(hidden)
+
+
+def place_key(record: Record) -> tuple[str, str, str]:
+    """(suite, method, digest) of a record of `latest`, in which a digest may have several methods."""
+    return record.suite, record.method, record.digest
 
 
 def validation_columns(rows: Sequence[Row], chosen: Choice, metrics: Mapping[str, Mapping[str, Any]]) -> Columns:

@@ -11,7 +11,7 @@ import numpy as np
 
 from grbench.errors import RunError, cut
 from grbench.registry.options import suggestion
-from grbench.report.choice import hidden_records
+from grbench.report.choice import hidden_records, place_key
 from grbench.report.format import counted
 from grbench.report.rows import Row, comparison_facts, differing_keys, rows_of
 from grbench.results.lists import column_names
@@ -50,7 +50,7 @@ def choose_pair(records: Sequence[Record], first: str, second: str) -> Pair:
         raise RunError(f"{first} and {second} are the same row; name two methods")
     hidden = hidden_records(records)
     for row in chosen:
-        if any(record.digest in hidden for record in row.records):
+        if any(place_key(record) in hidden for record in row.records):
             raise RunError(
                 f"{row.name} is a row of a grid that was not chosen on validation, so its test scores are not shown; "
                 "ablation: true in the suite shows those of all rows"
@@ -117,10 +117,10 @@ def with_comparable_rows(pair: Pair, records: Sequence[Record], metrics: Sequenc
             f"{pair.first.name} and {pair.second.name} cannot be compared: {', '.join(differing_keys([ours, theirs]))} "
             "differ; only results of the same data, protocol, candidate pool and metric versions are"
         )
-    own = {record.digest for row in (pair.first, pair.second) for record in row.records}
+    own = {place_key(record) for row in (pair.first, pair.second) for record in row.records}
     suites = {pair.first.done[0].suite, pair.second.done[0].suite}
     left_out = own | hidden_records(records)  # as in a table, the values of rows that were not chosen count nowhere
-    same = [record for record in latest(records) if record.suite in suites and record.digest not in left_out]
+    same = [record for record in latest(records) if record.suite in suites and place_key(record) not in left_out]
     others = rows_of([record for record in same if record.status == "ok" and facts(record) == ours])
     # Two suites may have methods of one name, and a name stands for one row's values.
     named = (replace(row, name=f"{row.records[0].suite}/{row.name}") for row in others)

@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from grbench.output import printable
 from grbench.report.choice import choice
+from grbench.report.columns import metric_label
+from grbench.report.footer import of_all_lists
 from grbench.report.format import counted, label_of, number
 from grbench.report.published import (
     OTHER_PROTOCOL,
@@ -87,8 +89,9 @@ def reproduction(
     for group in comparable_groups(latest(records)):
         rows = rows_of(group)
         first = next((record for record in group if record.status == "ok"), group[0])
-        higher = {name: bool(facts.get("higher_is_better", True)) for name, facts in first.metrics.items()}
-        together = [name for name, facts in first.metrics.items() if facts.get("per_user") is False]
+        metrics = {**first.metrics, **{name: facts for each in group for name, facts in each.metrics.items()}}
+        higher = {name: bool(facts.get("higher_is_better", True)) for name, facts in metrics.items()}
+        together = [name for name, facts in metrics.items() if of_all_lists(facts)]
         hidden = choice(rows).hidden
         beside = beside_ours(rows, shown_scores(rows, higher, hidden, baseline=None, together=together))
         for index, row in enumerate(rows):
@@ -100,7 +103,7 @@ def reproduction(
             figures += [
                 ReproducedFigure(
                     row.name,
-                    first.metrics[metric].get("label") or label_of(metric),
+                    metric_label(metric, metrics[metric]),
                     "not chosen" if index in hidden and not row.failed else _verdict(row, found, higher[metric]),
                     bool(row.failed) or bool(found.figure["same_protocol"]),
                     found,

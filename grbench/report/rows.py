@@ -47,17 +47,17 @@ def comparable_groups(records: Sequence[Record]) -> list[list[Record]]:
     """Groups records that can be compared, in order: their `comparison_facts` are equal, as far as both have them. So a
     cell that failed before its pool was known joins the first group whose other facts are equal, and a record may have
     metrics that others lack."""
-    groups: list[tuple[dict[str, Any], list[Record]]] = []
-    for record in [*(r for r in records if r.pool), *(r for r in records if not r.pool)]:
+    groups: list[tuple[dict[str, Any], list[tuple[int, Record]]]] = []
+    places = list(enumerate(records))
+    for place, record in [*(each for each in places if each[1].pool), *(each for each in places if not each[1].pool)]:
         facts = comparison_facts(record)
         known, group = next((each for each in groups if _comparable(each[0], facts)), ({}, []))
         if not group:
             groups.append((facts, group))
         else:
             known["metrics"] |= facts["metrics"]
-        group.append(record)
-    position = {record.digest: index for index, record in enumerate(records)}
-    return [sorted(group, key=lambda record: position[record.digest]) for _, group in groups]
+        group.append((place, record))
+    return [[record for _, record in sorted(group, key=lambda each: each[0])] for _, group in groups]
 
 
 def _comparable(known: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:

@@ -51,6 +51,7 @@ def _table(group: Sequence[Record], view: View, heading: str) -> tuple[ResultTab
     records = [record for row in every for record in row.records]
     first = next((record for record in records if record.status == "ok"), records[0])
     metrics = view.metrics_of({**first.metrics, **metrics_in(records)})
+    first = replace(first, metrics={name: dict(facts) for name, facts in metrics.items()})
     higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in metrics.items()}
     together = [name for name, facts in metrics.items() if of_all_lists(facts)]
     chosen = choice(every)

@@ -14,18 +14,14 @@ from grbench.results.record import Record
 from grbench.results.record_files import read_record, record_path
 from grbench.temporary import leftovers
 
-_OWN = re.compile(
-    r"^(?P<digest>[0-9a-f]{16})\.(?:json|parquet|log|next|d|checkpoint[\w.-]*|weights[\w.-]*|claim-[0-9]+)$"
-)
+_OWN = re.compile(r"^(?P<digest>[0-9a-f]{16})\.(?:json|parquet|log|next|d|checkpoint[\w.-]*|weights[\w.-]*)$")
 """Names that grbench gives to files of cells; all others are somebody else's."""
-
-_CLAIM = re.compile(r"\.claim-[0-9]+$")
 
 
 @dataclass(frozen=True)
 class CellFiles:
     """digest: of the cell, empty for files of no cell; record: None where there is none, or it was altered; files: all
-    of the cell's files and folders, but not its claims."""
+    of the cell's files and folders."""
 
     digest: str
     record: Record | None
@@ -56,8 +52,7 @@ def cells_in(folder: Path, suite: str) -> dict[str, CellFiles]:
                 continue
             if record is not None and (record.suite != suite or record.digest != digest):
                 continue
-        if kept := tuple(path for path in files if not _CLAIM.search(path.name)):
-            cells[digest] = CellFiles(digest, record, kept)
+        cells[digest] = CellFiles(digest, record, tuple(files))
     return cells
 
 

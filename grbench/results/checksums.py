@@ -71,7 +71,7 @@ def known_checksum(path: Path) -> str:
 
 def refuse_altered(sentences: Iterable[str]) -> None:
     """Raises AlteredError with what is said of altered files, if anything: all of it as one message."""
-    lines = list(sentences)
+    lines = list(dict.fromkeys(sentences))
     if lines:
         which = "it" if len(lines) == 1 else "them"
         raise AlteredError("\n".join([*lines, f"restore {which}, or have grbench run SUITE run these cells again"]))

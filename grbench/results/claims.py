@@ -1,4 +1,7 @@
-"""Claims: who runs a cell says so in a file beside its record, so that nobody else runs it too.
+"""Claims: who runs a cell says so in a file, so that nobody else runs it too.
+
+The files lie in a folder of their own, `claims`, in that of the records: it holds what runs just now and is looked
+through for each claim, while that of a large suite holds tens of thousands of files.
 
 The file `<digest>.claim-<n>` is created exclusively (O_EXCL), which of two processes one alone can do, also on NFS
 since version 3. Its content says which process holds the claim; its time of change, which the holder renews, that it
@@ -34,6 +37,8 @@ STALE_SECONDS = 180.0
 up to a minute)."""
 
 AGAIN_SECONDS = 0.01
+
+FOLDER = "claims"
 
 _NAME = re.compile(r"^(?P<name>[\w.-]+)\.claim-(?P<number>[0-9]{1,9})$")
 
@@ -91,6 +96,8 @@ class Claim:
                 if number <= own:
                     with contextlib.suppress(OSError):  # a claim that stays is dead once this process has ended
                         path.unlink()
+            with contextlib.suppress(OSError):  # there are others
+                self.path.parent.rmdir()
         os.close(self._descriptor)
 
     def _is_mine(self) -> bool:
@@ -116,14 +123,14 @@ def claim(folder: Path, name: str) -> Claim | ClaimFile:
         if found is not None and found.lives:
             return found
         number = 0 if found is None else found.number + 1
-        path = folder / f"{name}.claim-{number}"
+        path = claim_path(folder, name, number)
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-        except FileExistsError:
-            time.sleep(AGAIN_SECONDS)  # another process was faster; a network shows its file a moment later
-            continue
+            descriptor = _create(path)
         except OSError as error:
             raise RunError(f"{path}: the cell cannot be claimed ({error.strerror or error})") from error
+        if descriptor is None:
+            time.sleep(AGAIN_SECONDS)  # another process was faster; a network shows its file a moment later
+            continue
         try:
             os.write(descriptor, json.dumps({**RunningProcess.this().to_json(), "since": now()}).encode())
             # Between the look and the creation, another process may have taken over, ended, and be giving back.
@@ -136,6 +143,24 @@ def claim(folder: Path, name: str) -> Claim | ClaimFile:
             os.close(descriptor)
             raise
         return Claim(folder, name, path, descriptor)
+
+
+def claim_path(folder: Path, name: str, number: int) -> Path:
+    """Of the claim with this number of what is called `name` in the folder."""
+    return folder / FOLDER / f"{name}.claim-{number}"
+
+
+def _create(path: Path) -> int | None:
+    """A descriptor of the new file, None where it is there already. Raises OSError."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir()
+        try:
+            return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        except FileExistsError:
+            return None
+        except FileNotFoundError:  # who gave back the last claim has just removed their folder
+            continue
 
 
 def find_claim(folder: Path, name: str) -> ClaimFile | None:
@@ -165,7 +190,7 @@ def _all_numbered(folder: Path) -> dict[str, list[tuple[int, Path]]]:
     """{name: (number, file) of its claims, by number}."""
     found: dict[str, list[tuple[int, Path]]] = {}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for entry in os.scandir(folder):
+        for entry in os.scandir(folder / FOLDER):
             if match := _NAME.match(entry.name):
                 found.setdefault(match["name"], []).append((int(match["number"]), Path(entry.path)))
     return {name: sorted(files) for name, files in sorted(found.items())}

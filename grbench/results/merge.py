@@ -13,6 +13,7 @@ from grbench.results.atomic import complete_file, write_atomically
 from grbench.results.checksums import AlteredError, file_checksum, refuse_altered
 from grbench.results.claims import Claim, claim
 from grbench.results.integrity import altered_lists
+from grbench.results.places import at_places, places_of, shows_scores
 from grbench.results.record import TRIALS, Record
 from grbench.results.record_files import (
     pending_path,
@@ -21,6 +22,8 @@ from grbench.results.record_files import (
     record_bytes,
     record_files,
     record_path,
+    remove_other_weights,
+    replace_record,
 )
 from grbench.temporary import beside
 
@@ -43,10 +46,11 @@ class FoundRecord:
 
 @dataclass(frozen=True)
 class CellCopy:
-    """A cell that is to be copied to a folder."""
+    """A cell that is to be copied to a folder. record: as found, with the places of the others of its digest too."""
 
     found: FoundRecord
     target: Path
+    record: Record
 
 
 def plan_merge(
@@ -75,27 +79,35 @@ def plan_merge(
                 raise RunError(f"{found[0].file}: {key}: {cut(value)!r} cannot name a folder or file; leave it out")
         target = out / suite if found[0].record.trial is None else out / suite / TRIALS
         best = max(found, key=lambda each: (each.record.done, each.record.status == "ok", each.record.finished))
-        if best.file.resolve() == record_path(target, best.record.digest).resolve():
+        # A folder may know the cell as a method, another one as a row of a grid.
+        others = [place for each in found for place in places_of(each.record)]
+        record = at_places(best.record, [*places_of(best.record), *others])
+        if _lies_at(best, target) and record == best.record:
             stay += 1
         else:
-            copies.append(CellCopy(best, target))
+            copies.append(CellCopy(best, target, record))
     return copies, stay
 
 
 def copy_cell(copy: CellCopy) -> None:
     """Copies a cell's files. The record comes last, as when a cell is run. Raises RunError where the disk is full, the
     folder cannot be written or a process has claimed the cell there; AlteredError where the lists changed meanwhile."""
-    record, source, target = copy.found.record, copy.found.folder, copy.target
+    record, source, target = copy.record, copy.found.folder, copy.target
     digest = record.digest
     target.mkdir(parents=True, exist_ok=True)
     got = claim(target, digest)
     if not isinstance(got, Claim):
         raise RunError(f"{record_path(target, digest)}: {got.where} is running this cell; merge once it has ended")
     with got:
+        if _lies_at(copy.found, target):
+            replace_record(target, record)
+            return
         for path in sorted(source.glob(f"{digest}.*")):
-            if not path.is_symlink() and path.suffix not in LEFT_BEHIND and ".claim-" not in path.name:
+            if not path.is_symlink() and path.suffix not in LEFT_BEHIND:
                 _copy_beside(path, target / path.name)
-        lists, content = ranking_path(source, digest), record_bytes(copy.found.file, record)
+        lists, content = ranking_path(source, digest), record.to_json().encode()
+        if record == copy.found.record:
+            content = record_bytes(copy.found.file, record)
         there = ranking_path(target, digest)
         if not lists.is_file():
             pending_path(target, digest).unlink(missing_ok=True)
@@ -108,6 +120,12 @@ def copy_cell(copy: CellCopy) -> None:
             write_atomically(pending_path(target, digest), lambda file: file.write(content))
             partial.replace(there)
             pending_path(target, digest).replace(record_path(target, digest))
+        remove_other_weights(target, record)
+
+
+def _lies_at(found: FoundRecord, folder: Path) -> bool:
+    """Whether the record is the folder's own."""
+    return found.file.resolve() == record_path(folder, found.record.digest).resolve()
 
 
 def _found(folders: Iterable[Path], note: Callable[[str], object]) -> Iterator[FoundRecord]:
@@ -145,7 +163,7 @@ def _refuse_conflicts(cells: Iterable[Sequence[FoundRecord]]) -> None:
 
 def _scores(record: Record) -> str:
     """The first scores; of a row of a grid, which may not be the one that is chosen, only when it was run."""
-    if record.grid is not None and not record.grid["ablation"]:
+    if not shows_scores(record):
         return f"that of {record.finished}"
     return ", ".join(f"{name} {value}" for name, value in list(record.scores.items())[:3])
 

@@ -31,6 +31,7 @@ from grbench.results.record_types import (
     ListFacts,
     MetricFacts,
     NamedFacts,
+    PlaceFacts,
     PoolFacts,
     PublishedFacts,
     TrialFacts,
@@ -102,6 +103,8 @@ class Record:
                  score; seconds: of training of all trials; not_repeatable: reasons why the search may end otherwise}
     grid:        of a row of a grid: {name: of the grid, points: its number of rows, ablation: whether the suite says
                  that all are tested and none is chosen}
+    also:        further methods of the suite with the same options, which are the same experiment: {method, order,
+                 tuning, grid, published} of each. Tables have a row for each of them
     title:       title of the suite; baseline: method that others are tested against; None where the suite has none
     published:   the suite's published figures of the method, as `suite.published.figure_options` has them
     started, finished: when the cell started and finished
@@ -143,6 +146,7 @@ class Record:
     trial: TrialFacts | None = None
     tuning: TuningFacts | None = None
     grid: GridFacts | None = None
+    also: list[PlaceFacts] = field(default_factory=list)
     title: str | None = None
     baseline: str | None = None
     published: list[PublishedFacts] = field(default_factory=list)

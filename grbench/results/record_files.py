@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from grbench.errors import RunError, cut
 from grbench.results.atomic import complete_file, write_atomically
 from grbench.results.checksums import AlteredError, file_checksum, known_checksum, refuse_altered
+from grbench.results.places import at_each_place
 from grbench.results.record import MOVE_IT, TRIALS, Record, has_schema, parsed_json
 
 if TYPE_CHECKING:
@@ -62,9 +63,23 @@ def remove_checkpoints(folder: Path, digest: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def weights_path(folder: Path, digest: str) -> Path:
-    """Path of the trained model of the record with this digest in its suite's folder."""
-    return folder / f"{digest}.weights.safetensors"
+def weights_path(folder: Path, record: Record) -> Path | None:
+    """Path of the trained model that the record speaks of, in its suite's folder; None where it keeps none."""
+    own = f"{record.digest}.weights."
+    return next((folder / name for name in record.files if name.startswith(own)), None)
+
+
+def new_weights_path(folder: Path, digest: str, checksum: str) -> Path:
+    """Path for a trained model with this content. It is part of the name, so that a new model never takes the place of
+    one that a record still speaks of."""
+    return folder / f"{digest}.weights.{checksum[:16]}.safetensors"
+
+
+def remove_other_weights(folder: Path, record: Record) -> None:
+    """Removes trained models under the record's digest that it does not speak of: of earlier attempts at its cell."""
+    for path in folder.glob(f"{record.digest}.weights.*"):
+        if record.digest and path.name not in record.files:
+            path.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: Record, lists: pa.Table | None = None) -> Path:
@@ -116,12 +131,12 @@ def write_in_place(folder: Path, former: Record, record: Record, lists: pa.Table
 
 def _other_files(folder: Path, digest: str, new: str) -> dict[Path, Path]:
     """{file: what it is called under the new digest} of a cell's files beside its record and lists, as its log; not of
-    claims and of a record that is being written."""
+    a record that is being written."""
     own = {path(folder, digest) for path in (record_path, ranking_path, pending_path)}
     return {
         file: folder / f"{new}{file.name.removeprefix(digest)}"
         for file in sorted(folder.glob(f"{digest}.*"))
-        if digest and file not in own and not file.name.startswith(f"{digest}.claim-")
+        if digest and file not in own
     }
 
 
@@ -251,10 +266,19 @@ def _is_stray(file: Path) -> bool:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
+    """What tables are made from: of each method and seed the `newest` record, once for each method that it is of."""
+    found = list(records)
+    placed = [each for record in found for each in at_each_place(record)]
+    if len(placed) > len(found):  # those of one record are not beside each other in the suite
+        placed.sort(key=lambda record: (record.suite, record.order, record.method, record.seed))
+    return newest(placed)
+
+
+def newest(records: Iterable[Record]) -> list[Record]:
     """The newest successful record of each cell, or its newest record where none has the status `ok`. A cell has
     several where results were copied, and where it was scored again with other metrics; rankings made elsewhere where
     their file was changed."""
-    newest: dict[tuple[str, str, str], Record] = {}
+    found: dict[tuple[str, str, str], Record] = {}
 
     def rank(record: Record) -> tuple[bool, str]:
         return record.status == "ok", record.finished
@@ -262,6 +286,6 @@ def latest(records: Iterable[Record]) -> list[Record]:
     for record in records:
         external = f"external, seed {record.seed}" if record.external else ""
         key = record.suite, record.method, external or record.lists_digest or record.digest
-        if key not in newest or rank(record) > rank(newest[key]):
-            newest[key] = record
-    return list(newest.values())
+        if key not in found or rank(record) > rank(found[key]):
+            found[key] = record
+    return list(found.values())

@@ -208,6 +208,15 @@ class _GridFields(_OpenFields):
     ablation: bool
 
 
+class _PlaceFields(TypedDict):
+    __pydantic_config__ = pydantic.ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)  # type: ignore[misc]
+    method: str
+    order: int
+    tuning: Annotated[dict[str, Any], _holds(_TuningFields)] | None
+    grid: Annotated[dict[str, Any], _holds(_GridFields)] | None
+    published: list[Annotated[dict[str, Any], _holds(_PublishedFields)]]
+
+
 IdentityFacts = Annotated[dict[str, Any], _holds(_IdentityFields)]
 NamedFacts = Annotated[dict[str, Any], _holds(_NamedFields)]
 PoolFacts = Annotated[dict[str, Any], _holds(_PoolFields)]
@@ -222,3 +231,4 @@ PublishedFacts = Annotated[dict[str, Any], _holds(_PublishedFields)]
 TrialFacts = Annotated[dict[str, Any], _holds(_TrialFields)]
 TuningFacts = Annotated[dict[str, Any], _holds(_TuningFields)]
 GridFacts = Annotated[dict[str, Any], _holds(_GridFields)]
+PlaceFacts = Annotated[dict[str, Any], _holds(_PlaceFields)]

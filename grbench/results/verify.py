@@ -18,6 +18,7 @@ from grbench.errors import GRBenchError, first_line
 from grbench.results.checksums import file_checksum
 from grbench.results.identity import cell_digest, lists_digest, training_digest
 from grbench.results.lists import read_lists
+from grbench.results.places import shows_scores
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path, read_record
 from grbench.results.values import PREFIX
@@ -30,6 +31,8 @@ QUERIES = 1 << 15
 
 ROUNDING = 1e-12
 """Relative difference that a sum over users may have on another processor."""
+
+NOT_SHOWN = "the numbers are not said, because a table shows them only of the row that its grid chooses"
 
 CHECKS = ("record", "files", "scores", "lists")
 
@@ -141,7 +144,7 @@ def _score_problems(record: Record, table: pa.Table, lists: Path) -> list[str] |
     columns = {name.removeprefix(PREFIX): name for name in table.column_names if name.startswith(PREFIX)}
     if not columns:
         return f"{lists}: has no values of single users, because an earlier grbench wrote it"
-    problems = []
+    problems, shown = [], shows_scores(record)
     evaluated = record.counts.get("evaluated")
     if evaluated is not None and evaluated != table.num_rows:
         problems.append(f"{lists}: has lists of {table.num_rows:,} users, but {evaluated:,} were evaluated")
@@ -152,7 +155,9 @@ def _score_problems(record: Record, table: pa.Table, lists: Path) -> list[str] |
         values = table[columns[metric]].to_numpy().astype(np.float64)
         mean = float(values.mean()) if len(values) else math.nan
         if score is None or not math.isclose(mean, score, rel_tol=ROUNDING, abs_tol=ROUNDING):
-            problems.append(f"{lists}: {metric}: the record says {score}, but the users' mean is {mean}")
+            differ = f"the record says {score}, but the users' mean is {mean}"
+            hidden = f"the score is not the mean of the users' values; {NOT_SHOWN}"
+            problems.append(f"{lists}: {metric}: {differ if shown else hidden}")
     return problems
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from grbench.cache import cache_folder
 from grbench.results.record_files import record_path
-from grbench.run.prepare import store_cache
 
 if TYPE_CHECKING:
     from grbench.run.plan import Plan, PlannedCell
@@ -28,7 +28,7 @@ def cell_job(
         "blank": replace(planned.blank, started=started).to_json(),
         "source": str(record_path(plan.folder, planned.source.digest)) if planned.source else None,
         "store": ready["store"],
-        "cache": str(store_cache(request.cache)),
+        "cache": str(cache_folder(request.cache)),
         "device": ready["device"],
         "peaks": ready["peaks"],
         "folder": str(plan.folder),

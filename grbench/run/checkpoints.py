@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 KIND = "checkpoint"
 TOKENIZER, TRAINING, ATTEMPT = "tokenizer.safetensors", "training.safetensors", "attempt"
+BESIDE = "beside"
+"""The file in which the parent says what ran beside the cell until its newest checkpoint (`neighbours.py`)."""
 LARGEST_SHARE = 0.05
 """The checkpoint of an epoch is left out where writing the last one took more than this share of the time since."""
 BEAT_SECONDS = 1.0
@@ -60,11 +64,13 @@ MACHINE = ("device", "cpu", "gpu", "torch_threads", "python", "torch", "cuda", "
 
 @dataclass
 class Left:
-    """What an earlier attempt left. about: of the newest checkpoint; stage: None where training had not begun."""
+    """What an earlier attempt left. about: of the newest checkpoint; stage: None where training had not begun; beside:
+    the record's `cost.beside` until then, None where it is not known."""
 
     about: dict[str, Any]
     tokenizer: Mapping[str, Any] | None
     stage: Mapping[str, Any] | None
+    beside: dict[str, Any] | None = None
 
     @property
     def position(self) -> str:
@@ -97,7 +103,15 @@ def checkpoints_of(cell: Cell, blank: Record, job: Mapping[str, Any], events: Ch
         anew=trial or job["anew"],
         say=lambda text: events("note", text=text),
         tell=lambda first, rows: events("curve", first=first, rows=rows),
+        written=lambda **facts: events("checkpoint", **facts),
     )
+
+
+def keep_beside(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Keeps what ran beside the cell until its newest checkpoint. folder: of its checkpoints. Where it cannot be
+    written, less is known of the cell's costs."""
+    with contextlib.suppress(OSError), replacing(folder / BESIDE) as partial, partial.open("x") as file:
+        json.dump(facts, file)
 
 
 class Checkpoints:
@@ -106,7 +120,8 @@ class Checkpoints:
     training_digest: of the cell; a checkpoint of another one is not used. minutes: after so many a checkpoint is
     written within an epoch; 0 = none is ever written. anew: what was left is removed, and not used. say: is told in a
     sentence what was found and what went wrong, none of which ends the cell. tell: is told the rows of the training
-    curve, and the place of the first of them.
+    curve, and the place of the first of them. written: is told of each checkpoint what ran beside the earlier attempts
+    that it goes on from, and how many seconds these took: `beside` and `earlier_seconds`.
 
     left: what the cell goes on from, None = it starts at its beginning. total_steps: that are done. tokenizer: the
     fitted tokenizer, as `saved_tokenizer` gives it.
@@ -122,6 +137,7 @@ class Checkpoints:
         anew: bool,
         say: Callable[[str], None],
         tell: Callable[[int, list[dict[str, Any]]], None],
+        written: Callable[..., None] = lambda **_: None,
     ) -> None:
         """folder: of the cell's checkpoints; it need not exist, and is looked for among its siblings too."""
         self.folder, self.minutes = folder, minutes
@@ -133,7 +149,9 @@ class Checkpoints:
         self._took = self._earlier_seconds = 0.0
         self._meter: Meter
         self._throughput: Throughput
-        self._complained = False
+        self._tell_written, self._complained = written, False
+        self._trains = self._stops = False
+        self._beside: dict[str, Any] | None = None
         if anew or folder.is_symlink():  # nothing is written through a link
             remove_checkpoints(folder.parent, folder.stem)
         self._lost_seconds, self._resumptions = self._lost_before()
@@ -166,7 +184,28 @@ class Checkpoints:
             "lost_seconds": self._lost_seconds,
             "earlier_seconds": self._earlier_seconds,
             **({"begun_with": self._elsewhere} if self._elsewhere else {}),
+            **({"beside": self._beside} if self._beside else {}),
         }
+
+    @contextlib.contextmanager
+    def kept_when_stopped(self) -> Iterator[None]:
+        """A context in which a process that is interrupted between two steps of training leaves a checkpoint of where
+        it is, before KeyboardInterrupt is raised. Elsewhere it is raised at once."""
+        if not self.minutes or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(*_: object) -> None:
+            if not self._trains or self._stops:
+                raise KeyboardInterrupt
+            self._stops = True
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self._trains = False
 
     # --- what training calls
 
@@ -208,15 +247,19 @@ class Checkpoints:
                 os.utime(self.folder / ATTEMPT)
         since = now - self._written
         # Not after an epoch's last step: its validation comes next, which would be logged twice.
-        within = state.step < state.steps and since >= 60 * self.minutes
-        if (ends_epoch and since * LARGEST_SHARE >= self._took) or (within and not ends_epoch):
+        within = state.step < state.steps and (since >= 60 * self.minutes or self._stops)
+        if (ends_epoch and (since * LARGEST_SHARE >= self._took or self._stops)) or (within and not ends_epoch):
             self._write(TRAINING, {"stage": state.state_dict()}, stage=state.name, total_steps=state.total_steps)
+            if self._stops:
+                raise KeyboardInterrupt
+        self._trains = True
 
     # --- files
 
     def _begin(self, left: Left | None) -> None:
         self.left = left
         self._elsewhere = {} if left is None else self._begun_with(left.about)
+        self._beside = None if left is None else left.beside
         self.curve = [] if left is None else left.curve()
         self._earlier_seconds = 0.0 if left is None else float(left.about["seconds"])
         self._started = self._written = self._beaten = time.monotonic()
@@ -242,8 +285,8 @@ class Checkpoints:
                 continue
             about, tokenizer = fitted
             if (newest := self._read(folder / TRAINING)) is None:
-                return Left(about, tokenizer["tokenizer"], None)
-            return Left(newest[0], tokenizer["tokenizer"], newest[1]["stage"])
+                return Left(about, tokenizer["tokenizer"], None, _read_beside(folder))
+            return Left(newest[0], tokenizer["tokenizer"], newest[1]["stage"], _read_beside(folder))
         return None
 
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -279,6 +322,7 @@ class Checkpoints:
             finally:
                 self._written = time.monotonic()
                 self._took = self._written - began
+            self._tell_written(beside=self._beside, earlier_seconds=self._earlier_seconds)
 
     @contextlib.contextmanager
     def _complaining(self) -> Iterator[None]:
@@ -306,6 +350,16 @@ class Checkpoints:
     def _begun_with(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """What of the machine was another where the training began."""
         return {key: was for key, was in about["machine"].items() if self._machine.get(key) != was}
+
+
+def _read_beside(folder: Path) -> dict[str, Any] | None:
+    """What ran beside the attempts until their newest checkpoint; None where that is not known."""
+    try:
+        facts = json.loads((folder / BESIDE).read_bytes())
+        known = type(facts["cells"]) is int and type(facts["threads"]) is int and 0 <= facts["share"] <= 1
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return {key: facts[key] for key in ("cells", "share", "threads")} if known else None
 
 
 def _check(path: Path, about: Mapping[str, Any], content: Mapping[str, Any]) -> None:

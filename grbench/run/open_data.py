@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grbench.cache import cache_folder
 from grbench.interfaces import EvaluationProtocol, optional
-from grbench.run.prepare import split_store, store_cache
+from grbench.run.prepare import split_store
 from grbench.types import Progress
 
 if TYPE_CHECKING:
@@ -35,18 +36,12 @@ def open_data(
 ) -> OpenData:
     """Opens the store in the cache, which is built first where it is not there, and splits it. Raises DataError where
     the source is missing or malformed, or the protocol does not fit it."""
-    from grbench.data.store_writer import build_store
+    from grbench.run.shared_store import shared_store
 
     source = registry.build("datasets", dataset, where="dataset")
     digest = str(source.digest())
     optional(registry.build("protocols", protocol, where="protocol"), EvaluationProtocol.check)(source)
-    store = build_store(
-        source,
-        name=dataset.name,
-        cache=store_cache(cache),
-        contents=registry.file_contents("datasets", dataset, "dataset"),
-        report=report,
-    )
+    store = shared_store(source, dataset, registry, cache=cache_folder(cache), report=report)
     report("splitting users", 0, None)
     return OpenData(digest, store, split_store(store, protocol, registry))
 

@@ -10,27 +10,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from grbench.errors import RunError
 from grbench.interfaces import EvaluationProtocol, optional
 from grbench.output import printable
 from grbench.registry.discovery import BrokenPluginError, Registry
 from grbench.registry.source_hash import clear_caches
 from grbench.report.format import GIB, counted, duration, significant
-from grbench.results.claims import Claim, claim
 from grbench.results.facts import dataset_facts, metric_facts, protocol_facts
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, longest_cutoff, training_digest
 from grbench.results.integrity import altered_lists, with_altered
 from grbench.results.record import Record
 from grbench.results.record_files import (
     checkpoint_folder,
-    finish_write,
     ranking_path,
-    read_record,
     read_records,
     record_path,
-    replace_record,
     weights_path,
 )
+from grbench.run.places import at_all_places
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
 from grbench.tuning.search import values_text
@@ -42,7 +38,7 @@ class PlannedCell:
 
     altered: there is a record, but it was altered after it was written.
     source: a finished record whose lists hold all that the cell's metrics need, so that it is scored and not run.
-    weights: a finished record that kept the model that this cell would train, so that it is ranked and not trained.
+    weights: a record that kept the model that this cell would train, so that it is ranked and not trained.
     resumes: whether an attempt at this cell left checkpoints, from which it goes on.
     older: there is a record of this method and seed whose identity is of an older kind, which cannot be compared.
     awaits_tuning: the method's options are tuned first; the cell has those of the suite file until then.
@@ -230,7 +226,7 @@ def make_plan(
             protocol=protocol_facts(cell.protocol),
             metrics=metrics,
             tuning=tuning.get(cell.method.name),
-            grid=_grid_facts(suite, cell.method.name),
+            grid=suite.grid_facts(cell.method.name),
             title=suite.title,
             baseline=suite.baseline,
             published=[figure for figure in suite.published.get(cell.method.name, ()) if figure["metric"] in metrics],
@@ -267,7 +263,7 @@ def make_plan(
             )
         )
     said = [*strays, *altered.values(), *filter(None, map(altered_lists, former))]
-    return Plan(suite, folder, tuple(planned), dataset_digest, tuple(said))
+    return Plan(suite, folder, tuple(at_all_places(planned, suite)), dataset_digest, tuple(said))
 
 
 def _source(cell: Cell, blank: Record, former: Sequence[Record], folder: Path) -> Record | None:
@@ -309,55 +305,16 @@ def covers(record: Record, blank: Record) -> bool:
 
 
 def _weights(blank: Record, former: Sequence[Record], folder: Path) -> Record | None:
-    """The newest finished record that kept the model that this cell would train."""
+    """The newest record that kept the model that this cell would train."""
     able = [
         record
         for record in former
-        if record.status == "ok"
-        and record.weights
+        if record.weights
         and record.training_digest == blank.training_digest
-        and weights_path(folder, record.digest).is_file()
+        and (path := weights_path(folder, record)) is not None
+        and path.is_file()
     ]
     return max(able, key=lambda record: record.finished, default=None)
-
-
-def as_planned(planned: PlannedCell, record: Record) -> Record:
-    """The record under the name that this suite gives its cell, since a digest knows no names, and with the suite's
-    metrics only."""
-    blank = planned.blank
-    own = ("suite", "title", "method", "order", "baseline", "published", "tuning", "grid")
-    names = {key: getattr(blank, key) for key in own}
-    if not blank.metrics:  # a plug-in is broken
-        return replace(record, **names)
-    metrics = {name: record.metrics[name] for name in blank.metrics if name in record.metrics}
-    scores = {name: record.scores[name] for name in blank.metrics if name in record.scores}
-    return replace(record, metrics=metrics, scores=scores, **names)
-
-
-def with_present_facts(folder: Path, blank: Record, former: Record) -> Record:
-    """A finished record with what the suite says of the method's grid and its tuning now, on disk too: by it, tables of
-    the folder show which rows were chosen. A record that another process has claimed, and one that cannot be written,
-    stays as it is on disk."""
-    if former.method != blank.method or (former.tuning, former.grid) == (blank.tuning, blank.grid):
-        return former
-
-    def now(record: Record) -> Record:
-        return replace(record, tuning=blank.tuning, grid=blank.grid)
-
-    with contextlib.suppress(OSError, RunError):
-        got = claim(folder, former.digest)
-        if isinstance(got, Claim):
-            with got:
-                finish_write(folder, former.digest)
-                replace_record(folder, now(read_record(record_path(folder, former.digest))))
-    return now(former)
-
-
-def _grid_facts(suite: Suite, method: str) -> dict[str, Any] | None:
-    grid = suite.grid_of(method)
-    if grid is None:
-        return None
-    return {"name": grid, "points": len(suite.grids[grid]), "ablation": grid in suite.ablations}
 
 
 def _checked_source(cell: Cell, registry: Registry) -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grbench.cache import cache_folder
 from grbench.errors import RunError
 from grbench.report.format import duration
 from grbench.run.child_process import ChildMessage, ForkServer, run_child
 from grbench.run.memory_plan import MemoryPlan
 from grbench.run.plan import Plan
-from grbench.run.prepare import refusal, store_cache
+from grbench.run.prepare import refusal
 from grbench.run.progress import PlainProgress
 from grbench.temporary import beside
 
@@ -52,7 +53,7 @@ def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plain
     trained = [name for name, cell in methods.items() if cell.method.stages]
     job = {
         "cell": able[0].to_json(),
-        "cache": str(store_cache(request.cache)),
+        "cache": str(cache_folder(request.cache)),
         "device": request.device,
         "filters": sorted({cell.method.filters for cell in methods.values()}),
         "suite": plan.suite.path,

@@ -5,7 +5,6 @@ A child does it (`main`), so that the memory that reading a dataset takes is giv
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -33,17 +32,15 @@ if TYPE_CHECKING:
     from grbench.registry.discovery import Registry
     from grbench.suite.method import Method
 
+store_cache = cache_folder
+"""By this name a plug-in imports it whose source is part of its cells' identities."""
+
 REFUSED = 2
 """Exit status where the request was wrong; the event `refused` says why."""
 
 
 PLANNING_SECONDS = 120
 """After which what is not planned by then is left unknown."""
-
-
-def store_cache(folder: Path | None = None) -> Path:
-    """Where stores lie: the folder given, else $GRBENCH_CACHE, else ~/.cache/grbench."""
-    return cache_folder(folder)
 
 
 def disk_text(dataset: object, cache: Path, *, oversize: bool) -> str:
@@ -102,14 +99,11 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
     Raises GRBenchError where the request cannot be met.
     """
-    from grbench.data.store_writer import build_store
     from grbench.evaluation.filters import filtered_candidates
     from grbench.evaluation.scoring import check_metrics
     from grbench.registry.discovery import Registry
-    from grbench.results.checksums import content_checksum
     from grbench.run.label_users import check_slices
-    from grbench.run.neighbours import Neighbours
-    from grbench.run.sharing import alone
+    from grbench.run.shared_store import shared_store
     from grbench.suite.suite import Cell
 
     cell = Cell.from_json(job["cell"])
@@ -121,19 +115,14 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
         _settle(device)
     bare, _ = _resident()
     cache = Path(job["cache"])
-    # Of several runs that prepare the same data, one does; the others then find the store.
-    options = content_checksum(json.loads(json.dumps(cell.dataset.options, default=str)))
-    with (
-        alone(cache, f"{cell.dataset.name}-{options[:16]}", lambda holder: events("phase", name=f"waiting: {holder}")),
-        Neighbours(cache),
-    ):
-        store = build_store(
-            dataset,
-            name=cell.dataset.name,
-            cache=cache,
-            contents=registry.file_contents("datasets", cell.dataset, "dataset"),
-            report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
-        )
+    store = shared_store(
+        dataset,
+        cell.dataset,
+        registry,
+        cache=cache,
+        report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
+        wait=lambda holder: events("phase", name=f"waiting: {holder}"),
+    )
     events("phase", name="splitting users")
     _, before = _resident()
     split = split_store(store, cell.protocol, registry)
@@ -197,10 +186,14 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: ChildMessag
     from grbench.registry.discovery import Registry
     from grbench.run.memory_plan import MemoryPlan
     from grbench.run.memory_trial import MappedColumns, memory_limits, plan_memory
+    from grbench.run.warm_up import long_warm_ups
 
     if hasattr(signal, "alarm"):
         signal.alarm(PLANNING_SECONDS)
     registry, mapped = Registry.load(), MappedColumns(prepared.store)
+    for method in _methods(job):
+        for sentence in long_warm_ups(method, registry, prepared.split):
+            events("note", text=f"{job['suite']}: {sentence}")
     ram, gpu = memory_limits(prepared.device)
     events("limits", ram=ram, gpu=gpu)
     for method in _methods(job):

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grbench.cache import cache_folder
 from grbench.errors import GRBenchError, RunError, SuiteError
 from grbench.evaluation.scoring import score_lists
 from grbench.registry.discovery import Registry
+from grbench.report.format import counted
 from grbench.results.lists import rankings_from, read_lists
+from grbench.results.places import places_of, shows_scores
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path
 from grbench.results.values import read_values
-from grbench.results.verify import ROUNDING
+from grbench.results.verify import NOT_SHOWN, ROUNDING
 from grbench.run.plan import Plan, make_plan
-from grbench.run.prepare import split_store, store_cache
+from grbench.run.prepare import split_store
 from grbench.run.run_suite import RunRequest, run_suite
 from grbench.suite.suite import load_suite
 from grbench.temporary import temporary_folder
@@ -59,7 +62,7 @@ class SuiteCells:
 
     def __init__(self, request: RerunRequest, records: Sequence[Record] = ()) -> None:
         self._request = request
-        self._registry = Registry.load(signature_cache=store_cache(request.cache))
+        self._registry = Registry.load(signature_cache=cache_folder(request.cache))
         suite = load_suite(request.suite, request.overrides)
         cells = suite.cells(self._registry)
         self._tuned = frozenset(suite.spaces(self._registry, cells))
@@ -86,7 +89,7 @@ class SuiteCells:
         source = self._registry.build("datasets", cell.dataset)
         contents = self._registry.file_contents("datasets", cell.dataset, "dataset")
         digest = store_digest(type(source), self._plan.dataset_digest, contents)
-        folder = store_folder(store_cache(self._request.cache), cell.dataset.name, digest)
+        folder = store_folder(cache_folder(self._request.cache), cell.dataset.name, digest)
         try:
             self._split = split_store(Store.open(folder), cell.protocol, self._registry)
         except GRBenchError as error:
@@ -106,8 +109,10 @@ class SuiteCells:
             _, stored = read_values(path, list(made)) or ([], {})
         except GRBenchError as error:
             return [str(error)]
+        shown = shows_scores(record)
         return [
-            f"{path}: {name}: the metric gives other values for these lists (mean {float(values.mean())})"
+            f"{path}: {name}: the metric gives other values for these lists"
+            + (f" (mean {float(values.mean())})" if shown else f"; {NOT_SHOWN}")
             for name, values in made.items()
             if name in stored and not np.allclose(values, stored[name], rtol=ROUNDING, atol=ROUNDING)
         ]
@@ -115,12 +120,16 @@ class SuiteCells:
     def rerun(self, records: Sequence[Record], console: Console) -> dict[str, list[str]]:
         """Runs some of the records' cells again, in a temporary folder. -> {digest: what differs}, of those that were
         run. Raises RunError where none of the records is a cell of the suite, and what `run_suite` raises."""
-        able = {record.digest: record for record in records if record in self and record.status == "ok"}
-        able = {
-            digest: record
-            for digest, record in able.items()
-            if record.rescored_from is None and record.method not in self._tuned
-        }
+        mine = {record.digest: record for record in records if record in self and record.status == "ok"}
+        able = {digest: record for digest, record in mine.items() if record.rescored_from is None}
+        tuned = [digest for digest, record in able.items() if self._is_tuned(record)]
+        for digest in tuned:  # with other values than the suite's, which its search would have to find again
+            del able[digest]
+        if tuned:
+            console.print(
+                f"note: {counted(len(tuned), 'record')} of tuned methods cannot be rerun: their options are not in the "
+                "suite, and a search for them anew would be another experiment"
+            )
         if not able:
             raise RunError(
                 f"--rerun: none of the successful records is of a cell of {self._plan.suite.path} as it is now: "
@@ -144,12 +153,21 @@ class SuiteCells:
                 raise KeyboardInterrupt
             return {again.digest: self._differences(able[again.digest], again) for again in outcome.records}
 
+    def _is_tuned(self, record: Record) -> bool:
+        """Whether all methods of the record are tuned."""
+        return all(place["method"] in self._tuned for place in places_of(record))
+
     def _differences(self, record: Record, again: Record) -> list[str]:
         where = f"{record.folder}/{record.digest}.json"
         if again.status != "ok":
             message = (again.error or {}).get("message", "").partition("\n")[0]
             return [f"{where}: run again, the cell ended with {again.status}: {message}"]
         pairs = [(name, score, again.scores.get(name)) for name, score in record.scores.items()]
+        shown = shows_scores(record)
+
+        def said(score: float | None, other: float | None) -> str:
+            return f"is {score}, run again {other}" if shown else f"is another when run again ({NOT_SHOWN})"
+
         changed = [
             f"{key} {record.environment.get(key)} -> {again.environment.get(key)}"
             for key in SAME_MACHINE
@@ -158,11 +176,11 @@ class SuiteCells:
         if changed:
             share, why = self._request.tolerance, "; ".join(changed)
             return [
-                f"{where}: {name}: is {score}, run again {other}, which is more than {share:.1%} off ({why})"
+                f"{where}: {name}: {said(score, other)}, which is more than {share:.1%} off ({why})"
                 for name, score, other in pairs
                 if score is None or other is None or abs(score - other) > share * max(abs(score), abs(other))
             ]
-        problems = [f"{where}: {name}: is {score}, run again {other}" for name, score, other in pairs if score != other]
+        problems = [f"{where}: {name}: {said(score, other)}" for name, score, other in pairs if score != other]
         if not problems and not _equal_lists(record, again):
             problems.append(f"{where}: the scores are the same when run again, but not the lists")
         return problems
@@ -171,9 +189,10 @@ class SuiteCells:
 def _choices(records: Sequence[Record], tuned: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
     """(tuned method, values that were chosen) of the records, each once."""
     found = {
-        (record.method, json.dumps(record.tuning["values"], sort_keys=True)): record.tuning["values"]
+        (place["method"], json.dumps(place["tuning"]["values"], sort_keys=True)): place["tuning"]["values"]
         for record in records
-        if record.tuning and record.method in tuned
+        for place in places_of(record)
+        if place["tuning"] and place["method"] in tuned
     }
     return [(method, values) for (method, _), values in found.items() if values]
 

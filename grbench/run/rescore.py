@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grbench.cache import cache_folder
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError, cut, first_line
 from grbench.evaluation.scoring import check_metrics, score_lists
 from grbench.registry.component import Component
 from grbench.registry.discovery import BrokenPluginError, Registry
-from grbench.report.choice import shows_scores
 from grbench.report.format import counted, duration, label_of, number
 from grbench.results.claims import Claim, claim
 from grbench.results.facts import dataset_digest, metric_facts
 from grbench.results.identity import cell_digest, data_identity, longest_cutoff, metric_identities
 from grbench.results.integrity import altered_lists
 from grbench.results.lists import rankings_from, read_lists
+from grbench.results.places import shows_scores
 from grbench.results.record import Record, now
-from grbench.results.record_files import latest, ranking_path, read_records, record_path, write_in_place
+from grbench.results.record_files import newest, ranking_path, read_records, record_path, write_in_place
 from grbench.results.slices import with_slice
 from grbench.results.values import with_further_values
 from grbench.run.label_users import label_users
 from grbench.run.open_data import OpenData, open_data, reporting_to
-from grbench.run.prepare import store_cache
 from grbench.suite.file import parse_yaml, set_value
 from grbench.suite.method import bind_component
 from grbench.suite.slices import bind_slices
@@ -91,7 +91,7 @@ def rescore(request: RescoreRequest, progress: PlainProgress) -> Rescored:
 
     Raises GRBenchError where the request is wrong, and RunError where no record can have the metrics.
     """
-    registry = Registry.load(signature_cache=store_cache(request.cache))
+    registry = Registry.load(signature_cache=cache_folder(request.cache))
     metrics = further_metrics(request.metrics, registry)
     slices = further_slices(request.slices, registry)
     overrides = [_override(text) for text in request.overrides]
@@ -225,8 +225,8 @@ def with_metrics(record: Record, metrics: FurtherMetrics) -> dict[str, Any]:
 def _finished(records: Sequence[Record]) -> list[Record]:
     """The newest record of each cell in each folder, of those with scores."""
     folders = dict.fromkeys(record.folder for record in records)
-    newest = [record for folder in folders for record in latest(each for each in records if each.folder == folder)]
-    return [record for record in newest if record.status == "ok"]
+    of_folders = [newest(record for record in records if record.folder == folder) for folder in folders]
+    return [record for found in of_folders for record in found if record.status == "ok"]
 
 
 def _missing(record: Record, metrics: FurtherMetrics) -> FurtherMetrics:

@@ -6,6 +6,7 @@ killed, the runner writes for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import traceback
@@ -31,7 +32,7 @@ from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
 from grbench.results.lists import lists_table
 from grbench.results.record import Record, Status, now
-from grbench.results.record_files import read_record, weights_path, write_record
+from grbench.results.record_files import read_record, remove_other_weights, write_record
 from grbench.results.values import with_values
 from grbench.run.checkpoints import Checkpoints, checkpoints_of
 from grbench.run.child_process import ChildMessages
@@ -40,7 +41,14 @@ from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store
 from grbench.run.reporter import Reporter
 from grbench.run.rescore_cell import rescore_cell
-from grbench.run.weights import costs_of_training, figures_of_training, keep_weights, method_from_weights
+from grbench.run.weights import (
+    costs_of_training,
+    figures_of_training,
+    keep_weights,
+    method_from_weights,
+    weights_of,
+    with_kept_weights,
+)
 from grbench.suite.suite import Cell
 from grbench.training.numerics import flush_denormals, seed_everything
 from grbench.training.stages import Assembled, train_method
@@ -81,7 +89,7 @@ def run_cell(
     trained: no test query is ranked, and there are no lists. Raises whatever a plug-in raises.
 
     peaks: {precision: (TFLOP/s, source)} of the device as far as earlier cells have measured them; another one is
-    measured here and reported. checkpoints: what training goes on from and leaves; keep: the file that the trained
+    measured here and reported. checkpoints: what training goes on from and leaves; keep: the folder that the trained
     model is to be kept in, which takes checkpoints; source: a record whose model is taken, so that nothing is trained.
     """
     meter, throughput = Meter(device), Throughput(torch.device(device))
@@ -103,25 +111,26 @@ def run_cell(
     with meter.phase("prepare" if checkpoints is None or checkpoints.left is None else "resume"):
         report("phase", name="prepare")
         split = split_store(store, cell.protocol, registry)
-    weights: dict[str, Any] = {}
     if former is not None:
         method, trained = method_from_weights(cell, registry, split, former, device=device)
-        weights = former.weights if former.digest == blank.digest else {}
+        if former.digest == blank.digest:
+            blank = replace(blank, weights=former.weights, files=weights_of(former))
     else:
-        method, trained = train_method(
-            cell,
-            registry,
-            split,
-            device=device,
-            report=report,
-            meter=meter,
-            throughput=throughput,
-            checkpoints=checkpoints,
-            log_every=report.log_every,
-        )
+        with contextlib.nullcontext() if checkpoints is None else checkpoints.kept_when_stopped():
+            method, trained = train_method(
+                cell,
+                registry,
+                split,
+                device=device,
+                report=report,
+                meter=meter,
+                throughput=throughput,
+                checkpoints=checkpoints,
+                log_every=report.log_every,
+            )
         if keep is not None and checkpoints is not None:
             report("phase", name="keep weights")
-            weights = keep_weights(keep, blank.training_digest, method, trained, checkpoints.tokenizer)
+            blank = keep_weights(keep, blank, method, trained, checkpoints.tokenizer)
     if blank.trial is not None:
         record = replace(
             blank,
@@ -159,8 +168,6 @@ def run_cell(
         lists={**lists, **({"unlabelled": unlabelled} if unlabelled else {})},
         pool={"size": len(split.candidates), "digest": split.pool_digest},
         counts=counts(store, split, cell.method, trained, ranker.codes),
-        weights=weights,
-        files={weights_path(Path(), blank.digest).name: weights["sha256"]} if weights else {},
         weights_from=None if former is None else former.weights_from or former.digest,
         # Where the model was trained elsewhere, its share of this device's peak is not asked for.
         cost=costs(
@@ -340,7 +347,7 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
                     report=report,
                     peaks={precision: (most, source) for precision, (most, source) in job["peaks"].items()},
                     checkpoints=checkpoints,
-                    keep=weights_path(folder, blank.digest) if job["keep_weights"] else None,
+                    keep=folder if job["keep_weights"] else None,
                     source=Path(job["weights"]) if job["weights"] else None,
                 )
 
@@ -353,13 +360,13 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
         traceback.print_exc()
         record = replace(failed(blank, error, device), curve=checkpoints.curve if checkpoints else [])
+        record = with_kept_weights(folder, record)
     try:
         written = write_record(folder, record, lists)
     except GRBenchError as error:
         events("unkept", kind=type(error).__name__, message=str(error))
         return 2
-    if record.status == "ok" and not record.weights:  # those of an earlier run, of which no record speaks any more
-        weights_path(folder, blank.digest).unlink(missing_ok=True)
+    remove_other_weights(folder, record)
     events("recorded")
     report.finish(json.loads(written.read_bytes()))
     return 0 if record.status == "ok" else 1

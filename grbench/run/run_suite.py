@@ -12,32 +12,36 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grbench.cache import cache_folder
 from grbench.errors import OutputClosed, PluginError, Problems, RunError
 from grbench.interfaces import Tracker, optional
 from grbench.registry.discovery import Registry
-from grbench.report.choice import shows_scores
 from grbench.report.format import duration, label_of, number, size_text
 from grbench.results.claims import claims_in
+from grbench.results.places import shows_scores
 from grbench.results.record import Record, Status, now
 from grbench.results.record_files import (
     finish_write,
     read_record,
     record_path,
     remove_checkpoints,
-    replace_record,
+    remove_other_weights,
     write_record,
 )
 from grbench.run.cell_job import cell_job
 from grbench.run.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.memory_plan import memory_text
-from grbench.run.neighbours import Neighbours, joined
-from grbench.run.plan import Plan, PlannedCell, as_planned, with_present_facts
+from grbench.run.neighbours import Neighbours
+from grbench.run.places import as_planned, with_present_places
+from grbench.run.plan import Plan, PlannedCell
 from grbench.run.preparation import prepare, refuse_too_large
-from grbench.run.prepare import disk_text, refusal, store_cache
+from grbench.run.prepare import disk_text, refusal
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.run.sharing import share
 from grbench.run.tune import tune
 from grbench.run.tuned_methods import TunedMethod, plan_with_choices, searches_text, trials_folder, with_choices
+from grbench.run.weights import with_kept_weights
+from grbench.run.whole_cost import note_checkpoint, with_whole_cost
 from grbench.suite.suite import load_suite
 from grbench.temporary import beside, temporary_folder
 
@@ -87,7 +91,7 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
 
     Raises GRBenchError, before any cell runs, where the request cannot be met.
     """
-    registry = Registry.load(signature_cache=store_cache(request.cache))
+    registry = Registry.load(signature_cache=cache_folder(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
     plan, tuned = plan_with_choices(suite, cells, registry, request.results, force=request.force)
@@ -177,7 +181,7 @@ def _run_trial(
     progress: PlainProgress,
 ) -> Record:
     """A trial is run as a cell is, and is marked and looks for others as one. plan: of the trials' folder."""
-    with Neighbours(store_cache(request.cache), plan.folder) as neighbours:
+    with Neighbours(cache_folder(request.cache), plan.folder) as neighbours:
         return _run_cell(
             plan,
             planned,
@@ -202,7 +206,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         ready = {**prepared.facts, "peaks": {}, "models": {}}
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do])
     records = {
-        planned.blank.digest: with_present_facts(plan.folder, planned.blank, planned.former)
+        planned.blank.digest: with_present_places(plan.folder, planned.blank, planned.former)
         for planned in plan.cells
         if planned.finished and planned.former
     }
@@ -216,7 +220,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
             progress.leave_out(plan.to_do.index(planned), f"{planned.name}: another run has run it, {_summary(got)}")
             records[digest] = got
             continue
-        with got, Neighbours(store_cache(request.cache), plan.folder) as neighbours:
+        with got, Neighbours(cache_folder(request.cache), plan.folder) as neighbours:
             records[digest] = _run_cell(
                 plan, planned, ready, request, server=server, progress=progress, neighbours=neighbours
             )
@@ -235,7 +239,7 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     from grbench.data.store import STORE_FILE
     from grbench.data.store_writer import store_digest, store_folder
 
-    cache, dataset = store_cache(request.cache), able[0].dataset
+    cache, dataset = cache_folder(request.cache), able[0].dataset
     source = registry.build("datasets", dataset)
     contents = registry.file_contents("datasets", dataset, "dataset")
     folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest, contents))
@@ -246,8 +250,10 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     console.file.write(f"Disk: the data is prepared, {size_text(held)} in {folder}\n")
     if not any(cell.method.stages for cell in able):
         return
+    said = io.StringIO()
     with temporary_folder() as place, ForkServer() as server:
-        ready = prepare(plan, request, server, PlainProgress(io.StringIO()), place / PREPARATION_LOG)
+        ready = prepare(plan, request, server, PlainProgress(said), place / PREPARATION_LOG)
+    console.file.writelines(line for line in said.getvalue().splitlines(keepends=True) if line.startswith("note: "))
     console.file.write(f"\n{memory_text(ready.plans)}\n")
     console.file.flush()
     refuse_too_large(ready, request)
@@ -276,7 +282,7 @@ def _run_cell(
     progress.start(heading, position)
     log = plan.folder / f"{planned.blank.digest}.log"
     curve: list[dict[str, Any]] = []
-    keep = _keeper(plan.folder, replace(planned.blank, started=started, curve=curve))
+    keep = _keeper(plan.folder, replace(planned.blank, started=started, curve=curve), neighbours)
     if planned.cell.error is not None:
         record = keep("error", "PluginError", planned.cell.error)
     else:
@@ -291,6 +297,9 @@ def _run_cell(
                 curve[event["first"] :] = event["rows"]
             elif event["event"] == "note":
                 progress.say(f"{planned.name}: {event['text']}")
+            elif event["event"] == "checkpoint":
+                note_checkpoint(plan.folder, planned.blank.digest, event, neighbours, began)
+                return  # no figure of it is of the training
             progress.listen(event)
             watch(event)
 
@@ -309,16 +318,14 @@ def _run_cell(
             # run was to replace is better than none, as is the record of the model that this cell was ranked from.
             finish_write(plan.folder, planned.blank.digest)
             of_weights = planned.weights is not None and planned.weights.digest == planned.blank.digest
-            if "recorded" not in heard and not of_weights and not _kept(plan, planned):
+            if "recorded" not in heard and (of_weights or _kept(plan, planned)):
+                remove_other_weights(plan.folder, read_record(record_path(plan.folder, planned.blank.digest)))
+            elif "recorded" not in heard:
                 keep("interrupted", type(stop).__name__, "interrupted by the user")
             raise
         record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
     seconds = time.monotonic() - began
-    if record.status == "ok" and "total_seconds" not in record.cost:  # a re-scored one keeps the costs of its source
-        earlier = record.cost.get("earlier_seconds") or 0.0
-        beside = joined(record.cost.get("beside"), neighbours.facts(), earlier, seconds)
-        record = replace(record, cost={**_whole_cost(record.cost, seconds), "beside": beside})
-        replace_record(plan.folder, record)
+    record = with_whole_cost(plan.folder, record, neighbours, seconds)
     if record.status == "ok":
         remove_checkpoints(plan.folder, record.digest)
         if record.weights:  # later cells with the same model are ranked from it
@@ -327,24 +334,18 @@ def _run_cell(
     return record
 
 
-def _whole_cost(cost: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """The cost with what only the parent can see: the cell's wall time, that of earlier attempts included, and how much
-    of it lies in none of its phases (starting the process, importing, assembling, writing, ending)."""
-    seconds += cost.get("earlier_seconds") or 0.0
-    in_phases = sum(phase["seconds"] for phase in cost["phases"].values())
-    return {**cost, "total_seconds": seconds, "overhead_seconds": seconds - in_phases}
-
-
 Keep = Callable[..., Record]
 
 
-def _keeper(folder: Path, blank: Record) -> Keep:
+def _keeper(folder: Path, blank: Record, neighbours: Neighbours) -> Keep:
     """A function that writes the record of a cell that could not write its own."""
 
     def keep(status: Status, kind: str, message: str, traceback: str = "") -> Record:
         error = {"type": kind, "message": message, "traceback": traceback}
-        record = replace(blank, status=status, error=error, finished=now())
+        cost = {"beside": neighbours.facts()}
+        record = with_kept_weights(folder, replace(blank, status=status, error=error, cost=cost, finished=now()))
         write_record(folder, record)
+        remove_other_weights(folder, record)
         return record
 
     return keep

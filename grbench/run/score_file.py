@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grbench.cache import cache_folder
 from grbench.errors import GRBenchError, PluginError, RunError, SuiteError, cut, first_line
 from grbench.evaluation.filters import filtered_candidates
 from grbench.evaluation.scoring import check_metrics, score_lists
@@ -27,7 +28,6 @@ from grbench.results.record_files import ranking_path, read_records, record_path
 from grbench.results.values import with_values
 from grbench.run.data_counts import data_counts
 from grbench.run.open_data import OpenData, open_data, reporting_to
-from grbench.run.prepare import store_cache
 from grbench.suite.suite import Cell, Suite, load_suite
 from grbench.types import FILTERS, Ranking
 
@@ -61,7 +61,7 @@ def score_file(request: ScoreRequest, progress: PlainProgress) -> Record:
 
     Raises GRBenchError, and writes nothing, where the suite or the file is wrong or they do not fit each other.
     """
-    registry = Registry.load(signature_cache=store_cache(request.cache))
+    registry = Registry.load(signature_cache=cache_folder(request.cache))
     suite = load_suite(request.suite, request.overrides)
     form, filters = format_of(request.lists, request.form), _filters(request, suite)
     _check_name(request.name, suite)

@@ -28,7 +28,7 @@ from grbench.tuning.search import State, Trial, values_text
 
 WAIT_SECONDS = 1.0
 """Between two looks at trials that other runs are at."""
-NAMES = ("suite", "method", "order", "title", "baseline", "grid", "published")
+NAMES = ("suite", "method", "order", "title", "baseline", "grid", "published", "also")
 """What a record says of the place of its cell in a suite."""
 
 
@@ -174,7 +174,9 @@ class _Attempt:
             "value": None,
             "seconds": None,
         }
-        return replace(blank, digest=cell_digest(identity), identity=identity, trial=trial, tuning=None, scores={})
+        return replace(
+            blank, digest=cell_digest(identity), identity=identity, trial=trial, tuning=None, also=[], scores={}
+        )
 
     def _watch(self, event: ChildMessage) -> None:
         """Hears the child; raises Pruned where the trial is to be stopped."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from grbench.errors import SuiteError
 from grbench.registry.discovery import Registry
 from grbench.report.format import counted, duration, label_of, number
 from grbench.results.cell_files import cells_in
 from grbench.results.facts import short_hash
 from grbench.results.identity import cell_identity
+from grbench.results.places import places_of
 from grbench.results.record import TRIALS
 from grbench.run.plan import Plan, PlannedCell, make_plan
 from grbench.suite.suite import Cell, Suite
 from grbench.suite.tuning import Space, Tuning
 from grbench.tuning.search import Search, values_text
+
+EXAMPLES = 1_000
+"""Combinations of a space's values of which one has to be valid, so that its search has a name."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,7 @@ def _study_name(plan: Plan, planned: PlannedCell, space: Space, registry: Regist
     the budget: a search with a larger one goes on from the trials there are."""
     tuning: Tuning | None = plan.suite.tuning
     assert tuning is not None
-    fixed = {key: values.examples()[0] for key, values in space.items()}
-    identity = cell_identity(plan.suite.tuned_cell(registry, planned.cell, fixed), registry, plan.dataset_digest)
+    identity = cell_identity(_example(plan, planned.cell, space, registry), registry, plan.dataset_digest)
     facts = {
         "training": identity["training"],
         "space": {key: values.to_json() for key, values in space.items()},
@@ -86,6 +91,19 @@ def _study_name(plan: Plan, planned: PlannedCell, space: Space, registry: Regist
         **{key: getattr(tuning, key) for key in ("sampler", "pruner", "startup_trials", "seed")},
     }
     return f"{planned.cell.method.name} {short_hash(facts)}"
+
+
+def _example(plan: Plan, cell: Cell, space: Space, registry: Registry) -> Cell:
+    """The cell with values of the space in place of its own: the first of their combinations that the method takes.
+    Raises SuiteError as the first one does where none of EXAMPLES does."""
+    refused: SuiteError | None = None
+    for values in itertools.islice(itertools.product(*(each.examples() for each in space.values())), EXAMPLES):
+        try:
+            return plan.suite.tuned_cell(registry, cell, dict(zip(space, values, strict=True)))
+        except SuiteError as error:
+            refused = refused or error
+    assert refused is not None  # a space has a key, and each key a value
+    raise refused
 
 
 def plan_with_choices(
@@ -150,7 +168,11 @@ def needed_records(plan: Plan, tuned: Sequence[TunedMethod]) -> set[str]:
     return needed | {
         each.digest
         for each in cells
-        if each.record and (each.record.external or (each.record.tuning and each.record.method in awaiting))
+        if each.record
+        and (
+            each.record.external
+            or any(place["tuning"] and place["method"] in awaiting for place in places_of(each.record))
+        )
     }
 
 

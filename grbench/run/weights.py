@@ -1,11 +1,11 @@
-"""The trained model of a cell, kept beside its record as `<digest>.weights.safetensors` (`--keep weights`), and a cell
-that is ranked from it: where only retriever, filters or the length of lists are others, nothing is trained again."""
+"""The trained model of a cell, kept beside its record as `<digest>.weights.<checksum>.safetensors` (`--keep weights`),
+and a cell that is ranked from it: where only retriever, filters or the length of lists are others, nothing is trained
+again."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from grbench.checkpoint.generators import generator_states, restore_generators
 from grbench.checkpoint.tokenizer import load_tokenizer
 from grbench.data.codes import checked_codes
 from grbench.errors import RunError, first_line
+from grbench.results.checksums import file_checksum
 from grbench.results.record import Record
-from grbench.results.record_files import weights_path
+from grbench.results.record_files import new_weights_path, read_record, record_path, weights_path
 from grbench.run.checkpoints import MACHINE
+from grbench.temporary import beside
 from grbench.training.stages import Assembled, assemble
 from grbench.training.state import TrainingResult
 
@@ -36,10 +38,11 @@ TRAIN_AGAIN = "remove it, so that the cell is trained again"
 
 
 def keep_weights(
-    path: Path, training_digest: str, method: Assembled, trained: TrainingResult, tokenizer: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Writes the trained encoder, with the fitted tokenizer and what training came to, and returns what the record says
-    of the file: {bytes, sha256}. tokenizer: as `saved_tokenizer` gave it.
+    folder: Path, blank: Record, method: Assembled, trained: TrainingResult, tokenizer: Mapping[str, Any]
+) -> Record:
+    """Writes the trained encoder, with the fitted tokenizer and what training came to, beside the record that is to be
+    made of `blank`; returns it with what it says of the file. A model that an earlier record keeps stays until the new
+    record is written. tokenizer: as `saved_tokenizer` gave it.
 
     Raises RunError where it cannot be written.
     """
@@ -49,8 +52,36 @@ def keep_weights(
         "trained": asdict(trained),
         "generators": generator_states(_device_of(method.encoder)),
     }
-    write_file(path, KIND, {"training_digest": training_digest}, content)
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    with beside(folder / f"{blank.digest}.weights") as partial:
+        write_file(partial, KIND, {"training_digest": blank.training_digest}, content)
+        checksum, size = file_checksum(partial), partial.stat().st_size
+        path = new_weights_path(folder, blank.digest, checksum)
+        partial.replace(path)
+    return replace(blank, weights={"bytes": size, "sha256": checksum}, files={path.name: checksum})
+
+
+def weights_of(record: Record) -> dict[str, str]:
+    """{name: checksum} of the file of the model that the record keeps; empty where it keeps none."""
+    path = weights_path(Path(), record)
+    return {} if path is None else {path.name: record.files[path.name]}
+
+
+def with_kept_weights(folder: Path, failed: Record) -> Record:
+    """The record of a cell that failed, as it is to be written. Where it takes the place of one that keeps a trained
+    model, it keeps that model too, and what is said of its training, so that the next attempt is ranked from it."""
+    try:
+        former = read_record(record_path(folder, failed.digest))
+    except RunError:  # there is none, or none that can be used
+        return failed
+    path = weights_path(folder, former)
+    if path is None or not path.is_file() or former.training_digest != failed.training_digest:
+        return failed
+    of_training = ("weights", "weights_from", "counts", "cost", "environment", "tokenizer", "curve")
+    return replace(
+        failed,
+        files=weights_of(former),
+        **{name: getattr(former, name) for name in of_training},
+    )
 
 
 def method_from_weights(
@@ -60,10 +91,12 @@ def method_from_weights(
 
     Raises RunError, naming the file, where it is not as it was written, or does not fit the method.
     """
-    path = weights_path(source.folder or Path(), source.digest)
-    if not path.is_file():
-        raise RunError(f"{path}: the weights are gone; run the same command again, and the cell is trained")
-    if _sha256(path) != source.weights.get("sha256"):
+    folder = source.folder or Path()
+    path = weights_path(folder, source)
+    if path is None or not path.is_file():
+        where = path or record_path(folder, source.digest)
+        raise RunError(f"{where}: the weights are gone; run the same command again, and the cell is trained")
+    if file_checksum(path) != source.weights.get("sha256"):
         raise RunError(f"{path}: the weights are not those that its record speaks of; {TRAIN_AGAIN}")
     try:
         if read_about(path, KIND).get("training_digest") != source.training_digest:
@@ -116,8 +149,3 @@ def _kind(value: Tensor | object) -> str:
 
 def _device_of(encoder: nn.Module) -> torch.device:
     return next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -143,6 +143,13 @@ class Suite:
         """The name of the grid that the method is a row of; None where it is none."""
         return next((grid for grid, rows in self.grids.items() if method in rows and method != grid), None)
 
+    def grid_facts(self, method: str) -> dict[str, Any] | None:
+        """What a record says of the grid that the method is a row of; None where it is none."""
+        grid = self.grid_of(method)
+        if grid is None:
+            return None
+        return {"name": grid, "points": len(self.grids[grid]), "ablation": grid in self.ablations}
+
     def _spaces(
         self, registry: Registry, methods: Sequence[Method], protocol: Component, metrics: Mapping[str, Component]
     ) -> dict[str, Space]:

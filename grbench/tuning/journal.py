@@ -43,6 +43,12 @@ def open_journal(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
+def read_journal(path: Path) -> JournalStorage:
+    """The storage in this file, which is there, to be read only. A last line without an end is passed over: another
+    process may be writing it."""
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path.with_name(f"{path.name}.lock"))))
+
+
 def _cut_unfinished_line(path: Path) -> None:
     """Removes a last line without an end, which a loss of power may leave, and to which the next one would be added."""
     if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):

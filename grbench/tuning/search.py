@@ -24,9 +24,13 @@ from grbench.suite.tuning import Choices, Interval, Space, Tuning
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
+    from optuna.storages import JournalStorage
     from optuna.trial import FrozenTrial
 
 State = Literal["running", "complete", "pruned", "failed"]
+
+STUDIES = "optuna.log"
+"""The file of a folder's searches."""
 
 INTERRUPTED = ("killed", "timeout", "oom")
 """How a trial may end on one machine, or at one time, and not on another."""
@@ -58,13 +62,13 @@ class Search:
         self.higher_is_better = higher_is_better
         self._claims: dict[int, IO[bytes]] = {}
         self._study: Study | None = None
+        self._read_only: JournalStorage | None = None
 
     @property
     def trials(self) -> list[Trial]:
-        """All trials within the budget, by number."""
-        if self._study is None and not self._file.is_file():
-            return []
-        return self._within_budget(self._all())
+        """All trials within the budget, by number. Before any was claimed, the file is only read."""
+        study = self._study or self._read()
+        return [] if study is None else self._within_budget(self._all(study))
 
     @property
     def finished(self) -> bool:
@@ -99,7 +103,7 @@ class Search:
         """The next trial to run, which no other run has until `finish` or the end of this process: one that another run
         was killed in, or else a new one. None where all have ended or are run by others."""
         with self._locked():
-            trials = self._all()
+            trials = self._all(self._opened)
             for trial in trials:
                 if trial.state == "running" and self._take(trial.number):
                     return trial
@@ -158,7 +162,7 @@ class Search:
             )
         )
         self._take(number)
-        return self._all()[number]
+        return self._all(self._opened)[number]
 
     def _copy(self, number: int) -> Study:
         """A study in memory of the finished trials before this one, with this trial's sampler."""
@@ -180,24 +184,44 @@ class Search:
 
         if self._study is None:
             optuna.logging.set_verbosity(optuna.logging.WARNING)
-            try:
+            with self._named_errors():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._storage = open_journal(self._file)
                 self._study = optuna.create_study(
                     storage=self._storage, study_name=self.name, direction=self._direction, load_if_exists=True
                 )
-            except OSError as error:
-                raise RunError(f"{self._file}: cannot be opened ({error.strerror})") from error
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise RunError(
-                    f"{self._file}: is damaged ({first_line(error)}); move it away or delete it: the records of the "
-                    "trials beside it are kept, so that none is trained again"
-                ) from error
         return self._study
+
+    def _read(self) -> Study | None:
+        """The study in the file, of which nothing is written; None where it is not there."""
+        if not self._file.is_file():
+            return None
+        import optuna
+
+        from grbench.tuning.journal import read_journal
+
+        with self._named_errors():
+            self._read_only = self._read_only or read_journal(self._file)
+            if self.name not in optuna.get_all_study_names(self._read_only):
+                return None
+            return optuna.load_study(study_name=self.name, storage=self._read_only)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Raises RunError, which names the file, for one that cannot be opened or is damaged."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"{self._file}: cannot be opened ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{self._file}: is damaged ({first_line(error)}); move it away or delete it: the records of the "
+                "trials beside it are kept, so that none is trained again"
+            ) from error
 
     @property
     def _file(self) -> Path:
-        return self.folder / "optuna.log"
+        return self.folder / STUDIES
 
     @property
     def _direction(self) -> Literal["maximize", "minimize"]:
@@ -208,8 +232,8 @@ class Search:
         found: int = self._storage.get_trial_id_from_study_id_trial_number(study, number)
         return found
 
-    def _all(self) -> list[Trial]:
-        return [self._trial(trial) for trial in self._opened.get_trials(deepcopy=False)]
+    def _all(self, study: Study) -> list[Trial]:
+        return [self._trial(trial) for trial in study.get_trials(deepcopy=False)]
 
     def _within_budget(self, trials: Sequence[Trial]) -> list[Trial]:
         return list(trials[: self.tuning.budget.used(trial.seconds for trial in trials)])

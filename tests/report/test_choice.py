@@ -9,11 +9,11 @@ import pytest
 from records import HIT, MISS, a_record, measured
 
 from grbench.errors import RunError
-from grbench.report.choice import shows_scores
 from grbench.report.compare import compare
 from grbench.report.render import as_csv, markdown
 from grbench.report.slices import slice_tables
 from grbench.report.table import tables
+from grbench.results.places import shows_scores
 from grbench.results.record import Record
 
 

@@ -272,6 +272,23 @@ def test_records_with_different_metrics_share_a_table_where_versions_agree() -> 
 EXTERNAL = {"file": "l.run", "sha256": "ab" * 32, "format": "trec", "note": "", "users_not_evaluated": 0}
 
 
+def test_metrics_of_all_lists_are_explained_whichever_record_has_them() -> None:
+    coverage = {**METRICS, "coverage@10": {"label": "Coverage@10", "per_user": False, "version": "v1"}}
+    more = a_record("more", hit_rate=0.5, metrics=coverage)
+    more = replace(more, scores={**more.scores, "coverage@10": 0.25})
+    (table,) = tables([a_record("fewer", hit_rate=0.5), more])
+    assert any("(Coverage@10: of all lists together, so that" in line for line in table.footer)
+
+
+def test_a_record_of_several_methods_is_a_row_for_each() -> None:
+    row = {"name": "wider", "points": 2, "ablation": True}
+    place = {"method": "wider[width=8]", "order": 3, "tuning": None, "grid": row, "published": []}
+    records = [a_record("small", hit_rate=0.5, order=1, also=[place]), a_record("other", hit_rate=0.25, order=2)]
+    (table,) = tables(records)
+    assert [line[0].text for line in table.rows] == ["small", "other", "wider[width=8]"]
+    assert [line[1].text for line in table.rows] == [".5000", ".2500", ".5000"]
+
+
 def test_rankings_made_elsewhere_are_marked_and_have_neither_costs_nor_hardware() -> None:
     facts = [{**EXTERNAL, "users_without_list": missing} for missing in (0, 3)]
     theirs = [

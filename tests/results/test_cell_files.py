@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from grbench.results.cell_files import prunable, remove
-from grbench.results.claims import Claim, claim
+from grbench.results.claims import Claim, claim, claims_in
 from grbench.results.record import Record
 from grbench.results.record_files import record_path, write_record
 from grbench.temporary import _machine
@@ -51,7 +51,7 @@ def test_cells_that_the_suite_lacks_go_and_nothing_else(tmp_path: Path) -> None:
         f"{ORPHAN}.log",
     }
     assert not list(tmp_path.glob(".x*"))
-    assert not list(tmp_path.glob("*.claim-*"))
+    assert claims_in(tmp_path) == {}
 
 
 def test_a_cell_that_was_claimed_meanwhile_stays(tmp_path: Path) -> None:

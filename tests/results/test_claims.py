@@ -18,7 +18,7 @@ import pytest
 
 from grbench.errors import RunError
 from grbench.results import claims
-from grbench.results.claims import STALE_SECONDS, Claim, ClaimFile, claim, claims_in, find_claim
+from grbench.results.claims import STALE_SECONDS, Claim, ClaimFile, claim, claim_path, claims_in, find_claim
 from grbench.results.running_process import RunningProcess
 
 ABSENT = {"host": "another-machine", "boot": "x", "process": 7, "started": 1.0, "since": "2026-01-01T00:00:00+00:00"}
@@ -26,10 +26,15 @@ ABSENT = {"host": "another-machine", "boot": "x", "process": 7, "started": 1.0, 
 
 def left(folder: Path, facts: Any, number: int = 0, age: float = 0.0) -> Path:
     """The file of somebody else's claim, renewed `age` seconds ago."""
-    path = folder / f"abc.claim-{number}"
+    path = claim_path(folder, "abc", number)
+    path.parent.mkdir(exist_ok=True)
     path.write_text(facts if isinstance(facts, str) else json.dumps(facts))
     os.utime(path, (time.time() - age,) * 2)
     return path
+
+
+def files_of(folder: Path) -> list[Path]:
+    return list((folder / claims.FOLDER).iterdir())
 
 
 def dead_process() -> dict[str, Any]:
@@ -95,8 +100,8 @@ def test_who_is_dead(tmp_path: Path, facts: Callable[[], Any], age: float, lives
 def test_the_newest_claim_counts(tmp_path: Path) -> None:
     left(tmp_path, dead_process(), 9)
     left(tmp_path, ABSENT, 10)
-    (tmp_path / "abc.claim-x").touch()
-    (tmp_path / "abcd.claim-11").touch()
+    claim_path(tmp_path, "abc", 10).with_name("abc.claim-x").touch()
+    claim_path(tmp_path, "abcd", 11).touch()
     found = find_claim(tmp_path, "abc")
     assert found is not None
     assert found.path.name == "abc.claim-10"
@@ -137,7 +142,7 @@ def test_who_slept_too_long_leaves_the_claim_of_who_took_over(tmp_path: Path) ->
     with got:
         got.path.unlink()  # another machine took over, ended, and a third one has claimed anew
         theirs = left(tmp_path, ABSENT)
-    assert list(tmp_path.iterdir()) == [theirs]
+    assert files_of(tmp_path) == [theirs]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from grbench.results.checksums import AlteredError
 from grbench.results.claims import Claim, claim
 from grbench.results.integrity import intact_records
 from grbench.results.merge import copy_cell, plan_merge
+from grbench.results.merge_searches import copy_searches
+from grbench.results.places import at_each_place
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path, read_record, read_records, record_path, write_record
+from grbench.tuning.search import STUDIES
 
 A, B = "a" * 16, "b" * 16
 
@@ -38,7 +41,7 @@ def merge(*sources: Path, out: Path, newest: bool = False) -> tuple[int, int]:
 
 def test_each_cell_comes_with_all_that_lies_beside_it(tmp_path: Path) -> None:
     one, two, out = tmp_path / "one" / "tiny", tmp_path / "two", tmp_path / "out"
-    put(one, A, 0.5)
+    put(one, A, 0.5, files={f"{A}.weights.safetensors": "0" * 64})
     put(two, B, None)
     (one / f"{A}.log").write_text("said")
     (one / f"{A}.d" / "csv").mkdir(parents=True)
@@ -57,6 +60,45 @@ def test_each_cell_comes_with_all_that_lies_beside_it(tmp_path: Path) -> None:
     for name in (f"{A}.json", f"{A}.parquet"):
         assert (folder / name).read_bytes() == (one / name).read_bytes()
     assert merge(tmp_path / "one", two, out=out) == (0, 2)
+
+
+def test_a_cell_keeps_the_names_that_it_has_in_any_folder(tmp_path: Path) -> None:
+    """One machine ran it as a method, another one as a row of a grid."""
+    row = {"name": "wider", "points": 2, "ablation": False}
+    put(tmp_path / "one" / "tiny", A, 0.5, finished="2026-01-02")
+    path = put(tmp_path / "two" / "tiny", A, 0.5)
+    found = read_record(path)
+    write_record(path.parent, replace(found, method="wider[width=8]", order=1, grid=row), pa.table({"user": [0, 1, 2]}))
+    out = tmp_path / "out"
+    assert merge(tmp_path / "one", out=out) == (1, 0)
+    for _ in range(2):  # from now on it is there
+        merge(tmp_path / "one", tmp_path / "two", out=out)
+        (record,) = intact_records([out])
+        assert [(each.method, each.grid) for each in at_each_place(record)] == [("ma", None), ("wider[width=8]", row)]
+    assert merge(tmp_path / "one", tmp_path / "two", out=out) == (0, 1)
+
+
+def test_searches_of_one_folder_are_copied_and_of_several_are_not(tmp_path: Path) -> None:
+    def searches(name: str, content: str) -> Path:
+        path = tmp_path / name / "tiny" / "trials" / STUDIES
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    notes: list[str] = []
+    first, out = searches("one", "1\n"), tmp_path / "out"
+    copy_searches([tmp_path / "one", tmp_path / "nothing"], out, notes.append)
+    target = out / "tiny" / "trials" / STUDIES
+    assert (target.read_text(), notes) == ("1\n", [])
+    copy_searches([out], out, notes.append)
+    assert (target.read_text(), notes) == ("1\n", [])
+    second = searches("two", "2\n")
+    copy_searches([tmp_path / "one", tmp_path / "two"], out, notes.append)
+    assert target.read_text() == "1\n"
+    assert notes[0].startswith(f"tiny: the searches of 3 folders cannot be joined ({target}, {first}, {second}); ")
+    copy_searches([tmp_path / "one", tmp_path / "two"], tmp_path / "new", notes.append)
+    assert "none is copied" in notes[1]
+    assert not (tmp_path / "new").exists()
 
 
 def test_trials_are_kept_apart_from_cells(tmp_path: Path) -> None:

@@ -73,6 +73,24 @@ def test_what_is_right(tmp_path: Path) -> None:
     assert list(found.found) == ["record", "files", "scores", "lists"]
 
 
+def test_test_scores_of_a_row_of_a_grid_are_not_said(tmp_path: Path) -> None:
+    path = written(tmp_path, hits=[1.0, 1.0, 0.0])
+    (said,) = verify_record(path).problems
+    assert "the record says 0.333" in said
+    record = replace(
+        Record.from_json(path.read_text(), str(path)),
+        grid={"name": "wider", "points": 2, "ablation": False},
+        metrics={"hit_rate@2": {"version": "v"}},
+        curve=[{"epoch": 1, "hit_rate@2": 0.5}],
+        counts={"evaluated": 3, "best_epoch": 1},
+    )
+    path.write_text(record.to_json())
+    (said,) = verify_record(path).problems
+    assert "hit_rate@2: the score is not the mean of the users' values; the numbers are not said" in said
+    assert "0.3" not in said.removeprefix(str(tmp_path))
+    assert "0.6" not in said.removeprefix(str(tmp_path))
+
+
 def test_a_trial_has_nothing_of_the_test(tmp_path: Path) -> None:
     trial = {
         "study": "0" * 12,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run import checkpoints as module
-from grbench.run.checkpoints import ATTEMPT, TOKENIZER, TRAINING, Checkpoints
+from grbench.run.checkpoints import ATTEMPT, BESIDE, TOKENIZER, TRAINING, Checkpoints, keep_beside
 from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import main
 from grbench.training.options import TrainingOptions
@@ -120,6 +121,41 @@ def test_a_cell_that_is_stopped_twice_has_the_sums(attempts: Any) -> None:
     assert phases["checkpoint"]["seconds"] > 0
     assert phases["train"]["seconds"] > 0
     assert {"begun_with"}.isdisjoint(cost)
+
+
+@pytest.mark.parametrize(("step", "found"), [(2, "from epoch 1, step 2"), (4, "after epoch 1")])
+def test_an_interrupted_training_goes_on_from_where_it_was(step: int, found: str, attempts: Any) -> None:
+    """Ctrl-C between two checkpoints leaves one more; after an epoch's last step, once that was validated."""
+    expected = results(attempts("validated", "whole").run(minutes=0))
+    cell = attempts("validated")
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        cell.run(interrupt=step, minutes=10)
+    assert signal.getsignal(signal.SIGINT) is before
+    ended = cell.run(minutes=10)
+    assert cell.notes == [f"going on {found}"]
+    assert results(ended) == expected
+    assert ended[0].cost["lost_seconds"] == 0
+
+
+def test_without_checkpoints_an_interrupt_is_raised_at_once(attempts: Any) -> None:
+    cell = attempts("validated")
+    with pytest.raises(KeyboardInterrupt):
+        cell.run(interrupt=1, minutes=0)
+    assert not cell.place.exists()
+
+
+def test_what_ran_beside_earlier_attempts_is_known(attempts: Any) -> None:
+    cell = attempts("validated")
+    assert cell.run(3) is None
+    facts = {"cells": 2, "share": 0.5, "threads": 4}
+    keep_beside(cell.place, facts)
+    assert cell.run(5) is None
+    assert cell.run()[0].cost["beside"] == facts
+    other = attempts("validated", "other")
+    assert other.run(3) is None
+    (other.place / BESIDE).write_text('{"cells": "many"}')
+    assert "beside" not in other.run()[0].cost
 
 
 def test_work_after_the_last_checkpoint_is_lost_and_stands_apart(attempts: Any) -> None:

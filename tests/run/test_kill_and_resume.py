@@ -21,7 +21,7 @@ from tiny_suite import run
 from grbench.data.store import STORE_FILE, Store
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
-from grbench.results.record_files import ranking_path, read_records
+from grbench.results.record_files import ranking_path, read_records, weights_path
 from grbench.run.child_process import ChildMessages
 from grbench.run.plan import make_plan
 from grbench.run.reporter import Reporter
@@ -148,6 +148,29 @@ def test_each_step_is_logged_once(runs: Runs) -> None:
         assert [step for step, _ in steps[0]] == list(range(1, record.counts["steps_run"] + 1))
 
 
+def test_ctrl_c_keeps_the_curve_and_the_place_of_a_training(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second of three epochs, long before the next checkpoint is due."""
+    monkeypatch.setenv("STOP_AT", "dense:5:interrupt")
+    # A shell's background job ignores Ctrl-C; this process must not, whoever started the tests.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from grbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "run", "suite.yaml", "--only", "dense", "--results", "interrupted"]
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert stopped.returncode == 130, stopped.stdout + stopped.stderr
+    (record,) = read_records([runs.place / "interrupted"])
+    assert record.status == "interrupted"
+    assert [row["epoch"] for row in record.curve] == [1]
+    assert {"loss", "ndcg@2"} <= set(record.curve[0])
+    assert set(record.cost["beside"]) == {"cells", "share", "threads"}
+    monkeypatch.setenv("STOP_AT", "")
+    ended, said = run(Path("suite.yaml"), results=Path("interrupted"), only=["dense"])
+    assert "dense, seed 0: going on from epoch 2, step 2\n" in said
+    assert ended.records[0].scores == runs.whole.records[0].scores
+    assert ended.records[0].cost["lost_seconds"] == 0
+
+
 def test_costs_are_sums(runs: Runs) -> None:
     dense, generative, two_stage = (record.cost for record in runs.ended.records)
     assert [cost["resumptions"] for cost in (dense, generative, two_stage)] == [1, 1, 1]
@@ -163,7 +186,7 @@ def test_checkpoints_are_gone_and_weights_kept(runs: Runs) -> None:
     for place in ("whole", "stopped"):
         assert not list((runs.place / place).rglob("*.checkpoint"))
     whole, ended = (
-        [(runs.place / place / "stopped" / f"{record.digest}.weights.safetensors").stat().st_size for record in records]
+        [weights_path(runs.place / place / "stopped", record).stat().st_size for record in records]
         for place, records in (("whole", runs.whole.records), ("stopped", runs.ended.records))
     )
     assert all(size > 1000 for size in whole + ended)

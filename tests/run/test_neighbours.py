@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from grbench.results.claims import claim_path
 from grbench.results.running_process import RunningProcess, _started
 from grbench.run import neighbours
 from grbench.run.neighbours import Neighbours, joined
@@ -69,7 +70,9 @@ def test_who_has_ended_and_who_is_elsewhere_do_not_count(tmp_path: Path, other: 
 
 
 def test_a_run_with_another_cache_is_seen_by_its_claim(tmp_path: Path, other: dict[str, Any]) -> None:
-    (tmp_path / "abc.claim-0").write_text(json.dumps(other))
+    path = claim_path(tmp_path, "abc", 0)
+    path.parent.mkdir()
+    path.write_text(json.dumps(other))
     with Neighbours(tmp_path / "cache", tmp_path) as cell:
         assert cell.facts() == {"cells": 1, "share": pytest.approx(1.0), "threads": 0}
 

@@ -22,7 +22,8 @@ from grbench.results.record import Record
 from grbench.results.record_files import latest, ranking_path, read_records, record_path, write_record
 from grbench.results.slices import read_slices
 from grbench.results.values import read_values
-from grbench.run.plan import as_planned, covers
+from grbench.run.places import as_planned
+from grbench.run.plan import covers
 from grbench.run.progress import PlainProgress
 from grbench.run.rescore import FurtherMetrics, Rescored, RescoreRequest, rescore, why_not
 

@@ -19,11 +19,15 @@ import pyarrow as pa
 import pytest
 from tiny_suite import suite_of
 
-from grbench.results.claims import Claim, claim
+from grbench.errors import DataError
+from grbench.registry.component import Component
+from grbench.registry.discovery import Registry
+from grbench.results.claims import Claim, claim, claim_path, claims_in
 from grbench.results.record import Record
 from grbench.results.record_files import read_records, write_record
 from grbench.run import sharing
 from grbench.run.progress import PlainProgress
+from grbench.run.shared_store import shared_store
 from grbench.run.sharing import alone, made_meanwhile, share
 
 
@@ -44,7 +48,8 @@ def theirs(tmp_path: Path) -> Iterator[Any]:
         facts = {**RunningProcess.this().to_json(), "process": process.pid, "started": _started(process.pid)}
 
         def claimed(digest: str) -> Path:
-            path = tmp_path / f"{digest}.claim-0"
+            path = claim_path(tmp_path, digest, 0)
+            path.parent.mkdir(exist_ok=True)
             path.write_text(str(facts).replace("'", '"'))
             return path
 
@@ -80,7 +85,7 @@ def test_what_others_run_comes_last_and_is_not_run_again(
     ending.join()
     assert got[0] == ("c", "claimed")
     assert sorted(got[1:]) == [("a", "ok"), ("b", "claimed"), ("d", "oom")]
-    assert not list(tmp_path.glob("*.claim-*"))
+    assert claims_in(tmp_path) == {}
     assert re.search(r"waiting for other runs: a, seed 0 \(process [0-9]+ on .*\) and 2 more cells", out.getvalue())
 
 
@@ -157,9 +162,9 @@ def test_two_runs_at_once_of_which_one_is_killed(world: Path) -> None:
     killed = ""
     while not killed:  # one that is in the middle of a cell
         assert time.monotonic() < deadline
-        for path in folder.glob("*.claim-*"):
+        for path in folder.glob("claims/*"):
             text = path.read_text() if path.exists() else ""
-            if f'"process": {runs[0].pid},' in text and path.with_name(f"{path.name[:16]}.log").exists():
+            if f'"process": {runs[0].pid},' in text and (folder / f"{path.name[:16]}.log").exists():
                 os.kill(runs[0].pid, signal.SIGKILL)
                 killed = path.name[:16]
                 break
@@ -171,9 +176,33 @@ def test_two_runs_at_once_of_which_one_is_killed(world: Path) -> None:
     assert [entry.status for entry in found] == ["ok"] * SHARED
     assert all(entry.done for entry in found)
     assert re.search(rf"\| sleeps .*\| +{SHARED} \|", second)
-    assert not list(folder.glob("*.claim-*"))
+    assert claims_in(folder) == {}
     for entry in found:
         times = len(re.findall(rf"sleeps, seed {entry.seed}: ok", first + second))
         # Of the killed run's cell, the result may have been written before it could be said.
         assert times == 1 or (entry.digest == killed and times == 0)
         assert "beside" in entry.cost or entry.digest == killed
+
+
+class Watched:
+    """A dataset that looks at the claims in the cache while its store is built."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache, self.seen = cache, list[str]()
+
+    def digest(self) -> str:
+        return "d"
+
+    def write(self, writer: Any) -> None:
+        self.seen = list(claims_in(self.cache))
+        raise DataError("enough was seen")
+
+
+def test_a_store_is_claimed_while_it_is_built(tmp_path: Path) -> None:
+    """Whichever command builds it, so that two at once build it once."""
+    registry, source = Registry.load(), Watched(tmp_path)
+    dataset = Component("interactions", {"path": "users.json"})
+    with pytest.raises(DataError, match="enough was seen"):
+        shared_store(source, dataset, registry, cache=tmp_path, report=lambda *_: None)  # type: ignore[arg-type]
+    assert [name.rpartition("-")[0] for name in source.seen] == ["interactions"]
+    assert claims_in(tmp_path) == {}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from demo_plugins import demo_registry, write_suite
 
-from grbench.results.claims import STALE_SECONDS
+from grbench.results.claims import STALE_SECONDS, claim_path
 from grbench.results.record import now
 from grbench.results.record_files import write_record
 from grbench.run.plan import make_plan
@@ -54,7 +54,8 @@ def test_every_state_and_what_is_left(plan: Any) -> None:
     put("c", "interrupted")
     holder = {"host": "node3", "boot": "x", "process": 12, "started": 1.0, "since": now()}
     for name, age in (("d", 0.0), ("e", 2 * STALE_SECONDS)):
-        path = folder / f"{cells[name].digest}.claim-0"
+        path = claim_path(folder, cells[name].digest, 0)
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(holder))
         os.utime(path, (path.stat().st_mtime - age,) * 2)
     found = states(plan)
@@ -76,5 +77,7 @@ def test_cells_like_finished_ones_should_take_as_long(plan: Any) -> None:
     assert "Left: about 7 min 30 s for one run (as cells took before)." in suite_status(plan()).text()
     for at, each in enumerate(plan().cells[:2]):
         holder = {"host": "node3", "boot": "x", "process": 12 + at, "started": 1.0, "since": ""}
-        (plan().folder / f"{each.blank.digest}.claim-0").write_text(json.dumps(holder))
+        path = claim_path(plan().folder, each.blank.digest, 0)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(holder))
     assert "7 min 30 s for one run, 3 min 45 s for the 2 runs at work together" in suite_status(plan()).text()

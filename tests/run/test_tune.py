@@ -18,6 +18,7 @@ import pytest
 from tiny_suite import run
 
 from grbench.cli import main
+from grbench.errors import SuiteError
 from grbench.registry.discovery import Registry
 from grbench.report.table import tables
 from grbench.results.checksums import AlteredError
@@ -27,8 +28,9 @@ from grbench.results.record_files import read_records
 from grbench.run.plan import Plan, PlannedCell, make_plan
 from grbench.run.progress import PlainProgress
 from grbench.run.tune import tune
-from grbench.run.tuned_methods import tuned_methods, with_choices
+from grbench.run.tuned_methods import _example, tuned_methods, with_choices
 from grbench.suite.suite import load_suite
+from grbench.suite.tuning import Choices
 
 PLANTED = (Path(__file__).parents[1] / "support" / "planted_encoders.py").read_text()
 
@@ -53,6 +55,11 @@ tuning:
     hopeless: {encoder.right: [2]}
 baseline: plain
 """
+
+
+SPACE_WITH_CLASHES = [
+    "tuning.space.tuned={training.warmup_steps: [100, 0], training.warmup_share: [0.1, 0]}",
+]
 
 
 @pytest.fixture(scope="module")
@@ -197,16 +204,30 @@ def test_the_table_says_trials_budget_values_and_validation(tuned: Run) -> None:
     assert "Validation: 6 users, each by an event before the one of the test" in footer
 
 
-def test_a_killed_run_goes_on_to_the_same_trials(tuned: Run, planted: Path, tmp_path: Path) -> None:
-    """Killed by signal 9 in the middle of the search, then run again: what the run that was not killed has."""
-    command = [sys.executable, "-m", "grbench", "run", str(planted / "suite.yaml"), "--device", "cpu"]
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_trials(
+    how: signal.Signals, tuned: Run, planted: Path, tmp_path: Path
+) -> None:
+    """Killed, or ended by Ctrl-C, in the middle of the search, then run again: what the run that nothing happened to
+    has."""
+    # A shell's background job ignores Ctrl-C; this process must not, whoever started the tests.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from grbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "run", str(planted / "suite.yaml"), "--device", "cpu"]
     command += ["--only", "tuned", "--seeds", "1", "--results", str(tmp_path)]
     slowed = {**os.environ, "PLANTED_SLEEP": "0.05"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=slowed) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=slowed, text=True) as process:
         deadline = time.monotonic() + 300
         while len(list(tmp_path.rglob("trials/*.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == (130 if how == signal.SIGINT else -how), said
+    if how == signal.SIGINT:
+        assert "Interrupted: 0 of 1 cells are finished" in said
+        assert claims_in(tmp_path / "tiny" / "trials") == {}
     assert 2 <= len(read_records([tmp_path / "tiny"], trials=True)) < 6
     outcome, _ = run(planted / "suite.yaml", results=tmp_path, only=["tuned"], seeds=1)
     resumed = sorted(read_records([tmp_path / "tiny"], trials=True), key=number_of)
@@ -216,6 +237,42 @@ def test_a_killed_run_goes_on_to_the_same_trials(tuned: Run, planted: Path, tmp_
         key: value for key, value in (whole.tuning or {}).items() if key != "seconds"
     }
     assert outcome.records[0].digest == whole.digest
+
+
+def test_a_search_needs_one_valid_combination_and_not_the_first(planted: Path, tmp_path: Path) -> None:
+    """A warm-up is given as steps or as a share."""
+    registry, suite = Registry.load(), load_suite(planted / "suite.yaml", SPACE_WITH_CLASHES)
+    plan = make_plan(suite, suite.cells(registry, only=["tuned"]), registry, tmp_path)
+    (method,) = tuned_methods(plan, registry)
+    assert method.search.trials == []
+    assert list(tmp_path.iterdir()) == []
+    only = load_suite(planted / "suite.yaml", [SPACE_WITH_CLASHES[0].replace("[100, 0]", "[100, 200]")])
+    clashing = make_plan(only, only.cells(registry, only=["tuned"]), registry, tmp_path)
+    none = {"training.warmup_steps": Choices((100, 200)), "training.warmup_share": Choices((0.1, 0.2))}
+    with pytest.raises(SuiteError, match="warmup_steps is set as well"):
+        _example(clashing, clashing.cells[0].cell, none, registry)
+
+
+def test_two_runs_share_a_search_with_a_budget_in_seconds(planted: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "grbench", "run", str(planted / "suite.yaml"), "--device", "cpu", "--seeds", "1"]
+    command += ["--only", "tuned", "--results", str(tmp_path), "--set", "tuning.budget={training_seconds: 1.5}"]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    options["env"] = {**os.environ, "PLANTED_SLEEP": "0.1"}
+    runs = [subprocess.Popen(command, **options) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in runs]
+    assert [process.returncode for process in runs] == [0, 0], "\n".join(said)
+    trials = sorted(read_records([tmp_path / "tiny"], trials=True), key=number_of)
+    assert list(map(number_of, trials)) == list(range(len(trials)))
+    assert len(trials) >= 2
+    assert {(record.trial or {})["state"] for record in trials} <= {"complete", "pruned"}
+    seconds = [(record.trial or {})["seconds"] for record in trials]
+    assert sum(seconds) >= 1.5
+    (record,) = read_records([tmp_path / "tiny"])
+    assert (record.tuning or {})["budget"] == {"training_seconds": 1.5}
+    assert "its budget is in seconds" in (record.tuning or {})["not_repeatable"]
+    assert (record.tuning or {})["trials"] <= len(trials)  # two may begin before the budget is used
+    assert record.scores == {"hit_rate@1": (record.tuning or {})["validation"]}
+    assert sum("tuned, seed 0: ok" in text for text in said) == 1
 
 
 def test_a_trial_is_claimed_while_it_runs(planted: Path, tmp_path: Path) -> None:

@@ -18,12 +18,20 @@ from grbench.data.store import Store
 from grbench.errors import RunError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
+from grbench.results.checksums import file_checksum
 from grbench.results.record import Record
-from grbench.results.record_files import record_path, weights_path, write_record
+from grbench.results.record_files import (
+    read_record,
+    record_path,
+    remove_other_weights,
+    weights_path,
+    write_record,
+)
+from grbench.results.verify import verify_record
 from grbench.run.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
-from grbench.run.weights import _sha256
+from grbench.run.weights import with_kept_weights
 from grbench.suite.suite import Cell
 
 
@@ -49,10 +57,16 @@ def kept(name: str, folder: Path, store: Store, registry: Registry) -> tuple[Cel
     """A cell that was trained with its weights kept, and its record, on disk in the folder."""
     cell = cell_of(name)
     attempt = Attempts(cell, folder, store, registry)
-    ended = attempt.run(minutes=0, keep=weights_path(folder, BLANK.digest))
+    ended = attempt.run(minutes=0, keep=folder)
     assert ended is not None
     write_record(folder, *ended)
     return cell, ended[0]
+
+
+def file_of(folder: Path) -> Path:
+    """The only file of weights in the folder."""
+    (path,) = folder.glob(f"{BLANK.digest}.weights.*")
+    return path
 
 
 def ranked(cell: Cell, folder: Path, store: Store, registry: Registry, digest: str = "e" * 16) -> tuple[Record, Any]:
@@ -91,8 +105,8 @@ def test_other_retrievers_and_longer_lists_are_ranked_as_by_a_model_that_was_jus
 def test_a_cell_whose_lists_are_gone_keeps_its_weights(tmp_path: Path, store: Store, registry: Registry) -> None:
     cell, first = kept("dense", tmp_path, store, registry)
     assert first.weights == {
-        "bytes": weights_path(tmp_path, BLANK.digest).stat().st_size,
-        "sha256": _sha256(weights_path(tmp_path, BLANK.digest)),
+        "bytes": file_of(tmp_path).stat().st_size,
+        "sha256": file_checksum(file_of(tmp_path)),
     }
     again = ranked(cell, tmp_path, store, registry, BLANK.digest)
     assert again[0].weights == first.weights
@@ -116,7 +130,7 @@ def test_weights_of_another_machine_say_so(tmp_path: Path, store: Store, registr
 )
 def test_damaged_weights_are_refused(damage: Any, said: str, tmp_path: Path, store: Store, registry: Registry) -> None:
     cell, _ = kept("dense", tmp_path, store, registry)
-    path = weights_path(tmp_path, BLANK.digest)
+    path = file_of(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError) as raised:
         ranked(cell, tmp_path, store, registry)
@@ -129,7 +143,7 @@ def test_damaged_weights_are_refused(damage: Any, said: str, tmp_path: Path, sto
 
 def test_weights_that_are_gone_are_named(tmp_path: Path, store: Store, registry: Registry) -> None:
     cell, _ = kept("dense", tmp_path, store, registry)
-    weights_path(tmp_path, BLANK.digest).unlink()
+    file_of(tmp_path).unlink()
     with pytest.raises(RunError, match="the weights are gone; run the same command again, and the cell is trained"):
         ranked(cell, tmp_path, store, registry)
 
@@ -163,17 +177,58 @@ def test_weights_that_do_not_fit_are_refused(
     change: Any, said: str, tmp_path: Path, store: Store, registry: Registry
 ) -> None:
     cell, first = kept("dense", tmp_path, store, registry)
-    path = weights_path(tmp_path, BLANK.digest)
+    path = file_of(tmp_path)
     about, content = read_file(path, "weights")
     name, (rows, wide) = next((name, value.shape) for name, value in content["encoder"].items() if value.ndim == 2)
     said = said.format(name=name, rows=rows, less=rows - 1, wide=wide)
     change(content["encoder"], name)
     write_file(path, "weights", about, content)
-    facts = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    facts = {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
     record_path(tmp_path, BLANK.digest).write_text(replace(first, weights=facts).to_json())
     with pytest.raises(RunError) as raised:
         ranked(cell, tmp_path, store, registry)
     assert f"the weights cannot be used ({said}); remove it" in str(raised.value)
+
+
+def test_a_cell_that_fails_when_it_is_ranked_from_its_own_weights_keeps_them(
+    tmp_path: Path, store: Store, registry: Registry
+) -> None:
+    cell, first = kept("dense", tmp_path, store, registry)
+    error = {"type": "E", "message": "no", "traceback": ""}
+    write_record(tmp_path, with_kept_weights(tmp_path, replace(BLANK, status="oom", error=error)))
+    failed = read_record(record_path(tmp_path, BLANK.digest))
+    assert (failed.status, failed.error, failed.scores) == ("oom", error, {})
+    assert weights_path(tmp_path, failed) == file_of(tmp_path)
+    again, lists = ranked(cell, tmp_path, store, registry, BLANK.digest)
+    assert (again.scores, again.curve, again.weights) == (first.scores, first.curve, first.weights)
+    assert again.cost["phases"]["train"] == first.cost["phases"]["train"]
+    write_record(tmp_path, again, lists)
+    assert verify_record(record_path(tmp_path, BLANK.digest)).problems == []
+
+
+def test_a_failed_cell_takes_over_no_weights_of_another_training(
+    tmp_path: Path, store: Store, registry: Registry
+) -> None:
+    kept("dense", tmp_path, store, registry)
+    failed = replace(BLANK, training_digest="u" * 16)
+    assert with_kept_weights(tmp_path, failed) is failed
+
+
+def test_new_weights_leave_those_of_a_record_until_theirs_is_written(
+    tmp_path: Path, store: Store, registry: Registry
+) -> None:
+    """As where a run with --force --keep weights is interrupted between the two."""
+    cell, _ = kept("dense", tmp_path, store, registry)
+    before = file_of(tmp_path)
+    forced = Attempts(replace(cell, seed=cell.seed + 1), tmp_path, store, registry).run(minutes=0, keep=tmp_path)
+    assert forced is not None
+    assert len(list(tmp_path.glob("*.weights.*"))) == 2
+    assert verify_record(record_path(tmp_path, BLANK.digest)).problems == []
+    ranked(cell, tmp_path, store, registry)
+    write_record(tmp_path, *forced)
+    remove_other_weights(tmp_path, forced[0])
+    assert file_of(tmp_path) != before
+    assert verify_record(record_path(tmp_path, BLANK.digest)).problems == []
 
 
 def test_weights_of_another_training_are_refused(tmp_path: Path, store: Store, registry: Registry) -> None:

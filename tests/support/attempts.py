@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,16 +87,20 @@ class Stopped(BaseException):
 
 
 class Stopping(Heard):
-    """A tracker that hears each step, and stops the cell at one of them, or after the last (`at="search"`)."""
+    """A tracker that hears each step, and stops the cell at one of them, or after the last (`at="search"`).
+    interrupt: the step at which this process gets Ctrl-C."""
 
-    def __init__(self, at: int | str | None) -> None:
+    def __init__(self, at: int | str | None, interrupt: int | None = None) -> None:
         super().__init__(every_steps=1)
-        self.at = at
+        self.at, self.interrupt = at, interrupt
 
     def log(self, step: int, values: dict[str, float]) -> None:
         super().log(step, values)
         if step == self.at:
             raise Stopped
+        if step == self.interrupt:
+            self.interrupt = None  # a second one ends the process at once
+            os.kill(os.getpid(), signal.SIGINT)
 
     def keep(self, encoder: Any, num_items: int) -> None:
         if self.at == "search":
@@ -144,10 +150,15 @@ class Attempts:
         return Checkpoints(self.place, digest, **options, say=self.notes.append, tell=tell)
 
     def run(
-        self, stop: int | str | None = None, *, keep: Path | None = None, **options: Any
+        self,
+        stop: int | str | None = None,
+        *,
+        interrupt: int | None = None,
+        keep: Path | None = None,
+        **options: Any,
     ) -> tuple[Record, pa.Table] | None:
         """The record and the lists; None where the attempt was stopped."""
-        report = Reporter(ChildMessages(io.StringIO()), [Stopping(stop)])
+        report = Reporter(ChildMessages(io.StringIO()), [Stopping(stop, interrupt)])
         common: Any = {"registry": self.registry, "device": "cpu", "report": report}
         try:
             return run_cell(self.cell, BLANK, self.store, checkpoints=self.checkpoints(**options), keep=keep, **common)

@@ -7,13 +7,13 @@ import io
 import json
 from pathlib import Path
 
+from grbench.cache import cache_folder
 from grbench.data.store_writer import build_store
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import read_records, write_record
 from grbench.run.child_process import ChildMessages
 from grbench.run.plan import Plan, make_plan
-from grbench.run.prepare import store_cache
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
 from grbench.suite.suite import load_suite
@@ -70,7 +70,7 @@ def run_world(results: Path = Path("results")) -> list[Record]:
     """Runs what is to do of the suite in the current folder; returns all records."""
     registry, planned = Registry.load(), plan(results)
     dataset = planned.cells[0].cell.dataset
-    store = build_store(registry.build("datasets", dataset), name=dataset.name, cache=store_cache())
+    store = build_store(registry.build("datasets", dataset), name=dataset.name, cache=cache_folder())
     for each in planned.to_do:
         report = Reporter(ChildMessages(io.StringIO()), [])
         record, lists = run_cell(each.cell, each.blank, store, registry=registry, device="cpu", report=report)

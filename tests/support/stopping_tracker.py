@@ -40,8 +40,23 @@ class Stops(Tracker):
                     "kill_run": (run, signal.SIGKILL),
                     "interrupt": (run, signal.SIGINT),
                 }[how]
-                os.kill(whom, by)
-                time.sleep(60)  # until it is over
+                if how == "interrupt":
+                    _wait_for_interrupt(whom)
+                else:
+                    os.kill(whom, by)
+                    time.sleep(60)  # until it is over
+
+
+def _wait_for_interrupt(whom):
+    """Interrupts a process, and waits until this one is too, whatever it does then: a sleep would go on."""
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    before = signal.set_wakeup_fd(tell)
+    try:
+        os.kill(whom, signal.SIGINT)
+        os.read(heard, 1)
+    finally:
+        signal.set_wakeup_fd(before)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import pytest
 
 from grbench.errors import RunError
 from grbench.suite.tuning import Budget, Choices, Interval, Space, Tuning
-from grbench.tuning.search import Search, Trial
+from grbench.tuning.search import STUDIES, Search, Trial
 
 SPACE: Space = {"optimizer.lr": Interval(1e-4, 1e-2, log=True), "encoder.blocks": Choices((1, 2, 3))}
 
@@ -145,6 +145,22 @@ def test_the_file_of_a_search_outlives_a_line_cut_short(tmp_path: Path) -> None:
     with (tmp_path / "optuna.log").open("ab") as file:
         file.write(b'{"op_code":4,"worker')
     assert run(search(tmp_path))[:3] == before
+
+
+def test_looking_at_a_search_writes_nothing(tmp_path: Path) -> None:
+    run(search(tmp_path), most=2)
+    with (tmp_path / STUDIES).open("ab") as file:
+        file.write(b'{"op_code": 0, "study_na')  # another process is just writing
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = Search(tmp_path, "another", SPACE, Tuning(Budget(trials=8)), higher_is_better=True)
+    assert (other.trials, other.finished, other.chosen) == ([], False, None)
+    looking = search(tmp_path)
+    assert [trial.state for trial in looking.trials] == ["complete", "complete"]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    run(search(tmp_path), most=1)
+    assert len(looking.trials) == 3  # those of other processes are seen
+    assert len(run(looking)) == 8  # and it may go on itself
+    assert looking.finished
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -80,13 +80,12 @@ def recognise(registry: Registry, path: Path, dataset: str | None) -> Component:
 
 def build_dataset_store(registry: Registry, source: Component, cache: Path | None, console: Console) -> Store:
     """The store of a dataset, built where the cache does not have it yet."""
-    from grbench.data.store_writer import build_store
-    from grbench.run.prepare import store_cache
+    from grbench.cache import cache_folder
+    from grbench.run.shared_store import shared_store
 
     dataset = registry.build("datasets", source, where="dataset")
-    contents = registry.file_contents("datasets", source, "dataset")
     with progress_report(console) as report:
-        return build_store(dataset, name=source.name, cache=store_cache(cache), contents=contents, report=report)
+        return shared_store(dataset, source, registry, cache=cache_folder(cache), report=report)
 
 
 def open_or_build_store(
