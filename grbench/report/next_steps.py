@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grbench.invocation import program
-from grbench.report.choice import hidden_records
+from grbench.report.choice import hidden_records, place_key
 from grbench.report.rows import Row, rows_of
 from grbench.results.record import Record
+from grbench.results.record_files import latest
 
 
 def next_steps(records: Sequence[Record], folder: Path, installed_suite: str | None = None) -> str:
@@ -39,7 +40,7 @@ def _pair(records: Sequence[Record]) -> tuple[str, str] | None:
     """Two methods that are worth comparing: the best one by the first metric and the suite's baseline, or the second
     best where that is the same or there is none."""
     hidden = hidden_records(records)
-    rows = [row for row in rows_of([each for each in records if each.digest not in hidden]) if row.done]
+    rows = [row for row in rows_of([each for each in latest(records) if place_key(each) not in hidden]) if row.done]
     metric = next((name for row in rows for name in row.done[0].scores), None)
     if metric is None:
         return None
