@@ -19,6 +19,7 @@ from grbench.commands.merge import merge
 from grbench.commands.plot import plot
 from grbench.commands.plugins import plugins
 from grbench.commands.prune import prune
+from grbench.commands.report import report
 from grbench.commands.reproduce import reproduce
 from grbench.commands.rescore import rescore
 from grbench.commands.run import run
@@ -79,6 +80,7 @@ def cli(debug: bool) -> None:
     grbench run quickstart                        run an installed suite and print its table
     grbench run my_suite.yaml                     run your own
     grbench table results/quickstart --format md  make the table again from the records
+    grbench report results/quickstart --out report.html  the same with figures, as a web page
     grbench audit quickstart                      look for leaks in its methods
     grbench compare A B --results results/quickstart  compare two methods
     grbench plugins                               list installed plug-ins
@@ -87,7 +89,7 @@ def cli(debug: bool) -> None:
 
 COMMANDS = (
     *(run, status, audit, verify),
-    *(table, plot, compare, reproduce),
+    *(table, report, plot, compare, reproduce),
     *(rescore, score, export),
     *(merge, prune),
     *(plugins, suite, schema),

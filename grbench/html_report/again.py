@@ -1,0 +1,76 @@
+"""How to do it again: the suite as the records have it, and the commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from grbench.html_report.blocks import Block, Entry, Grid, Heading, Listing, Section
+from grbench.html_report.environment import distributions
+from grbench.html_report.recorded_suite import RecordedSuite, recorded_suite
+from grbench.html_report.results import Results
+from grbench.results.record import Record
+
+CONTINUED = "\\\n  "
+
+
+def again(results: Results) -> Section:
+    """Commands, the suite of each name, and the digests that say whether a cell is the same."""
+    blocks: list[Block] = []
+    for name in results.suites:
+        records = [record for record in results.compared.records if record.suite == name]
+        suite = recorded_suite(name, records)
+        blocks.append(Listing(_commands(name, suite, records), f"commands for {name}"))
+        if suite is not None:
+            blocks.append(Listing(suite.text, f"suite {name}", title=f"{name}.yaml, put together from the records"))
+    headings = [
+        Heading("method", numeric=False),
+        Heading("seed"),
+        Heading("status", numeric=False),
+        Heading("record", numeric=False),
+        Heading("training", numeric=False),
+        Heading("lists", numeric=False),
+        Heading("finished (UTC)", numeric=False),
+    ]
+    rows = [
+        [
+            Entry(record.method),
+            Entry(str(record.seed), record.seed),
+            Entry(record.status),
+            Entry(record.digest),
+            Entry(record.training_digest or "—"),
+            Entry(record.lists_digest or "—"),
+            Entry(record.finished[:16].replace("T", " ") or "—"),
+        ]
+        for record in results.compared.records
+    ]
+    blocks.append(Grid("All cells", headings, rows, title="Digests of all cells"))
+    return Section(
+        "again",
+        "Do it again",
+        "A digest names everything that a cell's numbers depend on: with the same data, plug-ins and versions, the same "
+        "commands give records with the same digests.",
+        blocks,
+    )
+
+
+def _commands(name: str, suite: RecordedSuite | None, records: Sequence[Record]) -> str:
+    file, results = shlex.quote(f"{name}.yaml"), shlex.quote(f"results/{name}")
+    commits = dict.fromkeys(str(record.environment.get("git_commit") or "") for record in records)
+    lines = [f"# distributions: {', '.join(distributions(records)) or 'not recorded'}"]
+    lines += [f"git checkout {shlex.quote(commit)}" for commit in commits if commit]
+    if any(record.environment.get("git_changed") for record in records):
+        lines.append("# files were changed since that commit when some of the cells ran")
+    if suite is not None:
+        lines.append(f"# save the suite below as {file}")
+        for seeds, methods in suite.seeds.items():
+            lines.append(_run(file, seeds, methods, suite))
+    lines += [f"grbench verify {results}", f"grbench table {results}", f"grbench report {results} --out report.html"]
+    return "\n".join(lines) + "\n"
+
+
+def _run(file: str, seeds: Sequence[int], methods: Sequence[str], suite: RecordedSuite) -> str:
+    if len(suite.seeds) == 1:
+        return f"grbench run {file}"
+    given = [*(f"--only {shlex.quote(method)}" for method in methods), f"--set seeds=[{','.join(map(str, seeds))}]"]
+    return f" {CONTINUED}".join([f"grbench run {file}", *given])
