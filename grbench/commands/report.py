@@ -16,10 +16,10 @@ from grbench.errors import RunError
 def report(results: tuple[Path, ...], out: Path) -> None:
     """Make a report of records, in folders of results or single record files: one HTML file that opens offline.
 
-    It has the table with filters, intervals as a picture, quality against cost, learning curves, groups of users, codes,
-    costs by phase, tuning, published figures, audits, failures, the environment, and the suite and commands to do
-    it again. Records that cannot be compared have parts of their own. Altered records and lists are refused, as
-    by `grbench table`. Needs grbench[report].
+    It has the table with filters, quality against cost, learning curves, groups of users, codes, costs by phase,
+    tuning, published figures, audits, failures, the environment, and the suite and commands to do it again.
+    Records that cannot be compared have parts of their own. Altered records and lists are refused, as by `grbench
+    table`. Needs grbench[report].
 
     \b
     grbench report results/quickstart --out report.html

@@ -48,8 +48,8 @@ def again(results: Results) -> Section:
     return Section(
         "again",
         "Do it again",
-        "A digest names everything that a cell's numbers depend on: with the same data, plug-ins and versions, the same "
-        "commands give records with the same digests.",
+        "A digest names everything that a cell's numbers depend on: with the same data, plug-ins and versions, the "
+        "same commands give records with the same digests.",
         blocks,
     )
 

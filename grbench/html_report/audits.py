@@ -21,7 +21,7 @@ def audits(results: Results) -> Section:
     without = [name for name in results.suites if name not in results.audits]
     absent = (
         f"Leak audits: there are none of {', '.join(without)}; "
-        f"{' and '.join(f'grbench audit {name}' for name in without[:3])} makes them, and keeps them beside the records."
+        f"{' and '.join(f'grbench audit {name}' for name in without[:3])} makes them, beside the records."
     )
     if not results.audits:
         return Section("audits", "Leak audits", absent=absent)
@@ -29,7 +29,8 @@ def audits(results: Results) -> Section:
     return Section(
         "audits",
         "Leak audits",
-        "Whether anything of the test reaches a method before it should: each was run on a small world in which leaks show.",
+        "Whether anything of the test reaches a method before it should: each was run on a small world in which "
+        "leaks show.",
         (*blocks, *([Text(absent)] if without else [])),
     )
 

@@ -14,12 +14,13 @@ from grbench.report.format import counted, number, significant
 from grbench.report.rows import flattened
 from grbench.results.record import Record
 
+BY = "\N{MULTIPLICATION SIGN}"
 EXPLAINED = (
     "In use: how many of a level's codes any item has. Perplexity: how many codes in equal use would be as varied, "
     "so that a value far below the level's size means that a few codes have most items.",
     "Collisions: items that share all their codes with another one; a decoder cannot tell them apart.",
-    "Agreement: how often two items that are near each other (by embedding, or met by the same users) share their first "
-    "codes, beside how often two items at random do.",
+    "Agreement: how often two items that are near each other (by embedding, or met by the same users) share their "
+    "first codes, beside how often two items at random do.",
 )
 
 
@@ -34,7 +35,7 @@ class Codes:
     @property
     def label(self) -> str:
         """As a chart names it."""
-        sizes = "×".join(str(size) for size in self.report.get("sizes") or ())
+        sizes = BY.join(str(size) for size in self.report.get("sizes") or ())
         others = f" and {len(self.methods) - 1} more" if len(self.methods) > 1 else ""
         return f"{self.name} {sizes}, {self.methods[0]}{others}"
 
@@ -57,8 +58,8 @@ def code_quality(results: Results) -> Section:
     return Section(
         "codes",
         "Code quality of tokenizers",
-        "Whether codes are used evenly, tell items apart, and put similar items side by side. Seeds with the same report "
-        "are shown once.",
+        "Whether codes are used evenly, tell items apart, and put similar items side by side. Seeds with the same "
+        "report are shown once.",
         (_grid(found), *charts, Notes(EXPLAINED, title="What the columns mean")),
     )
 
@@ -94,7 +95,7 @@ def _grid(found: Sequence[Codes]) -> Grid:
                     + (f" and {len(codes.methods) - 3} more" if len(codes.methods) > 3 else "")
                 ),
                 Entry(codes.name),
-                Entry(" × ".join(str(size) for size in codes.report["sizes"])),
+                Entry(f" {BY} ".join(str(size) for size in codes.report["sizes"])),
                 _amount(items),
                 _amount(distinct),
                 Entry("—" if shared is None else f"{shared:.2%}", shared),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,65 +52,36 @@ def shown(text: str) -> str:
     return html.escape(printable(text), quote=False)
 
 
+AXIS = {"gridcolor": LINE, "linecolor": LINE, "zeroline": False, "automargin": True, "title": {"standoff": 10}}
+TEMPLATE = {
+    "layout": {
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": TEXT},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 16, "t": 12, "b": 8},
+        "showlegend": False,
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": "var(--raised)", "bordercolor": LINE, "font": {"color": TEXT}, "align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": TEXT},
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+        "height": 380,
+    },
+    # Without Plotly's outline, which is dark on any page.
+    "data": {"scatter": [{"type": "scatter", "marker": {"opacity": 1, "line": {"width": 0}}}]},
+}
+"""What all charts have where they say nothing else. Colours may be variables of `page.css`, which the page replaces
+when it draws."""
+
+
 def figure(traces: Sequence[Any], **layout: Any) -> dict[str, Any]:
-    """The figure as JSON has it, on top of the layout that all charts have. Colours may be variables of `page.css`,
-    which the page replaces when it draws."""
+    """The figure as JSON has it."""
     import plotly.graph_objects as go
 
-    axis = {
-        "gridcolor": LINE,
-        "linecolor": LINE,
-        "zeroline": False,
-        "automargin": True,
-        "title": {"standoff": 10},
-    }
-    drawn = go.Figure(
-        data=list(traces),
-        layout={
-            "template": "none",
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": TEXT},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "margin": {"l": 8, "r": 16, "t": 12, "b": 8},
-            "showlegend": False,
-            "hovermode": "closest",
-            "hoverlabel": {"bgcolor": "var(--raised)", "bordercolor": LINE, "font": {"color": TEXT}, "align": "left"},
-            "xaxis": axis,
-            "yaxis": axis,
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": TEXT},
-            "dragmode": False,
-            "height": 380,
-        },
-    )
-    drawn.update_layout(**layout)
-    drawn.update_traces(marker_line_color="rgba(0,0,0,0)", selector=_without_outline)
+    height = TEMPLATE["layout"]["height"]
+    drawn = go.Figure(data=list(traces), layout={"height": height, **layout, "template": TEMPLATE})
     made: dict[str, Any] = json.loads(drawn.to_json())
     return made
-
-
-def _without_outline(trace: Any) -> bool:
-    """Whether a trace's marks have Plotly's outline, which is dark on any page."""
-    return trace.type == "scatter" and trace.marker.line.color is None
-
-
-def log_axis(values: Sequence[float], room: float = 0.12) -> dict[str, Any]:
-    """A logarithmic axis with ticks at round numbers, written out, and room for names at both ends. values: positive;
-    room: share of the axis on either side."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    margin = room * max(high - low, 0.3) / (1 - 2 * room)
-    low, high = low - margin, high + margin
-    decades = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)]
-    for steps in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 4, 5, 7),
-        (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
-    ):
-        ticks = [decade * step for decade in decades for step in steps if low <= math.log10(decade * step) <= high]
-        if len(ticks) >= 4:
-            break
-    return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": [f"{tick:,.6g}" for tick in ticks]}
 
 
 def value_axis(ends: Sequence[float | None], title: str) -> dict[str, Any]:

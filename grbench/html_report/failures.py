@@ -49,8 +49,8 @@ def failures(results: Results) -> Section:
         Listing(text, "traceback", title=f"Traceback of {'; '.join(cells)}") for text, cells in tracebacks.items()
     ]
     lead = (
-        f"{len(failed)} of {counted(len(records), 'cell')} have no result. They are rows of the leaderboard too; the same "
-        "grbench run tries them again."
+        f"{len(failed)} of {counted(len(records), 'cell')} have no result. They are rows of the leaderboard too; the "
+        "same grbench run tries them again."
     )
     return Section("failures", "Failures", lead, (Grid(counted(len(failed), "failed cell"), headings, rows), *blocks))
 

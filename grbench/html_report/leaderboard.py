@@ -14,8 +14,8 @@ from grbench.report.format import counted, number
 from grbench.report.scores import RowScore
 
 LEAD = (
-    "Every method with its mean and 95 % interval. Bold is the best and all that cannot be told from it; click a heading "
-    "to sort."
+    "Every method with its mean and 95 % interval. Bold is the best and all that cannot be told from it; click a "
+    "heading to sort."
 )
 
 
@@ -118,8 +118,8 @@ def _chart(results: Results) -> Chart | None:
         return None
     return Chart(
         "intervals",
-        "Means with 95 % intervals. Filled: the best, and what cannot be told from it. Where intervals overlap, the test "
-        "in the table decides, because it pairs both methods' users.",
+        "Means with 95 % intervals. Filled: the best, and what cannot be told from it; dotted line: the "
+        "baseline. Where intervals overlap, the test in the table decides, because it pairs both methods' users.",
         views,
         choice="Metric",
     )
@@ -187,13 +187,6 @@ def _baseline_line(score: RowScore) -> dict[str, object]:
         "y0": 0,
         "y1": 1,
         "line": {"color": MUTED, "width": 1, "dash": "dot"},
-        "label": {
-            "text": "baseline",
-            "font": {"color": MUTED, "size": 11},
-            "textposition": "end",
-            "yanchor": "top",
-            "textangle": 0,
-        },
     }
 
 

@@ -32,8 +32,8 @@ def learning_curves(results: Results) -> Section:
         _view(results, frame[frame["name"] == name], name, style) for name in names if (frame["name"] == name).any()
     ]
     caption = (
-        "Thick: the mean over seeds; thin: each seed. A large mark is the epoch whose state was kept. Losses of different "
-        "methods are different quantities; validation scores can be compared."
+        "Thick: the mean over seeds; thin: each seed. A large mark is the epoch whose state was kept. Losses of "
+        "different methods are different quantities; validation scores can be compared."
     )
     return Section(
         "curves",
@@ -66,7 +66,7 @@ def _traces(row: str, frame: pd.DataFrame, drawn: Style, text: Any) -> list[Any]
     import plotly.graph_objects as go
 
     common: dict[str, Any] = {
-        "legendgroup": row,
+        "legendgroup": shown(row),
         "name": shown(row),
         "visible": True if drawn.visible else "legendonly",
     }

@@ -89,9 +89,11 @@ def parallel_coordinates(study: Study, label: str) -> View | None:
         traces,
         xaxis={
             "tickvals": list(range(len(axes))),
-            "ticktext": [shown(axis.name.rpartition(".")[2]) for axis in axes],
+            "ticktext": [shown(axis.name.removesuffix(".name").rpartition(".")[2]) for axis in axes],
             "range": [-0.15, len(axes) - 0.45],
             "side": "top",
+            "showline": False,
+            "ticks": "",
             "showgrid": False,
         },
         yaxis={"visible": False, "range": [-0.06, 1.06]},
@@ -115,7 +117,7 @@ def _axis(name: str, values: Sequence[Any], text: Any = None) -> Axis:
         if low == high:
             return Axis(name, [None if value is None else 0.5 for value in values], [(0.5, text(low))])
         log = low > 0 and high / low >= SPAN
-        scale = (lambda value: math.log(value)) if log else float
+        scale = math.log if log else float
         places = [
             None if value is None else (scale(value) - scale(low)) / (scale(high) - scale(low)) for value in values
         ]

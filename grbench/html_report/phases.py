@@ -30,8 +30,8 @@ def cost_by_phase(results: Results) -> Section:
         seconds[row.name][OTHER] = mean_of_known([record.cost.get("overhead_seconds") for record in _measured(row)])
     chart = Chart(
         "phases",
-        "Seconds of a cell by phase, mean over seeds. Everything is measured in the same way for all methods: a monotonic "
-        "clock, the device synchronised at both ends.",
+        "Seconds of a cell by phase, mean over seeds. Everything is measured in the same way for all methods: a "
+        "monotonic clock, the device synchronised at both ends.",
         [_view(seconds, [*names, OTHER])],
         keyed=True,
     )
@@ -59,7 +59,7 @@ def _view(seconds: dict[str, dict[str, float | None]], names: Sequence[str]) -> 
             y=list(range(len(rows))),
             orientation="h",
             name=shown(name.replace("_", " ")),
-            legendgroup=name,
+            legendgroup=shown(name),
             width=0.36,
             marker={
                 "color": f"var(--series-{place % 8 + 1})",

@@ -81,7 +81,7 @@ def _entries(beside: BesideOurs, sources: Sources) -> list[Entry]:
         ),
         Entry(difference_text(beside.difference) or "—", beside.difference),
         Entry(held[position], tone=tone),
-        Entry(f"[{sources.number_of(beside.figure)}] {beside.figure['source']}"),
+        Entry(f"[{sources.number_of(beside.figure)}]"),
     ]
 
 
@@ -112,7 +112,8 @@ def _view(results: Results, metric: str, column: Sequence[BesideOurs | None]) ->
                 "line": {"width": 2, "color": PUBLISHED},
             },
             hovertext=[
-                f"{shown(name)}<br>published {shown(figure_text(known[name].figure))}<br>{shown(known[name].figure['source'])}"
+                f"{shown(name)}<br>published {shown(figure_text(known[name].figure))}<br>"
+                f"{shown(known[name].figure['source'])}"
                 for name in names
             ],
             hoverinfo="text",

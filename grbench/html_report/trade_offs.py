@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
-
+import numpy as np
 import pandas as pd
 
 from grbench.figures.pareto import COSTS, pareto_frame
 from grbench.html_report.blocks import Chart, Section, View
-from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, log_axis, short, shown
+from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, short, shown
+from grbench.html_report.labels import axis_of, text_places
 from grbench.html_report.results import Results
 from grbench.report.format import GIB, number, significant
 
@@ -60,6 +58,18 @@ def _view(results: Results, metric: str, cost: str, frame: pd.DataFrame) -> View
     unit, size = UNITS[COSTS[cost].unit]
     points = frame[frame["cost"].notna()].assign(cost=lambda each: each["cost"] / size).sort_values("cost")
     front = points[points["on_front"]]
+    log = bool((points["cost"] > 0).all())
+    costs, values = (
+        axis_of(points["cost"], log=log),
+        axis_of(pd.concat([points[name].dropna() for name in ("value", "low", "high")])),
+    )
+    labelled = points if len(points) <= LABELLED else front
+    labelled = labelled.sort_values("on_front", ascending=False, kind="stable")
+    places = text_places(
+        np.column_stack([costs.share(points["cost"]), values.share(points["value"])]),
+        {points.index.get_loc(index): short(row) for index, row in labelled["row"].items()},
+        set(np.flatnonzero(points["on_front"])),
+    )
     traces = [
         go.Scatter(
             x=same["cost"],
@@ -70,24 +80,20 @@ def _view(results: Results, metric: str, cost: str, frame: pd.DataFrame) -> View
         )
         for _, same in front.groupby(["hardware", "beside"], sort=False)
     ]
-    axis = log_axis(points["cost"].tolist(), room=0.08) if (points["cost"] > 0).all() else {}
-    traces += [
-        _points(chosen, unit, on_front=bool(on_front), named=bool(on_front) or len(points) <= LABELLED, axis=axis)
-        for on_front, chosen in points.groupby("on_front")
-    ]
+    points["place"] = [places.get(at, "") for at in range(len(points))]
+    traces += [_points(chosen, unit, on_front=bool(on_front)) for on_front, chosen in points.groupby("on_front")]
     picture = figure(
         traces,
-        xaxis={"title": {"text": unit}, **axis},
-        yaxis={"title": {"text": shown(results.heading(metric))}},
+        xaxis={"title": {"text": unit}, **costs.layout()},
+        yaxis={"title": {"text": shown(results.heading(metric))}, **values.layout()},
         height=340,
     )
-    alt = (
-        f"{results.label(metric)} against {COSTS[cost].label}; on the front, cheapest first: {', '.join(front['row'])}"
-    )
+    on_front = ", ".join(front["row"])
+    alt = f"{results.label(metric)} against {COSTS[cost].label}; on the front, cheapest first: {on_front}"
     return View(results.label(metric), picture, alt)
 
 
-def _points(points: pd.DataFrame, unit: str, *, on_front: bool, named: bool, axis: Mapping[str, Any]) -> object:
+def _points(points: pd.DataFrame, unit: str, *, on_front: bool) -> object:
     import plotly.graph_objects as go
 
     colour = FIRST if on_front else MUTED
@@ -95,10 +101,10 @@ def _points(points: pd.DataFrame, unit: str, *, on_front: bool, named: bool, axi
         x=points["cost"],
         y=points["value"],
         error_y={"array": (points["high"] - points["value"]).fillna(0), "color": colour, "thickness": 1, "width": 0},
-        mode="markers+text" if named else "markers",
+        mode="markers+text",
         meta=None if on_front else "aside",
-        text=[short(name) for name in points["row"]],
-        textposition=_text_places(points["cost"].tolist(), axis, on_front=on_front),
+        text=[short(row) if place else "" for row, place in zip(points["row"], points["place"], strict=True)],
+        textposition=[place or "top left" for place in points["place"]],
         textfont={"size": 11, "color": TEXT if on_front else MUTED},
         cliponaxis=False,
         marker={
@@ -113,17 +119,3 @@ def _points(points: pd.DataFrame, unit: str, *, on_front: bool, named: bool, axi
         ],
         hoverinfo="text",
     )
-
-
-def _text_places(costs: Sequence[float], axis: Mapping[str, Any], *, on_front: bool) -> list[str]:
-    """Where the points' names stand, by ascending cost: towards the middle of the chart, so that they stay inside it.
-    Names on the front are above it, where no point is, but for those near the left end."""
-    low, high = axis.get("range") or (0.0, max(costs) or 1.0)
-    places = []
-    for order, cost in enumerate(costs):
-        share = ((math.log10(cost) if axis else cost) - low) / (high - low)
-        if on_front:
-            places.append("top left" if share > 0.35 else "bottom right")
-        else:
-            places.append(f"{('bottom', 'top')[order % 2]} {'left' if share > 0.6 else 'right'}")
-    return places

@@ -46,7 +46,8 @@ def tuning(results: Results) -> Section:
         return Section("tuning", "Tuning", lead, (Notes([*notes, lost]),))
     courses = [_course(results, study) for study in studies]
     values = [view for study in studies if (view := parallel_coordinates(study, results.label(study.metric)))]
-    charts = [Chart("trials", "Each trial's validation score; the line is the best so far.", courses, choice="Method")]
+    caption = "Each trial's validation score. The line is the best so far, the large mark the trial that was chosen."
+    charts = [Chart("trials", caption, courses, choice="Method")]
     if values:
         caption = "Each line is a trial. Dark: the best quarter; thick: the trial that was chosen; dotted: pruned."
         charts.append(Chart("values", caption, values, choice="Method"))
@@ -118,7 +119,7 @@ def _course(results: Results, study: Study) -> View:
     label = f"Validation {results.label(study.metric)}"
     picture = figure(
         traces,
-        xaxis={"title": {"text": "Trial"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "Trial"}},
         yaxis={"title": {"text": shown(label)}},
         height=340,
     )

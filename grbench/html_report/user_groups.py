@@ -70,7 +70,7 @@ def _view(results: Results, name: str, frame: pd.DataFrame) -> View:
                 },
                 mode="markers",
                 marker={"color": drawn.colour, "symbol": drawn.symbol, "size": 9},
-                legendgroup=row,
+                legendgroup=shown(row),
                 name=shown(row),
                 visible=True if drawn.visible else "legendonly",
                 hovertext=[

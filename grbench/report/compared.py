@@ -51,17 +51,27 @@ class ComparedRows:
         """Which way the metric goes."""
         return bool(self.metrics[metric].get("higher_is_better", True))
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, str | None], list[RowScore]]:
+        """{(metric, row that others are tested against): each row's score}, as far as they were asked for."""
+        return {}
+
     def scores(self, metrics: Sequence[str] | None = None, against: str | None = None) -> dict[str, list[RowScore]]:
-        """{metric: each row's score}, as tables show it; that of a row that was not chosen is empty. metrics: None =
-        all; against: the row that others are tested against, None = the suite's baseline."""
+        """{metric: each row's score}, as tables show them; that of a row that was not chosen is empty. metrics: None =
+        all; against: the row that others are tested against, None = the suite's baseline. What was computed once is
+        kept, because a report has many figures of the same scores."""
         names = list(self.metrics) if metrics is None else metrics
-        return shown_scores(
-            self.rows,
-            {name: self.higher_is_better(name) for name in names},
-            self.chosen.hidden,
-            baseline=self.first.baseline if against is None else against,
-            together=[name for name in names if of_all_lists(self.metrics[name])],
-        )
+        baseline = self.first.baseline if against is None else against
+        if new := [name for name in names if (name, baseline) not in self._known]:
+            found = shown_scores(
+                self.rows,
+                {name: self.higher_is_better(name) for name in new},
+                self.chosen.hidden,
+                baseline=baseline,
+                together=[name for name in new if of_all_lists(self.metrics[name])],
+            )
+            self._known.update({(name, baseline): column for name, column in found.items()})
+        return {name: self._known[name, baseline] for name in names}
 
     def metric(self, asked: str | None = None, *, of_each_user: bool = False) -> str:
         """The metric that was asked for, else the first with a value for each user, else the first. Raises RunError

@@ -77,6 +77,10 @@ function coloured(value) {
   return value;
 }
 
+function plain(text) { // a name as it is written for Plotly, which reads texts as HTML
+  return new DOMParser().parseFromString(text, "text/html").body.textContent;
+}
+
 class Chart {
   constructor(figure) {
     this.figure = figure;
@@ -132,7 +136,7 @@ class Chart {
       dot.textContent = SIGNS[trace.marker.symbol] ?? "■";
       dot.style.color = trace.marker.color;
       const name = document.createElement("span");
-      name.innerHTML = trace.name; // escaped for Plotly, which reads it as HTML too
+      name.textContent = plain(trace.name);
       return this.button([dot, name], this.visible(trace), () => this.shown.set(trace.legendgroup, !this.visible(trace)));
     });
     if (series.size > 1) {
