@@ -53,7 +53,7 @@ def shown(text: str) -> str:
 
 
 AXIS = {"gridcolor": LINE, "linecolor": LINE, "zeroline": False, "automargin": True, "title": {"standoff": 10}}
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "layout": {
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": TEXT},
         "paper_bgcolor": "rgba(0,0,0,0)",

@@ -102,9 +102,8 @@ def _traces(row: str, frame: pd.DataFrame, drawn: Style, text: Any) -> list[Any]
                 "size": [11 if kept else 5 for kept in mean["kept"]],
             },
             hovertext=[
-                f"{shown(row)}<br>epoch {point.epoch}: {text(point.value)}"
-                + (f", mean of {point.seeds} seeds" if point.seeds > 1 else "")
-                for point in mean.itertuples()
+                f"{shown(row)}<br>epoch {epoch}: {text(value)}" + (f", mean of {of} seeds" if of > 1 else "")
+                for epoch, value, of in zip(mean["epoch"], mean["value"], mean["seeds"], strict=True)
             ],
             hoverinfo="text",
             **common,

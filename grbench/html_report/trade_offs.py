@@ -56,19 +56,18 @@ def _view(results: Results, metric: str, cost: str, frame: pd.DataFrame) -> View
     import plotly.graph_objects as go
 
     unit, size = UNITS[COSTS[cost].unit]
-    points = frame[frame["cost"].notna()].assign(cost=lambda each: each["cost"] / size).sort_values("cost")
+    points = frame[frame["cost"].notna()].assign(cost=lambda each: each["cost"] / size)
+    points = points.sort_values("cost", ignore_index=True)
     front = points[points["on_front"]]
     log = bool((points["cost"] > 0).all())
-    costs, values = (
-        axis_of(points["cost"], log=log),
-        axis_of(pd.concat([points[name].dropna() for name in ("value", "low", "high")])),
-    )
+    costs = axis_of(points["cost"], log=log)
+    values = axis_of(pd.concat([points[name].dropna() for name in ("value", "low", "high")]))
     labelled = points if len(points) <= LABELLED else front
     labelled = labelled.sort_values("on_front", ascending=False, kind="stable")
     places = text_places(
         np.column_stack([costs.share(points["cost"]), values.share(points["value"])]),
-        {points.index.get_loc(index): short(row) for index, row in labelled["row"].items()},
-        set(np.flatnonzero(points["on_front"])),
+        {int(point): short(name) for point, name in zip(labelled.index, labelled["row"], strict=True)},
+        set(np.flatnonzero(points["on_front"]).tolist()),
     )
     traces = [
         go.Scatter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -74,8 +75,8 @@ def _view(results: Results, name: str, frame: pd.DataFrame) -> View:
                 name=shown(row),
                 visible=True if drawn.visible else "legendonly",
                 hovertext=[
-                    f"{shown(row)}<br>{shown(point.group)}, {point.users:,} users: {_interval(point)}"
-                    for point in of_row.itertuples()
+                    f"{shown(row)}<br>{shown(group)}, {users:,} users: {_interval(value, high)}"
+                    for group, users, value, high in _points(of_row, "group", "users", "value", "high")
                 ],
                 hoverinfo="text",
             )
@@ -118,22 +119,21 @@ def _range(frame: pd.DataFrame) -> list[float]:
     return [float(low - room), float(high + room)]
 
 
-def _interval(point: Any) -> str:
-    width = point.high - point.value
-    return number(point.value) + ("" if math.isnan(width) else f" ± {number(width)}")
+def _points(frame: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
+    """These columns of each row of the frame."""
+    return zip(*(frame[name] for name in names), strict=True)
+
+
+def _interval(value: float, high: float) -> str:
+    return number(value) + ("" if math.isnan(high) else f" ± {number(high - value)}")
 
 
 def _grid(results: Results, name: str, frame: pd.DataFrame) -> Grid:
     groups = list(dict.fromkeys(zip(frame["group"], frame["users"], strict=True)))
     by_row: dict[str, dict[str, Entry]] = {}
-    for point in frame.itertuples():
-        width = float(point.high - point.value)  # type: ignore[operator, arg-type]
-        by_row.setdefault(str(point.row), {})[str(point.group)] = Entry(
-            number(float(point.value)),  # type: ignore[arg-type]
-            float(point.value),  # type: ignore[arg-type]
-            "" if math.isnan(width) else number(width),
-            best=bool(point.best),
-        )
+    for row, group, value, high, best in _points(frame, "row", "group", "value", "high", "best"):
+        spread = "" if math.isnan(high) else number(high - value)
+        by_row.setdefault(row, {})[group] = Entry(number(value), value, spread, best=bool(best))
     rows = [[Entry(row), *(entries.get(group, Entry("—")) for group, _ in groups)] for row, entries in by_row.items()]
     headings = [Heading("method", numeric=False), *(Heading(f"{group} ({users:,})") for group, users in groups)]
     label = results.label(results.metric or "")
