@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from grbench.html_report.blocks import Block, Entry, Grid, Heading, Listing, Section
+from grbench.html_report.blocks import Block, CodeText, Entry, Grid, Heading, Section
 from grbench.html_report.environment import distributions
 from grbench.html_report.recorded_suite import RecordedSuite, recorded_suite
 from grbench.html_report.results import Results
@@ -20,9 +20,9 @@ def again(results: Results) -> Section:
     for name in results.suites:
         records = [record for record in results.compared.records if record.suite == name]
         suite = recorded_suite(name, records)
-        blocks.append(Listing(_commands(name, suite, records), f"commands for {name}"))
+        blocks.append(CodeText(_commands(name, suite, records), f"commands for {name}"))
         if suite is not None:
-            blocks.append(Listing(suite.text, f"suite {name}", title=f"{name}.yaml, put together from the records"))
+            blocks.append(CodeText(suite.text, f"suite {name}", title=f"{name}.yaml, put together from the records"))
     headings = [
         Heading("method", numeric=False),
         Heading("seed"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grbench.html_report.blocks import Block, Entry, Grid, Heading, Notes, Section, Text, Tone
+from grbench.html_report.blocks import Block, Entry, Grid, Heading, Notes, Paragraph, Section, Tone
 from grbench.html_report.results import Results
 from grbench.report.format import counted, duration
 from grbench.results.audit_file import SuiteAudit, Verdict
@@ -31,7 +31,7 @@ def audits(results: Results) -> Section:
         "Leak audits",
         "Whether anything of the test reaches a method before it should: each was run on a small world in which "
         "leaks show.",
-        (*blocks, *([Text(absent)] if without else [])),
+        (*blocks, *([Paragraph(absent)] if without else [])),
     )
 
 

@@ -14,7 +14,7 @@ Tone = Literal["", "good", "bad", "unsure"]
 
 
 @dataclass(frozen=True)
-class Text:
+class Paragraph:
     """A paragraph."""
 
     kind: ClassVar[str] = "text"
@@ -31,7 +31,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Listing:
+class CodeText:
     """Text to be copied, such as a suite or commands. title: folded below it where there is one."""
 
     kind: ClassVar[str] = "listing"
@@ -88,7 +88,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class View:
+class ChartView:
     """One of a chart's pictures, of which a reader chooses. label: its name in the choice; figure: as
     `plotly.graph_objects.Figure.to_json` has it; alt: what it shows, for who cannot see it."""
 
@@ -105,7 +105,7 @@ class Chart:
     kind: ClassVar[str] = "chart"
     name: str
     caption: str
-    views: Sequence[View]
+    views: Sequence[ChartView]
     choice: str = ""
     keyed: bool = False
     title: str = ""
@@ -116,7 +116,7 @@ class Chart:
         return [{**view.figure, "alt": view.alt} for view in self.views]
 
 
-Block = Text | Notes | Listing | Grid | Chart
+Block = Paragraph | Notes | CodeText | Grid | Chart
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grbench.html_report.blocks import Chart, Entry, Grid, Heading, Notes, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Notes, Section
 from grbench.html_report.drawing import DASHES, SYMBOLS, figure, shown
 from grbench.html_report.results import Results
 from grbench.report.format import counted, number, significant
@@ -25,7 +25,7 @@ EXPLAINED = (
 
 
 @dataclass(frozen=True)
-class Codes:
+class TokenizerReport:
     """One fitted tokenizer. name: its plug-in; report: as the record has it; methods: that use it."""
 
     name: str
@@ -64,7 +64,7 @@ def code_quality(results: Results) -> Section:
     )
 
 
-def _codes(results: Results) -> list[Codes]:
+def _codes(results: Results) -> list[TokenizerReport]:
     """Each tokenizer's report once, with the methods that it is of."""
     users: dict[str, tuple[Record, list[str]]] = {}
     for row in results.compared.rows:
@@ -73,7 +73,7 @@ def _codes(results: Results) -> list[Codes]:
                 same = {key: value for key, value in record.tokenizer.items() if key not in ("seconds", "device")}
                 users.setdefault(json.dumps(same, sort_keys=True), (record, []))[1].append(row.name)
     return [
-        Codes(
+        TokenizerReport(
             str((record.identity.get("training", {}).get("tokenizer") or {}).get("name") or "tokenizer"),
             record.tokenizer,
             tuple(dict.fromkeys(names)),
@@ -82,7 +82,7 @@ def _codes(results: Results) -> list[Codes]:
     ]
 
 
-def _grid(found: Sequence[Codes]) -> Grid:
+def _grid(found: Sequence[TokenizerReport]) -> Grid:
     rows = []
     for codes in found:
         report = flattened(codes.report)
@@ -122,7 +122,7 @@ def _grid(found: Sequence[Codes]) -> Grid:
     return Grid(counted(len(found), "tokenizer"), headings, rows)
 
 
-def _levels(found: Sequence[Codes], part: str) -> View | None:
+def _levels(found: Sequence[TokenizerReport], part: str) -> ChartView | None:
     import plotly.graph_objects as go
 
     traces = []
@@ -159,7 +159,9 @@ def _levels(found: Sequence[Codes], part: str) -> View | None:
         yaxis={"title": {"text": f"{label} / codes of the level"}, "range": [0, 1.05], "tickformat": ".0%"},
         height=340,
     )
-    return View(label, picture, f"{label} as a share of each level's codes, of {counted(len(traces), 'tokenizer')}.")
+    return ChartView(
+        label, picture, f"{label} as a share of each level's codes, of {counted(len(traces), 'tokenizer')}."
+    )
 
 
 def _known(value: Any) -> float | None:
@@ -170,9 +172,11 @@ def _amount(value: float | None) -> Entry:
     return Entry("—" if value is None else f"{value:,.0f}", value)
 
 
-def _of_levels(codes: Codes, part: str) -> str:
+def _of_levels(codes: TokenizerReport, part: str) -> str:
     levels = [level for level in codes.report.get("utilisation") or () if isinstance(level, dict)]
-    return " / ".join(significant(_known(level.get(part))) for level in levels) or "—"
+    values = [_known(level.get(part)) for level in levels]
+    texts = [f"{value:,.0f}" if value is not None and value.is_integer() else significant(value) for value in values]
+    return " / ".join(texts) or "—"
 
 
 def _agreement(facts: Any) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from grbench.errors import RunError
 from grbench.figures.difference import difference_frame
-from grbench.html_report.blocks import Chart, View
+from grbench.html_report.blocks import Chart, ChartView
 from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, rows_layout, shown, value_axis
 from grbench.html_report.results import Results
 from grbench.report.format import number
@@ -27,7 +27,7 @@ def differences(results: Results) -> Chart | None:
     )
 
 
-def _view(results: Results, metric: str) -> View | None:
+def _view(results: Results, metric: str) -> ChartView | None:
     try:
         frame = difference_frame(results.compared, metric)
     except RunError:  # no baseline, or a row whose users' values are not recorded: the table says so
@@ -53,7 +53,7 @@ def _view(results: Results, metric: str) -> View | None:
             f"{name} {difference_text(value)}" for name, value in zip(names[:5], frame["value"][:5], strict=True)
         )
     )
-    return View(results.label(metric), picture, alt)
+    return ChartView(results.label(metric), picture, alt)
 
 
 def _trace(frame: pd.DataFrame, differs: bool) -> object:

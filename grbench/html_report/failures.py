@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grbench.html_report.blocks import Block, Entry, Grid, Heading, Listing, Section
+from grbench.html_report.blocks import Block, CodeText, Entry, Grid, Heading, Section
 from grbench.html_report.results import Results
 from grbench.report.format import counted, duration
 from grbench.results.record import Record
@@ -46,7 +46,7 @@ def failures(results: Results) -> Section:
         if text := (record.error or {}).get("traceback", "").strip():
             tracebacks.setdefault(text, []).append(f"{record.method}, seed {record.seed}")
     blocks: list[Block] = [
-        Listing(text, "traceback", title=f"Traceback of {'; '.join(cells)}") for text, cells in tracebacks.items()
+        CodeText(text, "traceback", title=f"Traceback of {'; '.join(cells)}") for text, cells in tracebacks.items()
     ]
     lead = (
         f"{len(failed)} of {counted(len(records), 'cell')} have no result. They are rows of the leaderboard too; the "

@@ -27,7 +27,7 @@ STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.4, 1.6, 1.
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """Its ends, as logarithms to base 10 where it is logarithmic."""
 
     low: float
@@ -54,13 +54,13 @@ class Axis:
         return {"type": "log", "range": [self.low, self.high], "tickvals": ticks, "ticktext": texts}
 
 
-def axis_of(values: pd.Series[float], *, log: bool = False) -> Axis:
+def axis_of(values: pd.Series[float], *, log: bool = False) -> ChartAxis:
     """An axis of all values, with room at both ends. log: logarithmic; values are positive then."""
     low, high = float(values.min()), float(values.max())
     if log:
         low, high = math.log10(low), math.log10(high)
     room = ROOM * (high - low) or 0.1 * abs(high) or 0.1
-    return Axis(low - room, high + room, log)
+    return ChartAxis(low - room, high + room, log)
 
 
 def text_places(points: np.ndarray, names: Mapping[int, str], front: Collection[int]) -> dict[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from grbench.html_report.blocks import Chart, Entry, Grid, Heading, Notes, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Notes, Section
 from grbench.html_report.differences import differences
 from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, rows_layout, shown, value_axis
 from grbench.html_report.results import Results
@@ -125,7 +125,7 @@ def _chart(results: Results) -> Chart | None:
     )
 
 
-def _intervals(results: Results, metric: str) -> View | None:
+def _intervals(results: Results, metric: str) -> ChartView | None:
     import plotly.graph_objects as go
 
     by_name = dict(zip((row.name for row in results.compared.rows), results.scores[metric], strict=True))
@@ -169,7 +169,7 @@ def _intervals(results: Results, metric: str) -> View | None:
     alt = f"Means and intervals by {results.label(metric)} of {len(names)} methods, best first: " + ", ".join(
         f"{name} {_interval(known[name])}" for name in names[:5]
     )
-    return View(results.label(metric), figure_, alt)
+    return ChartView(results.label(metric), figure_, alt)
 
 
 def _ends(scores: Iterable[RowScore]) -> list[float | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from grbench.figures.curves import curves_frame, default_value
-from grbench.html_report.blocks import Chart, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Section
 from grbench.html_report.drawing import Style, figure, shown, styles
 from grbench.html_report.results import Results
 from grbench.report.format import number, significant
@@ -27,7 +27,8 @@ def learning_curves(results: Results) -> Section:
     scores = [name for name in results.compared.metrics if frame["validation"][frame["name"] == name].any()]
     terms = [name for name in frame["name"].unique() if name not in scores and name != "loss"][:TERMS]
     names = sorted([*scores, "loss", *terms], key=lambda name: name != first)
-    style = styles([name for name in results.leaders if name in set(frame["row"])])
+    trained = set(frame["row"])
+    style = styles([name for name in results.leaders if name in trained])
     views = [
         _view(results, frame[frame["name"] == name], name, style) for name in names if (frame["name"] == name).any()
     ]
@@ -43,7 +44,7 @@ def learning_curves(results: Results) -> Section:
     )
 
 
-def _view(results: Results, frame: pd.DataFrame, name: str, style: dict[str, Style]) -> View:
+def _view(results: Results, frame: pd.DataFrame, name: str, style: dict[str, Style]) -> ChartView:
     is_score = bool(frame["validation"].any())
     label = f"Validation {results.label(name)}" if is_score else "Loss" if name == "loss" else f"Loss term {name}"
     text = number if is_score else significant
@@ -59,7 +60,7 @@ def _view(results: Results, frame: pd.DataFrame, name: str, style: dict[str, Sty
         height=420,
     )
     rows = frame["row"].nunique()
-    return View(label, picture, f"{label} by epoch of {rows} methods, {frame['epoch'].max()} epochs at most.")
+    return ChartView(label, picture, f"{label} by epoch of {rows} methods, {frame['epoch'].max()} epochs at most.")
 
 
 def _traces(row: str, frame: pd.DataFrame, drawn: Style, text: Any) -> list[Any]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grbench.html_report.blocks import View
-from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, shown
+from grbench.html_report.blocks import ChartView
+from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, short, shown
 from grbench.report.format import number, plain
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Axis:
     ticks: Sequence[tuple[float, str]]
 
 
-def parallel_coordinates(study: Study, label: str) -> View | None:
+def parallel_coordinates(study: Study, label: str) -> ChartView | None:
     """The picture; None where no trial has ended with a score."""
     import plotly.graph_objects as go
 
@@ -71,7 +71,7 @@ def parallel_coordinates(study: Study, label: str) -> View | None:
         {
             "x": at,
             "y": place,
-            "text": shown(text),
+            "text": short(text),
             "showarrow": False,
             "xanchor": "left",
             "xshift": 6,
@@ -100,7 +100,7 @@ def parallel_coordinates(study: Study, label: str) -> View | None:
         annotations=ticks,
         shapes=lines,
     )
-    return View(
+    return ChartView(
         study.name, picture, f"The values of {len(trials)} trials of {study.name}: {', '.join(keys)}, and {label}."
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grbench.html_report.blocks import Chart, Entry, Grid, Heading, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Section
 from grbench.html_report.drawing import figure, rows_layout, shown, value_axis
 from grbench.html_report.results import Results
 from grbench.report.costs import machines_of
@@ -49,7 +49,7 @@ def _mean(row: Row, phase: str, what: str) -> float | None:
     return mean_of_known([record.cost.get("phases", {}).get(phase, {}).get(what) for record in _measured(row)])
 
 
-def _view(seconds: dict[str, dict[str, float | None]], names: Sequence[str]) -> View:
+def _view(seconds: dict[str, dict[str, float | None]], names: Sequence[str]) -> ChartView:
     import plotly.graph_objects as go
 
     rows = list(seconds)
@@ -82,7 +82,7 @@ def _view(seconds: dict[str, dict[str, float | None]], names: Sequence[str]) -> 
         **rows_layout(rows, lift=7),
     )
     longest = max(totals, key=lambda row: totals[row])
-    return View(
+    return ChartView(
         "Seconds",
         picture,
         f"Seconds by phase of {len(rows)} methods; the longest is {longest}, {duration(totals[longest])}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grbench.html_report.blocks import Chart, Entry, Grid, Heading, Notes, Section, Tone, View
+from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Notes, Section, Tone
 from grbench.html_report.drawing import FIRST, figure, rows_layout, shown, value_axis
 from grbench.html_report.results import Results
 from grbench.report.format import number
@@ -85,7 +85,7 @@ def _entries(beside: BesideOurs, sources: Sources) -> list[Entry]:
     ]
 
 
-def _view(results: Results, metric: str, column: Sequence[BesideOurs | None]) -> View:
+def _view(results: Results, metric: str, column: Sequence[BesideOurs | None]) -> ChartView:
     import plotly.graph_objects as go
 
     known = {row.name: found for row, found in zip(results.compared.rows, column, strict=True) if found is not None}
@@ -132,4 +132,4 @@ def _view(results: Results, metric: str, column: Sequence[BesideOurs | None]) ->
     alt = f"{label}, ours and published: " + "; ".join(
         f"{name} {number(known[name].score.mean)} and {figure_text(known[name].figure)}" for name in names[:6]
     )
-    return View(label, picture, alt)
+    return ChartView(label, picture, alt)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from grbench.figures.pareto import COSTS, pareto_frame
-from grbench.html_report.blocks import Chart, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Section
 from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, short, shown
 from grbench.html_report.labels import axis_of, text_places
 from grbench.html_report.results import Results
@@ -52,7 +52,7 @@ def _first_with_costs(results: Results, names: tuple[str, ...]) -> Chart | None:
     return None
 
 
-def _view(results: Results, metric: str, cost: str, frame: pd.DataFrame) -> View:
+def _view(results: Results, metric: str, cost: str, frame: pd.DataFrame) -> ChartView:
     import plotly.graph_objects as go
 
     unit, size = UNITS[COSTS[cost].unit]
@@ -89,7 +89,7 @@ def _view(results: Results, metric: str, cost: str, frame: pd.DataFrame) -> View
     )
     on_front = ", ".join(front["row"])
     alt = f"{results.label(metric)} against {COSTS[cost].label}; on the front, cheapest first: {on_front}"
-    return View(results.label(metric), picture, alt)
+    return ChartView(results.label(metric), picture, alt)
 
 
 def _points(points: pd.DataFrame, unit: str, *, on_front: bool) -> object:

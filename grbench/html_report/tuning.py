@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grbench.html_report.blocks import Chart, Entry, Grid, Heading, Notes, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Notes, Section
 from grbench.html_report.drawing import FIRST, MUTED, figure, shown
 from grbench.html_report.parallel import parallel_coordinates
 from grbench.html_report.results import Results
@@ -81,7 +81,7 @@ def _studies(results: Results) -> list[Study]:
     return studies
 
 
-def _course(results: Results, study: Study) -> View:
+def _course(results: Results, study: Study) -> ChartView:
     import plotly.graph_objects as go
 
     known = [trial for trial in study.trials if trial["value"] is not None]
@@ -126,7 +126,7 @@ def _course(results: Results, study: Study) -> View:
     alt = f"{label} of {counted(len(known), 'trial')} of {study.name}" + (
         f", the best {number(best[-1])}" if best else ""
     )
-    return View(study.name, picture, alt)
+    return ChartView(study.name, picture, alt)
 
 
 def values_text(trial: Mapping[str, Any]) -> str:

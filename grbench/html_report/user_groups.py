@@ -10,7 +10,7 @@ import pandas as pd
 
 from grbench.errors import RunError
 from grbench.figures.slices import slices_frame
-from grbench.html_report.blocks import Chart, Entry, Grid, Heading, Section, View
+from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Section
 from grbench.html_report.drawing import figure, shown, styles
 from grbench.html_report.results import Results
 from grbench.report.format import number
@@ -48,12 +48,13 @@ def _has_lists(record: Any) -> bool:
     return record.folder is not None and not record.lists_gone
 
 
-def _view(results: Results, name: str, frame: pd.DataFrame) -> View:
+def _view(results: Results, name: str, frame: pd.DataFrame) -> ChartView:
     import plotly.graph_objects as go
 
     groups = list(dict.fromkeys(zip(frame["group"], frame["users"], strict=True)))
     place = {group: at for at, (group, _) in enumerate(groups)}
-    style = styles([row for row in results.leaders if row in set(frame["row"])])
+    known = set(frame["row"])
+    style = styles([row for row in results.leaders if row in known])
     visible = max(sum(drawn.visible for drawn in style.values()), 1)
     traces = []
     for order, (row, drawn) in enumerate(style.items()):
@@ -108,7 +109,7 @@ def _view(results: Results, name: str, frame: pd.DataFrame) -> View:
         height=420,
     )
     alt = f"{results.label(results.metric or '')} by {name} in {len(groups)} groups: {', '.join(place)}"
-    return View(name, picture, alt)
+    return ChartView(name, picture, alt)
 
 
 def _range(frame: pd.DataFrame) -> list[float]:
