@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from grbench.html_report.blocks import Chart, ChartView, Entry, Grid, Heading, Notes, Section
 from grbench.html_report.differences import differences
 from grbench.html_report.drawing import FIRST, MUTED, TEXT, figure, rows_layout, shown, value_axis
 from grbench.html_report.results import Results
-from grbench.report.columns import metric_heading
 from grbench.report.costs import cost_kinds
+from grbench.report.entries import Column
 from grbench.report.format import counted, number
 from grbench.report.scores import RowScore
 
@@ -79,30 +79,12 @@ def _interval(score: RowScore) -> str:
 
 
 def _grid(results: Results) -> Grid:
-    table, records = results.table, results.compared.records
-    costs = {kind.title: kind.name for kind in cost_kinds(records)}
-    validation = {
-        f"val {metric_heading(name, results.compared.metrics.get(name, {}))}": f"validation {name}"
-        for name in results.compared.chosen.metrics
-    }
-    others = {name: name for name in ("unreachable", "trials", "seeds")}
-    keys = costs | validation | others
-    part_of = dict.fromkeys(costs, "costs") | dict.fromkeys(validation, "validation") | {"trials": "validation"}
-    headings = [
-        Heading(
-            column.title,
-            column.numeric,
-            ""
-            if place == 0
-            else "scores"
-            if column.metric or "published" in column.title
-            else part_of.get(column.title, "run"),
-        )
-        for place, column in enumerate(table.columns)
-    ]
+    table = results.table
+    costs = {kind.name for kind in cost_kinds(results.compared.records)}
+    headings = [Heading(column.title, column.numeric, _part(column, costs)) for column in table.columns]
     rows = []
     for entries, values in zip(table.rows, table.values, strict=True):
-        numbers = [values.get(column.metric or keys.get(column.title, "")) for column in table.columns]
+        numbers = [values.get(column.values[0]) if column.numeric else None for column in table.columns]
         rows.append(
             [
                 Entry(entry.text, order, entry.spread, entry.mark, entry.best)
@@ -110,6 +92,17 @@ def _grid(results: Results) -> Grid:
             ]
         )
     return Grid(f"{len(rows)} methods", headings, rows, filters=True)
+
+
+def _part(column: Column, costs: Container[str]) -> str:
+    """Which columns it is shown and hidden with; empty for the methods."""
+    if column.name == "method":
+        return ""
+    if column.metric or column.name.endswith(" published"):
+        return "scores"
+    if column.name in costs:
+        return "costs"
+    return "validation" if column.name == "trials" or column.name.startswith("validation ") else "run"
 
 
 def _chart(results: Results) -> Chart | None:
