@@ -10,6 +10,9 @@ import click
 from grbench.cli import cli
 from reference.markdown import block, code, escaped, table
 
+INTRODUCTION = """What `grbench COMMAND --help` says of each command. `grbench --debug COMMAND` shows the traceback of
+an error. Exit status: 0 success, 2 invalid suite, file or arguments, 130 interrupted; others are said below."""
+
 PACKAGES = {"grbench", "grbench_reference"}
 """Commands of other packages, which may be installed where the site is built, are not part of it."""
 
@@ -19,11 +22,7 @@ def commands_page() -> str:
     sections = [
         _section(command, context) for command, context in _commands(cli, click.Context(cli, info_name="grbench"))
     ]
-    return (
-        "# Commands\n\nWhat `grbench COMMAND --help` says of each command. `grbench --debug COMMAND` shows the "
-        "traceback of an error. Exit status: 0 success, 2 invalid suite, file or arguments, 130 interrupted; others are "
-        "said below.\n\n" + "\n".join(sections)
-    )
+    return "\n\n".join(["# Commands", INTRODUCTION, *sections])
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:

@@ -15,6 +15,9 @@ from reference.markdown import block, code, escaped, folded, table
 SHIPPED = "grbench"
 """The distribution whose plug-ins are shown; others may be installed where the site is built."""
 
+FURTHER = {"encoders": ("Embedder", "Decoder", "DecoderState")}
+"""{kind: interfaces that plug-ins of the kind implement besides that of the kind}"""
+
 
 def plugin_pages() -> dict[str, str]:
     """{name of the page: Markdown}: an index, and a page for each kind."""
@@ -40,10 +43,9 @@ def _index(shipped: dict[str, list[Plugin]]) -> str:
 def _page(kind: Kind, plugins: list[Plugin]) -> str:
     example = f"[an example of {_article(kind.singular)}](../../plugin_kinds.md#{kind.singular})"
     parts = [f"# {kind.name.capitalize()}", f"{kind.purpose} {_key(kind)} To write one: {example}."]
-    interface = getattr(grbench.interfaces, kind.interface, None)
-    if interface is not None:
-        name = f"The interface: grbench.interfaces.{kind.interface}"
-        parts.append(folded(name, block(inspect.getsource(interface), "python")))
+    for name in (kind.interface, *FURTHER.get(kind.name, ())):
+        if (interface := getattr(grbench.interfaces, name, None)) is not None:
+            parts.append(folded(f"grbench.interfaces.{name}", block(inspect.getsource(interface), "python")))
     rows = [[f"[`{plugin.name}`](#{plugin.name})", escaped(_summary(plugin))] for plugin in plugins]
     parts += [table([kind.singular, "what it is"], rows), *(_section(plugin) for plugin in plugins)]
     return "\n\n".join(parts)

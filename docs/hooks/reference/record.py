@@ -49,7 +49,10 @@ def _meanings(text: str, properties: Schema) -> Iterator[list[str]]:
     for entry in another.split(text):
         names, _, meaning = entry.partition(":")
         if names.partition(",")[0] in properties:
-            yield [", ".join(code(name) for name in names.split(", ")), escaped(meaning.strip())]
+            yield [
+                ", ".join(code(name) for name in names.split(", ")),
+                escaped(re.sub(r"\bNone\b", "null", meaning.strip())),
+            ]
 
 
 def _title(definition: str) -> str:
