@@ -45,6 +45,8 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     blocks of code that name their file (three backticks, `text log.csv`), which becomes their title."""
     if page.is_homepage:
         page.meta["hide"] = ["navigation", "toc"]
+    if page.file.src_uri == "changes.md":
+        page.meta["search"] = {"boost": 0.1}  # what is found there comes last
     if page.file.generated_by is None:
         markdown = re.sub(r"\[([^\]]+)\]\((\.\./[^)]+)\)", _link, markdown)
     return re.sub(r"^```(\w+) ([\w./*-]+)$", r'```\1 title="\2"', markdown, flags=re.MULTILINE)

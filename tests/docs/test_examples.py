@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import runpy
 import shutil
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scored_world import run_world
 from worlds import everything
 
 import grbench
@@ -70,22 +69,19 @@ def test_the_plug_in_forgets(tmp_path: Path) -> None:
         encoder(data, None)
 
 
-def test_the_plug_in_is_installed_and_stands_in_its_suite_s_table(tmp_path: Path) -> None:
+def test_the_plug_in_is_installed_and_its_suite_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(EXAMPLES / "fading_popularity", tmp_path / "source")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(tmp_path / "lib"), str(tmp_path / "source")], check=True)
-    paths = [str(tmp_path / "lib"), str(ROOT), str(ROOT / "plugins")]
-    smaller = ["--set", "dataset.users=600", "--only", "fading"]
-    done = subprocess.run(
-        [sys.executable, "-m", "grbench", "run", "source/suite.yaml", "--device", "cpu", "--cache", "cache", *smaller],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    records = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("*/*.json")]
-    assert {record["method"] for record in records} == {f"fading[half_life_days={days}]" for days in (1, 7, 30)}
-    plugins = {record["identity"]["training"]["encoder"]["plugin"]["distribution"] for record in records}
-    assert plugins == {"fading-popularity"}
+    suite = (tmp_path / "source" / "suite.yaml").read_text()
+    assert "users: 2500" in suite
+    (tmp_path / "suite.yaml").write_text(suite.replace("users: 2500", "users: 600"))
+    monkeypatch.setenv("GRBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.chdir(tmp_path)
+    encoders = {record.method: record.identity["training"]["encoder"]["plugin"] for record in run_world()}
+    assert encoders.pop("most_popular")["distribution"] == "grbench"
+    assert set(encoders) == {f"fading[half_life_days={days}]" for days in (1, 7, 30)}
+    assert {(plugin["distribution"], plugin["version"]) for plugin in encoders.values()} == {
+        ("fading-popularity", "1.0")
+    }
