@@ -37,6 +37,8 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[clic
 
 
 def _ours(command: click.Command) -> bool:
+    if isinstance(command, click.Group) and command.callback is None:
+        return any(_ours(inner) for inner in command.commands.values())
     module = inspect.getmodule(inspect.unwrap(command.callback)) if command.callback else None
     return module is not None and module.__name__.partition(".")[0] in PACKAGES
 
