@@ -1,6 +1,7 @@
 # make quickstart   from a fresh clone to a result table: own virtual environment, everything installed, small suite run
 # make test         the tests        make lint   ruff, mypy, import-linter
 # make bench        the benchmarks, compared with tests/benchmarks/reference.json        make bench-reference   writes it anew
+# make docs         the documentation site, into build/docs        make docs-serve   shows it while it is written
 # make constraints  writes constraints.txt, the versions that all of the above install, anew
 # make test-newest  the tests with the newest releases that pyproject.toml allows        make test-oldest   with its lower bounds
 #
@@ -25,7 +26,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
 UV := $(VENV)-uv/bin/uv
 
 .DEFAULT_GOAL := quickstart
-.PHONY: quickstart test lint bench bench-reference constraints test-newest test-oldest clean
+.PHONY: quickstart test lint docs docs-serve bench bench-reference constraints test-newest test-oldest clean
 
 quickstart: $(VENV)/.project
 	$(BIN)/grbench run quickstart
@@ -41,6 +42,14 @@ lint: $(VENV)/.development
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The theme announces at each build that it will be maintained until May 2027; the variable leaves that out.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.documentation
+	$(BIN)/mkdocs build
+
+docs-serve: $(VENV)/.documentation
+	$(BIN)/mkdocs serve
+
 bench: $(VENV)/.development
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-only tests/benchmarks
 
@@ -54,9 +63,9 @@ bench-reference: $(VENV)/.development
 # Resolved for the oldest Python, so that one file serves all. The libraries that only a CUDA build of torch needs are left
 # out: which ones and which versions is for that build to say.
 constraints: $(UV)
-	echo '$(TORCH)' | $(UV) --quiet pip compile pyproject.toml --extra cpu --extra dev --constraints - --python-version 3.11 \
+	echo '$(TORCH)' | $(UV) --quiet pip compile pyproject.toml --extra cpu --extra dev --extra docs --constraints - --python-version 3.11 \
 		--no-header --no-annotate > $(VENV)-uv/resolved.txt
-	( echo '# The versions that the tests were run with: whatever .[cpu,dev] installs. The Makefile installs no others.'; \
+	( echo '# The versions that the tests were run with: whatever .[cpu,dev,docs] installs. The Makefile installs no others.'; \
 	  echo '# Not written by hand: make constraints'; \
 	  awk '/^nvidia-ml-py==/ || !/^(cuda|nvidia|triton)/' $(VENV)-uv/resolved.txt ) > constraints.txt
 
@@ -64,7 +73,7 @@ test-newest: RESOLUTION := highest
 test-oldest: RESOLUTION := lowest-direct
 test-newest test-oldest: $(UV)
 	$(PYTHON) -m venv --clear $(VENV)-$@
-	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev]'
+	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev,docs]'
 	$(VENV)-$@/bin/python -m pytest
 
 clean:
@@ -81,7 +90,12 @@ $(VENV)/.project: pyproject.toml constraints.txt
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(VENV)/.project
 	@echo "installing what the tests and linters need"
-	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),dev]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),dev,docs]'
+	@touch $@
+
+$(VENV)/.documentation: pyproject.toml constraints.txt | $(VENV)/.project
+	@echo "installing what builds the documentation"
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),docs]'
 	@touch $@
 
 # pip cannot resolve to the lowest versions.
