@@ -63,9 +63,9 @@ bench-reference: $(VENV)/.development
 # Resolved for the oldest Python, so that one file serves all. The libraries that only a CUDA build of torch needs are left
 # out: which ones and which versions is for that build to say.
 constraints: $(UV)
-	echo '$(TORCH)' | $(UV) --quiet pip compile pyproject.toml --extra cpu --extra dev --extra docs --constraints - --python-version 3.11 \
+	echo '$(TORCH)' | $(UV) --quiet pip compile pyproject.toml --extra cpu --extra dev --constraints - --python-version 3.11 \
 		--no-header --no-annotate > $(VENV)-uv/resolved.txt
-	( echo '# The versions that the tests were run with: whatever .[cpu,dev,docs] installs. The Makefile installs no others.'; \
+	( echo '# The versions that the tests were run with: whatever .[cpu,dev] installs. The Makefile installs no others.'; \
 	  echo '# Not written by hand: make constraints'; \
 	  awk '/^nvidia-ml-py==/ || !/^(cuda|nvidia|triton)/' $(VENV)-uv/resolved.txt ) > constraints.txt
 
@@ -73,7 +73,7 @@ test-newest: RESOLUTION := highest
 test-oldest: RESOLUTION := lowest-direct
 test-newest test-oldest: $(UV)
 	$(PYTHON) -m venv --clear $(VENV)-$@
-	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev,docs]'
+	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev]'
 	$(VENV)-$@/bin/python -m pytest
 
 clean:
@@ -90,7 +90,7 @@ $(VENV)/.project: pyproject.toml constraints.txt
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(VENV)/.project
 	@echo "installing what the tests and linters need"
-	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),dev,docs]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),dev]'
 	@touch $@
 
 $(VENV)/.documentation: pyproject.toml constraints.txt | $(VENV)/.project
