@@ -1,0 +1,38 @@
+"""Checks of every kind of plug-in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from grbench.registry.options import bind, describe, json_schema
+from grbench.testing.checks.check import Check, Checks, require
+from grbench.testing.checks.checked_plugin import CheckedPlugin
+
+_SHARED = Checks("")
+
+
+@_SHARED.add(
+    means="Options cannot be read from the factory's signature, or the options given do not fit it, so that no suite "
+    "can use the plug-in.",
+    mend="Make options keyword-only arguments with an annotation and a default of that type.",
+)
+def options(plugin: CheckedPlugin) -> None:
+    """The signature declares options, whose defaults fit their types."""
+    factory = plugin.plugin.factory
+    bind(factory, plugin.options, plugin.id)
+    json_schema(factory)
+
+
+@_SHARED.add(
+    means="`grbench plugins show` and the documentation say nothing about an option.",
+    mend="Add a line `name: what it is` to the section `Args:` of the factory's docstring.",
+)
+def options_are_documented(plugin: CheckedPlugin) -> None:
+    """Each option has a line of documentation."""
+    silent = [option.name for option in describe(plugin.plugin.factory) if not option.doc]
+    require(not silent, f"no documentation of {', '.join(silent)}")
+
+
+def shared_checks(kind: str) -> tuple[Check, ...]:
+    """Of a kind."""
+    return tuple(replace(check, kind=kind) for check in _SHARED.all)
