@@ -83,7 +83,7 @@ class CheckedPlugin:
     @cached_property
     def needs(self) -> tuple[type, ...]:
         """The interfaces of the encoder that it calls."""
-        return tuple(getattr(interface_class(self.plugin.factory), "needs", ()))
+        return _needs(self.plugin)
 
     def make(self, *runtime_objects: object, seed: int = 0) -> Any:
         """A new object of the plug-in's factory, with torch seeded before."""
@@ -132,6 +132,17 @@ class CheckedPlugin:
             plain.append(self.registry.build("losses", str(found), data, codes))
         return plain
 
+    def further_losses(self, encoder: nn.Module) -> list[nn.Module]:
+        """Installed losses, without options, that ask the encoder for more than vectors and codes."""
+        data, codes = self.world.training_data(), self.codes
+        return [
+            self.registry.build("losses", each.name, data, codes)
+            for each in self.registry.plugins("losses")
+            if not {*_needs(each)} <= {Embedder, Decoder}
+            and not _required(each)
+            and all(isinstance(encoder, need) for need in _needs(each))
+        ]
+
     def make_state(self, *, seed: int = 0, batch_size: int = 8, encoder: nn.Module | None = None) -> TrainState:
         """A stage of training of the plug-in with its partners, not begun."""
         model = self.make_encoder(seed=seed) if encoder is None else encoder
@@ -175,6 +186,8 @@ def check_partners(partners: Iterable[str]) -> None:
 
 
 def _needs(plugin: Plugin) -> tuple[type, ...]:
+    if plugin.kind == "optimizers":  # functions, which are not annotated
+        return ()
     return tuple(getattr(interface_class(plugin.factory), "needs", ()))
 
 

@@ -5,15 +5,18 @@ Shapes: B users, T history length, N items, D width, P positions with a target, 
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import nn
 
-from grbench.audit.causality import stir
+from grbench.audit.causality import Causality, apart, stir
+from grbench.data.codes import checked_codes
 from grbench.interfaces import Decoder, Embedder, Encoder, history_length, optional
-from grbench.testing.checks.check import Checks, require
+from grbench.testing.checks.check import Checks, require, skip_unless
 from grbench.testing.checks.check_world import newest_columns, padded, rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin
-from grbench.testing.checks.outputs import evaluated, outputs_of, require_same
+from grbench.testing.checks.outputs import ROUNDING, ROUNDING_OF_TOKEN, evaluated, outputs_of, require_same
 from grbench.types import Batch
 
 CHECKS = Checks("encoders")
@@ -136,3 +139,119 @@ def batch_size_has_no_influence(plugin: CheckedPlugin) -> None:
     batch, outputs = batch_for(plugin, encoder), outputs_of(plugin, encoder)
     alone = [evaluated(outputs, encoder, rows_of(batch, slice(row, row + 1)))[0] for row in range(len(batch.users))]
     require_same(evaluated(outputs, encoder, batch), alone, "when a row is encoded alone")
+
+
+@CHECKS.add(
+    means=Causality.meaning,
+    mend="Mask attention to later events, shift nothing to the left, and read no targets; see `Encoder.looks_ahead`.",
+)
+def causality(plugin: CheckedPlugin) -> None:
+    """The leak audit of the same name."""
+    encoder = plugin.make_encoder()
+    skip_unless(isinstance(encoder, Embedder | Decoder), "it gives no states")
+    result = Causality().of(encoder, plugin.world.split)
+    require(result.verdict == "pass", result.detail)
+
+
+@CHECKS.add(
+    means="A model is trained on one vector of a history or item and searched by another.",
+    mend="Let embed_histories be the last state of embed, and embed_items its vectors, normalisation included.",
+)
+def histories_equal_last_state(plugin: CheckedPlugin) -> None:
+    """The interfaces of an Embedder agree, in a training batch and in test queries."""
+    encoder = stirred(plugin).eval()
+    skip_unless(isinstance(encoder, Embedder), "it is no Embedder")
+    assert isinstance(encoder, Embedder)
+    items = torch.arange(1, 41)
+    for batch in (batch_for(plugin, encoder), plugin.world.queries(history_length(encoder))):
+        met = (batch.items > 0).any(1)  # without an event it is the state of the user's token
+        with torch.no_grad():
+            states, vectors = encoder.embed(batch, items)
+            pairs = (
+                ("embed_histories", encoder.embed_histories(batch)[met], states[met, -1], "the last state of embed"),
+                ("embed_items", encoder.embed_items(items), vectors, "the vectors of embed"),
+            )
+        for what, own, other, named in pairs:
+            share = apart(own, other)
+            require(share <= ROUNDING, f"{what} differs by {share:.2g} of its largest number from {named}")
+
+
+@CHECKS.add(
+    means="Beam search writes codes by other probabilities than those that the model was trained on.",
+    mend="Let start and step give the logits that code_logits gives for the same codes, and let select reorder all of "
+    "the state (a KV cache included).",
+)
+def cached_decoding_equals_uncached(plugin: CheckedPlugin) -> None:
+    """Level by level, with the rows selected in another order, and by teacher forcing."""
+    encoder = stirred(plugin).eval()
+    skip_unless(isinstance(encoder, Decoder), "it is no Decoder")
+    assert isinstance(encoder, Decoder)
+    batch = plugin.world.queries(history_length(encoder))
+    batch = rows_of(batch, (batch.items > 0).any(1))
+    rows = torch.arange(len(batch.users))
+    written = 1 + (7 * rows) % plugin.world.store.catalogue.num_items
+    newest = batch.targets.clone()
+    newest[:, -1] = written
+    require_written(plugin, encoder, batch, dataclasses.replace(batch, targets=newest), written)
+
+
+@CHECKS.add(
+    means="Users without events are searched by another state than the one that is trained to predict first events, or "
+    "that state knows the event that it predicts.",
+    mend="Let the state of the user's token depend on the user alone, and let embed_histories, start and step use it "
+    "where a row has no event.",
+)
+def users_without_events(plugin: CheckedPlugin) -> None:
+    """The state of the user's token, in rows with and without events."""
+    encoder = stirred(plugin).eval()
+    skip_unless(optional(encoder, Encoder.predicts_first_event)(), "it does not predict the first event")
+    batch = batch_for(plugin, encoder)
+    columns = {name: torch.zeros_like(getattr(batch, name)) for name in ("items", "actions", "times", "targets")}
+    nobody = dataclasses.replace(batch, **columns, next_actions=torch.zeros_like(batch.items))
+    nobody.next_actions[:, -1] = batch.user_next_actions
+    with torch.no_grad():
+        if isinstance(encoder, Embedder):
+            items = torch.arange(1, 8)
+            token, alone = encoder.embed(batch, items)[0][:, 0], encoder.embed_histories(nobody)
+            share = apart(token, alone)
+            what = f"the state of the user's token differs by {share:.2g} of its largest number"
+            require(share <= ROUNDING_OF_TOKEN, f"{what} between users with and without events")
+    if isinstance(encoder, Decoder):
+        written = 1 + torch.arange(len(batch.users)) % plugin.world.store.catalogue.num_items
+        for events in (nobody, batch):
+            taught = dataclasses.replace(events, targets=torch.zeros_like(batch.targets), user_targets=written)
+            require_written(plugin, encoder, nobody, taught, written)
+
+
+def require_written(
+    plugin: CheckedPlugin, encoder: Decoder, batch: Batch, taught: Batch, written: torch.Tensor
+) -> None:
+    """Raises CheckFailedError where the items `written` [B] have other logits step by step after the batch's histories
+    than by teacher forcing in the batch `taught`, which has them as its only targets."""
+    rows, sizes = torch.arange(len(written)), plugin.codes.sizes
+    turned = rows.flip(0)
+    with torch.no_grad():
+        expected = encoder.code_logits(taught)
+        logits, state = encoder.start(batch)
+        for level in range(len(sizes)):
+            share = apart(logits, expected[level][rows])
+            require(
+                share <= ROUNDING,
+                f"the logits of level {level + 1} differ by {share:.2g} of their largest number from code_logits",
+            )
+            if level + 1 < len(sizes):
+                rows, state = rows[turned], state.select(turned)
+                logits, state = encoder.step(plugin.codes.table[written[rows], level], state)
+
+
+@CHECKS.add(
+    means="The run stops when the codes that the encoder has learnt are asked for, or they are fitted to nothing.",
+    mend="Return Codes with a table [N+1, L] int64, row 0 = 0, each code below its level's size.",
+)
+def learnt_codes_fit(plugin: CheckedPlugin) -> None:
+    """Of an encoder with codes of its own."""
+    encoder = plugin.make_encoder()
+    learnt = optional(encoder, Encoder.codes)()
+    skip_unless(learnt is not None, "it learns no codes")
+    assert learnt is not None
+    checked_codes(learnt, plugin.world.store.catalogue.num_items, plugin.id)

@@ -7,8 +7,9 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from grbench.errors import GRBenchError, first_line
+from grbench.errors import DataError, GRBenchError, SuiteError, first_line
 from grbench.testing.checks.check import Check, CheckFailedError, CheckSkippedError
+from grbench.testing.checks.check_world import ITEMS, USERS
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 
 Verdict = Literal["passed", "failed", "skipped"]
@@ -41,6 +42,11 @@ def run_check(check: Check, plugin: CheckedPlugin) -> Outcome:
 
 def _raised(error: Exception) -> str:
     """What was raised, and the innermost line outside of torch and of the kit, where the author should look."""
+    if isinstance(error, SuiteError | DataError):
+        return (
+            f"with these options it refuses the data of the checks, {USERS} users and {ITEMS} items: "
+            f"{first_line(error)}; give other options"
+        )
     said = first_line(error) if isinstance(error, GRBenchError) else f"{type(error).__name__}: {first_line(error)}"
     frames = [
         frame
