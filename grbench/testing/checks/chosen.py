@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from grbench.errors import GRBenchError, PluginError, SuiteError, cut
+from grbench.errors import PluginError, SuiteError, cut
 from grbench.hookspecs import KINDS, singular
 from grbench.registry.discovery import Registry
 from grbench.registry.options import flat_values, suggestion
@@ -34,8 +34,8 @@ def chosen_plugins(
     """The plug-ins that are named. requests: `kind:name`, or the name of a distribution, which stands for all its
     plug-ins.
 
-    Raises PluginError for an unknown kind, plug-in, distribution or partner, SuiteError for options that do not fit a
-    plug-in that is named itself, or are those of no plug-in that is named.
+    Raises PluginError for an unknown kind, plug-in, distribution or partner and for a plug-in that is broken,
+    SuiteError for options that do not fit a plug-in that is named itself, or are those of no plug-in that is named.
     """
     check_partners(partners or {})
     named = list(requests)
@@ -46,7 +46,7 @@ def chosen_plugins(
         plugin = CheckedPlugin(registry, kind, name, given.get(f"{singular(kind)}:{name}"), partners)
         try:
             flat_values(plugin.plugin.factory, plugin.options, plugin.id)
-        except GRBenchError as error:
+        except SuiteError as error:
             if itself or plugin.options:
                 raise
             chosen.not_checked[plugin.id] = str(error)

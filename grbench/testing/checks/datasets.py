@@ -123,8 +123,8 @@ def _size(path: Path) -> int:
 
 
 def _altered(path: Path) -> Iterator[Path]:
-    """Yields each file of a copied source once it is altered; restores it afterwards. Text loses its last line, anything
-    else its last byte."""
+    """Yields each file of a copied source once it is altered, and restores it afterwards. Text loses its last line,
+    anything else its last byte."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files[:MOST_FILES]:
         content = file.read_bytes()

@@ -5,10 +5,12 @@ Shapes: B users, T history length.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Decoder, Embedder, Encoder, optional
 from grbench.testing.checks.check import require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
@@ -176,27 +178,37 @@ def half_precision(plugin: CheckedPlugin) -> None:
     mend="Keep what depends on weights inside the context fixed_weights() only, and drop it at its end.",
 )
 def keeps_nothing_of_old_weights(plugin: CheckedPlugin) -> None:
+    """After a step of an optimizer in Python and of a fused one."""
+    require_nothing_kept(plugin, lambda encoder: [torch.optim.SGD(_learning(encoder), lr=0.1)])
+    require_nothing_kept(plugin, lambda encoder: [torch.optim.AdamW(_learning(encoder), lr=0.1, fused=True)])
+
+
+def require_nothing_kept(plugin: CheckedPlugin, optimizers_of: Callable[[nn.Module], Sequence[Optimizer]]) -> None:
     """Searched, trained by one step, and searched again: the same as a new encoder with these weights."""
-    for fused in (False, True):
-        encoder, fresh = plugin.make_encoder(), plugin.make_encoder()
-        _learns(encoder)
-        batch, outputs = batch_for(plugin, encoder), outputs_of(plugin, encoder)
-        parameters = [each for each in encoder.parameters() if each.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=0.1, fused=True) if fused else torch.optim.SGD(parameters, lr=0.1)
-        evaluated(outputs, encoder, batch)
-        sum_of_losses(plugin.make_losses(encoder), encoder.train(), batch).backward()  # type: ignore[no-untyped-call]
+    encoder, fresh = plugin.make_encoder(), plugin.make_encoder()
+    _learns(encoder)
+    batch, outputs = batch_for(plugin, encoder), outputs_of(plugin, encoder)
+    optimizers = optimizers_of(encoder)
+    evaluated(outputs, encoder, batch)
+    weights = copied(dict(encoder.named_parameters()))
+    sum_of_losses(plugin.make_losses(encoder), encoder.train(), batch).backward()  # type: ignore[no-untyped-call]
+    for optimizer in optimizers:
         optimizer.step()
-        fresh.load_state_dict(encoder.state_dict())
-        own, expected = (evaluated(outputs, each, batch) for each in (encoder, fresh))
-        require_same(own, expected, "from that of a new encoder with the weights of now", exact=True)
+    require(differing(weights, dict(encoder.named_parameters())), "a step of training changes no weight")
+    fresh.load_state_dict(encoder.state_dict())
+    own, expected = (evaluated(outputs, each, batch) for each in (encoder, fresh))
+    require_same(own, expected, "from that of a new encoder with the weights of now", exact=True)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.data.mul_(1.5)
         fresh.load_state_dict(encoder.state_dict())
-        with evaluating(fresh):
-            expected = outputs(fresh, batch)
+        expected = outputs(fresh.eval(), batch)
         when = "from that of a new encoder, once the context fixed_weights is left"
         require_same(outputs(encoder.eval(), batch), expected, when, exact=True)
+
+
+def _learning(encoder: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 
 
 @CHECKS.add(

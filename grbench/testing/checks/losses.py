@@ -235,6 +235,7 @@ def half_precision(plugin: CheckedPlugin) -> None:
         value.backward()  # type: ignore[no-untyped-call]
     gradients = [each.grad.to_dense() for each in taught.encoder.parameters() if each.grad is not None]
     require(all(each.isfinite().all() for each in gradients), "in half precision a gradient is not finite")
+    require(any(each.any() for each in gradients), "in half precision no gradient reaches the encoder")
 
 
 @CHECKS.add(

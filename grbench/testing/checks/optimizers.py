@@ -135,7 +135,8 @@ def sparse_tables(plugin: CheckedPlugin) -> None:
         if "sparse" in str(error).lower():
             raise CheckSkippedError(f"it refuses sparse gradients: {first_line(error)}") from error
         raise
-    require("table.weight" in differing(before, dict(module.named_parameters())), "a table with sparse gradients stays")
+    stays = {"table.weight", "map.weight", "scale"} - {*differing(before, dict(module.named_parameters()))}
+    require(not stays, f"where a table has sparse gradients, {', '.join(sorted(stays))} does not move")
 
 
 @CHECKS.add(

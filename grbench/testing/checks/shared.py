@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from grbench.registry.options import bind, describe, json_schema
+from grbench.registry.options import describe
 from grbench.testing.checks.check import Check, Checks, require
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 
 _SHARED = Checks("")
-
-
-@_SHARED.add(
-    means="Options cannot be read from the factory's signature, or the options given do not fit it, so that no suite "
-    "can use the plug-in.",
-    mend="Make options keyword-only arguments with an annotation and a default of that type.",
-)
-def options(plugin: CheckedPlugin) -> None:
-    """The signature declares options, whose defaults fit their types."""
-    factory = plugin.plugin.factory
-    bind(factory, plugin.options, plugin.id)
-    json_schema(factory)
 
 
 @_SHARED.add(
