@@ -77,7 +77,8 @@ def _run(chosen: Chosen, names: tuple[str, ...]) -> list[Outcome]:
         if name not in known:
             raise SuiteError(f"--check {cut(name)}: there is no such check; {suggestion(name, known)}")
     wanted = [pair for pair in every if not names or pair[0].name in names]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("checks", total=len(wanted))
         outcomes = []
         for each, plugin in wanted:

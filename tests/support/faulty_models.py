@@ -152,7 +152,7 @@ class AlwaysDropsOut(PlainEncoder):
         return nn.functional.dropout(super().states(batch), 0.5, training=True)
 
 
-@fails("tokenizers", "file_contents_in_the_identity", path=__file__)
+@fails("tokenizers", "file_contents_in_the_identity")
 class ReadsAFile:
     """Reads a file that is no DataFile."""
 

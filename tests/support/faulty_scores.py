@@ -115,10 +115,9 @@ class ByRank(Parity):
 
 
 @fails("slices", "a_query_alone")
-class AboveTheMedian(Parity):
+class ByPlace(Parity):
     def __call__(self, ranking):
-        lengths = ranking.history_lengths
-        return np.where(lengths > (np.median(lengths[:5]) if len(lengths) else 0), "odd", "even")
+        return np.where(np.arange(len(ranking.users)) % 4 < 2, "odd", "even")
 
 
 @fails("slices", "order_names_every_group")

@@ -22,6 +22,7 @@ from grbench.testing.checks.check import Check
 from grbench.testing.checks.files import file_check
 from grbench.testing.checks.shared import shared_checks
 
+# The module encoders_training adds to the checks of the module encoders.
 _OF_KINDS = {
     each.CHECKS.kind: each.CHECKS.all
     for each in (

@@ -104,10 +104,10 @@ def padding_has_no_influence(plugin: CheckedPlugin) -> None:
     encoder = stirred(plugin)
     batch, outputs = batch_for(plugin, encoder), outputs_of(plugin, encoder)
     length = batch.items.shape[1]
-    longest = int((batch.items > 0).sum(1).sort().values[len(batch.users) // 2])
-    short = (batch.items > 0).sum(1) <= max(longest, 1)
-    some = rows_of(batch, short)
-    cut = newest_columns(some, max(longest, 1))
+    events = (batch.items > 0).sum(1)
+    longest = max(int(events.sort().values[len(events) // 3]), 1)
+    some = rows_of(batch, events <= longest)
+    cut = newest_columns(some, longest)
     own = evaluated(outputs, encoder, cut)
     when = "when columns of padding are put before the histories"
     require_same(own, evaluated(outputs, encoder, some), when)

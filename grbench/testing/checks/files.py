@@ -20,8 +20,8 @@ _FILES = Checks("")
 @_FILES.add(
     means="A file that is read is no part of a result's identity: with another content under its name, old results are "
     "taken for new ones.",
-    mend="Annotate the option that names it `grbench.DataFile`, or `grbench.DataFolder`. (Files that a library opens "
-    "in C are not seen here.)",
+    mend="Annotate the option that names it `grbench.DataFile`, or `grbench.DataFolder`. Files that a library opens in "
+    "its own C code are not seen here.",
 )
 def file_contents_in_the_identity(plugin: CheckedPlugin) -> None:
     """Files that are opened while the plug-in works, and paths that options name."""

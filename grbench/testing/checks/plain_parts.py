@@ -18,6 +18,7 @@ from grbench.data.queries import candidate_pool, queries_at
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
+from grbench.errors import DataError
 from grbench.hookspecs import Register, hookimpl
 from grbench.interfaces import (
     Decoder,
@@ -38,12 +39,14 @@ CODE_SIZES = (7, 5)
 
 
 class PlainProtocol(EvaluationProtocol):
-    """The last event of each user with two or more is the target, the one before it that of the validation."""
+    """The last event of each user with three or more is the target, the one before it that of the validation."""
 
     def split(self, store: Store) -> Split:
         """See EvaluationProtocol."""
         starts, ends = np.asarray(store.offsets[:-1]), np.asarray(store.offsets[1:])
         users = np.flatnonzero(ends - starts >= 3)
+        if not len(users):
+            raise DataError("no user has three events, one to learn from and two to be found")
         every = np.arange(len(starts))
         stops = np.where(ends - starts >= 3, ends - 2, ends)
         return Split(

@@ -70,12 +70,12 @@ def updates_by_the_state(plugin: CheckedPlugin) -> None:
 )
 def resumes(plugin: CheckedPlugin) -> None:
     """Stopped within an epoch and at its end, with a checkpoint file between, in new objects."""
-    whole = plugin.make_state()
+    whole = plugin.make_state(batch_size=32)
     result = train(whole)
     for after in (2, None):
-        stopped = begun(plugin.make_state())
+        stopped = begun(plugin.make_state(batch_size=32))
         saved = _stopped(stopped, after)
-        resumed = plugin.make_state(encoder=plugin.make_encoder(seed=1))
+        resumed = plugin.make_state(batch_size=32, encoder=plugin.make_encoder(seed=1))
         resumed.load_state_dict(saved)
         again = train(resumed)
         where = "within an epoch" if after else "at the end of an epoch"
