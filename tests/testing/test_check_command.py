@@ -171,5 +171,7 @@ def test_wrong_parameters(installed, arguments, error, message):
 def test_a_broken_package_is_told(tmp_path):
     registry = Registry()
     registry.add("broken", "my-broken", "1", lambda: 1 / 0)
-    with pytest.raises(PluginError, match="distribution my_broken: its plug-ins cannot be registered: ZeroDivisionError"):
+    with pytest.raises(
+        PluginError, match="distribution my_broken: its plug-ins cannot be registered: ZeroDivisionError"
+    ):
         chosen_plugins(registry, ["my_broken"])

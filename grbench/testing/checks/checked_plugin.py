@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from grbench.data.codes import current_codes
 from grbench.errors import PluginError
 from grbench.hookspecs import KIND_OF_PART, singular
 from grbench.interfaces import Decoder, Embedder
@@ -98,6 +99,10 @@ class CheckedPlugin:
         tokenizer = self._partner("tokenizer") or PlainTokenizer()
         codes: Codes = tokenizer.fit(self.world.training_data())
         return codes
+
+    def codes_of(self, encoder: nn.Module) -> Codes:
+        """Those that the encoder has learnt, else those of the partner tokenizer."""
+        return current_codes(encoder, self.codes, self.world.store.catalogue.num_items)
 
     def make_encoder(self, *, seed: int = 0) -> nn.Module:
         """The plug-in, if it is an encoder, else a partner with the interfaces that it needs."""

@@ -9,7 +9,8 @@ import filecmp
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
@@ -207,14 +208,19 @@ def digest_follows_options(plugin: CheckedPlugin) -> None:
 
 
 def _others(annotation: Any, value: Any) -> list[Any]:
-    """Other values of an option."""
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1]
+    """Other values of an option, as far as its type says which there are."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _others(inner[0], value)
+    if get_origin(annotation) in (Union, UnionType):
+        return [other for each in inner for other in _others(each, value)]
     if get_origin(annotation) is Literal:
-        return [each for each in get_args(annotation) if each != value]
-    return []
+        return [each for each in inner if each != value]
+    if annotation is bool:
+        return [not value]
+    if annotation is int:
+        return [value + 1 if isinstance(value, int) else 1]
+    return [None] if annotation is NoneType and value is not None else []
 
 
 @CHECKS.add(

@@ -77,7 +77,8 @@ def shapes(plugin: CheckedPlugin) -> None:
             right("embed_items", encoder.embed_items(items), len(items), width)
         if isinstance(encoder, Decoder):
             positions = int((batch.all_targets > 0).sum())
-            sizes = plugin.codes.sizes
+            codes = plugin.codes_of(encoder)
+            sizes = codes.sizes
             levels = encoder.code_logits(batch)
             require(len(levels) == len(sizes), f"code_logits has {len(levels)} levels, not {len(sizes)}")
             for level, (logits, size) in enumerate(zip(levels, sizes, strict=True), 1):
@@ -91,7 +92,7 @@ def shapes(plugin: CheckedPlugin) -> None:
                 shape = tuple(logits.shape)
                 require(shape == (users, size), f"the logits of level {level} have shape {shape}, not {(users, size)}")
                 if level < len(sizes):
-                    logits, state = encoder.step(plugin.codes.table[1 : users + 1, level - 1], state)
+                    logits, state = encoder.step(codes.table[1 : users + 1, level - 1], state)
 
 
 @CHECKS.add(
@@ -228,7 +229,8 @@ def require_written(
 ) -> None:
     """Raises CheckFailedError where the items `written` [B] have other logits step by step after the batch's histories
     than by teacher forcing in the batch `taught`, which has them as its only targets."""
-    rows, sizes = torch.arange(len(written)), plugin.codes.sizes
+    codes = plugin.codes_of(encoder)
+    rows, sizes = torch.arange(len(written)), codes.sizes
     turned = rows.flip(0)
     with torch.no_grad():
         expected = encoder.code_logits(taught)
@@ -241,7 +243,7 @@ def require_written(
             )
             if level + 1 < len(sizes):
                 rows, state = rows[turned], state.select(turned)
-                logits, state = encoder.step(plugin.codes.table[written[rows], level], state)
+                logits, state = encoder.step(codes.table[written[rows], level], state)
 
 
 @CHECKS.add(

@@ -107,7 +107,9 @@ def seed_decides(plugin: CheckedPlugin) -> None:
 )
 def saves_and_loads(plugin: CheckedPlugin) -> None:
     """A checkpoint after two steps, loaded by an encoder of another seed, and another two steps."""
-    state = begun(plugin.make_state(seed=0))
+    encoder = plugin.make_encoder()
+    _learns(encoder)
+    state = begun(plugin.make_state(seed=0, encoder=encoder))
     outputs = outputs_of(plugin, state.encoder)
     batch = batch_for(plugin, state.encoder)
     steps(state, 2)

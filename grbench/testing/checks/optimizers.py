@@ -47,8 +47,8 @@ def _train(optimizers: list[Optimizer]) -> None:
 
 
 @CHECKS.add(
-    means="A parameter is never trained, is updated twice a step, or is trained although it is frozen.",
-    mend="Put every parameter with requires_grad into exactly one group of one optimizer, and no other.",
+    means="A parameter is never trained, or is updated twice a step.",
+    mend="Put every parameter with requires_grad into exactly one group of one optimizer.",
 )
 def covers_every_parameter(plugin: CheckedPlugin) -> None:
     """Each parameter that learns, once."""
@@ -66,7 +66,6 @@ def covers_every_parameter(plugin: CheckedPlugin) -> None:
     require(not missing, f"no optimizer has {', '.join(missing)}")
     twice = sorted({str(name) for name in owned if owned.count(name) > 1})
     require(not twice, f"{', '.join(twice)} is in several groups")
-    require("frozen" not in owned, "a frozen parameter is updated")
 
 
 @CHECKS.add(

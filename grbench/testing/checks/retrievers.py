@@ -37,7 +37,8 @@ class _Searched:
 
     @torch.no_grad()
     def index(self, candidates: Tensor | None = None) -> None:
-        self.retriever.index(self.encoder, self.candidates if candidates is None else candidates, self.plugin.codes)
+        codes = self.plugin.codes_of(self.encoder)
+        self.retriever.index(self.encoder, self.candidates if candidates is None else candidates, codes)
 
     @torch.no_grad()
     def search(self, k: int, batch: Batch | None = None) -> TopK:
@@ -138,7 +139,8 @@ def exhaustive_equals_exact(plugin: CheckedPlugin) -> None:
         if Embedder in plugin.needs and isinstance(encoder, Embedder):
             scores = encoder.embed_histories(batch).float() @ encoder.embed_items(candidates).float().T
         elif Decoder in plugin.needs and isinstance(encoder, Decoder):
-            scores = _log_probabilities(encoder, batch, plugin.codes.table[candidates], plugin.codes.sizes)
+            codes = plugin.codes_of(searched.encoder)
+            scores = _log_probabilities(encoder, batch, codes.table[candidates], codes.sizes)
         else:
             skip_unless(False, "what it should find is not known, since it needs neither Embedder nor Decoder")
     expected = scores.sort(1, descending=True).values[:, :10]
@@ -196,9 +198,10 @@ def ties_have_equal_scores(plugin: CheckedPlugin) -> None:
         keys = (every + 1) // 2
     else:
         skip_unless(Decoder in plugin.needs and Embedder not in plugin.needs, "its ties are not known")
-        sizes = torch.tensor(plugin.codes.sizes)
+        codes = plugin.codes_of(searched.encoder)
+        sizes = torch.tensor(codes.sizes)
         place = torch.cat([sizes[1:].flip(0).cumprod(0).flip(0), torch.ones(1, dtype=torch.int64)])
-        keys = (plugin.codes.table[every] * place).sum(1)
+        keys = (codes.table[every] * place).sum(1)
         skip_unless(len(keys.unique()) < len(keys), "no two items share their codes")
     searched.index(every)
     found = searched.search(len(every))
