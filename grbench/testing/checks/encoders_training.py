@@ -163,10 +163,10 @@ def half_precision(plugin: CheckedPlugin) -> None:
             require(share < 0.05, f"outputs differ by {share:.2g} of their norm from those in full precision")
         if not any(parameter.requires_grad for parameter in encoder.parameters()):
             return
-        objective = sum(parameter.float().sum() for parameter in encoder.parameters())
+        objective = sum((parameter.float().sum() for parameter in encoder.parameters()), torch.zeros(()))
         for value in _outputs(encoder.train(), batch):
             objective = objective + value.float().nan_to_num(neginf=0.0).sum()
-        objective.backward()
+        objective.backward()  # type: ignore[no-untyped-call]
     wrong = [
         name
         for name, parameter in encoder.named_parameters()

@@ -34,7 +34,7 @@ class _Module(nn.Module):
 
 
 def _update(optimizers: list[Optimizer], module: _Module) -> None:
-    module().backward()  # type: ignore[no-untyped-call]
+    module().backward()
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -81,7 +81,8 @@ def _by_interfaces(encoder: nn.Module, batch: Batch) -> RowOutputs:
     if isinstance(encoder, Decoder):
         counts = (batch.all_targets > 0).sum(1).tolist()
         for level, logits in enumerate(encoder.code_logits(batch), 1):
-            for own, part in zip(rows, logits.split(counts), strict=True):
+            parts: Sequence[Tensor] = logits.split(counts)  # type: ignore[no-untyped-call]
+            for own, part in zip(rows, parts, strict=True):
                 own[f"code_logits of level {level}"] = part
         started = encoder.start(batch)[0]
         for row, own in enumerate(rows):
