@@ -6,6 +6,7 @@ Shapes: B users, T history length, N items, D width, P positions with a target, 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import nn
@@ -206,6 +207,8 @@ def users_without_events(plugin: CheckedPlugin) -> None:
     """The state of the user's token, in rows with and without events."""
     encoder = stirred(plugin).eval()
     skip_unless(optional(encoder, Encoder.predicts_first_event)(), "it does not predict the first event")
+    ahead = optional(encoder, Encoder.looks_ahead)()
+    skip_unless("events_left" not in ahead, "as declared, states depend on how many events follow")
     batch = batch_for(plugin, encoder)
     columns = {name: torch.zeros_like(getattr(batch, name)) for name in ("items", "actions", "times", "targets")}
     nobody = dataclasses.replace(batch, **columns, next_actions=torch.zeros_like(batch.items))
@@ -224,9 +227,7 @@ def users_without_events(plugin: CheckedPlugin) -> None:
             require_written(plugin, encoder, nobody, taught, written)
 
 
-def require_written(
-    plugin: CheckedPlugin, encoder: Decoder, batch: Batch, taught: Batch, written: torch.Tensor
-) -> None:
+def require_written(plugin: CheckedPlugin, encoder: Any, batch: Batch, taught: Batch, written: torch.Tensor) -> None:
     """Raises CheckFailedError where the items `written` [B] have other logits step by step after the batch's histories
     than by teacher forcing in the batch `taught`, which has them as its only targets."""
     codes = plugin.codes_of(encoder)
