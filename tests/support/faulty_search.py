@@ -113,6 +113,16 @@ class RandomNoise(PlainRetriever):
         self.vectors = self.vectors + torch.from_numpy(np.random.default_rng().normal(size=(1, 8))).float()
 
 
+@fails("retrievers", "moves_between_devices")
+class KeepsAPenalty(PlainRetriever):
+    def __init__(self) -> None:
+        self.penalty = torch.zeros(1)
+
+    def search(self, encoder, batch, k):
+        found = super().search(encoder, batch, k)
+        return TopK(found.items, found.scores - self.penalty)
+
+
 @fails("retrievers", "report_is_json")
 class ReportsATensor(PlainRetriever):
     def report(self):

@@ -232,7 +232,7 @@ def require_written(plugin: CheckedPlugin, encoder: Any, batch: Batch, taught: B
     than by teacher forcing in the batch `taught`, which has them as its only targets."""
     codes = plugin.codes_of(encoder)
     rows, sizes = torch.arange(len(written)), codes.sizes
-    turned = rows.flip(0)
+    turned = rows.roll(1)
     with torch.no_grad():
         expected = encoder.code_logits(taught)
         logits, state = encoder.start(batch)

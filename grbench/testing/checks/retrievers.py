@@ -16,6 +16,7 @@ from grbench.interfaces import Decoder, Embedder, Retriever, history_length, opt
 from grbench.testing.checks.check import Checks, require, skip_unless
 from grbench.testing.checks.check_world import rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin
+from grbench.testing.checks.other_device import OTHER, OtherDevice
 from grbench.types import Batch, TopK
 
 CHECKS = Checks("retrievers")
@@ -262,6 +263,23 @@ def searches_the_same_twice(plugin: CheckedPlugin) -> None:
     """By two retrievers."""
     one, other = (_indexed(plugin).search(10) for _ in range(2))
     require(torch.equal(one.scores, other.scores), "two retrievers for one model give different scores")
+
+
+@CHECKS.add(
+    means="The search fails on a GPU, or anywhere but on the CPU.",
+    mend="Make new tensors on the device of the candidates or of the batch, and call .cpu() before numpy.",
+)
+def moves_between_devices(plugin: CheckedPlugin) -> None:
+    """On a device that only looks like one, with the scores of the CPU."""
+    here = _indexed(plugin).search(5)
+    moved = _Searched(plugin)
+    codes = plugin.codes_of(moved.encoder)  # which are on the CPU, whatever the device
+    with OtherDevice(), torch.no_grad():
+        encoder = moved.encoder.to(OTHER)
+        moved.retriever.index(encoder, moved.candidates.to(OTHER), codes)
+        found = moved.retriever.search(encoder, moved.batch.to(OTHER), 5)
+        scores = found.scores.cpu()
+    require(torch.allclose(scores, here.scores, atol=1e-5), "on another device it finds other scores")
 
 
 @CHECKS.add(
