@@ -10,7 +10,7 @@ from grbench.commands.streams import say
 
 if TYPE_CHECKING:
     from grbench.testing.checks.chosen import Chosen
-    from grbench.testing.checks.run_checks import Outcome
+    from grbench.testing.checks.run_checks import CheckOutcome
 
 
 @click.command()
@@ -61,7 +61,7 @@ def check(
     context.exit(1 if any(outcome.verdict == "failed" for outcome in outcomes) else 0)
 
 
-def _run(chosen: Chosen, names: tuple[str, ...]) -> list[Outcome]:
+def _run(chosen: Chosen, names: tuple[str, ...]) -> list[CheckOutcome]:
     """Runs the checks of these names, all without names; raises SuiteError where no plug-in has a check."""
     from rich.console import Console
     from rich.progress import Progress

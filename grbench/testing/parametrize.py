@@ -20,9 +20,10 @@ from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
 from grbench.testing.checks.all_checks import CHECKS
 from grbench.testing.checks.check import Check, CheckFailedError
-from grbench.testing.checks.checked_plugin import CheckedPlugin, PluginChoice
+from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.chosen import Options, chosen_plugins
 from grbench.testing.checks.run_checks import run_check
+from grbench.testing.workbench import PluginChoice
 
 
 @dataclass(frozen=True)

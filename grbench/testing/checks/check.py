@@ -38,7 +38,7 @@ class Check:
 
 
 @dataclass
-class Checks:
+class KindChecks:
     """The checks of a kind, in the order of a table."""
 
     kind: str

@@ -27,12 +27,10 @@ from grbench.testing.checks.plain_parts import (
     PlainTrainer,
     plain_optimizer,
 )
+from grbench.testing.workbench import PluginChoice
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainState
 from grbench.types import Codes
-
-PluginChoice = str | Mapping[str, Any]
-"""A plug-in as a suite names it: its name, or {"name": ..., option: ...}."""
 
 PARTNERS = ("tokenizer", "encoder", "loss")
 """What may be named to be put together with the plug-in."""

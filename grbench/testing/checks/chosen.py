@@ -10,7 +10,8 @@ from grbench.errors import PluginError, SuiteError, cut
 from grbench.hookspecs import KINDS, singular
 from grbench.registry.discovery import Registry
 from grbench.registry.options import flat_values, suggestion
-from grbench.testing.checks.checked_plugin import CheckedPlugin, PluginChoice, check_partners
+from grbench.testing.checks.checked_plugin import CheckedPlugin, check_partners
+from grbench.testing.workbench import PluginChoice
 
 Options = Mapping[str, Any]
 """Options of the only plug-in that is named, or {`kind:name`: options of this plug-in}."""

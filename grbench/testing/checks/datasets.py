@@ -21,11 +21,11 @@ from grbench.interfaces import Dataset, optional
 from grbench.registry.component import Component
 from grbench.registry.options import bind, flat_values, options_of
 from grbench.temporary import temporary_folder
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.types import Finding
 
-CHECKS = Checks("datasets")
+CHECKS = KindChecks("datasets")
 
 MOST_BYTES = 64 << 20
 """A source that is larger is not copied."""

@@ -14,13 +14,13 @@ from torch import nn
 from grbench.audit.causality import Causality, apart, stir
 from grbench.data.codes import checked_codes
 from grbench.interfaces import Decoder, Embedder, Encoder, history_length, optional
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.check_world import newest_columns, padded, rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.outputs import ROUNDING, ROUNDING_OF_TOKEN, evaluated, outputs_of, require_same
 from grbench.types import Batch
 
-CHECKS = Checks("encoders")
+CHECKS = KindChecks("encoders")
 
 
 def stirred(plugin: CheckedPlugin, *, seed: int = 0) -> nn.Module:

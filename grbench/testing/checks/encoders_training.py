@@ -149,7 +149,7 @@ def moves_between_devices(plugin: CheckedPlugin) -> None:
     "and large sums in float32.",
 )
 def half_precision(plugin: CheckedPlugin) -> None:
-    """Outputs near those in full precision, and finite gradients."""
+    """GivesOutputs near those in full precision, and finite gradients."""
     encoder = stirred(plugin).eval()
     skip_unless(isinstance(encoder, Embedder | Decoder), "it is neither Embedder nor Decoder")
     batch = batch_for(plugin, encoder)

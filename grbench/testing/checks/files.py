@@ -11,10 +11,10 @@ from grbench.audit.files import paths_in, plugin_folders
 from grbench.audit.opened_files import OpenedFiles
 from grbench.evaluation.ranking import evaluating
 from grbench.registry.options import flat_values
-from grbench.testing.checks.check import Check, Checks, require
+from grbench.testing.checks.check import Check, KindChecks, require
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 
-_FILES = Checks("")
+_FILES = KindChecks("")
 
 
 @_FILES.add(

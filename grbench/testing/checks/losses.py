@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from grbench.interfaces import Embedder, Encoder, Loss, history_length, optional
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.half_precision import half_precision as in_half_precision
 from grbench.testing.checks.other_device import OTHER, OtherDevice
@@ -21,7 +21,7 @@ from grbench.testing.checks.steps import begun, steps, through_a_checkpoint
 from grbench.training.numerics import seed_everything
 from grbench.types import Batch
 
-CHECKS = Checks("losses")
+CHECKS = KindChecks("losses")
 
 DRAWS = 4
 """Over so many seeds the values of a loss that samples are averaged."""

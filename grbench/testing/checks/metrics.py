@@ -13,12 +13,12 @@ import numpy as np
 
 from grbench.evaluation.scoring import empty_ranking
 from grbench.interfaces import Metric
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.rankings import LENGTH, QUERIES, mixed, ranking_of
 from grbench.types import Ranking
 
-CHECKS = Checks("metrics")
+CHECKS = KindChecks("metrics")
 
 
 def metric_of(plugin: CheckedPlugin) -> Metric:

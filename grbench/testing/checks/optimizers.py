@@ -8,15 +8,15 @@ from torch.optim import Optimizer
 
 from grbench.errors import first_line
 from grbench.interfaces import TrainEvalOptimizer
-from grbench.testing.checks.check import Checks, CheckSkippedError, require, skip_unless
+from grbench.testing.checks.check import CheckSkippedError, KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.steps import begun, copied, differing, steps, through_a_checkpoint
 from grbench.training.update import set_learning_rate
 
-CHECKS = Checks("optimizers")
+CHECKS = KindChecks("optimizers")
 
 
-class _Module(nn.Module):
+class _TrainedModule(nn.Module):
     """A table, a map, a vector, a parameter without a gradient, and one that is frozen."""
 
     def __init__(self, *, sparse: bool = False) -> None:
@@ -33,7 +33,7 @@ class _Module(nn.Module):
         return (self.scale * rows - 1).square().mean()
 
 
-def _update(optimizers: list[Optimizer], module: _Module) -> None:
+def _update(optimizers: list[Optimizer], module: _TrainedModule) -> None:
     module().backward()
     for optimizer in optimizers:
         optimizer.step()
@@ -52,7 +52,7 @@ def _train(optimizers: list[Optimizer]) -> None:
 )
 def covers_every_parameter(plugin: CheckedPlugin) -> None:
     """Each parameter that learns, once."""
-    module = _Module()
+    module = _TrainedModule()
     optimizers = plugin.make(module)
     require(
         isinstance(optimizers, list | tuple) and all(isinstance(each, Optimizer) for each in optimizers),
@@ -74,7 +74,7 @@ def covers_every_parameter(plugin: CheckedPlugin) -> None:
 )
 def moves_what_has_a_gradient(plugin: CheckedPlugin) -> None:
     """After a step."""
-    module = _Module()
+    module = _TrainedModule()
     optimizers = plugin.make(module)
     before = copied(dict(module.named_parameters()))
     _train(optimizers)
@@ -91,7 +91,7 @@ def moves_what_has_a_gradient(plugin: CheckedPlugin) -> None:
 )
 def lowers_the_loss(plugin: CheckedPlugin) -> None:
     """After twenty steps on the same data."""
-    module = _Module()
+    module = _TrainedModule()
     optimizers = plugin.make(module)
     _train(optimizers)
     before = module().item()
@@ -107,7 +107,7 @@ def lowers_the_loss(plugin: CheckedPlugin) -> None:
 )
 def follows_the_learning_rate(plugin: CheckedPlugin) -> None:
     """At a rate of zero nothing moves."""
-    module = _Module()
+    module = _TrainedModule()
     optimizers = plugin.make(module)
     before = copied(dict(module.named_parameters()))
     _train(optimizers)
@@ -124,7 +124,7 @@ def follows_the_learning_rate(plugin: CheckedPlugin) -> None:
 )
 def sparse_tables(plugin: CheckedPlugin) -> None:
     """A table whose gradient is sparse moves, or is refused."""
-    module = _Module(sparse=True)
+    module = _TrainedModule(sparse=True)
     before = copied(dict(module.named_parameters()))
     try:
         optimizers = plugin.make(module)
@@ -162,7 +162,7 @@ def state_saves(plugin: CheckedPlugin) -> None:
 )
 def evaluation_and_back(plugin: CheckedPlugin) -> None:
     """Of an optimizer with train() and eval()."""
-    module = _Module()
+    module = _TrainedModule()
     optimizers = plugin.make(module)
     switched = [each for each in optimizers if isinstance(each, TrainEvalOptimizer)]
     skip_unless(switched, "it has no train() and eval()")

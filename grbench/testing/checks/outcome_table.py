@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from grbench.report.format import counted
-from grbench.testing.checks.run_checks import Outcome
+from grbench.testing.checks.run_checks import CheckOutcome
 
 WIDTH = 100
 
 
-def outcome_table(outcomes: Sequence[Outcome], not_checked: Mapping[str, str]) -> str:
+def outcome_table(outcomes: Sequence[CheckOutcome], not_checked: Mapping[str, str]) -> str:
     """One line a check by plug-in, then each failure with what was seen, what it means and how to mend it.
     not_checked: {plug-in: why it could not be checked}."""
     plugins = list(dict.fromkeys(outcome.plugin for outcome in outcomes))
@@ -28,7 +28,7 @@ def outcome_table(outcomes: Sequence[Outcome], not_checked: Mapping[str, str]) -
     return "\n".join(lines) + "\n"
 
 
-def _of_plugin(plugin: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _of_plugin(plugin: str, outcomes: Sequence[CheckOutcome]) -> Iterator[str]:
     yield plugin
     longest = max(len(outcome.check.name) for outcome in outcomes)
     for outcome in outcomes:

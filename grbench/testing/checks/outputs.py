@@ -27,10 +27,10 @@ TOKEN = "the state of the user's token"
 RowOutputs = Sequence[Mapping[str, Tensor]]
 """For each row {what: values}, where padding is left out."""
 
-Outputs = Callable[[nn.Module, Batch], RowOutputs]
+GivesOutputs = Callable[[nn.Module, Batch], RowOutputs]
 
 
-def outputs_of(plugin: CheckedPlugin, encoder: nn.Module) -> Outputs:
+def outputs_of(plugin: CheckedPlugin, encoder: nn.Module) -> GivesOutputs:
     """How to ask this encoder for all that it gives. One that is neither Embedder nor Decoder is asked through the
     first retriever that can search with it."""
     if isinstance(encoder, Embedder | Decoder):
@@ -47,7 +47,7 @@ def outputs_of(plugin: CheckedPlugin, encoder: nn.Module) -> Outputs:
     return searched
 
 
-def evaluated(outputs: Outputs, encoder: nn.Module, batch: Batch) -> RowOutputs:
+def evaluated(outputs: GivesOutputs, encoder: nn.Module, batch: Batch) -> RowOutputs:
     """In evaluation mode, without gradients."""
     with evaluating(encoder):
         return [{name: value.detach().clone() for name, value in row.items()} for row in outputs(encoder, batch)]

@@ -23,11 +23,11 @@ from grbench.registry.discovery import Registry
 from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.temporary import temporary_folder
-from grbench.testing.checks.check import Checks, require
+from grbench.testing.checks.check import KindChecks, require
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.plain_parts import PlainParts
 
-CHECKS = Checks("protocols")
+CHECKS = KindChecks("protocols")
 
 USERS, ITEMS = 300, 120
 """Of the store that leaks are looked for in: enough that chance can be told from knowledge."""

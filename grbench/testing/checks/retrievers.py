@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from grbench.interfaces import Decoder, Embedder, Retriever, history_length, optional
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.check_world import rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.other_device import OTHER, OtherDevice
 from grbench.types import Batch, TopK
 
-CHECKS = Checks("retrievers")
+CHECKS = KindChecks("retrievers")
 
 CLOSE = 1e-4
 """By which scores may be apart, as a share of the largest."""

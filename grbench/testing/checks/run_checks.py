@@ -12,32 +12,32 @@ from grbench.testing.checks.check import Check, CheckFailedError, CheckSkippedEr
 from grbench.testing.checks.check_world import ITEMS, USERS
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 
-Verdict = Literal["passed", "failed", "skipped"]
+CheckVerdict = Literal["passed", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """What came of a check. plugin: `encoder:my_encoder`; seen: why it failed or was skipped, empty where it passed."""
 
     plugin: str
     check: Check
-    verdict: Verdict
+    verdict: CheckVerdict
     seen: str = ""
 
 
-def run_check(check: Check, plugin: CheckedPlugin) -> Outcome:
+def run_check(check: Check, plugin: CheckedPlugin) -> CheckOutcome:
     """Whatever the plug-in raises is a failure."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check.run(plugin)
     except CheckSkippedError as skipped:
-        return Outcome(plugin.id, check, "skipped", str(skipped))
+        return CheckOutcome(plugin.id, check, "skipped", str(skipped))
     except CheckFailedError as failed:
-        return Outcome(plugin.id, check, "failed", str(failed))
+        return CheckOutcome(plugin.id, check, "failed", str(failed))
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is what was seen
-        return Outcome(plugin.id, check, "failed", _raised(error))
-    return Outcome(plugin.id, check, "passed")
+        return CheckOutcome(plugin.id, check, "failed", _raised(error))
+    return CheckOutcome(plugin.id, check, "passed")
 
 
 def _raised(error: Exception) -> str:

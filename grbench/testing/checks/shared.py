@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from grbench.registry.options import describe
-from grbench.testing.checks.check import Check, Checks, require
+from grbench.testing.checks.check import Check, KindChecks, require
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 
-_SHARED = Checks("")
+_SHARED = KindChecks("")
 
 
 @_SHARED.add(

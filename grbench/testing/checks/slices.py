@@ -11,12 +11,12 @@ import numpy as np
 
 from grbench.evaluation.scoring import empty_ranking
 from grbench.interfaces import Slice, optional
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.rankings import LENGTH, QUERIES, mixed
 from grbench.types import Ranking
 
-CHECKS = Checks("slices")
+CHECKS = KindChecks("slices")
 
 
 def _groups(groups: Any) -> list[str]:

@@ -9,13 +9,13 @@ import torch
 from grbench.audit.changed_futures import with_changed_futures
 from grbench.data.codes import checked_codes
 from grbench.interfaces import Tokenizer, optional
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.plain_parts import PlainProtocol
 from grbench.training.numerics import seed_everything
 from grbench.types import Codes
 
-CHECKS = Checks("tokenizers")
+CHECKS = KindChecks("tokenizers")
 
 
 def _fitted(plugin: CheckedPlugin, *, seed: int = 0) -> Codes:

@@ -9,44 +9,81 @@ from typing import Any
 
 import torch
 
+from grbench.errors import PluginError
 from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Tracker, every_steps, optional
+from grbench.registry.component import Component
+from grbench.suite.cell import Cell
+from grbench.suite.method import Method, Stage
 from grbench.temporary import temporary_folder
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import CheckSkippedError, KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.steps import copied, differing, tensors_of
 
-CHECKS = Checks("trackers")
+CHECKS = KindChecks("trackers")
 
-CELL: Mapping[str, Any] = {
-    "suite": "checked",
-    "dataset": {"name": "made_up", "options": {"size": 3, "path": None, "names": ["a", "b"]}},
-    "method": {"name": "a method, über/<b>", "encoder": {"name": "plain", "options": {"width": 8}}},
-    "seed": 0,
-}
+DIGEST = "0123456789abcdef"
+
+
+def _cell() -> dict[str, Any]:
+    """A cell as a run gives it to its trackers."""
+    training = {"epochs": 2, "batch_size": 8, "select": "ndcg@10", "patience": None}
+    stage = Stage("", None, ((Component("plain"), 1.0),), Component("plain"), Component("plain"), training)
+    encoder = Component("plain", {"width": 8, "names": ["a", "b"], "vectors": None})
+    parts = Component("plain"), encoder, Component("plain"), (stage,), ("history",), ()
+    dataset, metrics = Component("made_up", {"path": "a folder/über"}), (Component("ndcg", {"k": 10}),)
+    cell = Cell("checked", dataset, Component("plain"), metrics, Method("a method, <b>", *parts), 0)
+    return {**cell.to_json(), "digest": DIGEST}
+
+
 LOSSES: Mapping[str, float] = {"epoch": 1, "loss": 0.7, "users_per_second": 120.5}
-SCORES: Mapping[str, float] = {"epoch": 1, "ndcg@10": 0.25, "hit_rate(alpha=0.5)@10": 0.5}
-RECORD: Mapping[str, Any] = {"status": "ok", "scores": {"ndcg@10": 0.25}, "method": "plain", "curve": [dict(LOSSES)]}
+SCORES: Mapping[str, float] = {"epoch": 1, "ndcg@10": 0.25, "hit_rate@10": 0.5}
+RECORD: Mapping[str, Any] = {
+    "suite": "checked",
+    "method": "a method, <b>",
+    "seed": 0,
+    "status": "ok",
+    "error": None,
+    "scores": {"ndcg@10": 0.25, "coverage@10": None},
+    "cost": {"train_seconds": 1.5, "phases": {"train": {"seconds": 1.5}}},
+    "counts": {"parameters": 7, "ties": {"events": 0}},
+    "curve": [dict(LOSSES)],
+}
+FAILURE: Mapping[str, Any] = {
+    **RECORD,
+    "status": "error",
+    "error": {"type": "ValueError", "message": "it broke", "traceback": ""},
+    "scores": {},
+    "cost": {},
+    "counts": {},
+    "curve": [],
+}
 
 
-def _in_a_folder(run: Callable[[Path], None]) -> None:
-    """Raises whatever `run` raises."""
+def _in_a_folder(plugin: CheckedPlugin, run: Callable[[Path], None]) -> None:
+    """Calls `run` with the tracker's folder beside a record's lists. Skips where the tracker says that it cannot start
+    here; raises whatever `run` raises."""
+    try:
+        optional(plugin.make(), Tracker.check)()
+    except PluginError as error:
+        raise CheckSkippedError(f"it cannot start here: {error}") from error
     with temporary_folder() as folder:
-        own = folder / "tracker"
-        own.mkdir()
+        own = folder / f"{DIGEST}.d" / plugin.name
+        own.mkdir(parents=True)
+        (folder / f"{DIGEST}.parquet").write_bytes(b"lists")
         run(own)
 
 
 def _hear(tracker: Tracker, folder: Path, record: Mapping[str, Any] = RECORD) -> None:
-    tracker.start(folder, copy.deepcopy(dict(CELL)))
+    tracker.start(folder, _cell())
     tracker.log(1, dict(LOSSES))
-    tracker.log(2, {**SCORES})
+    tracker.log(2, dict(SCORES))
     tracker.log(4, {**LOSSES, "loss": 0.5})
     tracker.finish(copy.deepcopy(dict(record)))
 
 
 @CHECKS.add(
-    means="The run stops when the tracker is made, or logs nothing.",
+    means="A run with the tracker is refused.",
     mend="Set `every_steps` to a whole number from 1 or None, and `needs` to a tuple of interfaces.",
 )
 def interface(plugin: CheckedPlugin) -> None:
@@ -59,26 +96,25 @@ def interface(plugin: CheckedPlugin) -> None:
 
 
 @CHECKS.add(
-    means="Every cell with the tracker fails.",
+    means="Every cell goes on without the tracker.",
     mend="Take any name and number in log, and any JSON value in start and finish.",
 )
 def hears_a_run(plugin: CheckedPlugin) -> None:
     """Start, losses, scores and record."""
-    _in_a_folder(lambda folder: _hear(plugin.make(), folder))
+    _in_a_folder(plugin, lambda folder: _hear(plugin.make(), folder))
 
 
 @CHECKS.add(
-    means="A cell that has failed is recorded as a failure of the tracker, so that nobody learns why.",
-    mend="Take a record without scores in finish: `record.get('scores')`.",
+    means="The tracker is left out of a cell that has failed, so that nobody sees there that it did.",
+    mend="Take a record without scores, costs and counts in finish, and show its status and error.",
 )
 def hears_of_a_failure(plugin: CheckedPlugin) -> None:
-    """A record of a cell that ran out of memory before anything was scored."""
-    record = {"status": "oom", "reason": "out of memory", "scores": None}
-    _in_a_folder(lambda folder: _hear(plugin.make(), folder, record))
+    """A record of a cell that failed before anything was scored."""
+    _in_a_folder(plugin, lambda folder: _hear(plugin.make(), folder, FAILURE))
 
 
 @CHECKS.add(
-    means="A cell that goes on from a checkpoint fails, or its log has steps twice.",
+    means="A cell that goes on from a checkpoint goes on without the tracker.",
     mend="Let resume take up the folder as another process has left it; without a log there, begin one.",
 )
 def resumes(plugin: CheckedPlugin) -> None:
@@ -86,17 +122,17 @@ def resumes(plugin: CheckedPlugin) -> None:
 
     def run(folder: Path) -> None:
         first = plugin.make()
-        first.start(folder, dict(CELL))
+        first.start(folder, _cell())
         for step in (1, 2, 4):
             first.log(step, dict(LOSSES))
         for place in (folder, folder.with_name("empty")):
             place.mkdir(exist_ok=True)
             second = plugin.make()
-            optional(second, Tracker.resume)(place, dict(CELL), 2)
+            optional(second, Tracker.resume)(place, _cell(), 2)
             second.log(4, dict(LOSSES))
             second.finish(dict(RECORD))
 
-    _in_a_folder(run)
+    _in_a_folder(plugin, run)
 
 
 @CHECKS.add(
@@ -108,7 +144,7 @@ def changes_nothing(plugin: CheckedPlugin) -> None:
 
     def run(folder: Path) -> None:
         tracker = plugin.make()
-        cell, values, record = (copy.deepcopy(dict(each)) for each in (CELL, LOSSES, RECORD))
+        cell, values, record = _cell(), dict(LOSSES), copy.deepcopy(dict(RECORD))
         generator = torch.get_rng_state()
         tracker.start(folder, cell)
         tracker.log(1, values)
@@ -118,13 +154,13 @@ def changes_nothing(plugin: CheckedPlugin) -> None:
         with evaluating(encoder):
             optional(tracker, Tracker.keep)(encoder, plugin.world.store.catalogue.num_items)
         tracker.finish(record)
-        require(cell == CELL, "it changes the cell")
+        require(cell == _cell(), "it changes the cell")
         require(values == LOSSES, "it changes the values that are logged")
         require(record == RECORD, "it changes the record")
         require(not differing(weights, tensors_of(encoder)), "it changes the encoder")
         require(torch.equal(generator, torch.get_rng_state()), "it draws random numbers")
 
-    _in_a_folder(run)
+    _in_a_folder(plugin, run)
 
 
 @CHECKS.add(
@@ -142,4 +178,4 @@ def writes_in_its_folder(plugin: CheckedPlugin) -> None:
         others = [path for path in files.written if not path.is_relative_to(folder.resolve())]
         require(not others, f"it writes {', '.join(map(str, others[:3]))}")
 
-    _in_a_folder(run)
+    _in_a_folder(plugin, run)

@@ -12,13 +12,13 @@ from torch import Tensor
 from grbench.cost.monitor import RESERVED_NAMES
 from grbench.data.examples import Examples
 from grbench.interfaces import Trainer, history_length, optional
-from grbench.testing.checks.check import Checks, require, skip_unless
+from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.steps import begun, copied, differing, steps, through_a_checkpoint
 from grbench.training.loop import train
 from grbench.training.state import TrainState
 
-CHECKS = Checks("trainers")
+CHECKS = KindChecks("trainers")
 
 
 @CHECKS.add(
