@@ -11,6 +11,7 @@ import click
 
 from grbench import __version__
 from grbench.commands.audit import audit
+from grbench.commands.check import check
 from grbench.commands.compare import compare
 from grbench.commands.completion import completion
 from grbench.commands.doctor import doctor
@@ -84,6 +85,7 @@ def cli(debug: bool) -> None:
     grbench audit quickstart                      look for leaks in its methods
     grbench compare A B --results results/quickstart  compare two methods
     grbench plugins                               list installed plug-ins
+    grbench check encoder:NAME                    check a plug-in of yours
     """
 
 
@@ -92,7 +94,7 @@ COMMANDS = (
     *(table, report, plot, compare, reproduce),
     *(rescore, score, export),
     *(merge, prune),
-    *(plugins, suite, schema),
+    *(plugins, check, suite, schema),
     *(doctor, completion),
 )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from grbench.audit.audit import Audit
 from grbench.audit.audited_method import AuditedMethod
 from grbench.audit.later_events import LaterEvents, later_events
+from grbench.data.split import Split
 from grbench.errors import PluginError
 from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Decoder, Embedder, Encoder, LookAhead, history_length, optional
@@ -45,15 +46,18 @@ class Causality(Audit):
 
     def run(self, method: AuditedMethod) -> AuditResult:
         """See Audit."""
-        encoder = method.untrained_encoder()
-        _stir(encoder)
+        return self.of(method.untrained_encoder(), method.split)
+
+    def of(self, encoder: nn.Module, split: Split) -> AuditResult:
+        """Of an encoder that is made for the split, whose parameters are changed."""
+        stir(encoder)
         declared = _declared(encoder)
-        data = method.split.training
+        data = split.training
         if optional(encoder, Encoder.predicts_first_event)():
             data = data.with_first_events()
         events = later_events(data, history_length(encoder))
         actions = len(data.catalogue.actions)
-        items = torch.from_numpy(method.split.candidates[:8].copy())
+        items = torch.from_numpy(split.candidates[:8].copy())
         with evaluating(encoder):
             views = _Outputs(encoder, items)
             plain, again, changed = views.of(events.batch), views.of(events.batch), views.of(events.changed)
@@ -71,7 +75,7 @@ class Causality(Audit):
         places = int(events.unchanged.sum())
         depends = [DEPENDENCE[name] for name in get_args(LookAhead) if name in seen]
         also = f"; as declared, they depend on {' and on '.join(depends)}" if depends else ""
-        chosen = _action_name(method, method.split.test.next_action)
+        chosen = _action_name(data.catalogue.actions, split.test.next_action)
         if "next_action" in seen:
             also += f" (at test the protocol's, {chosen})"
         same = f"{places:,} states are the same whatever comes after them" if places else "a batch has one event a user"
@@ -90,20 +94,20 @@ class States:
         if self.states is not None and other.states is not None:
             length = events.number.shape[1]
             own, theirs = self.states[:, -length:], other.states[:, -length:]
-            if _apart(own, theirs, events.unchanged) > ROUNDING:
+            if apart(own, theirs, events.unchanged) > ROUNDING:
                 return "the state after an event"
-            if self.states.shape[1] > length and _apart(self.states[:, 0], other.states[:, 0]) > ROUNDING:
+            if self.states.shape[1] > length and apart(self.states[:, 0], other.states[:, 0]) > ROUNDING:
                 return "the state of the user's token"
         taught, first = events.taught[self.positions], events.first_changed[self.positions]
         for level, (own, theirs) in enumerate(zip(self.logits, other.logits, strict=True)):
             places = taught if level else taught | first  # a later level knows the codes of its own target
-            if _apart(own, theirs, places) > ROUNDING:
+            if apart(own, theirs, places) > ROUNDING:
                 return f"the prediction of a code of level {level + 1}"
         return None
 
     def next_action_matters(self, other: States) -> bool:
         """Whether anything differs."""
-        return any(_apart(own, theirs) > ROUNDING for own, theirs in zip(self._all(), other._all(), strict=True))
+        return any(apart(own, theirs) > ROUNDING for own, theirs in zip(self._all(), other._all(), strict=True))
 
     def length_matters(self, shortened: States, events: LaterEvents) -> bool:
         """Whether the state after the newest of the events that are kept differs where the others are gone."""
@@ -112,7 +116,7 @@ class States:
         newest = (events.number > 0) & (events.number == events.kept.unsqueeze(1))
         rows = events.kept > 0
         own, theirs = self.states[:, -newest.shape[1] :][newest], shortened.states[:, -1][rows]
-        return _apart(own, theirs) > ROUNDING_OF_LAYOUT
+        return apart(own, theirs) > ROUNDING_OF_LAYOUT
 
     def _all(self) -> list[Tensor]:
         return [*([] if self.states is None else [self.states]), *self.logits]
@@ -132,7 +136,7 @@ class _Outputs:
         return States(states, logits, batch.all_targets > 0)
 
 
-def _apart(one: Tensor, other: Tensor, places: Tensor | None = None) -> float:
+def apart(one: Tensor, other: Tensor, places: Tensor | None = None) -> float:
     """The largest difference, as a share of the largest number. Numbers that are not finite must be the same."""
     one, other = (each if places is None else each[places] for each in (one, other))
     if not one.numel():
@@ -146,7 +150,7 @@ def _apart(one: Tensor, other: Tensor, places: Tensor | None = None) -> float:
 
 
 @torch.no_grad()
-def _stir(encoder: nn.Module) -> None:
+def stir(encoder: nn.Module) -> None:
     """Adds noise to all parameters. The first row of a table that is zero stays so: it is that of padding."""
     generator = torch.Generator().manual_seed(0)
     for parameter in encoder.parameters():
@@ -164,6 +168,5 @@ def _declared(encoder: nn.Module) -> set[LookAhead]:
     return declared
 
 
-def _action_name(method: AuditedMethod, token: int) -> str:
-    names = method.world.store.catalogue.actions
+def _action_name(names: Sequence[str], token: int) -> str:
     return names[token - 2] if 2 <= token < len(names) + 2 else "none"

@@ -32,7 +32,7 @@ class Files(Audit):
     def run(self, method: AuditedMethod) -> AuditResult:
         """See Audit."""
         read = method.plain.read
-        declared = [path.resolve() for path in (*_named_by_options(method), *_packages())]
+        declared = [path.resolve() for path in (*_named_by_options(method), *plugin_folders())]
         undeclared = {path: part for path, part in read.items() if not _among(path, declared)}
         if undeclared:
             return self.leak(f"undeclared: {_listed(undeclared)}")
@@ -67,21 +67,21 @@ def _named_by_options(method: AuditedMethod) -> Iterator[Path]:
         except GRBenchError:  # a file that is not there, which was not read
             continue
         for name in contents:
-            yield from _paths_in(values[name])
+            yield from paths_in(values[name])
 
 
-def _paths_in(value: Any) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
     if isinstance(value, Path):
         yield value
     elif isinstance(value, dict):
         for entry in value.values():
-            yield from _paths_in(entry)
+            yield from paths_in(entry)
     elif isinstance(value, list | tuple):
         for entry in value:
-            yield from _paths_in(entry)
+            yield from paths_in(entry)
 
 
-def _packages() -> Iterator[Path]:
+def plugin_folders() -> Iterator[Path]:
     """The folders of plug-ins' packages, whose data files count as their source does."""
     for name in sorted(plugin_packages()):
         spec = find_spec(name)

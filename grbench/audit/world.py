@@ -74,43 +74,43 @@ def cut_down(store: Store, *, users: int = USERS, events: int = EVENTS) -> Store
     )
 
 
-def made_up_store(path: Path) -> Store:
+def made_up_store(path: Path, *, users: int = USERS, items: int = ITEMS) -> Store:
     """A store in memory from a fixed seed: three actions, times, categorical fields of items and users, one of them
     with several values, an embedding, a text, and candidates of which some have no event. path: what the store says it
     lies in; nothing is written there."""
     random = np.random.default_rng(0)
-    indexed = ITEMS - 30
-    lengths = random.integers(2, EVENTS + 1, USERS)
+    indexed = items - items // 20
+    lengths = random.integers(2, EVENTS + 1, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     popularity = 1 / np.arange(1, indexed + 1)
-    items = 1 + random.choice(indexed, offsets[-1], p=popularity / popularity.sum())
+    met = 1 + random.choice(indexed, offsets[-1], p=popularity / popularity.sum())
     actions = FIRST_ACTION + random.choice(len(ACTIONS), offsets[-1], p=[0.7, 0.2, 0.1])
     times = random.integers(FIRST_TIME, LAST_TIME, offsets[-1])
-    times = times[np.lexsort((times, np.repeat(np.arange(USERS), lengths)))]
-    present = np.append(False, random.random(ITEMS) < 0.9)
-    vectors = np.where(present[:, None], random.standard_normal((ITEMS + 1, 16)), 0)
-    titles = [""] + [f"item {number} of group {number % 7}" for number in range(1, ITEMS + 1)]
+    times = times[np.lexsort((times, np.repeat(np.arange(users), lengths)))]
+    present = np.append(False, random.random(items) < 0.9)
+    vectors = np.where(present[:, None], random.standard_normal((items + 1, 16)), 0)
+    titles = [""] + [f"item {number} of group {number % 7}" for number in range(1, items + 1)]
     return Store(
         path=path,
         digest="made up",
         catalogue=Catalogue(
-            num_users=USERS,
-            num_items=ITEMS,
+            num_users=users,
+            num_items=items,
             num_indexed=indexed,
             actions=ACTIONS,
             has_times=True,
-            item_ids=np.append(0, 1_000_000 + random.permutation(ITEMS)),
-            user_ids=1_000 + random.permutation(USERS),
-            item_features=_fields(random, ITEMS, ("category", 20, 1), ("brand", 50, 1), ("tags", 9, 3), padded=True),
-            user_features=_fields(random, USERS, ("age", 8, 1), ("interests", 12, 2)),
+            item_ids=np.append(0, 1_000_000 + random.permutation(items)),
+            user_ids=1_000 + random.permutation(users),
+            item_features=_fields(random, items, ("category", 20, 1), ("brand", 50, 1), ("tags", 9, 3), padded=True),
+            user_features=_fields(random, users, ("age", 8, 1), ("interests", 12, 2)),
             embeddings={"content": Embedding(vectors.astype(np.float16), present)},
             texts={"title": _texts(titles)},
         ),
         offsets=offsets,
-        items=items.astype(np.int32),
+        items=met.astype(np.int32),
         actions=actions.astype(np.int8),
         times=times.astype(np.int64),
-        candidates=np.sort(1 + random.choice(ITEMS, ITEMS - 100, replace=False)),
+        candidates=np.sort(1 + random.choice(items, items - items // 6, replace=False)),
         notes={},
     )
 

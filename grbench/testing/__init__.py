@@ -1,4 +1,5 @@
-"""What plug-in authors test with: tiny worlds whose answers can be worked out by hand, and timings against a reference.
+"""What plug-in authors test with: the conformance kit, tiny worlds whose answers can be worked out by hand, and timings
+against a reference.
 
 The fixtures `versus` and `workbench` need no import: pytest finds them by itself.
 """
@@ -10,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grbench.testing.paired_timing import Race
+    from grbench.testing.parametrize import parametrize_with_checks
     from grbench.testing.tiny_world import tiny_store
     from grbench.testing.workbench import Workbench
 
-__all__ = ["Race", "Workbench", "tiny_store"]
+__all__ = ["Race", "Workbench", "parametrize_with_checks", "tiny_store"]
 
-_PLACES = {"Race": "paired_timing", "Workbench": "workbench", "tiny_store": "tiny_world"}
+_PLACES = {
+    "Race": "paired_timing",
+    "Workbench": "workbench",
+    "parametrize_with_checks": "parametrize",
+    "tiny_store": "tiny_world",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -85,6 +85,12 @@ def test_its_suite_runs_to_a_table_and_its_command_reads_the_records(folder: Pat
     assert {line.split(",")[1] for line in curve.read_text().splitlines()[1:]} >= {"loss"}
 
 
+def test_its_plugins_pass_the_conformance_kit(folder: Path) -> None:
+    told = grbench(folder, "check", "every-kind", "--set", "dataset:ratings_file.path=u.data")
+    assert "12 plug-ins" in told
+    assert " 0 failed" in told
+
+
 def test_a_mistake_in_its_data_is_one_message(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "short.data").write_text("1\t2\t5\t10\n1\t3\n")
     message = grbench(folder, "run", "suite.yaml", "--set", f"dataset.path={tmp_path / 'short.data'}", status=2)

@@ -125,7 +125,8 @@ class Mixture(nn.Module, Loss):
     def forward(self, encoder: LearntCodes, batch: Batch) -> dict[str, Tensor]:
         where = batch.targets > 0
         of_clusters, of_items = encoder.log_probabilities(encoder.states(batch)[where])
-        return {"mixture": -(of_clusters + of_items[batch.targets[where]]).logsumexp(1).mean()}
+        likelihoods = (of_clusters + of_items[batch.targets[where]]).logsumexp(1)
+        return {"mixture": -likelihoods.sum() / max(len(likelihoods), 1)}
 
 
 class WatchedBeam(Beam):

@@ -1,0 +1,56 @@
+"""Runs checks, and keeps what came of each."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from grbench.errors import DataError, GRBenchError, SuiteError, first_line
+from grbench.testing.checks.check import Check, CheckFailedError, CheckSkippedError
+from grbench.testing.checks.check_world import ITEMS, USERS
+from grbench.testing.checks.checked_plugin import CheckedPlugin
+
+CheckVerdict = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What came of a check. plugin: `encoder:my_encoder`; seen: why it failed or was skipped, empty where it passed."""
+
+    plugin: str
+    check: Check
+    verdict: CheckVerdict
+    seen: str = ""
+
+
+def run_check(check: Check, plugin: CheckedPlugin) -> CheckOutcome:
+    """Whatever the plug-in raises is a failure."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check.run(plugin)
+    except CheckSkippedError as skipped:
+        return CheckOutcome(plugin.id, check, "skipped", str(skipped))
+    except CheckFailedError as failed:
+        return CheckOutcome(plugin.id, check, "failed", str(failed))
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is what was seen
+        return CheckOutcome(plugin.id, check, "failed", _raised(error))
+    return CheckOutcome(plugin.id, check, "passed")
+
+
+def _raised(error: Exception) -> str:
+    """What was raised, and the innermost line outside of torch and of the kit, where the author should look."""
+    if isinstance(error, SuiteError | DataError):
+        return (
+            f"with these options it refuses the data of the checks, {USERS} users and {ITEMS} items: "
+            f"{first_line(error)}; give other options"
+        )
+    said = first_line(error) if isinstance(error, GRBenchError) else f"{type(error).__name__}: {first_line(error)}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in frame.filename and "/grbench/testing/" not in frame.filename
+    ]
+    return f"raised {said}" + (f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else "")
