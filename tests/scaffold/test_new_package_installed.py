@@ -82,6 +82,6 @@ def test_its_suite_gives_a_table(python: Path, tmp_path: Path) -> None:
 
 def test_its_tests_pass(python: Path, package: Path) -> None:
     # Those of each kind are run by test_new_plugin.
-    said = called(python, package, "pytest", "-q", "-p", "no:cacheprovider", "-k", "encoder or suite")
+    said = called(python, package, "pytest", "-q", "-p", "no:cacheprovider", "-k", "metric or suite")
     assert "failed" not in said
     assert " passed" in said
