@@ -17,6 +17,7 @@ from grbench.commands.completion import completion
 from grbench.commands.doctor import doctor
 from grbench.commands.export import export
 from grbench.commands.merge import merge
+from grbench.commands.new import new
 from grbench.commands.plot import plot
 from grbench.commands.plugins import plugins
 from grbench.commands.prune import prune
@@ -85,6 +86,7 @@ def cli(debug: bool) -> None:
     grbench audit quickstart                      look for leaks in its methods
     grbench compare A B --results results/quickstart  compare two methods
     grbench plugins                               list installed plug-ins
+    grbench new plugin NAME --kinds encoder,loss  write a package of plug-ins to start from
     grbench check encoder:NAME                    check a plug-in of yours
     """
 
@@ -94,7 +96,7 @@ COMMANDS = (
     *(table, report, plot, compare, reproduce),
     *(rescore, score, export),
     *(merge, prune),
-    *(plugins, check, suite, schema),
+    *(plugins, new, check, suite, schema),
     *(doctor, completion),
 )
 

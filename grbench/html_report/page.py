@@ -32,7 +32,7 @@ from grbench.results.audit_file import SuiteAudit
 from grbench.results.record import Record, now
 
 TEMPLATES = Path(__file__).parent / "templates"
-MISSING = "grbench report needs plotly and jinja2, which are not installed: pip install 'grbench[report]'"
+MISSING = "grbench report needs plotly, which is not installed: pip install 'grbench[report]'"
 
 SECTIONS = (
     leaderboard,
@@ -57,7 +57,7 @@ def html_report(
     """The page: a chapter for each group of comparable records. trials: of tuned methods; audits: {suite: its leak
     audits}.
 
-    Raises AlteredError as tables do, and RunError where plotly or jinja2 is not installed.
+    Raises AlteredError as tables do, and RunError where plotly is not installed.
     """
     try:
         import jinja2

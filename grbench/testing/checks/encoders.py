@@ -99,7 +99,8 @@ def shapes(plugin: CheckedPlugin) -> None:
 @CHECKS.add(
     means="A user's states depend on how many columns of padding stand before the history, so that short histories "
     "are encoded otherwise in another batch.",
-    mend="Mask padding (`batch.items == 0`) in attention, sums, counts and norms; count places from the first event.",
+    mend="Mask padding (`batch.items == 0`) in attention, sums, counts and norms; count places from the first event; "
+    "turn the histories of a recurrent network so that they begin in column 0.",
 )
 def padding_has_no_influence(plugin: CheckedPlugin) -> None:
     """The same histories with fewer columns of padding, and with as many more as the history length allows."""

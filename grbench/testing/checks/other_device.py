@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -106,6 +107,9 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     plain_args, plain_kwargs = tree_map(_held, (args, kwargs))
     done = func(*plain_args, **plain_kwargs)
+    if torch.Tag.inplace_view in func.tags and isinstance(args[0], Elsewhere):  # such as transpose_ in nn.GRU
+        with no_dispatch():
+            func(*args, **kwargs)  # what is held has its new shape by now; this one's own shape follows
     if func._schema.is_mutable and args and done is plain_args[0]:  # an operation in place gives what it was given
         return args[0]
     return _wrapped(done, goes_there)
