@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from grbench import __version__
 from grbench.errors import RunError
 from grbench.html_report.again import again
@@ -60,7 +62,6 @@ def html_report(
     Raises AlteredError as tables do, and RunError where plotly is not installed.
     """
     try:
-        import jinja2
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise RunError(MISSING) from error
