@@ -359,8 +359,8 @@ class Slice(ABC):
 
 
 class Tracker(ABC):
-    """Logs the events of a running cell. Where a method raises, such as for a server that does not answer any more, this
-    is said once, and the cell goes on without the tracker. Only where `keep` raises, the cell fails."""
+    """Logs the events of a running cell. Where a method raises, such as for a server that does not answer any more,
+    this is said once, and the cell goes on without the tracker. Only where `keep` raises, the cell fails."""
 
     needs: ClassVar[tuple[type, ...]] = ()
     """The interfaces of the encoder that `keep` calls."""
