@@ -11,7 +11,7 @@ from grbench.results.record_files import record_path
 
 if TYPE_CHECKING:
     from grbench.run.plan import Plan, PlannedCell
-    from grbench.run.run_suite import RunRequest
+    from grbench.run.run_request import RunRequest
 
 
 def cell_job(
