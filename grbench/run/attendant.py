@@ -62,10 +62,8 @@ class Attendant:
         """
         plan, request, progress = self.plan, self.request, self.progress
         which, total = place or (plan.to_do.index(planned) + 1, len(plan.to_do))
-        position, heading = (
-            which - 1,
-            f"[{which}/{total}] {planned.name}" + (f" ({worker.name})" if worker.name else ""),
-        )
+        where = f" ({worker.name})" if worker.name else ""
+        position, heading = which - 1, f"[{which}/{total}] {planned.name}{where}"
         began, started = time.monotonic(), now()
         progress.start(heading, position)
         log = plan.folder / f"{planned.blank.digest}.log"

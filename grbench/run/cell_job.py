@@ -30,7 +30,7 @@ def cell_job(
         "store": ready["store"],
         "cache": str(cache_folder(request.cache)),
         "device": ready["device"],
-        "peaks": ready["peaks"],
+        "peaks": dict(ready["peaks"]),
         "folder": str(plan.folder),
         "checkpoint_minutes": request.checkpoint_minutes,
         "anew": request.force,

@@ -137,11 +137,11 @@ def _tune(
     ready, worker = _shared(prepared), LocalWorker(server)
 
     def run_trial(
-        trials: Plan, planned: PlannedCell, *, watch: Callable[[ChildMessage], None], place: tuple[int, int]
+        plan: Plan, planned: PlannedCell, *, watch: Callable[[ChildMessage], None], place: tuple[int, int]
     ) -> Record:
-        """A trial is run as a cell is, and is marked and looks for others as one."""
-        attendant = Attendant(trials, ready, request, progress)
-        with Neighbours(cache_folder(request.cache), trials.folder) as neighbours:
+        """A trial is run as a cell is, and is marked and looks for others as one. plan: of the trials' folder."""
+        attendant = Attendant(plan, ready, request, progress)
+        with Neighbours(cache_folder(request.cache), plan.folder) as neighbours:
             return attendant.run(planned, worker, neighbours, tick=progress.tick, watch=watch, place=place)
 
     tune(plan, tuned, registry, run_trial, progress)
