@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from tiny_suite import run, suite_of
 
 from grbench.cli import main
@@ -79,7 +78,6 @@ def test_ctrl_c_stops_all_cells_that_run_and_keeps_what_is_finished(world: Path)
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two"])
-def test_jobs_that_cannot_be_are_refused(jobs: str) -> None:
-    result = CliRunner().invoke(main, ["run", "quickstart", "--jobs", jobs])
-    assert result.exit_code == 2
-    assert "--jobs" in result.output
+def test_jobs_that_cannot_be_are_refused(jobs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quickstart", "--jobs", jobs]) == 2
+    assert "--jobs" in capsys.readouterr().err
