@@ -72,7 +72,8 @@ def _run(context: click.Context, suite: str, options: dict[str, Any]) -> list[Re
     """The records of all cells; ends the command where the run was interrupted."""
     from rich.console import Console
 
-    from grbench.run.run_suite import RunRequest, run_suite
+    from grbench.run.run_request import RunRequest
+    from grbench.run.run_suite import run_suite
 
     options["only"] = options["only"] or None
     outcome = run_suite(RunRequest(suite=suite, **options), Console())

@@ -23,6 +23,17 @@ from grbench.commands.streams import say
 )
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--backend", type=click.Choice(["local"]), default="local", show_default=True, help="Where cells run: this machine."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Run N cells at once, each with 1/N of the cores and one GPU, as far as memory allows.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
 @click.option("--force", is_flag=True, help="Run finished cells again too, from their beginning.")
 @click.option("--oversize", is_flag=True, help="Run cells that are not expected to fit into memory or on the disk.")
@@ -62,6 +73,7 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     grbench run quickstart
     grbench run quickstart --only most_popular --seeds 1
     grbench run preliminary_round --set dataset.path=data/TencentGR-1M --dry-run
+    grbench run my_suite.yaml --jobs 4
     grbench run my_suite.yaml --keep weights --checkpoint-minutes 5
     """
     from rich.console import Console
@@ -70,7 +82,8 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     from grbench.report.next_steps import next_steps
     from grbench.report.render import print_tables
     from grbench.report.table import tables
-    from grbench.run.run_suite import RunRequest, run_suite
+    from grbench.run.run_request import RunRequest
+    from grbench.run.run_suite import run_suite
     from grbench.suite.installed import installed_suites
 
     console = Console()

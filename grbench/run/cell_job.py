@@ -11,7 +11,7 @@ from grbench.results.record_files import record_path
 
 if TYPE_CHECKING:
     from grbench.run.plan import Plan, PlannedCell
-    from grbench.run.run_suite import RunRequest
+    from grbench.run.run_request import RunRequest
 
 
 def cell_job(
@@ -30,7 +30,7 @@ def cell_job(
         "store": ready["store"],
         "cache": str(cache_folder(request.cache)),
         "device": ready["device"],
-        "peaks": ready["peaks"],
+        "peaks": dict(ready["peaks"]),
         "folder": str(plan.folder),
         "checkpoint_minutes": request.checkpoint_minutes,
         "anew": request.force,

@@ -34,10 +34,10 @@ from grbench.training.state import TrainingResult
 from grbench.types import Codes
 
 if TYPE_CHECKING:
+    from grbench.backends.child_process import ChildMessages
     from grbench.cost.meter import Meter
     from grbench.cost.monitor import Throughput
     from grbench.results.record import Record
-    from grbench.run.child_process import ChildMessages
     from grbench.suite.suite import Cell
     from grbench.training.state import TrainState
 

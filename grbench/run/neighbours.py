@@ -1,8 +1,8 @@
-"""What else runs on this machine while a cell does: other runs' cells slow it down, so its record says so.
+"""What else runs on this machine while a cell does: other cells slow it down, so its record says so.
 
-Each run marks what it runs by a file in `<cache>/running`, and looks once a second at the marks of others; and every
-ten seconds at the claims in its folder of results, whose holders may have another cache. So it sees all runs of this
-user with this cache and all that share the folder, and may miss a cell that takes less than a second.
+Each run marks each cell that it runs by a file in `<cache>/running`, and looks once a second at the other marks; and
+every ten seconds at the claims in its folder of results, whose holders may have another cache. So it sees all runs of
+this user with this cache and all that share the folder, and may miss a cell that takes less than a second.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ CLAIMS_EVERY = 10
 
 
 class Neighbours:
-    """A context that marks that this process computes something, and meanwhile counts those who do too.
+    """A context that marks that something is computed, and meanwhile counts what else is, by this process too.
 
-    cache: folder of the marks; folder: of results, whose claims are looked at, None = none are.
+    cache: folder of the marks; folder: of results, whose claims are looked at, None = none are; threads: how many it is
+    computed with, None = those of this process.
     """
 
-    def __init__(self, cache: Path, folder: Path | None = None) -> None:
+    def __init__(self, cache: Path, folder: Path | None = None, threads: int | None = None) -> None:
         self._marks, self._folder, self._this = cache / "running", folder, RunningProcess.this()
+        self._given = threads
         self._mark = self._marks / f"{uuid.uuid4().hex}.json"
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._looking = threading.Thread(target=self._look_again, daemon=True)
@@ -44,7 +46,7 @@ class Neighbours:
         self._shared, self._had_others = 0.0, False
 
     def __enter__(self) -> Self:
-        facts = {**self._this.to_json(), "threads": _threads()}
+        facts = {**self._this.to_json(), "threads": self._given or _threads()}
         with contextlib.suppress(OSError):  # a cache that cannot be written costs others the knowledge of this process
             self._marks.mkdir(parents=True, exist_ok=True)
             self._mark.write_text(json.dumps(facts))
@@ -74,18 +76,19 @@ class Neighbours:
 
     def _look(self) -> None:
         with self._lock:
-            marked = _others(self._marks, self._this)
-            self._marked |= marked.keys()
+            marked = _others(self._marks, self._mark)
+            self._marked |= {process for process, _ in marked}
             if self._looks % CLAIMS_EVERY == 0:
                 self._claiming = _claiming(self._folder, self._this)
             self._looks += 1
             # Of who marks what it runs, the marks alone count: they are looked at more often.
-            others = dict.fromkeys(self._claiming - self._marked, 0) | marked
+            threads = [each for _, each in marked]
+            others = len(self._claiming - self._marked) + len(marked)
             moment = time.monotonic()
             if others or self._had_others:
                 self._shared += moment - self._last
-            self._last, self._had_others = moment, bool(others)
-            self._most, self._threads = max(self._most, len(others)), max(self._threads, sum(others.values()))
+            self._last, self._had_others = moment, others > 0
+            self._most, self._threads = max(self._most, others), max(self._threads, sum(threads))
 
 
 def joined(
@@ -111,22 +114,24 @@ def _claiming(folder: Path | None, this: RunningProcess) -> set[int]:
     return {holder.process for holder in holders if holder is not None and holder != this and holder.runs()}
 
 
-def _others(marks: Path, this: RunningProcess) -> dict[int, int]:
-    """{process of this machine that marks that it runs something: how many threads that was given}. Marks of dead
-    processes are removed."""
-    found: dict[int, int] = {}
+def _others(marks: Path, own: Path) -> list[tuple[int, int]]:
+    """(process of this machine, threads that it was given) of each mark but the own one. Marks of dead processes are
+    removed."""
+    found: list[tuple[int, int]] = []
     with contextlib.suppress(OSError):  # there is no such folder, or it cannot be read: nobody is seen
         for entry in os.scandir(marks):
+            if entry.name == own.name:
+                continue
             try:
                 facts = json.loads(Path(entry.path).read_bytes())
             except (OSError, ValueError):  # just removed, or just being written
                 continue
             process = RunningProcess.from_json(facts)
-            if process is None or process == this or not process.here:
+            if process is None or not process.here:
                 continue
             if process.runs():
                 threads = facts.get("threads")
-                found[process.process] = threads if type(threads) is int and threads > 0 else 0
+                found.append((process.process, threads if type(threads) is int and threads > 0 else 0))
             else:
                 with contextlib.suppress(OSError):
                     os.unlink(entry.path)

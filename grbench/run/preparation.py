@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grbench.backends.backend import Machine, Needs
+from grbench.backends.child_process import ChildMessage, ForkServer, run_child
 from grbench.cache import cache_folder
 from grbench.errors import RunError
 from grbench.report.format import duration
-from grbench.run.child_process import ChildMessage, ForkServer, run_child
 from grbench.run.memory_plan import MemoryPlan
 from grbench.run.plan import Plan
 from grbench.run.prepare import refusal
@@ -18,7 +19,7 @@ from grbench.run.progress import PlainProgress
 from grbench.temporary import beside
 
 if TYPE_CHECKING:
-    from grbench.run.run_suite import RunRequest
+    from grbench.run.run_request import RunRequest
 
 
 WORTH_SAYING = 1.0
@@ -32,6 +33,16 @@ class Ready:
     facts: dict[str, Any]
     plans: list[MemoryPlan]
     limits: dict[str, Any]
+
+    @property
+    def machine(self) -> Machine:
+        """What cells may use together."""
+        return Machine(self.limits.get("ram"), tuple(self.facts.get("gpus", ())))
+
+    @property
+    def needs(self) -> dict[str, Needs]:
+        """{method: what a cell of it takes}, of the methods that are trained."""
+        return {plan.method: Needs(plan.ram_bytes, plan.gpu_bytes) for plan in self.plans}
 
 
 def refuse_too_large(ready: Ready, request: RunRequest) -> None:

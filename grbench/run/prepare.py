@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from grbench import errors
+from grbench.backends.child_process import ChildMessages
 from grbench.cache import cache_folder
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.interfaces import Dataset, Retriever, Tokenizer, optional
 from grbench.report.format import size_text
-from grbench.run.child_process import ChildMessages
 from grbench.suite.method import METHOD_KEYS
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ def resolve_device(device: str) -> str:
     return device if device != "auto" else ("cuda" if available else "cpu")
 
 
+def gpu_sizes(device: str) -> list[int]:
+    """Bytes of memory of each GPU that cells may use, in CUDA's order; empty where they run on the CPU."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.device(device).type == "cuda" else 0
+    return [int(torch.cuda.get_device_properties(place).total_memory) for place in range(count)]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What the cells share. process: bytes that a process takes with this split and nothing else."""
@@ -88,6 +96,7 @@ class Prepared:
         return {
             "store": str(self.store.path),
             "device": self.device,
+            "gpus": gpu_sizes(self.device),
             "pool": {"size": len(self.split.candidates), "digest": self.split.pool_digest},
             "counts": self.split.counts,
             "remarks": list(self.store.remarks),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -29,33 +31,17 @@ LARGEST = 1e15
 """Values from here on are not shown: no count is so large, and arithmetic with them may overflow."""
 
 
-class RemainingTime:
-    """How far the suite is and how long the rest will take. All times are seconds of one monotonic clock."""
+class RunningCell:
+    """How far one cell is. All times are seconds of one monotonic clock.
 
-    def __init__(self, estimates: Sequence[float | None]) -> None:
-        self._estimates = list(estimates)
-        self._position = 0
-        self._began = 0.0
-        self._phase = "starting"
-        self._phase_began = 0.0
-        self._fraction: float | None = None
-        self._what = ""
-        self._figures: dict[str, float] = {}
-        self._over: set[int] = set()
-        self._under_way = self._waiting = False
+    position: among the cells of the run, 0 = first; began: when it did.
+    """
 
-    @property
-    def fraction(self) -> float:
-        """Share of the present phase that is done, 0 where it is not known."""
-        return self._fraction or 0.0
-
-    def start(self, position: int, now: float) -> None:
-        """Cell `position` (0 = first) begins."""
-        if self._under_way:
-            self._over.add(self._position)
-        self._under_way, self._waiting = True, False
-        self._position, self._began = position, now
-        self._enter("starting", now)
+    def __init__(self, position: int, began: float, name: str = "", phase: str = "starting") -> None:
+        self.position, self.began, self.name = position, began, name
+        self.fraction: float | None = None
+        """Share of the present phase that is done, None where it is not known."""
+        self._enter(phase, began)
 
     def listen(self, event: dict[str, Any], now: float) -> None:
         """Takes in a child's event: `phase` names what begins, others say how far it is."""
@@ -71,46 +57,13 @@ class RemainingTime:
         if not epochs:
             done, total = (int(figures.get(key, 0)) for key in ("done", "total"))
         if total > 0:
-            self._fraction = min(1.0, max(0.0, done / total))
+            self.fraction = min(1.0, max(0.0, done / total))
 
-    def end(self, seconds: float) -> None:
-        """The present cell took so long; cells without an estimate are expected to take the mean of those known."""
-        self._estimates[self._position] = seconds
-        self._over.add(self._position)
-
-    def leave_out(self, position: int) -> None:
-        """Cell `position` was run elsewhere."""
-        self._over.add(position)
-
-    def wait(self, now: float) -> None:
-        """Cells of others are waited for: how long they take is not known."""
-        self._waiting = True
-        self._enter("waiting", now)
-
-    def cell_left(self, now: float) -> float | None:
-        """Seconds until the present cell ends, None where nothing is known yet."""
-        if self._waiting:
-            return None
-        if self._fraction:
-            return (now - self._phase_began) * (1 - self._fraction) / self._fraction
-        estimate = self._estimates[self._position] if self._estimates else None
-        return None if estimate is None else max(0.0, estimate - (now - self._began))
-
-    def suite_left(self, now: float) -> float | None:
-        """Seconds until the last cell ends."""
-        if self._waiting:
-            return None
-        known = [seconds for seconds in self._estimates if seconds is not None]
-        usual = sum(known) / len(known) if known else None
-        elapsed, here = now - self._began, self.cell_left(now)
-        if here is None:
-            if usual is None:
-                return None
-            here = max(0.0, usual - elapsed)
-        # The first cell has nobody to learn from: what it took so far and still needs stands for the others.
-        guess = elapsed + here if usual is None else usual
-        left = [each for at, each in enumerate(self._estimates) if at != self._position and at not in self._over]
-        return here + sum(guess if seconds is None else seconds for seconds in left)
+    def left(self, estimate: float | None, now: float) -> float | None:
+        """Seconds until it ends, None where nothing is known yet. estimate: of the whole cell."""
+        if self.fraction:
+            return (now - self._phase_began) * (1 - self.fraction) / self.fraction
+        return None if estimate is None else max(0.0, estimate - (now - self.began))
 
     def text(self) -> str:
         """The present phase with its figures: `training, epoch 2/4, step 120/500, loss 5.1234, 1,520 users/s`."""
@@ -128,8 +81,99 @@ class RemainingTime:
         return printable(", ".join(parts))
 
     def _enter(self, phase: str, now: float) -> None:
-        self._phase, self._phase_began, self._fraction = phase, now, None
-        self._what, self._figures = "", {}
+        self._phase, self._phase_began, self.fraction = phase, now, None
+        self._what, self._figures = "", dict[str, float]()
+
+
+class RemainingTime:
+    """How far the suite is and how long the rest will take. jobs: how many cells run at once.
+
+    Where a position is left out, the cell is meant that began last.
+    """
+
+    def __init__(self, estimates: Sequence[float | None], jobs: int = 1) -> None:
+        self._estimates, self._jobs = list(estimates), jobs
+        self._running: dict[int, RunningCell] = {}
+        self._last = RunningCell(0, 0.0)
+        self._over: set[int] = set()
+        self._waiting = False
+
+    @property
+    def shown(self) -> list[RunningCell]:
+        """The cells that run, in the order in which they began, or what stands for those that are waited for."""
+        return [self._last] if self._waiting else list(self._running.values())
+
+    @property
+    def done(self) -> int:
+        """How many cells are over."""
+        return self._last.position if self._jobs == 1 else len(self._over)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the present phase of the last cell that is done, 0 where it is not known."""
+        return self._last.fraction or 0.0
+
+    def start(self, position: int, now: float, name: str = "") -> None:
+        """Cell `position` (0 = first) begins."""
+        if len(self._running) >= self._jobs:  # of one after another, the one before has ended
+            self._over |= self._running.keys()
+            self._running.clear()
+        self._last = self._running[position] = RunningCell(position, now, name)
+        self._waiting = False
+
+    def listen(self, event: dict[str, Any], now: float, position: int | None = None) -> None:
+        """Takes in an event of a cell's child."""
+        self._cell(position).listen(event, now)
+
+    def end(self, seconds: float, position: int | None = None) -> None:
+        """The cell took so long; cells without an estimate are expected to take the mean of those known."""
+        position = self._last.position if position is None else position
+        self._estimates[position] = seconds
+        self._running.pop(position, None)
+        self._over.add(position)
+
+    def leave_out(self, position: int) -> None:
+        """Cell `position` was run elsewhere."""
+        self._over.add(position)
+
+    def wait(self, now: float, name: str = "") -> None:
+        """Cells of others are waited for: how long they take is not known."""
+        self._over |= self._running.keys()
+        self._running.clear()
+        self._last, self._waiting = RunningCell(self._last.position, now, name, "waiting"), True
+
+    def cell_left(self, now: float, position: int | None = None) -> float | None:
+        """Seconds until the cell ends, None where nothing is known yet."""
+        cell = self._cell(position)
+        if self._waiting:
+            return None
+        return cell.left(self._estimates[cell.position] if self._estimates else None, now)
+
+    def suite_left(self, now: float) -> float | None:
+        """Seconds until the last cell ends, where each begins as soon as another one has ended."""
+        if self._waiting:
+            return None
+        known = [seconds for seconds in self._estimates if seconds is not None]
+        # The first cells have nobody to learn from: what they took so far and still need stands for the others.
+        here = [(now - cell.began, self.cell_left(now, cell.position)) for cell in self._running.values()]
+        known = known or [elapsed + left for elapsed, left in here if left is not None]
+        if not known:
+            return None
+        usual = sum(known) / len(known)
+        ends = [max(0.0, usual - elapsed) if left is None else left for elapsed, left in here]
+        ends += [0.0] * (self._jobs - len(ends))
+        heapq.heapify(ends)
+        for position, seconds in enumerate(self._estimates):
+            if position not in self._running and position not in self._over:
+                heapq.heapreplace(ends, ends[0] + (usual if seconds is None else seconds))
+        return max(ends)
+
+    def text(self) -> str:
+        """What the last cell is at."""
+        return self._last.text()
+
+    def _cell(self, position: int | None) -> RunningCell:
+        return self._last if position is None else self._running.get(position, self._last)
 
 
 def _is_figure(value: object) -> bool:
@@ -138,71 +182,88 @@ def _is_figure(value: object) -> bool:
 
 
 class PlainProgress:
-    """Lines without control characters; one at least every `every` seconds while something runs."""
+    """Lines without control characters; one of each running cell at least every `every` seconds.
+
+    Cells may tell it about themselves from several threads. Where they name no position, the cell is meant that began
+    last.
+    """
 
     def __init__(
         self, out: IO[str], *, every: float = PLAIN_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._out, self._every, self._clock = out, every, clock
         self._remaining = RemainingTime([])
-        self._name = ""
+        self._waits_for = ""
         self._said = clock()
+        self._lock = threading.RLock()
 
     def say(self, text: str) -> None:
         """Prints a line of its own."""
-        self._out.write(printable(text, "\n") + "\n")
-        self._out.flush()
-        self._said = self._clock()
+        with self._lock:
+            self._out.write(printable(text, "\n") + "\n")
+            self._out.flush()
+            self._said = self._clock()
 
-    def plan(self, estimates: Sequence[float | None]) -> None:
-        """The cells to do, with the seconds each is expected to take."""
-        self._remaining = RemainingTime(estimates)
+    def plan(self, estimates: Sequence[float | None], jobs: int = 1) -> None:
+        """The cells to do, with the seconds each is expected to take, and how many run at once."""
+        with self._lock:
+            self._remaining = RemainingTime(estimates, jobs)
 
     def start(self, name: str, position: int) -> None:
         """Cell `position` (0 = first) begins."""
-        self._name = name
-        self._remaining.start(position, self._clock())
+        with self._lock:
+            self._waits_for = ""
+            self._remaining.start(position, self._clock(), name)
 
-    def listen(self, event: dict[str, Any]) -> None:
-        """Takes in an event of the child at work."""
-        self._remaining.listen(event, self._clock())
+    def listen(self, event: dict[str, Any], position: int | None = None) -> None:
+        """Takes in an event of the child of a cell."""
+        with self._lock:
+            self._remaining.listen(event, self._clock(), position)
 
     def tick(self) -> None:
         """Called about twice a second."""
-        now = self._clock()
-        if now - self._said >= self._every:
-            cell, suite = self._remaining.cell_left(now), self._remaining.suite_left(now)
-            times = {"it": cell, "the suite": suite}
-            known = [(duration(seconds), of) for of, seconds in times.items() if seconds is not None]
-            left = ", ".join(f"{time} {'' if place else 'left '}for {of}" for place, (time, of) in enumerate(known))
-            self.say(f"{self._name}: {self._remaining.text()}" + (f"; about {left}" if left else ""))
+        with self._lock:
+            now = self._clock()
+            if now - self._said < self._every:
+                return
+            cells, suite = self._remaining.shown, self._remaining.suite_left(now)
+            for cell in cells:
+                times = {"it": self._remaining.cell_left(now, cell.position)}
+                if cell is cells[-1]:
+                    times["the suite"] = suite
+                known = [(duration(seconds), of) for of, seconds in times.items() if seconds is not None]
+                left = ", ".join(f"{time} {'' if place else 'left '}for {of}" for place, (time, of) in enumerate(known))
+                self.say(f"{cell.name}: {cell.text()}" + (f"; about {left}" if left else ""))
 
-    def end(self, line: str, seconds: float) -> None:
+    def end(self, line: str, seconds: float, position: int | None = None) -> None:
         """The cell is over."""
-        self._remaining.end(seconds)
-        self.say(line)
+        with self._lock:
+            self._remaining.end(seconds, position)
+            self.say(line)
 
     def leave_out(self, position: int, line: str) -> None:
         """Cell `position` was run elsewhere."""
-        self._remaining.leave_out(position)
-        self.say(line)
+        with self._lock:
+            self._remaining.leave_out(position)
+            self.say(line)
 
     def wait(self, name: str) -> None:
         """Nothing runs here; others are waited for. Said once for each name."""
-        if name != self._name:
-            self._name = name
-            self._remaining.wait(self._clock())
-            self.say(name)
+        with self._lock:
+            if name != self._waits_for:
+                self._waits_for = name
+                self._remaining.wait(self._clock(), name)
+                self.say(name)
 
     def close(self) -> None:
         """Nothing more will come."""
 
 
 class LiveProgress(PlainProgress):
-    """Two bars at the foot of a terminal, suite and cell, under the lines of what has ended."""
+    """Bars at the foot of a terminal, of the suite and of each running cell, under the lines of what has ended."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
         super().__init__(console.file, every=float("inf"))
         self._console = console
@@ -215,50 +276,64 @@ class LiveProgress(PlainProgress):
             auto_refresh=False,
         )
         self._suite = self._bars.add_task("suite", total=None, status="", visible=False)
-        self._cell = self._bars.add_task("preparing", total=None, status="", visible=False)
+        self._cells = dict[RunningCell, TaskID]()
         self._bars.start()
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""
         self._console.print(printable(text, "\n"), markup=False, highlight=False, emoji=False)
 
-    def plan(self, estimates: Sequence[float | None]) -> None:
-        """The cells to do, with the seconds each is expected to take."""
-        super().plan(estimates)
+    def plan(self, estimates: Sequence[float | None], jobs: int = 1) -> None:
+        """The cells to do, with the seconds each is expected to take, and how many run at once."""
+        super().plan(estimates, jobs)
         self._bars.update(self._suite, total=len(estimates), visible=len(estimates) > 0)
 
     def start(self, name: str, position: int) -> None:
         """Cell `position` (0 = first) begins."""
         super().start(name, position)
-        self._bars.update(self._suite, completed=position)
-        self._bars.update(self._cell, description=name, visible=True)
+        self._draw()
 
     def tick(self) -> None:
         """Redraws the bars."""
-        now = self._clock()
-        cell, suite = self._remaining.cell_left(now), self._remaining.suite_left(now)
-        self._bars.update(
-            self._cell,
-            total=1.0 if self._remaining.fraction else None,
-            completed=self._remaining.fraction,
-            status=self._remaining.text() + ("" if cell is None else f", ETA {duration(cell)}"),
-        )
-        self._bars.update(self._suite, status="" if suite is None else f"ETA {duration(suite)}")
+        self._draw()
         self._bars.refresh()
 
-    def end(self, line: str, seconds: float) -> None:
+    def end(self, line: str, seconds: float, position: int | None = None) -> None:
         """The cell is over."""
-        super().end(line, seconds)
-        self._bars.update(self._cell, visible=False)
+        super().end(line, seconds, position)
+        self._draw()
 
     def wait(self, name: str) -> None:
         """The same."""
         super().wait(name)
-        self._bars.update(self._cell, description="waiting", visible=True)
+        self._draw()
 
     def close(self) -> None:
         """Takes the bars away."""
         self._bars.stop()
+
+    def _draw(self) -> None:
+        """Gives each running cell its bar, and takes away those of others."""
+        with self._lock:
+            now, shown = self._clock(), self._remaining.shown
+            for cell in [each for each in self._cells if each not in shown]:
+                self._bars.remove_task(self._cells.pop(cell))
+            for cell in shown:
+                if cell not in self._cells:
+                    self._cells[cell] = self._bars.add_task(cell.name, total=None, status="")
+                left = self._remaining.cell_left(now, cell.position)
+                self._bars.update(
+                    self._cells[cell],
+                    total=1.0 if cell.fraction else None,
+                    completed=cell.fraction or 0.0,
+                    status=cell.text() + ("" if left is None else f", ETA {duration(left)}"),
+                )
+            suite = self._remaining.suite_left(now)
+            self._bars.update(
+                self._suite,
+                completed=self._remaining.done,
+                status="" if suite is None else f"ETA {duration(suite)}",
+            )
 
 
 def progress_for(console: Console) -> PlainProgress:

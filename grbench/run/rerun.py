@@ -25,7 +25,8 @@ from grbench.results.values import read_values
 from grbench.results.verify import NOT_SHOWN, ROUNDING
 from grbench.run.plan import Plan, make_plan
 from grbench.run.prepare import split_store
-from grbench.run.run_suite import RunRequest, run_suite
+from grbench.run.run_request import RunRequest
+from grbench.run.run_suite import run_suite
 from grbench.suite.suite import load_suite
 from grbench.temporary import temporary_folder
 

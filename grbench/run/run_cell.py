@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from grbench.backends.child_process import ChildMessages
 from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
 from grbench.cost.flops import device_peak, utilisation
@@ -35,7 +36,6 @@ from grbench.results.record import Record, Status, now
 from grbench.results.record_files import read_record, remove_other_weights, write_record
 from grbench.results.values import with_values
 from grbench.run.checkpoints import Checkpoints, checkpoints_of
-from grbench.run.child_process import ChildMessages
 from grbench.run.data_counts import data_counts
 from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store

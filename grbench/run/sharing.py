@@ -21,29 +21,42 @@ POLL_SECONDS = 1.0
 
 
 def share(
-    folder: Path, cells: Iterable[PlannedCell], progress: PlainProgress
+    folder: Path,
+    cells: Iterable[PlannedCell],
+    progress: PlainProgress,
+    *,
+    is_room: Callable[[PlannedCell], bool] = lambda _: True,
+    wait: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[PlannedCell, Claim | Record]]:
     """Each cell, as soon as this run has claimed it (the claim is then to be used as a context), or with the record
     that another run has written since the plan was made. Cells that others run come last; they are waited for, and are
     claimed once their run ended without a result.
+
+    is_room: whether a cell can be started now; it is not claimed before. wait: lets the cells that this run is at go on
+    for a while; false where it is at none, when there has to be room for any.
 
     Raises RunError where the folder cannot be written.
     """
     waiting = list(cells)
     while waiting:
         elsewhere: list[tuple[PlannedCell, ClaimFile]] = []
+        left: list[PlannedCell] = []
         for planned in waiting:
+            if not is_room(planned):
+                left.append(planned)
+                continue
             got = claim(folder, planned.blank.digest)
             if isinstance(got, ClaimFile):
                 elsewhere.append((planned, got))
+                left.append(planned)
             elif (record := made_meanwhile(folder, planned)) is not None:
                 got.give_back()
                 yield planned, record
             else:
                 yield planned, got
-        if len(elsewhere) == len(waiting):
+        if len(left) == len(waiting) and not wait():
             _wait(elsewhere, progress)
-        waiting = [planned for planned, _ in elsewhere]
+        waiting = left
 
 
 def made_meanwhile(folder: Path, planned: PlannedCell) -> Record | None:

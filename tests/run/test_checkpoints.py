@@ -26,6 +26,7 @@ from attempts import (
 from torch import nn
 from training import state_of
 
+from grbench.backends.child_process import ChildMessages
 from grbench.checkpoint.file import read_about, read_file, write_file
 from grbench.cost.meter import Meter
 from grbench.cost.monitor import Throughput
@@ -37,7 +38,6 @@ from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run import checkpoints as module
 from grbench.run.checkpoints import ATTEMPT, BESIDE, TOKENIZER, TRAINING, Checkpoints, keep_beside
-from grbench.run.child_process import ChildMessages
 from grbench.run.run_cell import main
 from grbench.training.options import TrainingOptions
 

@@ -28,7 +28,8 @@ from grbench.run.label_users import check_slices, label_users
 from grbench.run.plan import make_plan
 from grbench.run.prepare import split_store
 from grbench.run.rescore_cell import rescore_cell
-from grbench.run.run_suite import RunRequest, run_suite
+from grbench.run.run_request import RunRequest
+from grbench.run.run_suite import run_suite
 from grbench.suite.suite import Cell, load_suite
 from grbench.testing import tiny_store
 

@@ -34,9 +34,20 @@ def mark(cache: Path, facts: Any) -> Path:
 
 
 def test_nobody_else(tmp_path: Path) -> None:
-    with Neighbours(tmp_path, tmp_path) as alone, Neighbours(tmp_path):  # of this process too
+    with Neighbours(tmp_path, tmp_path) as alone:
         assert alone.facts() == {"cells": 0, "share": 0.0, "threads": 0}
-        assert len(list((tmp_path / "running").iterdir())) == 2
+        assert len(list((tmp_path / "running").iterdir())) == 1
+    assert list((tmp_path / "running").iterdir()) == []
+
+
+def test_cells_of_the_same_run(tmp_path: Path) -> None:
+    with (
+        Neighbours(tmp_path, tmp_path) as first,
+        Neighbours(tmp_path, threads=2) as second,
+        Neighbours(tmp_path, threads=3),
+    ):
+        assert first.facts()["cells"] == second.facts()["cells"] == 2
+        assert first.facts()["threads"] == 5
     assert list((tmp_path / "running").iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -179,3 +180,54 @@ def test_durations() -> None:
         "3 min 05 s",
         "2 h 10 min",
     ]
+
+
+def test_what_is_left_of_several_cells_at_once() -> None:
+    left = RemainingTime([100.0, 40.0, None, 30.0], jobs=2)
+    left.start(0, 0.0)
+    left.start(1, 0.0)
+    assert [cell.position for cell in left.shown] == [0, 1]
+    assert (left.cell_left(10.0, 0), left.cell_left(10.0, 1)) == (90.0, 30.0)
+    # The unknown one should take the mean, 170 / 3. It follows the second cell, and ends 30 + 170 / 3 = 86.7 from now;
+    # the last one follows it, and ends 116.7 from now, when the first is over.
+    assert left.suite_left(10.0) == pytest.approx(30 + 170 / 3 + 30)
+    left.end(50.0, 1)
+    left.start(2, 50.0)
+    # 50 left for the first; (100 + 50 + 30) / 3 = 60 for the second; then 30 after the first.
+    assert left.suite_left(50.0) == pytest.approx(80.0)
+    assert left.done == 1
+
+
+def test_a_log_has_a_line_for_each_running_cell() -> None:
+    out, clock = io.StringIO(), Clock()
+    progress = PlainProgress(out, every=20.0, clock=clock)
+    progress.plan([None, None, None], jobs=2)
+    progress.start("[1/3] a, seed 0 (job 1)", 0)
+    progress.start("[2/3] b, seed 0 (job 2)", 1)
+    progress.listen({"event": "phase", "name": "train"}, 0)
+    clock.now = 15.0
+    progress.listen(TRAINING, 0)
+    clock.now = 20.0
+    progress.tick()
+    progress.end("[2/3] b, seed 0 (job 2): ok", 20.0, 1)
+    assert out.getvalue().splitlines() == [
+        "[1/3] a, seed 0 (job 1): training, epoch 2/4, step 50/100, loss 1.5000, 1,520 users/s, 138,000 events/s; "
+        "about 33 s left for it",
+        # As long as the first: 20 s so far and 33.3 left. The third cell follows one of them.
+        "[2/3] b, seed 0 (job 2): starting; about 1 min 27 s left for the suite",
+        "[2/3] b, seed 0 (job 2): ok",
+    ]
+
+
+def test_a_terminal_has_a_bar_for_each_running_cell() -> None:
+    out = io.StringIO()
+    live = LiveProgress(Console(file=out, force_terminal=True, width=160))
+    live.plan([None, None], jobs=2)
+    live.start("[1/2] a, seed 0 (job 1)", 0)
+    live.start("[2/2] b, seed 0 (job 2)", 1)
+    live.tick()
+    assert len(live._bars.tasks) == 3
+    live.end("[1/2] a, seed 0 (job 1): ok", 60.0, 0)
+    assert [task.description for task in live._bars.tasks] == ["suite", "[2/2] b, seed 0 (job 2)"]
+    live.close()
+    assert re.search(r"a, seed 0 \(job 1\).*starting", out.getvalue())

@@ -16,17 +16,18 @@ from rich.console import Console
 from torch import Tensor
 
 from grbench import hookimpl
+from grbench.backends.child_process import ChildMessages
 from grbench.registry.discovery import Registry
 from grbench.results.lists import read_lists
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path, read_record, record_path, write_record
 from grbench.results.values import read_values, with_values
-from grbench.run.child_process import ChildMessages
 from grbench.run.plan import PlannedCell, make_plan
 from grbench.run.reporter import Reporter
 from grbench.run.rescore_cell import rescore_cell
 from grbench.run.run_cell import run_cell
-from grbench.run.run_suite import RunRequest, run_suite
+from grbench.run.run_request import RunRequest
+from grbench.run.run_suite import run_suite
 from grbench.suite.suite import load_suite
 from grbench.testing import tiny_store
 from grbench.types import Batch, Codes, TopK

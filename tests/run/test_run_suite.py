@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_suite import run, suite_of
 
+from grbench.backends import local
+from grbench.backends.child_process import End, ForkServer, run_child
 from grbench.report.table import tables
 from grbench.results.checksums import AlteredError
 from grbench.results.claims import claims_in
 from grbench.results.record_files import latest, read_records
 from grbench.run import run_suite as runner
-from grbench.run.child_process import End, ForkServer, run_child
 from grbench.run.preparation import Ready
 from grbench.run.run_suite import Outcome
 
@@ -91,7 +92,7 @@ def test_a_cell_that_the_kernel_killed_for_memory_is_out_of_memory(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = itertools.count()
-    monkeypatch.setattr("grbench.run.child_process.oom_kills", lambda: next(counts))  # one more at each reading
+    monkeypatch.setattr("grbench.backends.child_process.oom_kills", lambda: next(counts))  # one more at each reading
     outcome, _ = run(suite_of(world, "killed: {encoder: killed}"))
     (record,) = outcome.records
     assert record.status == "oom"
@@ -207,7 +208,7 @@ def test_two_runs_may_use_one_folder(world: Path, monkeypatch: pytest.MonkeyPatc
             run(suite, only=[others.pop()])
         return end
 
-    monkeypatch.setattr(runner, "run_child", child)
+    monkeypatch.setattr(local, "run_child", child)
     outcome, _ = run(suite, only=["fine"])
     assert [record.status for record in outcome.records] == ["ok"]
     assert sorted(record.status for record in read_records([world / "results"])) == ["error", "ok"]
@@ -280,7 +281,7 @@ def test_an_interrupted_forced_run_leaves_the_former_result(
 
     prepared = Ready({"store": "", "device": "cpu"}, [], {})
     monkeypatch.setattr(runner, "prepare", lambda *arguments: prepared)
-    monkeypatch.setattr(runner, "run_child", interrupted)
+    monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite, force=True)
     assert outcome.code == 130
     assert "1 of 1 cells are finished" in said
@@ -308,7 +309,7 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
     from grbench.run import run_suite as runner
 
     monkeypatch.setattr(runner, "prepare", lambda *arguments: Ready({"store": "", "device": "cpu"}, [], {}))
-    monkeypatch.setattr(runner, "run_child", interrupted)
+    monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
     assert outcome.code == 130
     assert "1 of 1 cells are finished" in said
@@ -326,7 +327,7 @@ def test_an_interrupted_cell_keeps_its_curve_so_far(world: Path, monkeypatch: py
     from grbench.run import run_suite as runner
 
     monkeypatch.setattr(runner, "prepare", lambda *arguments: Ready({"store": "", "device": "cpu"}, [], {}))
-    monkeypatch.setattr(runner, "run_child", interrupted)
+    monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
     assert outcome.code == 130
     (record,) = read_records([world / "results"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from attempts import BLANK, Attempts, cell_of, registry_of_attempts, results, store_of_attempts
 
+from grbench.backends.child_process import ChildMessages
 from grbench.checkpoint.file import read_file, write_file
 from grbench.data.store import Store
 from grbench.errors import RunError
@@ -28,7 +29,6 @@ from grbench.results.record_files import (
     write_record,
 )
 from grbench.results.verify import verify_record
-from grbench.run.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
 from grbench.run.weights import with_kept_weights

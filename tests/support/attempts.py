@@ -17,6 +17,7 @@ from resumable import METHODS, OwnPlugins
 from torch import nn
 
 from grbench import hookimpl
+from grbench.backends.child_process import ChildMessages
 from grbench.data.store import Store
 from grbench.interfaces import Tokenizer
 from grbench.registry.component import Component
@@ -24,7 +25,6 @@ from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder
 from grbench.run.checkpoints import Checkpoints
-from grbench.run.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
 from grbench.suite.method import Method

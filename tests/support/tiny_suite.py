@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from grbench.run.run_suite import Outcome, RunRequest, run_suite
+from grbench.run.run_request import RunRequest
+from grbench.run.run_suite import Outcome, run_suite
 
 SUITE = """
 suite: tiny

@@ -1,8 +1,8 @@
-"""The process that children are forked from: `python -P -m grbench.run.fork_server SOCKET MODULE...`.
+"""The process that children are forked from: `python -P -m grbench.backends.fork_server SOCKET MODULE...`.
 
 It imports once what they all need and then waits for requests on its socket. Each child is a fork of it, so that it
 starts with everything imported. Nothing is computed here: a fork copies neither the threads of a pool that has started
-nor a GPU's context. The other end is `grbench.run.child_process.ForkServer`.
+nor a GPU's context. The other end is `grbench.backends.child_process.ForkServer`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from grbench.run.child_process import NUMBER, ChildMessages
+from grbench.backends.child_process import NUMBER, ChildMessages
 
 CORE = ("grbench.run.run_cell", "grbench.run.prepare", "grbench.run.memory_trial", "grbench.data.store_writer")
 # What cells import while they run. OpenBLAS (of numpy and scipy each) and jemalloc (pyarrow's) start a thread when they

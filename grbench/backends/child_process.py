@@ -1,8 +1,8 @@
 """Runs work in a child process, so that a crash or running out of memory affects only it.
 
-Children are forked from a server (`grbench.run.fork_server`) that has imported what they need. A child is a module's
-`main(job, messages)`: it says what happens as JSON lines. The parent listens, keeps what the child (and whatever a
-plug-in) prints in a log, and stops it with everything it started. The child leaves when the parent is gone.
+Children are forked from a server (`grbench.backends.fork_server`) that has imported what they need. A child is a
+module's `main(job, messages)`: it says what happens as JSON lines. The parent listens, keeps what the child (and
+whatever a plug-in) prints in a log, and stops it with everything it started. The child leaves when the parent is gone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Self
 
 from grbench.errors import RunError, Terminated
@@ -113,11 +115,17 @@ class ForkServer:
 
     modules: what the server imports besides the core. Where it cannot fork with them (they start threads, open a GPU or
     end the process when they are imported), it goes without, `note` gets one line with the reason, and each child
-    imports its own.
+    imports its own. settings: environment variables of the server and its children.
     """
 
-    def __init__(self, modules: Sequence[str] = (), *, note: Callable[[str], None] = lambda _: None) -> None:
-        self._modules, self._note = tuple(modules), note
+    def __init__(
+        self,
+        modules: Sequence[str] = (),
+        *,
+        note: Callable[[str], None] = lambda _: None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._modules, self._note, self._settings = tuple(modules), note, dict(settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket
         self._said: IO[bytes]
@@ -127,6 +135,10 @@ class ForkServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def like(self, settings: Mapping[str, str]) -> ForkServer:
+        """Another server of the same modules, with these settings too."""
+        return ForkServer(self._modules, note=self._note, settings={**self._settings, **settings})
 
     @property
     def process_id(self) -> int:
@@ -192,12 +204,17 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 # -P: nothing is imported from the caller's folder
-                [sys.executable, "-P", "-m", "grbench.run.fork_server", str(theirs.fileno()), *self._modules],
+                [sys.executable, "-P", "-m", "grbench.backends.fork_server", str(theirs.fileno()), *self._modules],
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
                 stderr=self._said,
                 # what cells print goes to a log, whatever the encoding of this process's terminal
-                env={**SETTINGS, **os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"},
+                env={
+                    **SETTINGS,
+                    **os.environ,
+                    **self._settings,
+                    "PYTHONIOENCODING": "utf-8:backslashreplace",
+                },
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
             )
@@ -327,7 +344,11 @@ def last_lines(path: Path, size: int = 4000) -> str:
 
 @contextlib.contextmanager
 def terminated_is_interrupted() -> Iterator[None]:
-    """Treats SIGTERM (a batch system's or CI's stop) as Ctrl-C while inside, by raising Terminated."""
+    """Treats SIGTERM (a batch system's or CI's stop) as Ctrl-C while inside, by raising Terminated. In another thread
+    than the main one, which alone gets signals, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def terminate(*_: object) -> None:
         raise Terminated

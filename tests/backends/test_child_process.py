@@ -14,8 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from grbench.errors import RunError
-from grbench.run.child_process import (
+from grbench.backends.child_process import (
     SETTINGS,
     End,
     ForkServer,
@@ -24,6 +23,7 @@ from grbench.run.child_process import (
     run_child,
     terminated_is_interrupted,
 )
+from grbench.errors import RunError
 
 CHILD = """
 import atexit, os, signal, subprocess, sys, threading, time
@@ -216,7 +216,7 @@ def test_a_kill_for_memory_is_known_where_the_kernel_counts_it(
     server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cgroup, counts = tmp_path / "cgroup", tmp_path / "jobs" / "mine" / "memory.events"
-    monkeypatch.setattr("grbench.run.child_process.oom_kills", lambda: oom_kills(cgroup, tmp_path))
+    monkeypatch.setattr("grbench.backends.child_process.oom_kills", lambda: oom_kills(cgroup, tmp_path))
     assert oom_kills(cgroup, tmp_path) is None
     cgroup.write_text("4:memory:/old\n")  # version 1
     assert oom_kills(cgroup, tmp_path) is None
@@ -247,7 +247,7 @@ def test_a_lost_server_takes_its_child_along_and_is_started_again(server: ForkSe
 def test_a_child_that_takes_too_long_is_stopped_with_all_it_started(
     server: ForkServer, tmp_path: Path, does: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grbench.run.child_process.STOP_SECONDS", 1.0)
+    monkeypatch.setattr("grbench.backends.child_process.STOP_SECONDS", 1.0)
     heard, end = run(server, tmp_path, does, timeout=4)
     assert end.timed_out
     assert len(heard) == (2 if does == "spawn" else 1)
@@ -270,7 +270,7 @@ def test_an_interrupt_stops_the_child_and_goes_on_to_the_caller(server: ForkServ
 def test_child_and_server_leave_when_their_parent_is_killed(place: Path, tmp_path: Path) -> None:
     parent = f"""
 from pathlib import Path
-from grbench.run.child_process import ForkServer, run_child
+from grbench.backends.child_process import ForkServer, run_child
 server = ForkServer()
 run_child(server, "a_child", {{"does": "wait"}}, log=Path({str(tmp_path / "log")!r}),
           listen=lambda event: print(server.process_id, event["pid"], flush=True), tick=lambda: None)

@@ -1,0 +1,1 @@
+"""Where cells run: the seam (`backend`), and a class for each kind of place."""
