@@ -39,6 +39,7 @@ def register_tokenizers(register: Register) -> None:
 def register_encoders(register: Register) -> None:
     register("causal_transformer", "grbench_reference.encoders.causal_transformer:CausalTransformer")
     register("hstu", "grbench_reference.encoders.hstu:HSTU")
+    register("prism", "grbench_reference.encoders.prism:Prism")
     register("sid_decoder", "grbench_reference.encoders.sid_decoder:SIDDecoder")
     register("gnn", "grbench_reference.encoders.gnn:GNN")
     register("lightgcn", "grbench_reference.encoders.lightgcn:LightGCN")

@@ -18,6 +18,7 @@ from grbench_reference.encoders.history_encoder import HistoryEncoder, HistoryOp
 from grbench_reference.layers.token_packing import Layout
 from grbench_reference.layers.transformer import (
     Activation,
+    CausalAttention,
     Norm,
     Rotary,
     TransformerBlock,
@@ -99,17 +100,21 @@ class CausalTransformer(HistoryEncoder):
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 width,
-                heads,
+                CausalAttention(
+                    width,
+                    heads,
+                    dropout=dropout if transformer.attention_dropout is None else transformer.attention_dropout,
+                    rotary=rotary,
+                    qk_norm=transformer.qk_norm,
+                    bias=transformer.bias,
+                    key_bias=self.key_bias(heads),
+                ),
                 hidden=max(1, round(transformer.feed_forward * width)),
                 activation=transformer.activation,
                 norm_kind=transformer.norm,
                 placement=transformer.norm_placement,
                 dropout=dropout,
-                attention_dropout=dropout if transformer.attention_dropout is None else transformer.attention_dropout,
-                rotary=rotary,
-                qk_norm=transformer.qk_norm,
                 bias=transformer.bias,
-                key_bias=self.key_bias(heads),
             )
             for _ in range(transformer.blocks)
         )

@@ -164,24 +164,19 @@ class TransformerBlock(nn.Module):
     def __init__(
         self,
         width: int,
-        heads: int,
+        attention: nn.Module,
         *,
         hidden: int,
         activation: Activation,
         norm_kind: Norm,
         placement: Literal["pre", "post"],
         dropout: float,
-        attention_dropout: float,
-        rotary: Rotary | None,
-        qk_norm: bool,
         bias: bool,
-        key_bias: nn.Module | None,
     ) -> None:
+        """attention: tokens [P, D], layout, actions [P] -> [P, D], causal; `CausalAttention` or another mixer."""
         super().__init__()
         self.placement = placement
-        self.attention = CausalAttention(
-            width, heads, dropout=attention_dropout, rotary=rotary, qk_norm=qk_norm, bias=bias, key_bias=key_bias
-        )
+        self.attention = attention
         self.feed_forward = FeedForward(width, hidden, activation=activation, dropout=dropout, bias=bias)
         self.norms = nn.ModuleList([normalisation(norm_kind, width), normalisation(norm_kind, width)])
         self.dropout = Dropout(dropout)
