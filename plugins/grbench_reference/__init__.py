@@ -41,6 +41,7 @@ def register_encoders(register: Register) -> None:
     register("hstu", "grbench_reference.encoders.hstu:HSTU")
     register("prism", "grbench_reference.encoders.prism:Prism")
     register("sid_decoder", "grbench_reference.encoders.sid_decoder:SIDDecoder")
+    register("lazy_decoder", "grbench_reference.encoders.lazy_decoder:LazyDecoder")
     register("gnn", "grbench_reference.encoders.gnn:GNN")
     register("lightgcn", "grbench_reference.encoders.lightgcn:LightGCN")
     register("most_popular", "grbench_reference.encoders.most_popular:MostPopular")

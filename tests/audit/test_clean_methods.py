@@ -39,6 +39,14 @@ METHODS: dict[str, dict[str, Any]] = {
         "loss": ["next_code", "next_action"],
         "retriever": {"name": "beam", "width": 8},
     },
+    "recurrent": {"encoder": {"name": "prism", "width": 16, "blocks": 1}, "loss": "full_softmax"},
+    "lazy": {
+        "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
+        "encoder": {"name": "lazy_decoder", "width": 16, "blocks": 1, "action_conditioning": "attention_bias"},
+        "loss": "next_code",
+        "trainer": {"name": "supervised", "examples": "prefixes"},
+        "retriever": {"name": "beam", "width": 8},
+    },
     "graph": {
         "encoder": {"name": "gnn", "width": 16, "neighbours": [3, 2], "positions": "learned_from_end"},
         "loss": "full_softmax",

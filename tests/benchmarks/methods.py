@@ -57,6 +57,8 @@ CASES: dict[str, dict[str, Case]] = {
             {"width": 32, "blocks": 1, "history_length": 100, "embeddings": [81]},
             {"loss": {"name": "bce", "negatives": 1}},
         ),
+        "prism": Case({"width": 32, "blocks": 1, "embeddings": [81]}, {"loss": {"name": "bce", "negatives": 1}}),
+        "lazy_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "sid_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "gnn": Case({**ANCHOR, "name": "gnn"}, {"loss": {"name": "bce", "negatives": 1}}),
         "lightgcn": Case(parts={"loss": {"name": "bce", "negatives": 1}}),

@@ -144,6 +144,8 @@ def stage(
 TRANSFORMER = ("causal_transformer", {"width": 8, "heads": 2, "dropout": 0.3, "history_length": 4})
 SPARSE = ("causal_transformer", {**TRANSFORMER[1], "sparse": True})
 DECODER = ("sid_decoder", {"width": 8, "heads": 2, "dropout": 0.1, "history_length": 4})
+PRISM = ("prism", {"width": 8, "dropout": 0.3, "history_length": 4})
+LAZY = ("lazy_decoder", {"width": 8, "dropout": 0.1, "history_length": 4})
 BANK = ("infonce", {"negatives": {"uniform": 4, "bank": 16}})
 CHOSEN = {"validate_every": 1, "select": "ndcg@3"}
 MUON = ("muon", {"tables": "rowwise_adagrad"})
@@ -159,6 +161,8 @@ METHODS: dict[str, tuple[Any, list[Stage]]] = {
     "half": (TRANSFORMER, [stage("full_softmax", accumulate=2, precision="fp16")]),
     "two optimizers": (SPARSE, [stage("infonce", optimizer=MUON)]),
     "generative": (DECODER, [stage("next_code", BANK)]),
+    "recurrent": (PRISM, [stage("infonce")]),
+    "lazy": (LAZY, [stage("next_code", trainer=("supervised", {"examples": "prefixes"}))]),
     "two stages": (
         DECODER,
         [
@@ -191,7 +195,7 @@ def trained(name: str, folder: Path, resume: Mapping[str, Any] | None = None) ->
     random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002 - as a cell does
     registry = Registry.load()
     registry.add("own", "own", "1", OwnPlugins)
-    retriever = Component("beam", {"width": 3}) if encoder == "sid_decoder" else Component("exact")
+    retriever = Component("beam", {"width": 3}) if encoder in ("sid_decoder", "lazy_decoder") else Component("exact")
     parts = Component("ids"), Component(encoder, options), retriever, tuple(stages), (), ()
     metrics = (Component("ndcg", {"k": 3}),)
     cell = Cell("s", Component("tiny"), Component("leave_last_out"), metrics, Method(name, *parts), 7)

@@ -28,12 +28,12 @@ class Prism(HistoryEncoder):
     once. The paper's four ablations are `steps: 1`, `nonlinearity: false`, `convolution: 0` and `gain: false`; without
     the non-linearity all steps write multiples of one vector, which together have rank 1.
 
-    Ours, where the paper was not at hand in enough detail: the anchor is a convolution of the values before the event;
-    the non-linearity is tanh; gains are a number a step and head between 0 and 1, and 1/2 where they are not predicted;
-    the decay is a number an event and head, which starts with half-lives of 8 to 128 events; keys have length 1; what is
-    read passes an RMSNorm a head; `attention_bias` multiplies what an event writes. The rest of a block is
-    `causal_transformer`'s, so that the two differ in the mixer alone where their other options are the same. The
-    mechanism knows the order of events without `positions`.
+    Made from the paper's abstract and a summary of its method, without its equations and code, so these are ours: the
+    anchor is a convolution of the values before the event; the non-linearity is tanh; gains are a number a step and
+    head between 0 and 1, and 1/2 where they are not predicted; the decay is a number an event and head, which starts
+    with half-lives of 8 to 128 events; keys have length 1; what is read passes an RMSNorm a head; `attention_bias`
+    multiplies what an event writes. The rest of a block is `causal_transformer`'s, so that the two differ in the mixer
+    alone where their other options are the same. The mechanism knows the order of events without `positions`.
 
     Args:
         width: of tokens, blocks and the vectors that are compared (paper: 64).

@@ -22,7 +22,7 @@ from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.history_encoder import Similarity
 from grbench_reference.encoders.sid_history import Backbone, CodeTokens, ItemTokens, SummedState
-from grbench_reference.features.code_table import CodeTable, SummedCodes, UsedCodes
+from grbench_reference.features.code_table import CodeTable, SummedCodes
 from grbench_reference.features.event_context import EventContextOptions, event_context
 from grbench_reference.features.fusion import (
     FusionOptions,
@@ -41,6 +41,7 @@ from grbench_reference.layers.action_conditioning import (
     token_actions,
 )
 from grbench_reference.layers.cached_decoding import DecoderBlock, KVCache
+from grbench_reference.layers.code_head import CodeHead
 from grbench_reference.layers.interfaces import LevelStates
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
 from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_heads
@@ -153,8 +154,7 @@ class SIDDecoder(nn.Module):
         super().__init__()
         if experts and active_experts > experts:
             raise SuiteError(f"encoder.active_experts: {active_experts} cannot be chosen of {experts} experts")
-        self.history_length, self.cosine, self.temperature = history_length, similarity == "cosine", temperature
-        self.balance = balance
+        self.history_length, self.cosine, self.balance = history_length, similarity == "cosine", balance
         hidden, levels = max(1, round(feed_forward * width)), len(codes.sizes)
         longest = history_length * (levels if history == "codes" else 1)
         rotary = Rotary(width_of_heads(width, heads, rotary=True), longest + levels)
@@ -190,12 +190,7 @@ class SIDDecoder(nn.Module):
         )
         self.next_action = next_action_head(actions.next_action, names, width)
         self.code_decoder = CodeDecoder(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
-        self.used = nn.ModuleList(UsedCodes(codes.table[1:, level], size) for level, size in enumerate(codes.sizes))
-        self.codes_out = None
-        if not tie_codes:
-            self.codes_out = nn.ParameterList(
-                torch.empty(size, width).normal_(std=TABLE_SPREAD) for size in codes.sizes
-            )
+        self.head = CodeHead(codes, width, tied=tie_codes, cosine=self.cosine, temperature=temperature)
         self.action_head = nn.Linear(width, len(names))
 
     def predicts_first_event(self) -> bool:
@@ -239,15 +234,11 @@ class SIDDecoder(nn.Module):
         encoded = self.history.teacher_forced(batch, positions)
         inputs = self._condition(encoded.states, batch.all_next_actions.reshape(-1)[positions].unsqueeze(1))
         states = self.code_decoder(inputs).unbind(1) if needed is None else self.code_decoder.some(inputs, needed)
-        return [
-            LevelStates(self._normalise(each) / self.temperature, self._vectors(level), self._used(level).codes)
-            for level, each in enumerate(states)
-        ]
+        return [self.head.level(level, each, self.history.codes) for level, each in enumerate(states)]
 
     def code_logits(self, batch: Batch) -> Sequence[Tensor]:
         """Teacher-forced by batch.all_targets -> per level l: [P, K_l], P = positions with a target, row by row."""
-        levels = enumerate(self.code_states(batch))
-        return [self._used(level).scatter(each.states @ each.vectors.T) for level, each in levels]
+        return [self.head.of(level, each) for level, each in enumerate(self.code_states(batch))]
 
     def start(self, batch: Batch) -> tuple[Tensor, DecodingState]:
         """-> (logits of level 0 [B, K_0], state of one beam a user)."""
@@ -264,22 +255,11 @@ class SIDDecoder(nn.Module):
     def _logits(self, inputs: Tensor, next_actions: Tensor, level: int) -> Tensor:
         """inputs [R, D], next_actions [R] -> [R, K_l]."""
         conditioned = self._condition(inputs, next_actions).unsqueeze(1)
-        states = self._normalise(self.code_decoder(conditioned, level)[:, 0]) / self.temperature
-        return self._used(level).scatter(states @ self._vectors(level).T)
+        return self.head.logits(level, self.code_decoder(conditioned, level)[:, 0], self.history.codes)
 
     def _own_terms(self) -> Mapping[str, Tensor]:
         encoded = self.history.one_pass.newest
         return {} if encoded is None or encoded.balance is None else {"balance": self.balance * encoded.balance}
-
-    def _used(self, level: int) -> UsedCodes:
-        used = self.used[level]
-        assert isinstance(used, UsedCodes)
-        return used
-
-    def _vectors(self, level: int) -> Tensor:
-        """[n, D], the output embeddings of the codes that items have."""
-        every = self.history.codes.of_level(level) if self.codes_out is None else self.codes_out[level]
-        return self._normalise(self._used(level).select(every))
 
     def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:
         """states [..., D], next_actions [...] -> [..., D], conditioned on the next action."""

@@ -35,7 +35,9 @@ def decayed_scan(query: Tensor, keys: Tensor, values: Tensor, log_decay: Tensor,
     keys, values = (  # [G, H, n, C L, E] and V
         _chunked(functional.pad(each, (0, 0, 0, 0, 0, more)), chunk).flatten(3, 4) for each in (keys, values)
     )
-    kept = _chunked(functional.pad(log_decay.float(), (0, more)), chunk).cumsum(3)  # [G, H, n, C], since the chunk began
+    kept = _chunked(functional.pad(log_decay.float(), (0, more)), chunk).cumsum(
+        3
+    )  # [G, H, n, C], since the chunk began
     ahead = torch.ones(chunk, chunk, dtype=torch.bool, device=query.device).triu(1)
     between = (kept.unsqueeze(4) - kept.unsqueeze(3)).masked_fill(ahead, -torch.inf).exp().to(query.dtype)
     scores = query @ keys.transpose(3, 4) * between.repeat_interleave(writes, 4)

@@ -131,7 +131,7 @@ class CachedAttention(nn.Module):
         """tokens [R, D], each beam's next -> ([R, D], the generated tokens' cache with them in it)."""
         query, key, value = self.qkv(tokens).view(len(tokens), 3, self.heads, -1).unbind(1)
         place = beams.lengths[beams.owner] + generated.keys.shape[2]
-        query, key = self._turn(query, place), self._turn(key, place)
+        query, key = self.rotary.at(query, place.unsqueeze(1)), self.rotary.at(key, place.unsqueeze(1))
         if self.key_bias is not None:
             query, key = with_key_bias(query, key, key.new_zeros(key.shape[:2]))
         query = query * value.shape[2] ** -0.5
@@ -147,12 +147,6 @@ class CachedAttention(nn.Module):
         mixed = beams.take(weights[..., :length] @ history.values)
         mixed = mixed + (beams.take(weights[..., length:]).unsqueeze(3) * generated.values).sum(2)
         return self.out(mixed.flatten(1)), generated
-
-    def _turn(self, values: Tensor, place: Tensor) -> Tensor:
-        """values [R, H, E], place [R] -> [R, H, E]: the rotary turn of `Rotary`, each beam at a place of its own."""
-        cos, sin = (side[place].unsqueeze(1).to(values.dtype) for side in (self.rotary.cos, self.rotary.sin))
-        first, second = values.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class DecoderBlock(nn.Module):

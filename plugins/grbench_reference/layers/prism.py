@@ -1,4 +1,4 @@
-"""PRISM's sequence mixer (arXiv 2602.10796): a state matrix a head, which each token decays and writes to several times.
+"""PRISM's sequence mixer (arXiv 2602.10796): a state matrix a head, which each token decays and writes to in steps.
 
 Shapes: P tokens, D width, G rows of a group padded to length N, H heads, E = D / H, L steps.
 """
@@ -29,8 +29,8 @@ class PrismMixer(nn.Module):
 
         r_1 = v - anchor;   w_l = gain_l f(r_l);   S += k_l w_l';   r_(l+1) = r_l - w_l
 
-    All of it depends on inputs and not on the state, so that the recurrence is linear in the state (see `decayed_scan`).
-    A token adds a matrix of rank L. Without the non-linearity f all w_l are multiples of v - anchor, and it has rank 1.
+    All of it depends on inputs and not on the state, so that the recurrence is linear in the state (`decayed_scan`). A
+    token adds a matrix of rank L. Without the non-linearity f all w_l are multiples of v - anchor, and it has rank 1.
     """
 
     def __init__(

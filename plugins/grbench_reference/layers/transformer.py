@@ -73,9 +73,17 @@ class Rotary(nn.Module):
         self.register_buffer("sin", angle.sin(), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        cos, sin = self.cos[: values.shape[2]].to(values.dtype), self.sin[: values.shape[2]].to(values.dtype)
-        first, second = values.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+        return _turned(values, self.cos[: values.shape[2]], self.sin[: values.shape[2]])
+
+    def at(self, values: Tensor, places: Tensor) -> Tensor:
+        """values [..., E], turned by `places`, int64 of any shape that broadcasts to [...]."""
+        return _turned(values, self.cos[places], self.sin[places])
+
+
+def _turned(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    cos, sin = cos.to(values.dtype), sin.to(values.dtype)
+    first, second = values.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class CausalAttention(nn.Module):

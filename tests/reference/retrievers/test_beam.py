@@ -224,7 +224,7 @@ class Dense(nn.Module):
         return self.encoder.code_decoder(inputs.unsqueeze(1))[:, 0]
 
     def embed_items(self, items):
-        return self.encoder.codes_out[0][items]
+        return self.encoder.head.codes_out[0][items]
 
 
 @pytest.mark.parametrize("width", [5, 9])
