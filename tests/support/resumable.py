@@ -162,7 +162,7 @@ METHODS: dict[str, tuple[Any, list[Stage]]] = {
     "two optimizers": (SPARSE, [stage("infonce", optimizer=MUON)]),
     "generative": (DECODER, [stage("next_code", BANK)]),
     "recurrent": (PRISM, [stage("infonce")]),
-    "lazy": (LAZY, [stage("next_code", trainer=("supervised", {"examples": "prefixes"}))]),
+    "lazy": (LAZY, [stage("next_code")]),
     "two stages": (
         DECODER,
         [

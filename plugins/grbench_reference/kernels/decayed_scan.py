@@ -25,27 +25,31 @@ def decayed_scan(query: Tensor, keys: Tensor, values: Tensor, log_decay: Tensor,
     """S_t = a_t S_(t-1) + sum over l of k_tl v_tl', read as q_t' S_t, for every token t; S_0 = 0.
 
     query [G, H, N, E], keys [G, H, N, L, E], values [G, H, N, L, V], log_decay [G, H, N], log a_t <= 0 -> [G, H, N, V].
-    Exponents are of float32 and never positive, so that no length and no decay overflows.
+    In float32 at least, also under autocast, since a state sums up a whole history. Exponents are never positive, so
+    that no length and no decay overflows.
     """
-    rows, heads, length, writes, _ = keys.shape
     if chunk is None:
         chunk = CHUNK["cuda" if keys.is_cuda else "cpu"]
+    kind = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        return _scan(query.to(kind), keys.to(kind), values.to(kind), log_decay.to(kind), chunk)
+
+
+def _scan(query: Tensor, keys: Tensor, values: Tensor, log_decay: Tensor, chunk: int) -> Tensor:
+    rows, heads, length, writes, _ = keys.shape
     more = -length % chunk
     query = _chunked(functional.pad(query, (0, 0, 0, more)), chunk)  # [G, H, n, C, E]
     keys, values = (  # [G, H, n, C L, E] and V
         _chunked(functional.pad(each, (0, 0, 0, 0, 0, more)), chunk).flatten(3, 4) for each in (keys, values)
     )
-    kept = _chunked(functional.pad(log_decay.float(), (0, more)), chunk).cumsum(
-        3
-    )  # [G, H, n, C], since the chunk began
+    kept = _chunked(functional.pad(log_decay, (0, more)), chunk).cumsum(3)  # [G, H, n, C], since the chunk began
     ahead = torch.ones(chunk, chunk, dtype=torch.bool, device=query.device).triu(1)
-    between = (kept.unsqueeze(4) - kept.unsqueeze(3)).masked_fill(ahead, -torch.inf).exp().to(query.dtype)
+    between = (kept.unsqueeze(4) - kept.unsqueeze(3)).masked_fill(ahead, -torch.inf).exp()
     scores = query @ keys.transpose(3, 4) * between.repeat_interleave(writes, 4)
-    read = scores @ values
-    to_end = (kept[..., -1:] - kept).exp().to(values.dtype).repeat_interleave(writes, 3)
+    to_end = (kept[..., -1:] - kept).exp().repeat_interleave(writes, 3)
     written = keys.transpose(3, 4) @ (values * to_end.unsqueeze(4))  # [G, H, n, E, V], what each chunk adds
-    states = _carried(written, kept[..., -1].exp().to(written.dtype))
-    read = read + (query * kept.exp().to(query.dtype).unsqueeze(4)) @ states
+    states = _carried(written, kept[..., -1].exp())
+    read = scores @ values + (query * kept.exp().unsqueeze(4)) @ states
     return read.reshape(rows, heads, length + more, -1)[:, :, :length]
 
 
