@@ -55,7 +55,7 @@ def _scan(query: Tensor, keys: Tensor, values: Tensor, log_decay: Tensor, chunk:
 
 def _chunked(values: Tensor, chunk: int) -> Tensor:
     """[G, H, n C, ...] -> [G, H, n, C, ...]"""
-    return values.unflatten(2, (-1, chunk))
+    return values.reshape(*values.shape[:2], values.shape[2] // chunk, chunk, *values.shape[3:])
 
 
 def _carried(written: Tensor, kept: Tensor) -> Tensor:

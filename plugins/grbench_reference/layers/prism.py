@@ -5,6 +5,8 @@ Shapes: P tokens, D width, G rows of a group padded to length N, H heads, E = D 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,7 +54,7 @@ class PrismMixer(nn.Module):
         self.project = nn.Linear(width, (2 + steps) * width, bias=bias)
         self.forget = nn.Linear(width, heads)
         with torch.no_grad():
-            kept = 0.5 ** (1 / torch.logspace(*torch.tensor(HALF_LIVES).log2().tolist(), heads, base=2.0))
+            kept = 0.5 ** (1 / torch.logspace(math.log2(HALF_LIVES[0]), math.log2(HALF_LIVES[1]), heads, base=2.0))
             self.forget.bias.copy_(torch.logit(kept))
         self.gain = nn.Linear(width, steps * heads) if gain else None
         if self.gain is not None:
@@ -86,7 +88,9 @@ class PrismMixer(nn.Module):
         """value [G, N, D], gain [G, N, L H], strength [G, N, H] -> [G, H, N, L, E], what each step writes."""
         residual = self._split(value if self.anchor is None else value - earlier(value, self.anchor))
         if gain is not None:
-            gain = gain.unflatten(2, (self.steps, self.heads)).permute(0, 3, 1, 2).unsqueeze(4)  # [G, H, N, L, 1]
+            gain = (
+                gain.reshape(*gain.shape[:2], self.steps, self.heads).permute(0, 3, 1, 2).unsqueeze(4)
+            )  # [G, H, N, L, 1]
         steps = []
         for step in range(self.steps):
             share = CONSTANT_GAIN if gain is None else gain[:, :, :, step]
@@ -97,7 +101,7 @@ class PrismMixer(nn.Module):
 
     def _split(self, values: Tensor) -> Tensor:
         """[G, N, D] -> [G, H, N, E]"""
-        return values.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return values.reshape(*values.shape[:2], self.heads, values.shape[2] // self.heads).transpose(1, 2)
 
 
 def earlier(values: Tensor, weights: Tensor) -> Tensor:
