@@ -122,7 +122,7 @@ def _perceptron(widths: Sequence[int], generator: torch.Generator) -> nn.Sequent
     """Linear layers with ReLU between them. Without weights of torch's own, which come from the global generator."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        linear = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
         nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu", generator=generator)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]
