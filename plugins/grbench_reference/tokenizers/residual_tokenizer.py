@@ -10,6 +10,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +53,7 @@ class ResidualTokenizer(Tokenizer):
         *,
         source: Source,
         embeddings: EmbeddingNames,
-        vectors: str | None,
+        vectors: Path | None,
         width: int,
         window: int,
         svd: int | None,
