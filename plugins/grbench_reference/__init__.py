@@ -32,6 +32,7 @@ def register_protocols(register: Register) -> None:
 def register_tokenizers(register: Register) -> None:
     register("ids", "grbench_reference.tokenizers.ids:Ids")
     register("rq_kmeans", "grbench_reference.tokenizers.rq_kmeans:RQKMeans")
+    register("rq_vae", "grbench_reference.tokenizers.rq_vae:RQVAE")
     register("codes_file", "grbench_reference.tokenizers.codes_file:CodesFile")
 
 

@@ -47,6 +47,15 @@ METHODS: dict[str, dict[str, Any]] = {
         "trainer": {"name": "supervised", "examples": "prefixes"},
         "retriever": {"name": "beam", "width": 8},
     },
+    "learnt_codes": {
+        "tokenizer": {
+            **{"name": "rq_vae", "source": "cooccurrence", "width": 8, "sizes": [8, 8], "widths": [8, 4]},
+            **{"steps": 20, "restart_every": 5, "missing": "neighbours"},
+        },
+        "encoder": {"name": "sid_decoder", "width": 16, "blocks": 1},
+        "loss": "next_code",
+        "retriever": {"name": "beam", "width": 8},
+    },
     "graph": {
         "encoder": {"name": "gnn", "width": 16, "neighbours": [3, 2], "positions": "learned_from_end"},
         "loss": "full_softmax",

@@ -49,6 +49,7 @@ CASES: dict[str, dict[str, Case]] = {
     "tokenizers": {
         "ids": Case(like=("memory",)),
         "rq_kmeans": Case({"sizes": [64, 64, 64]}),
+        "rq_vae": Case({"sizes": [64, 64, 64], "widths": [32, 8], "steps": 20}),
         "codes_file": Case(skip="it reads a file that comes with a dataset"),
     },
     "encoders": {
