@@ -17,7 +17,8 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
 
     Columns: suite, method, seed, status, error, metric, value (NaN where the cell failed; metric is None where it
     failed before its metrics were known), then columns that are equal in all rows of a cell: shown (whether tables show
-    its test scores; those of a grid's rows that were not chosen on validation they do not), dataset, protocol, finished, digest, training_digest, lists_digest, rescored_from, weights_from, older_identity, external,
+    its test scores; those of a grid's rows that were not chosen on validation they do not), dataset, protocol,
+    finished, digest, training_digest, lists_digest, rescored_from, weights_from, older_identity, external,
     and nested values joined with dots:
     counts.evaluated, counts.parameters, cost.train_seconds, cost.phases.search.seconds, environment.gpu, lists.scored
     and so on. Of copies of a record, and of records that differ only in their metrics, the newest
