@@ -88,7 +88,7 @@ def final_numbers(record: Mapping[str, Any]) -> dict[str, float]:
     its test scores, is not known before all rows have run.
     """
     grid, counts = record.get("grid"), record.get("counts") or {}
-    is_chosen_from = bool(grid) and not grid["ablation"] and bool(counts.get("validated_users"))
+    is_chosen_from = grid is not None and not grid["ablation"] and bool(counts.get("validated_users"))
     parts = {"test": None if is_chosen_from else record.get("scores"), "cost": record.get("cost"), "count": counts}
     return {
         f"{part}/{name}": float(value)
