@@ -10,7 +10,7 @@ import grbench
 
 folder = sys.argv[1] if len(sys.argv) > 1 else "results/sample/amazon_beauty"
 results = grbench.load_results(folder)
-done = results[results.status == "ok"]  # failed cells have rows too, with an error and no value
+done = results[results.shown]  # not failed cells, nor rows of a grid that were not chosen on validation
 
 scores = done.pivot_table(index="method", columns="metric", values="value", aggfunc="mean")
 print(scores.sort_values("ndcg@10", ascending=False).round(4), end="\n\n")

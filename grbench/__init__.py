@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from grbench.hookspecs import hookimpl
     from grbench.registry.option_types import DataFile, DataFolder
-    from grbench.results.frame import load_results
+    from grbench.report.frame import load_results
 
 __all__ = ["DataFile", "DataFolder", "__version__", "hookimpl", "load_results"]
 __version__ = "0.1.0"
@@ -17,7 +17,7 @@ _MODULES = {
     "DataFile": "grbench.registry.option_types",
     "DataFolder": "grbench.registry.option_types",
     "hookimpl": "grbench.hookspecs",
-    "load_results": "grbench.results.frame",
+    "load_results": "grbench.report.frame",
 }
 """{public name: its module}. The modules are imported when a name is first used, because `python -m grbench` runs this
 file before __main__.py, which must remove the caller's folder from the path before anything else is imported."""

@@ -50,9 +50,8 @@ def difference_frame(compared: ComparedRows, metric: str | None = None, against:
 def reference(compared: ComparedRows, against: str | None = None) -> str:
     """The name of the row that others are compared with. Raises RunError where there is none."""
     name = compared.first.baseline if against is None else against
-    if name is None:
-        raise RunError(
-            f"{compared.title}: the suite has no baseline to compare with; --against ROW names one of: "
-            f"{', '.join(row.name for row in compared.rows)}"
-        )
+    names = [row.name for row in compared.rows]
+    if name is None or (against is None and name not in names):
+        lacking = "the suite has no baseline" if name is None else f"there is no row of {name}, the suite's baseline,"
+        raise RunError(f"{compared.title}: {lacking} to compare with; --against ROW names one of: {', '.join(names)}")
     return compared.row_named(name).name

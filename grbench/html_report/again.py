@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from grbench.html_report.blocks import Block, CodeText, Entry, Grid, Heading, Se
 from grbench.html_report.environment import distributions
 from grbench.html_report.recorded_suite import RecordedSuite, recorded_suite
 from grbench.html_report.results import Results
+from grbench.output import printable
 from grbench.results.record import Record
 
 CONTINUED = "\\\n  "
@@ -55,10 +57,12 @@ def again(results: Results) -> Section:
 
 
 def _commands(name: str, suite: RecordedSuite | None, records: Sequence[Record]) -> str:
+    """Lines for a shell. Names are somebody else's: no line end within them ends a comment or begins a command."""
+    name = printable(name)
     file, results = shlex.quote(f"{name}.yaml"), shlex.quote(f"results/{name}")
     commits = dict.fromkeys(str(record.environment.get("git_commit") or "") for record in records)
-    lines = [f"# distributions: {', '.join(distributions(records)) or 'not recorded'}"]
-    lines += [f"git checkout {shlex.quote(commit)}" for commit in commits if commit]
+    lines = [f"# distributions: {printable(', '.join(distributions(records))) or 'not recorded'}"]
+    lines += [f"git checkout {commit}" for commit in commits if re.fullmatch(r"[0-9a-f]{7,64}", commit)]
     if any(record.environment.get("git_changed") for record in records):
         lines.append("# files were changed since that commit when some of the cells ran")
     if suite is not None:

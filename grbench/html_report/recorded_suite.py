@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from grbench.output import printable
 from grbench.report.rows import flattened, rows_of
 from grbench.results.record import Record
 
@@ -56,8 +57,10 @@ def recorded_suite(name: str, records: Sequence[Record]) -> RecordedSuite | None
     hashed = [value for value in flattened(content).values() if isinstance(value, str) and value.startswith(HASHED)]
     if hashed:
         comments.append(f"Options that begin with {HASHED} name a file by its content: put such a file's path there.")
+    grids = dict.fromkeys(record.grid["name"] for record in used if record.grid and not record.grid["ablation"])
+    comments += [f"The rows of the grid {grid} are methods here: all of them show test scores." for grid in grids]
     comments += renamed
-    head = "".join(f"# {line}\n" for line in comments)
+    head = "".join(f"# {printable(line)}\n" for line in comments)
     text = head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return RecordedSuite(text, {ran: tuple(names) for ran, names in seeds.items()})
 

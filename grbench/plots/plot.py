@@ -103,11 +103,12 @@ def _pareto(compared: ComparedRows, request: PlotRequest, sheet: Sheet) -> Pictu
 
 def _curves(compared: ComparedRows, request: PlotRequest, sheet: Sheet) -> Picture:
     every = curves_frame(compared)
+    if every.empty:
+        raise RunError(f"{compared.title}: no cell has a training curve")
     name = default_value(compared) if request.metric is None else request.metric
     names = list(dict.fromkeys(every["name"]))
     if name not in names:
-        there = f"there are: {', '.join(names)}" if names else "no cell has a training curve"
-        raise RunError(f"--metric {cut(name)}: no training curve has it; {there}")
+        raise RunError(f"--metric {cut(name)}: no training curve has it; there are: {', '.join(names)}")
     frame = selected(every[every["name"] == name], request.rows)
     known = frame[frame[request.over].notna()].reset_index(drop=True)
     if len(frame) and known.empty:

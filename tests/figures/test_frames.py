@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,9 @@ def test_without_baseline_or_users_values_there_is_no_difference(tmp_path: Path)
     records = measured(tmp_path, "a", [1.0, 0.0]) + measured(tmp_path, "b", [1.0, 1.0])
     with pytest.raises(RunError, match="no baseline to compare with; --against ROW names one of: a, b"):
         difference_frame(the_rows(records))
+    lost = [dataclasses.replace(record, baseline="gone") for record in records]
+    with pytest.raises(RunError, match="there is no row of gone, the suite's baseline, to compare with; --against ROW"):
+        difference_frame(the_rows(lost))
     with pytest.raises(RunError, match="there is no row 'c'"):
         difference_frame(the_rows(records), against="c")
     records = [a_record("a", hit_rate=0.5, folder=tmp_path), *records[1:]]

@@ -19,9 +19,9 @@ from rich.console import Console
 from grbench.data.histories import Histories
 from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
+from grbench.report.frame import load_results
 from grbench.report.render import FORMATS, print_tables, render
 from grbench.report.table import tables
-from grbench.results.frame import load_results
 from grbench.results.lists import lists_table, rankings_from, read_lists
 from grbench.results.record_files import read_records
 from grbench.testing import tiny_store

@@ -16,8 +16,11 @@ from report_world import HOSTILE, identity_of, write_many, write_method, write_w
 
 from grbench.cli import main
 from grbench.errors import RunError
+from grbench.html_report.again import again
+from grbench.html_report.blocks import CodeText
 from grbench.html_report.page import SECTIONS, html_report
 from grbench.html_report.recorded_suite import recorded_suite
+from grbench.html_report.results import results_of
 from grbench.report.format import number
 from grbench.results.integrity import intact_records
 from grbench.results.record_files import ranking_path, read_records
@@ -183,3 +186,22 @@ def test_the_recorded_suite_has_each_option_as_it_was(tmp_path: Path) -> None:
     assert "# wide_width_32 is wide[width=32]" in suite.text
     assert "name a file by its content" in suite.text
     assert suite.seeds == {(0, 1): ("wide_width_32",), (0,): ("narrow",)}
+
+
+def test_no_name_of_a_record_is_a_line_of_its_own_where_commands_and_suites_are_copied(tmp_path: Path) -> None:
+    (record,) = write_method(tmp_path, "popular", 0, seeds=1)
+    line = "\nevil: 1"
+    identity = identity_of("popular", 0)
+    identity["training"]["encoder"]["plugin"] = {"distribution": f"x{line}", "version": "1"}
+    environment = record.environment | {"git_commit": f"-f{line}"}
+    grid = {"name": f"g{line}", "points": 1, "ablation": False}
+    names = {"suite": f"s{line}", "method": f"m{line}"}
+    hostile = dataclasses.replace(record, identity=identity, environment=environment, grid=grid, **names)
+    (found,) = results_of([hostile], (), {})
+    texts = [block.text for block in again(found).blocks if isinstance(block, CodeText)]
+    assert len(texts) == 2
+    assert "evil" in texts[0]
+    assert not any(each.startswith("evil") for text in texts for each in text.splitlines())
+    assert "git checkout" not in texts[0]
+    assert yaml.safe_load(texts[1]).keys() >= {"suite", "methods"}
+    assert "evil" not in yaml.safe_load(texts[1])

@@ -15,7 +15,7 @@ from faulty import FAULTY, checked
 from grbench.hookspecs import KINDS
 from grbench.registry.options import options_of
 from grbench.testing.checks.all_checks import CHECKS
-from grbench.testing.checks.plain_parts import PlainParts
+from grbench.testing.checks.plain_parts import PlainMetric, PlainParts
 from grbench.testing.checks.run_checks import run_check
 
 EVERY = [check for checks in CHECKS.values() for check in checks]
@@ -62,3 +62,14 @@ def test_every_check_says_what_it_means_and_how_to_mend_it():
         assert check.mend.endswith(".")
         assert check.run.__doc__
     assert len({(check.kind, check.name) for check in EVERY}) == len(EVERY)
+
+
+def test_a_plugin_that_ends_the_program_fails_its_check_alone():
+    class Ends(PlainMetric):
+        def __call__(self, ranking):
+            raise SystemExit(3)
+
+    (check,) = [each for each in CHECKS["metrics"] if each.name == "perfect_case"]
+    outcome = run_check(check, checked("metrics", Ends))
+    assert outcome.verdict == "failed"
+    assert outcome.seen.startswith("raised SystemExit: 3")

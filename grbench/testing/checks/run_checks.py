@@ -35,12 +35,12 @@ def run_check(check: Check, plugin: CheckedPlugin) -> CheckOutcome:
         return CheckOutcome(plugin.id, check, "skipped", str(skipped))
     except CheckFailedError as failed:
         return CheckOutcome(plugin.id, check, "failed", str(failed))
-    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is what was seen
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything, and that is what was seen
         return CheckOutcome(plugin.id, check, "failed", _raised(error))
     return CheckOutcome(plugin.id, check, "passed")
 
 
-def _raised(error: Exception) -> str:
+def _raised(error: Exception | SystemExit) -> str:
     """What was raised, and the innermost line outside of torch and of the kit, where the author should look."""
     if isinstance(error, SuiteError | DataError):
         return (

@@ -76,6 +76,19 @@ def test_numbers_of_a_record():
     assert outcome(a_record()) == "ok"
 
 
+def test_rows_that_validation_chooses_from_have_no_test_numbers():
+    grid = {"name": "wider", "points": 2, "ablation": False}
+    validated = {"counts": {"validated_users": 9}}
+    names = {"cost/train_seconds", "count/validated_users"}
+    assert final_numbers(a_record(grid=grid, **validated)).keys() == names
+    for shown in (
+        {"grid": grid, "counts": {"validated_users": 0}},
+        {"grid": grid | {"ablation": True}, **validated},
+        validated,
+    ):
+        assert final_numbers(a_record(**shown)).keys() == names | {"test/ndcg@10"}
+
+
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
     with pytest.raises(
         PluginError, match=r"tracker wandb: no_such cannot be imported .*pip install 'grbench\[wandb\]'"

@@ -60,7 +60,7 @@ def test_a_cell_that_was_scored_anew_counts_once(tmp_path: Path) -> None:
 
 
 def test_records_of_version_1_say_that_their_identity_is_an_older_one() -> None:
-    frame = grbench.load_results(Path(__file__).parent / "version_1")
+    frame = grbench.load_results(Path(__file__).parents[1] / "results" / "version_1")
     assert frame.older_identity.tolist() == [True] * 3
     assert frame.metric.tolist() == ["hit_rate@10", "ndcg@10", "coverage@10"]
 
@@ -69,3 +69,19 @@ def test_no_results_are_an_empty_frame_and_a_missing_folder_is_named(tmp_path: P
     assert grbench.load_results(tmp_path).empty
     with pytest.raises(RunError, match="no such file or folder of results"):
         grbench.load_results(tmp_path / "nothing")
+
+
+def test_rows_that_were_not_chosen_are_told_from_those_that_tables_show(tmp_path: Path) -> None:
+    stages = [{"training": {"validate_every": 1, "select": "ndcg@10"}}]
+    for place, (name, score) in enumerate({"g[w=1]": 0.4, "g[w=2]": 0.3}.items()):
+        identity = {"training": {"stages": stages, "width": place}, "ranking": {}, "metrics": []}
+        grid = {"name": "g", "points": 2, "ablation": False}
+        validated = {"curve": [{"epoch": 1, "ndcg@10": score}], "counts": {"best_epoch": 1}}
+        write_record(tmp_path, record(f"{place}", name, 0, [0.1, 0.2], grid=grid, identity=identity, **validated))
+    write_record(tmp_path, record("3", "plain", 0, [0.1, 0.2]))
+    write_record(tmp_path, record("4", "broken", 0, None))
+    frame = grbench.load_results(tmp_path)
+    assert dict(zip(frame.method, frame.shown, strict=True)) == {
+        **{"g[w=1]": True, "g[w=2]": False},
+        **{"plain": True, "broken": False},
+    }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from grbench.report.choice import hidden_records, place_key
 from grbench.results.integrity import intact_records
 from grbench.results.record_files import latest
 
@@ -15,7 +16,8 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
     """All records in the given folders and files as a tidy DataFrame, one row per cell and metric.
 
     Columns: suite, method, seed, status, error, metric, value (NaN where the cell failed; metric is None where it
-    failed before its metrics were known), then columns that are equal in all rows of a cell: dataset, protocol,
+    failed before its metrics were known), then columns that are equal in all rows of a cell: shown (whether tables show
+    its test scores; those of a grid's rows that were not chosen on validation they do not), dataset, protocol,
     finished, digest, training_digest, lists_digest, rescored_from, weights_from, older_identity, external,
     and nested values joined with dots:
     counts.evaluated, counts.parameters, cost.train_seconds, cost.phases.search.seconds, environment.gpu, lists.scored
@@ -24,6 +26,8 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
 
     Raises RunError where a path does not exist, or a file is not a record or has a newer schema.
     """
+    records = latest(intact_records([Path(place) for place in places]))
+    hidden = hidden_records(records)
     rows = [
         {
             "suite": record.suite,
@@ -33,6 +37,7 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
             "error": (record.error or {}).get("message"),
             "metric": metric,
             "value": record.scores.get(metric or "", float("nan")),
+            "shown": record.status == "ok" and place_key(record) not in hidden,
             "dataset": record.dataset.get("name"),
             "protocol": record.protocol.get("name"),
             "finished": record.finished,
@@ -48,7 +53,7 @@ def load_results(*places: str | PathLike[str]) -> pd.DataFrame:
             "environment": record.environment,
             "lists": record.lists,
         }
-        for record in latest(intact_records([Path(place) for place in places]))
+        for record in records
         for metric in record.metrics or [None]
     ]
     return pd.json_normalize(rows)
