@@ -13,6 +13,7 @@ from grbench.backends.backend import Worker
 from grbench.backends.child_process import ChildMessage, End
 from grbench.errors import OutputClosed, RunError
 from grbench.report.format import duration, label_of, number
+from grbench.results.kept_weights import with_kept_weights
 from grbench.results.places import shows_scores
 from grbench.results.record import Record, Status, now
 from grbench.results.record_files import (
@@ -29,7 +30,6 @@ from grbench.run.plan import Plan, PlannedCell
 from grbench.run.prepare import refusal
 from grbench.run.progress import PlainProgress
 from grbench.run.run_request import RunRequest
-from grbench.run.weights import with_kept_weights
 from grbench.run.whole_cost import note_checkpoint, with_whole_cost
 
 

@@ -29,6 +29,7 @@ from grbench.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
 from grbench.cost.environment import environment
 from grbench.errors import RunError, first_line
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
+from grbench.run.beside_file import kept_beside
 from grbench.temporary import replacing
 from grbench.training.state import TrainingResult
 from grbench.types import Codes
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 KIND = "checkpoint"
 TOKENIZER, TRAINING, ATTEMPT = "tokenizer.safetensors", "training.safetensors", "attempt"
-BESIDE = "beside"
-"""The file in which the parent says what ran beside the cell until its newest checkpoint (`neighbours.py`)."""
 LARGEST_SHARE = 0.05
 """The checkpoint of an epoch is left out where writing the last one took more than this share of the time since."""
 BEAT_SECONDS = 1.0
@@ -105,13 +104,6 @@ def checkpoints_of(cell: Cell, blank: Record, job: Mapping[str, Any], events: Ch
         tell=lambda first, rows: events("curve", first=first, rows=rows),
         written=lambda **facts: events("checkpoint", **facts),
     )
-
-
-def keep_beside(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Keeps what ran beside the cell until its newest checkpoint. folder: of its checkpoints. Where it cannot be
-    written, less is known of the cell's costs."""
-    with contextlib.suppress(OSError), replacing(folder / BESIDE) as partial, partial.open("x") as file:
-        json.dump(facts, file)
 
 
 class Checkpoints:
@@ -285,8 +277,8 @@ class Checkpoints:
                 continue
             about, tokenizer = fitted
             if (newest := self._read(folder / TRAINING)) is None:
-                return Left(about, tokenizer["tokenizer"], None, _read_beside(folder))
-            return Left(newest[0], tokenizer["tokenizer"], newest[1]["stage"], _read_beside(folder))
+                return Left(about, tokenizer["tokenizer"], None, kept_beside(folder))
+            return Left(newest[0], tokenizer["tokenizer"], newest[1]["stage"], kept_beside(folder))
         return None
 
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -350,16 +342,6 @@ class Checkpoints:
     def _begun_with(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """What of the machine was another where the training began."""
         return {key: was for key, was in about["machine"].items() if self._machine.get(key) != was}
-
-
-def _read_beside(folder: Path) -> dict[str, Any] | None:
-    """What ran beside the attempts until their newest checkpoint; None where that is not known."""
-    try:
-        facts = json.loads((folder / BESIDE).read_bytes())
-        known = type(facts["cells"]) is int and type(facts["threads"]) is int and 0 <= facts["share"] <= 1
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return {key: facts[key] for key in ("cells", "share", "threads")} if known else None
 
 
 def _check(path: Path, about: Mapping[str, Any], content: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
 from grbench.interfaces import Retriever, Tracker, optional
 from grbench.registry.discovery import Registry
+from grbench.results.kept_weights import weights_of, with_kept_weights
 from grbench.results.lists import lists_table
 from grbench.results.record import Record, Status, now
 from grbench.results.record_files import read_record, remove_other_weights, write_record
@@ -46,8 +47,6 @@ from grbench.run.weights import (
     figures_of_training,
     keep_weights,
     method_from_weights,
-    weights_of,
-    with_kept_weights,
 )
 from grbench.suite.suite import Cell
 from grbench.training.numerics import flush_denormals, seed_everything

@@ -18,7 +18,7 @@ from grbench.data.codes import checked_codes
 from grbench.errors import RunError, first_line
 from grbench.results.checksums import file_checksum
 from grbench.results.record import Record
-from grbench.results.record_files import new_weights_path, read_record, record_path, weights_path
+from grbench.results.record_files import new_weights_path, record_path, weights_path
 from grbench.run.checkpoints import MACHINE
 from grbench.temporary import beside
 from grbench.training.stages import Assembled, assemble
@@ -58,30 +58,6 @@ def keep_weights(
         path = new_weights_path(folder, blank.digest, checksum)
         partial.replace(path)
     return replace(blank, weights={"bytes": size, "sha256": checksum}, files={path.name: checksum})
-
-
-def weights_of(record: Record) -> dict[str, str]:
-    """{name: checksum} of the file of the model that the record keeps; empty where it keeps none."""
-    path = weights_path(Path(), record)
-    return {} if path is None else {path.name: record.files[path.name]}
-
-
-def with_kept_weights(folder: Path, failed: Record) -> Record:
-    """The record of a cell that failed, as it is to be written. Where it takes the place of one that keeps a trained
-    model, it keeps that model too, and what is said of its training, so that the next attempt is ranked from it."""
-    try:
-        former = read_record(record_path(folder, failed.digest))
-    except RunError:  # there is none, or none that can be used
-        return failed
-    path = weights_path(folder, former)
-    if path is None or not path.is_file() or former.training_digest != failed.training_digest:
-        return failed
-    of_training = ("weights", "weights_from", "counts", "cost", "environment", "tokenizer", "curve")
-    return replace(
-        failed,
-        files=weights_of(former),
-        **{name: getattr(former, name) for name in of_training},
-    )
 
 
 def method_from_weights(

@@ -37,7 +37,8 @@ from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run import checkpoints as module
-from grbench.run.checkpoints import ATTEMPT, BESIDE, TOKENIZER, TRAINING, Checkpoints, keep_beside
+from grbench.run.beside_file import BESIDE, keep_beside
+from grbench.run.checkpoints import ATTEMPT, TOKENIZER, TRAINING, Checkpoints
 from grbench.run.run_cell import main
 from grbench.training.options import TrainingOptions
 

@@ -96,7 +96,7 @@ def test_a_run_records_the_groups_of_all_default_slices(
     ("arguments", "said"),
     [
         (["table", "results/tiny", "--slice", "repeats"], "did you mean repeat?"),
-        (["table", "results/tiny", "--metric", "hit_rate@2"], "--metric goes with --slice"),
+        (["table", "results/tiny", "--metric", "hit_rate@3"], "hit_rate@3"),
         (["compare", "floor", "others"], "did you mean other?"),
         (["compare", "floor", "other", "--results", "nothing"], "nothing: no such file or folder"),
         (["compare", "floor", "other", "--results", "cache"], "there are no records"),

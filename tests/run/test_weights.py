@@ -20,6 +20,7 @@ from grbench.errors import RunError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.checksums import file_checksum
+from grbench.results.kept_weights import with_kept_weights
 from grbench.results.record import Record
 from grbench.results.record_files import (
     read_record,
@@ -31,7 +32,6 @@ from grbench.results.record_files import (
 from grbench.results.verify import verify_record
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
-from grbench.run.weights import with_kept_weights
 from grbench.suite.suite import Cell
 
 

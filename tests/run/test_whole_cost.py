@@ -10,7 +10,7 @@ import pytest
 
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, read_record, record_path, write_record
-from grbench.run.checkpoints import BESIDE
+from grbench.run.beside_file import BESIDE
 from grbench.run.neighbours import Neighbours
 from grbench.run.whole_cost import note_checkpoint, with_whole_cost
 
