@@ -24,7 +24,8 @@ def test_new(keeps_up):
 
 
 @pytest.fixture
-def folder(pytester: pytest.Pytester) -> pytest.Pytester:
+def folder(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # with which nothing is measured
     for name in ("conftest.py", "calibration.py", "reference_runs.py"):
         shutil.copy(Path(__file__).with_name(name), pytester.path)
     runs = [{"machine": {}, "ratios": {"slowed": 1e-9 * run, "fine": 1e9 * run, "gone": 1.0}} for run in (1, 1.1, 1.2)]

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from faulty import fails
+from faulty_parts import fails
 
 from grbench.data.histories import Histories
 from grbench.data.training_data import TrainingData

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from faulty import fails
+from faulty_parts import fails
 from torch import nn
 
 from grbench.testing.checks.plain_parts import PlainEncoder, Written

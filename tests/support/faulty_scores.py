@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from faulty import fails
+from faulty_parts import fails
 
 from grbench.interfaces import Slice
 from grbench.testing.checks.plain_parts import PlainMetric

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import torch
-from faulty import fails
+from faulty_parts import fails
 
 from grbench.testing.checks.plain_parts import PlainRetriever, PlainTokenizer
 from grbench.types import Codes, TopK

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from faulty import fails
+from faulty_parts import fails
 
 from grbench.interfaces import Tracker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
-from faulty import fails
+from faulty_parts import fails
 from torch import nn
 from torch.nn import functional
 

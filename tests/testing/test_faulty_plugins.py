@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import faulty_data
-import faulty_models  # noqa: F401 - they are collected in `faulty.FAULTY`
+import faulty_models  # noqa: F401 - they are collected in `faulty_parts.FAULTY`
 import faulty_scores
 import faulty_search  # noqa: F401
 import faulty_trackers
 import faulty_training  # noqa: F401
 import pytest
-from faulty import FAULTY, checked
+from faulty_parts import FAULTY, checked
 
 from grbench.hookspecs import KINDS
 from grbench.registry.options import options_of

@@ -65,6 +65,7 @@ def test_of_data(versus):
 @pytest.fixture
 def authors(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # with which nothing is measured
     pytester.makeconftest(A_PLUGIN)
     pytester.makepyfile(TESTS)
     return pytester

@@ -83,8 +83,8 @@ class RQVAE(ResidualTokenizer):
         sizes: Annotated[list[PositiveInt], Field(min_length=1)] = [256, 256, 256],  # noqa: B006 - never modified
         widths: list[PositiveInt] = [512, 256, 128, 32],  # noqa: B006 - never modified
         distance: Literal["euclidean", "cosine"] = "euclidean",
-        commitment: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25,
-        lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3,
+        commitment: Annotated[float, Field(ge=0)] = 0.25,
+        lr: Annotated[float, Field(gt=0)] = 1e-3,
         batch_size: PositiveInt = 1024,
         steps: NonNegativeInt = 5_000,
         start_iterations: PositiveInt = 25,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from stores import stores_in
 
 from grbench import hookimpl
 from grbench.errors import GRBenchError, PluginError, SuiteError
@@ -86,7 +87,7 @@ def test_a_dataset_and_a_tokenizer(typed: Callable[..., Result]) -> None:
     report = json.loads(typed("users.json", *words).stdout)["clustered"]
     assert report["source"] == "co-occurrence, 1 wide, window 1"
     assert report["items_without_vector"] == 1
-    store = next(Path("cache").iterdir())
+    (store,) = stores_in(Path("cache"))
     assert json.loads(typed(str(store), *words[:-2]).stdout)["clustered"]["distinct_codes"] == 4
 
 

@@ -15,6 +15,7 @@ import pytest
 import tencentgr_release as world
 from click.testing import CliRunner, Result
 from real_data import SAMPLE, needs_sample
+from stores import stores_in
 
 from grbench.cli import main
 from grbench.errors import DataError, GRBenchError, PluginError, RunError, SuiteError
@@ -126,7 +127,7 @@ def test_validate_asks_the_plug_ins_unless_one_is_named(tmp_path: Path) -> None:
 def test_prepare_makes_the_store_once(release: Path, cache: Path) -> None:
     first = run("prepare", release)
     assert first.exit_code == 0
-    (store,) = cache.iterdir()
+    (store,) = stores_in(cache)
     assert f"{store}: 80 users" in first.output
     assert "seq: 80" in first.output
     again = run("prepare", release)
@@ -137,7 +138,7 @@ def test_prepare_makes_the_store_once(release: Path, cache: Path) -> None:
 def test_prepare_takes_options_of_the_dataset(release: Path, tmp_path: Path) -> None:
     made = run("prepare", release, "--set", "embeddings=[]", "--cache", tmp_path / "elsewhere")
     assert made.exit_code == 0
-    (store,) = (tmp_path / "elsewhere").iterdir()
+    (store,) = stores_in(tmp_path / "elsewhere")
     assert not list(store.glob("embedding_*"))
     assert isinstance(run("prepare", release, "--set", "embedding=[]").exception, GRBenchError)
     assert run("prepare", release, "--set", "embeddings").exit_code == 2
@@ -151,7 +152,7 @@ def test_prepare_takes_a_suite(release: Path, tmp_path: Path, cache: Path) -> No
     )
     made = run("prepare", suite, "--set", f"dataset.path={release}")
     assert made.exit_code == 0, made.exception
-    assert len(list(cache.iterdir())) == 1
+    assert len(stores_in(cache)) == 1
 
 
 SUITE = """
@@ -232,7 +233,7 @@ def test_a_pool_that_is_not_there_is_refused_before_the_store_is_built(
 def test_stats_of_a_release_or_a_store_are_the_same(release: Path, cache: Path) -> None:
     counted = run("stats", release)
     assert counted.exit_code == 0
-    (store,) = cache.iterdir()
+    (store,) = stores_in(cache)
     tables = run("stats", store).output
     assert tables in counted.output
     for title in ("Overview", "Actions", "Popularity", "Candidates", "Item features", "User features", "Embeddings"):
