@@ -108,9 +108,9 @@ def test_partners_are_the_first_that_fit(workbench):
     usual = workbench._partners("encoders", ["causal_transformer", "most_popular"], {})
     assert (usual["loss"], usual["tokenizer"], usual["optimizer"]) == ("bce", "ids", "adam")
     assert workbench._partners("losses", ["bce"], {})["encoder"] == "causal_transformer"
-    assert workbench._partners("losses", ["reads_codes"], {})["encoder"] == "only_writes_codes"
+    assert workbench._partners("losses", ["reads_codes"], {})["encoder"] == "lazy_decoder"
     assert workbench._partners("losses", ["bce", "reads_codes"], {})["encoder"] == "sid_decoder"
-    assert workbench._partners("optimizers", ["adam"], {"loss": "reads_codes"})["encoder"] == "only_writes_codes"
+    assert workbench._partners("optimizers", ["adam"], {"loss": "reads_codes"})["encoder"] == "lazy_decoder"
     assert workbench._partners("optimizers", ["adam"], {})["loss"] == "bce"
     assert workbench._partners("encoders", ["causal_transformer"], {"loss": "infonce"})["loss"] == "infonce"
 
