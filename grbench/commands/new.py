@@ -34,7 +34,7 @@ def plugin(name: str, kinds: str, out: Path | None, author: str | None) -> None:
 
     \b
     grbench new plugin my-encoder --kinds encoder,loss
-    grbench new plugin my-codes --kinds tokenizer --out ~/work/my-codes --author 'Jane Doe <jane@example.org>'
+    grbench new plugin my-codes --kinds tokenizer --out packages/my-codes --author 'Jane Doe <jane@example.org>'
     """
     import shlex
 
