@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grbench.backends.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.cache import cache_folder
 from grbench.errors import SuiteError, cut
 from grbench.interfaces import EvaluationProtocol, optional
@@ -18,6 +17,7 @@ from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
 from grbench.report.format import duration
 from grbench.results.audit_file import AuditResult, MethodAudit, SuiteAudit, audit_digest, read_audit, write_audit
+from grbench.run.backends.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.suite.suite import Cell, load_suite
 from grbench.temporary import temporary_folder

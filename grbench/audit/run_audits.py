@@ -17,10 +17,10 @@ from grbench.audit.audited_method import AuditedMethod
 from grbench.audit.audits import AUDITS
 from grbench.audit.changed_futures import UnstableSplitError
 from grbench.audit.world import open_world
-from grbench.backends.child_process import ChildMessages
 from grbench.errors import GRBenchError, first_line
 from grbench.registry.discovery import Registry
 from grbench.results.audit_file import AuditResult
+from grbench.run.backends.child_process import ChildMessages
 from grbench.suite.suite import Cell
 from grbench.training.numerics import flush_denormals
 

@@ -86,9 +86,9 @@ def plot(
     for other, (option, value) in {**given, "curves": ("--over", over)}.items():
         if value is not None and other != kind:
             raise click.UsageError(f"{option} goes with --kind {other}")
-    from grbench.plots.plot import PlotRequest
-    from grbench.plots.plot import plot as draw
-    from grbench.plots.write import check_suffix
+    from grbench.report.plots.plot import PlotRequest
+    from grbench.report.plots.plot import plot as draw
+    from grbench.report.plots.write import check_suffix
     from grbench.report.selection import picks
     from grbench.results.integrity import intact_records
 

@@ -29,7 +29,7 @@ def report(results: tuple[Path, ...], out: Path) -> None:
         raise RunError(f"{out}: a report is written as .html")
     from rich.console import Console
 
-    from grbench.html_report.page import html_report
+    from grbench.report.html.page import html_report
     from grbench.results.atomic import write_atomically
     from grbench.results.audit_file import read_audit
     from grbench.results.integrity import intact_records

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grbench.backends.backend import Worker
-from grbench.backends.child_process import ChildMessage, End
 from grbench.errors import OutputClosed, RunError
 from grbench.report.format import duration, label_of, number
 from grbench.results.kept_weights import with_kept_weights
@@ -24,6 +22,8 @@ from grbench.results.record_files import (
     remove_other_weights,
     write_record,
 )
+from grbench.run.backends.backend import Worker
+from grbench.run.backends.child_process import ChildMessage, End
 from grbench.run.cell_job import cell_job
 from grbench.run.neighbours import Neighbours
 from grbench.run.plan import Plan, PlannedCell

@@ -8,12 +8,12 @@ from concurrent.futures import wait as wait_for
 from types import TracebackType
 from typing import Self
 
-from grbench.backends.backend import Backend, Needs, Worker
-from grbench.backends.child_process import TICK_SECONDS
 from grbench.cache import cache_folder
 from grbench.results.claims import Claim
 from grbench.results.record import Record
 from grbench.run.attendant import Attendant
+from grbench.run.backends.backend import Backend, Needs, Worker
+from grbench.run.backends.child_process import TICK_SECONDS
 from grbench.run.neighbours import Neighbours
 from grbench.run.plan import PlannedCell
 

@@ -23,22 +23,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from grbench.checkpoint.file import DamagedFileError, read_about, read_file, write_file
-from grbench.checkpoint.stage import saved_codes, saved_results
-from grbench.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
 from grbench.cost.environment import environment
 from grbench.errors import RunError, first_line
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run.beside_file import kept_beside
 from grbench.temporary import replacing
+from grbench.training.checkpoint.file import DamagedFileError, read_about, read_file, write_file
+from grbench.training.checkpoint.stage import saved_codes, saved_results
+from grbench.training.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
 from grbench.training.state import TrainingResult
 from grbench.types import Codes
 
 if TYPE_CHECKING:
-    from grbench.backends.child_process import ChildMessages
     from grbench.cost.meter import Meter
     from grbench.cost.monitor import Throughput
     from grbench.results.record import Record
+    from grbench.run.backends.child_process import ChildMessages
     from grbench.suite.suite import Cell
     from grbench.training.state import TrainState
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grbench.backends.backend import Machine, Needs
-from grbench.backends.child_process import ChildMessage, ForkServer, run_child
 from grbench.cache import cache_folder
 from grbench.errors import RunError
 from grbench.report.format import duration
+from grbench.run.backends.backend import Machine, Needs
+from grbench.run.backends.child_process import ChildMessage, ForkServer, run_child
 from grbench.run.memory_plan import MemoryPlan
 from grbench.run.plan import Plan
 from grbench.run.prepare import refusal

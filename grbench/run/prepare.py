@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from grbench import errors
-from grbench.backends.child_process import ChildMessages
 from grbench.cache import cache_folder
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.interfaces import Dataset, Retriever, Tokenizer, optional
 from grbench.report.format import size_text
+from grbench.run.backends.child_process import ChildMessages
 from grbench.suite.method import METHOD_KEYS
 
 if TYPE_CHECKING:

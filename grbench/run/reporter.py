@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from grbench.backends.child_process import ChildMessages
 from grbench.errors import first_line
 from grbench.evaluation.ranking import evaluating
 from grbench.interfaces import Tracker, every_steps, optional
+from grbench.run.backends.child_process import ChildMessages
 
 REPORT_SECONDS = 0.5
 """How often the parent hears how far a phase is; more would only cost time."""

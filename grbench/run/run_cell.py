@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from grbench.backends.child_process import ChildMessages
-from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
 from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
@@ -36,6 +34,7 @@ from grbench.results.lists import lists_table
 from grbench.results.record import Record, Status, now
 from grbench.results.record_files import read_record, remove_other_weights, write_record
 from grbench.results.values import with_values
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.checkpoints import Checkpoints, checkpoints_of
 from grbench.run.data_counts import data_counts
 from grbench.run.label_users import label_users
@@ -49,6 +48,7 @@ from grbench.run.weights import (
     method_from_weights,
 )
 from grbench.suite.suite import Cell
+from grbench.training.checkpoint.stage import UnusableCheckpointError
 from grbench.training.numerics import flush_denormals, seed_everything
 from grbench.training.stages import Assembled, train_method
 from grbench.training.state import TrainingResult

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grbench.backends.by_name import BACKENDS
-from grbench.backends.child_process import ChildMessage, ForkServer, terminated_is_interrupted
-from grbench.backends.local import LocalWorker
 from grbench.cache import cache_folder
 from grbench.errors import OutputClosed, PluginError, Problems, RunError
 from grbench.interfaces import Tracker, optional
@@ -23,6 +20,9 @@ from grbench.results.claims import claims_in
 from grbench.results.record import Record
 from grbench.results.record_files import remove_checkpoints
 from grbench.run.attendant import Attendant, is_kept, summary
+from grbench.run.backends.by_name import BACKENDS
+from grbench.run.backends.child_process import ChildMessage, ForkServer, terminated_is_interrupted
+from grbench.run.backends.local import LocalWorker
 from grbench.run.cell_pool import CellPool
 from grbench.run.memory_plan import memory_text
 from grbench.run.neighbours import Neighbours

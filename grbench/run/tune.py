@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from grbench.backends.child_process import ChildMessage
 from grbench.errors import DataError, PluginError, RunError, SuiteError, first_line
 from grbench.registry.discovery import Registry
 from grbench.results.facts import short_hash
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, training_digest
 from grbench.results.record import Record, now
 from grbench.results.record_files import finish_write, read_record, read_records, record_path, write_record
+from grbench.run.backends.child_process import ChildMessage
 from grbench.run.plan import Plan, PlannedCell
 from grbench.run.progress import PlainProgress
 from grbench.run.sharing import alone

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grbench.backends.child_process import ChildMessage
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, replace_record
+from grbench.run.backends.child_process import ChildMessage
 from grbench.run.beside_file import keep_beside
 from grbench.run.neighbours import Neighbours, joined
 

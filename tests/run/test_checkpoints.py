@@ -26,8 +26,6 @@ from attempts import (
 from torch import nn
 from training import state_of
 
-from grbench.backends.child_process import ChildMessages
-from grbench.checkpoint.file import read_about, read_file, write_file
 from grbench.cost.meter import Meter
 from grbench.cost.monitor import Throughput
 from grbench.data.store import Store
@@ -37,9 +35,11 @@ from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run import checkpoints as module
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.beside_file import BESIDE, keep_beside
 from grbench.run.checkpoints import ATTEMPT, TOKENIZER, TRAINING, Checkpoints
 from grbench.run.run_cell import main
+from grbench.training.checkpoint.file import read_about, read_file, write_file
 from grbench.training.options import TrainingOptions
 
 

@@ -18,11 +18,11 @@ import pytest
 import torch
 from tiny_suite import run
 
-from grbench.backends.child_process import ChildMessages
 from grbench.data.store import STORE_FILE, Store
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path, read_records, weights_path
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.plan import make_plan
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell

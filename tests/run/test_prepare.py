@@ -13,10 +13,10 @@ import pytest
 from heard import Heard
 
 from grbench import DataFile, hookimpl
-from grbench.backends.child_process import ChildMessages
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.prepare import disk_text, plan_methods, prepare
 from grbench.suite.method import Method
 from grbench.suite.suite import Cell

@@ -16,12 +16,12 @@ from rich.console import Console
 from torch import Tensor
 
 from grbench import hookimpl
-from grbench.backends.child_process import ChildMessages
 from grbench.registry.discovery import Registry
 from grbench.results.lists import read_lists
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path, read_record, record_path, write_record
 from grbench.results.values import read_values, with_values
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.plan import PlannedCell, make_plan
 from grbench.run.reporter import Reporter
 from grbench.run.rescore_cell import rescore_cell

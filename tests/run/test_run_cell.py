@@ -15,7 +15,6 @@ from heard import Heard
 from torch import Tensor, nn
 
 from grbench import hookimpl
-from grbench.backends.child_process import ChildMessages
 from grbench.data.split import Queries
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
@@ -24,6 +23,7 @@ from grbench.evaluation.ranking import Ranker
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
 from grbench.suite.method import Method, Stage

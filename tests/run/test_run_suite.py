@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_suite import run, suite_of
 
-from grbench.backends import local
-from grbench.backends.child_process import End, ForkServer, run_child
 from grbench.report.table import tables
 from grbench.results.checksums import AlteredError
 from grbench.results.claims import claims_in
 from grbench.results.record_files import latest, read_records
 from grbench.run import run_suite as runner
+from grbench.run.backends import local
+from grbench.run.backends.child_process import End, ForkServer, run_child
 from grbench.run.preparation import Ready
 from grbench.run.run_suite import Outcome
 
@@ -92,7 +92,9 @@ def test_a_cell_that_the_kernel_killed_for_memory_is_out_of_memory(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = itertools.count()
-    monkeypatch.setattr("grbench.backends.child_process.oom_kills", lambda: next(counts))  # one more at each reading
+    monkeypatch.setattr(
+        "grbench.run.backends.child_process.oom_kills", lambda: next(counts)
+    )  # one more each time
     outcome, _ = run(suite_of(world, "killed: {encoder: killed}"))
     (record,) = outcome.records
     assert record.status == "oom"

@@ -16,12 +16,12 @@ from heard import Heard
 from tiny_suite import run, suite_of
 
 from grbench import hookimpl
-from grbench.backends.child_process import ChildMessages
 from grbench.errors import GRBenchError
 from grbench.interfaces import Tracker
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import start_trackers
 

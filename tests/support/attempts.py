@@ -17,13 +17,13 @@ from resumable import METHODS, OwnPlugins
 from torch import nn
 
 from grbench import hookimpl
-from grbench.backends.child_process import ChildMessages
 from grbench.data.store import Store
 from grbench.interfaces import Tokenizer
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.checkpoints import Checkpoints
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell

@@ -7,12 +7,12 @@ import io
 import json
 from pathlib import Path
 
-from grbench.backends.child_process import ChildMessages
 from grbench.cache import cache_folder
 from grbench.data.store_writer import build_store
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
 from grbench.results.record_files import read_records, write_record
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.plan import Plan, make_plan
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell

@@ -13,7 +13,6 @@ from heard import Heard
 from torch import nn
 
 from grbench import hookimpl
-from grbench.backends.child_process import ChildMessages
 from grbench.data.histories import Histories
 from grbench.data.split import Split
 from grbench.data.training_data import TrainingData
@@ -21,6 +20,7 @@ from grbench.errors import DataError, PluginError
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.memory_trial import MappedColumns, plan_memory
 from grbench.run.prepare import prepare
 from grbench.run.reporter import Reporter

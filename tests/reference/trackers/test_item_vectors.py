@@ -7,10 +7,10 @@ import pytest
 import torch
 from code_worlds import ITEMS, codes_of, decoder, world
 
-from grbench.backends.child_process import ChildMessages
 from grbench.errors import PluginError, RunError
 from grbench.interfaces import Tracker
 from grbench.registry.discovery import Registry
+from grbench.run.backends.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.suite.method import bind_method
 from grbench_reference.tokenizers.rq_kmeans import RQKMeans

@@ -1,7 +1,0 @@
-"""The back-ends that `grbench run --backend` offers."""
-
-from __future__ import annotations
-
-from grbench.backends.local import LocalBackend
-
-BACKENDS = {"local": LocalBackend}

@@ -1,1 +1,0 @@
-"""Figures for papers, drawn by matplotlib from the frames of `grbench.figures`; one file a kind."""

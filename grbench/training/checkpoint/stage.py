@@ -1,0 +1,92 @@
+"""The content of a checkpoint: one stage of training, saved as plain values and tensors.
+
+No cell's identity includes this room: going on from a checkpoint gives the same numbers as training without a break, so
+that another format of checkpoints makes no other experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from grbench.errors import RunError, first_line
+from grbench.interfaces import Trainer, optional
+from grbench.training.checkpoint.generators import generator_states, restore_generators
+from grbench.types import Codes
+
+if TYPE_CHECKING:
+    from grbench.training.state import TrainState
+
+
+class UnusableCheckpointError(RunError):
+    """A checkpoint does not hold what the training that would go on from it consists of."""
+
+
+def saved_stage(state: TrainState) -> dict[str, Any]:
+    """What `TrainState.state_dict` returns. Tensors are not copied."""
+    best = state.best
+    gradients = {name: each.grad for name, each in state.modules.named_parameters() if each.grad is not None}
+    return {
+        "stage": state.stage,
+        "codes": {"table": state.codes.table, "sizes": list(state.codes.sizes)},
+        "finished": [asdict(result) for result in state.finished],
+        "epoch": state.epoch,
+        "step": state.step,
+        "steps": state.steps,
+        "steps_run": state.steps_run,
+        "totals": {name: [total, steps] for name, (total, steps) in state.totals.items()},
+        "curve": state.curve,
+        "flops_per_step": state.flops_per_step,
+        "best": {"epoch": best.epoch, "score": best.score, "since": best.since, "encoder": best.encoder},
+        "modules": state.modules.state_dict(),
+        "gradients": gradients,
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "scaler": state.scaler.state_dict(),
+        "trainer": optional(state.trainer, Trainer.state_dict)(),
+        "generators": generator_states(state.device),
+    }
+
+
+def load_stage(state: TrainState, saved: Mapping[str, Any]) -> None:
+    """Sets the state to what `saved_stage` returned; the state is begun first if it is not yet. Tensors are taken over.
+
+    Raises ValueError where `saved` is of another stage, and UnusableCheckpointError where its parts are others: the
+    state cannot be used then.
+    """
+    if saved["stage"] != state.stage:
+        raise ValueError(f"the checkpoint is of stage {saved['stage']}, and this is stage {state.stage}")
+    state.begin()
+    try:
+        _load(state, saved)
+    except Exception as error:  # torch and plug-ins raise of all kinds where a state is not theirs
+        raise UnusableCheckpointError(first_line(error)) from error
+
+
+def _load(state: TrainState, saved: Mapping[str, Any]) -> None:
+    state.epoch, state.step, state.steps = saved["epoch"], saved["step"], saved["steps"]
+    state.steps_run, state.flops_per_step = saved["steps_run"], saved["flops_per_step"]
+    state.totals = {name: (total.to(state.device), steps) for name, (total, steps) in saved["totals"].items()}
+    state.curve = [dict(row) for row in saved["curve"]]
+    best = saved["best"]
+    state.best.epoch, state.best.score, state.best.since = best["epoch"], best["score"], best["since"]
+    state.best.encoder = dict(best["encoder"])
+    state.modules.load_state_dict(saved["modules"])
+    for name, parameter in state.modules.named_parameters():
+        gradient = saved["gradients"].get(name)
+        parameter.grad = None if gradient is None else gradient.to(parameter.device)
+    for optimizer, each in zip(state.optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(each)
+    state.scaler.load_state_dict(saved["scaler"])
+    optional(state.trainer, Trainer.load_state_dict)(saved["trainer"])
+    restore_generators(saved["generators"], state.device)
+
+
+def saved_results(saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The fields of the TrainingResult of each stage before the saved one."""
+    return [dict(result) for result in saved["finished"]]
+
+
+def saved_codes(saved: Mapping[str, Any]) -> Codes:
+    """The items' codes with which the saved stage began."""
+    return Codes(saved["codes"]["table"], tuple(saved["codes"]["sizes"]))

@@ -1,0 +1,24 @@
+"""A fitted tokenizer in a checkpoint: its codes, and where the random generators stood when it had been fitted, so that
+what is built after it is built from the same random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from grbench.training.checkpoint.generators import generator_states, restore_generators
+from grbench.types import Codes
+
+
+def saved_tokenizer(codes: Codes, device: torch.device) -> dict[str, Any]:
+    """Plain values and tensors. To be called when the tokenizer has just been fitted."""
+    generators = generator_states(device)
+    return {"table": codes.table, "sizes": list(codes.sizes), "report": dict(codes.report), "generators": generators}
+
+
+def load_tokenizer(saved: Mapping[str, Any], device: torch.device) -> Codes:
+    """The codes that were saved; sets the generators."""
+    restore_generators(saved["generators"], device)
+    return Codes(saved["table"], tuple(saved["sizes"]), dict(saved["report"]))
