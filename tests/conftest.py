@@ -2,9 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from imported_libraries import ForkedServer, ImportedLibraries
+
+from grbench.run.backends.child_process import ForkServer, server_environment
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported
 if (
@@ -22,3 +26,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=0, metavar="N", help="kill a suite N times at random (test_random_kills)"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_libraries() -> Iterator[None]:
+    """Fork servers of all tests are forked from one process that has imported the libraries."""
+    libraries = ImportedLibraries(server_environment({}))
+
+    def forked(server: ForkServer, connection: int, output: int) -> ForkedServer:
+        return libraries.server(server._modules, server_environment(server._settings), [connection, output])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ForkServer, "_spawn", forked)
+        yield
+    libraries.close()
+
+
+OWN = ForkServer._spawn
+
+
+@pytest.fixture(autouse=True)
+def _own_fork_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("own_fork_server"):
+        monkeypatch.setattr(ForkServer, "_spawn", OWN)

@@ -202,22 +202,7 @@ class ForkServer:
         self._socket, theirs = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
         with theirs:
-            self._process = subprocess.Popen(
-                # -P: nothing is imported from the caller's folder
-                [sys.executable, "-P", "-m", "grbench.run.backends.fork_server", str(theirs.fileno()), *self._modules],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                # what cells print goes to a log, whatever the encoding of this process's terminal
-                env={
-                    **SETTINGS,
-                    **os.environ,
-                    **self._settings,
-                    "PYTHONIOENCODING": "utf-8:backslashreplace",
-                },
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
-            )
+            self._process = self._spawn(theirs.fileno(), self._said.fileno())
         try:
             self.answer()
         except ServerLostError as error:
@@ -230,6 +215,24 @@ class ForkServer:
             self._note(f"note: every cell imports its plug-ins anew, which takes longer, because {reason}")
             self._modules = ()
             self._start()
+
+    def _spawn(self, connection: int, output: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # -P: nothing is imported from the caller's folder
+            [sys.executable, "-P", "-m", "grbench.run.backends.fork_server", str(connection), *self._modules],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=server_environment(self._settings),
+            pass_fds=[connection],
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the child
+        )
+
+
+def server_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of a server and its children."""
+    # what cells print goes to a log, whatever the encoding of this process's terminal
+    return {**SETTINGS, **os.environ, **settings, "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 def run_child(

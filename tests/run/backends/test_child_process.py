@@ -162,6 +162,7 @@ def test_a_child_that_waits_for_a_thread_can_be_interrupted(server: ForkServer, 
     assert end.log.splitlines()[-2:] == ["KeyboardInterrupt", "at exit"]
 
 
+@pytest.mark.own_fork_server
 @pytest.mark.parametrize("own", ["0", None])
 def test_a_child_has_the_users_way_of_counting_gpus(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
@@ -175,6 +176,7 @@ def test_a_child_has_the_users_way_of_counting_gpus(
     assert saw["settings"].get("PYTORCH_NVML_BASED_CUDA_CHECK") == own
 
 
+@pytest.mark.own_fork_server
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
@@ -198,6 +200,7 @@ def test_the_server_goes_without_what_it_cannot_fork_with_and_says_why(
     assert notes == [f"note: every cell imports its plug-ins anew, which takes longer, because {reason}"]
 
 
+@pytest.mark.own_fork_server
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyarrow.py").write_text("raise ImportError('a pyarrow of somebody else')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
