@@ -1,5 +1,5 @@
 # make quickstart   from a fresh clone to a result table: own virtual environment, everything installed, small suite run
-# make test         the tests        make lint   ruff, mypy, import-linter
+# make test         the tests        make test-all   the slow ones too        make lint   ruff, mypy, import-linter
 # make bench        the benchmarks, compared with tests/benchmarks/reference.json        make bench-reference   writes it anew
 # make docs         the documentation site, into build/docs        make docs-serve   shows it while it is written
 # make constraints  writes constraints.txt, the versions that all of the above install, anew
@@ -26,15 +26,17 @@ PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
 UV := $(VENV)-uv/bin/uv
 
 .DEFAULT_GOAL := quickstart
-.PHONY: quickstart test lint docs docs-serve bench bench-reference constraints test-newest test-oldest clean
+.PHONY: quickstart test test-all lint docs docs-serve bench bench-reference constraints test-newest test-oldest clean
 
 quickstart: $(VENV)/.project
 	$(BIN)/grbench run quickstart
 
 # A process for each core, each with whole files, so that what a file's tests share is made once. JOBS=0 runs all in one.
 JOBS ?= logical
-test: $(VENV)/.development
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
+test test-all: $(VENV)/.development
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile $(SLOW)
+
+test-all: SLOW := --slow
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -74,7 +76,7 @@ test-oldest: RESOLUTION := lowest-direct
 test-newest test-oldest: $(UV)
 	$(PYTHON) -m venv --clear $(VENV)-$@
 	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev]'
-	$(VENV)-$@/bin/python -m pytest
+	$(VENV)-$@/bin/python -m pytest --slow
 
 clean:
 	rm -rf $(VENV) $(VENV)-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -26,6 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=0, metavar="N", help="kill a suite N times at random (test_random_kills)"
     )
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow too (make test-all)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: make test-all runs it"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -88,14 +88,14 @@ def test_every_command_shows_an_example(command: list[str], capsys: pytest.Captu
     assert f"  grbench {' '.join(command)}" in capsys.readouterr().out
 
 
-COMMANDS = {
-    "module": [sys.executable, "-m", "grbench"],
-    "script": [str(Path(sys.executable).with_name("grbench"))],
-}
+COMMANDS = [
+    pytest.param([sys.executable, "-m", "grbench"], id="module"),
+    pytest.param([str(Path(sys.executable).with_name("grbench"))], id="script", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.skipif(sys.flags.safe_path, reason="this Python never imports from the caller's folder")
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_is_imported_from_the_folder_of_a_suite(world: Path, command: list[str]) -> None:
     for name in ("csv", "random", "json", "torch", "grbench_reference"):
         (world / f"{name}.py").write_text(f"raise SystemExit('{name}.py beside the suite was imported')\n")

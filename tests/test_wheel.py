@@ -35,6 +35,7 @@ def grbench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin" / "grbench"
 
 
+@pytest.mark.slow
 def test_a_wheel_made_from_the_sdist_is_the_same(grbench: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sources"
     build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]

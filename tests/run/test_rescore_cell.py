@@ -93,7 +93,7 @@ def test_longer_lists_are_kept_beside_the_scored_ones_and_change_no_score(place:
 @pytest.mark.parametrize(
     "metrics",
     [
-        "[hit_rate@2, ndcg@2, mrr@2]",  # more metrics
+        pytest.param("[hit_rate@2, ndcg@2, mrr@2]", marks=pytest.mark.slow),  # more metrics
         "[coverage@1]",  # other ones, of shorter lists than were scored
         "[hit_rate@2, ndcg@5, coverage@6]",  # cutoffs within the kept lists
     ],

@@ -92,9 +92,7 @@ def test_a_cell_that_the_kernel_killed_for_memory_is_out_of_memory(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = itertools.count()
-    monkeypatch.setattr(
-        "grbench.run.backends.child_process.oom_kills", lambda: next(counts)
-    )  # one more each time
+    monkeypatch.setattr("grbench.run.backends.child_process.oom_kills", lambda: next(counts))  # one more each time
     outcome, _ = run(suite_of(world, "killed: {encoder: killed}"))
     (record,) = outcome.records
     assert record.status == "oom"

@@ -204,7 +204,7 @@ def test_the_table_says_trials_budget_values_and_validation(tuned: Run) -> None:
     assert "Validation: 6 users, each by an event before the one of the test" in footer
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_to_the_same_trials(
     how: signal.Signals, tuned: Run, planted: Path, tmp_path: Path
 ) -> None:
@@ -253,6 +253,7 @@ def test_a_search_needs_one_valid_combination_and_not_the_first(planted: Path, t
         _example(clashing, clashing.cells[0].cell, none, registry)
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_search_with_a_budget_in_seconds(planted: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "grbench", "run", str(planted / "suite.yaml"), "--device", "cpu", "--seeds", "1"]
     command += ["--only", "tuned", "--results", str(tmp_path), "--set", "tuning.budget={training_seconds: 1.5}"]

@@ -33,7 +33,9 @@ class ImportedLibraries:
         self._socket: socket.socket
         self._lock = threading.Lock()  # jobs of a run start their servers at once
 
-    def server(self, modules: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> ForkedServer:
+    def server(
+        self, modules: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]
+    ) -> ForkedServer:
         """A new fork server. descriptors: its socket, its output."""
         wanted = {"modules": list(modules), "environment": dict(environment), "folder": str(Path.cwd())}
         return ForkedServer(self, self.ask(wanted, descriptors))

@@ -218,7 +218,7 @@ def test_bad_options_that_only_the_data_tells(data):
 
 
 @pytest.mark.parametrize("options", [{}, {"sparse": True}])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_learns(tmp_path, options, precision):
     """Item 1 is always followed by 2, 2 by 3, .. 5 by 1."""
     histories = [[(1 + (user + place) % 5, place % 2, place) for place in range(2 + user % 5)] for user in range(25)]

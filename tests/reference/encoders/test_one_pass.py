@@ -121,6 +121,7 @@ def test_operations_are_counted_as_they_are_made(data):
     assert flops([code, action]) == flops([code]) + flops([action]) - once
 
 
+@pytest.mark.slow
 def test_a_pass_compiles(data):
     encoder = decoder(data, codes_of(data), **EXPERTS)
     arguments = encoder, losses_of(data), BATCH

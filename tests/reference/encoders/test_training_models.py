@@ -68,7 +68,7 @@ def hits(encoder):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_learns(split, loss, precision):
     encoder, result = learn(split, loss, precision=precision)
     assert result.curve[-1]["loss"] < 0.7 * result.curve[0]["loss"]
@@ -79,7 +79,7 @@ BY_ROWS = {"tables": "rowwise_adagrad", "table_lr": 0.1}
 
 
 @pytest.mark.parametrize("optimizer", [adam, adamw, partial(muon, adamw_lr=0.02), partial(adam, **BY_ROWS)])
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.slow), "cosine"])
 def test_learns_with_sparse_tables(split, optimizer, schedule):
     course = {"schedule": schedule, "warmup_steps": 10 if schedule == "cosine" else 0}
     encoder, _ = learn(split, "infonce", optimizer=optimizer, encoder={"sparse": True}, clip_norm=1.0, **course)
