@@ -36,8 +36,8 @@ def export(form: str | None, out: Path, qrels: Path | None, **options: Any) -> N
     """
     from rich.console import Console
 
-    from grbench.evaluation.ranking_files.formats import format_of
-    from grbench.evaluation.ranking_files.write import write_lists, write_qrels
+    from grbench.ranking_files.formats import format_of
+    from grbench.ranking_files.write import write_lists, write_qrels
     from grbench.run.export import ExportRequest, chosen_record, lists_of
     from grbench.run.open_data import reporting_to
     from grbench.run.progress import progress_for

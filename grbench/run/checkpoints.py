@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from grbench.checkpoint.file import DamagedFileError, read_about, read_file, write_file
+from grbench.checkpoint.stage import saved_codes, saved_results
+from grbench.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
 from grbench.cost.environment import environment
 from grbench.errors import RunError, first_line
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run.beside_file import kept_beside
 from grbench.temporary import replacing
-from grbench.training.checkpoint.file import DamagedFileError, read_about, read_file, write_file
-from grbench.training.checkpoint.stage import saved_codes, saved_results
-from grbench.training.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
 from grbench.training.state import TrainingResult
 from grbench.types import Codes
 

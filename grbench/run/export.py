@@ -19,7 +19,7 @@ from grbench.results.record_files import latest, ranking_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from grbench.evaluation.ranking_files.write import ListsToWrite
+    from grbench.ranking_files.write import ListsToWrite
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def lists_of(record: Record, *, kept: bool) -> ListsToWrite:
 
 
 def _lists_of(table: pa.Table, prefix: str) -> ListsToWrite:
-    from grbench.evaluation.ranking_files.write import ListsToWrite
+    from grbench.ranking_files.write import ListsToWrite
 
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     items, scores, ranks = (columns[f"{prefix}{name}"] for name in ("items", "scores", "ranks"))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
 from grbench.cost.flops import device_peak, utilisation
 from grbench.cost.meter import Meter
@@ -48,7 +49,6 @@ from grbench.run.weights import (
     method_from_weights,
 )
 from grbench.suite.suite import Cell
-from grbench.training.checkpoint.stage import UnusableCheckpointError
 from grbench.training.numerics import flush_denormals, seed_everything
 from grbench.training.stages import Assembled, train_method
 from grbench.training.state import TrainingResult

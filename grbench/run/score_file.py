@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from grbench.cache import cache_folder
 from grbench.errors import GRBenchError, PluginError, RunError, SuiteError, cut, first_line
 from grbench.evaluation.filters import filtered_candidates
-from grbench.evaluation.ranking_files.formats import format_of, read_given_lists
-from grbench.evaluation.ranking_files.given_ranking import given_ranking
-from grbench.evaluation.ranking_files.id_rows import IdRows
 from grbench.evaluation.scoring import check_metrics, score_lists
+from grbench.ranking_files.formats import format_of, read_given_lists
+from grbench.ranking_files.given_ranking import given_ranking
+from grbench.ranking_files.id_rows import IdRows
 from grbench.registry.discovery import Registry
 from grbench.registry.options import suggestion
 from grbench.report.format import counted, label_of, number

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from grbench.checkpoint.file import read_about, read_file, write_file
+from grbench.checkpoint.generators import generator_states, restore_generators
+from grbench.checkpoint.tokenizer import load_tokenizer
 from grbench.data.codes import checked_codes
 from grbench.errors import RunError, first_line
 from grbench.results.checksums import file_checksum
@@ -18,9 +21,6 @@ from grbench.results.record import Record
 from grbench.results.record_files import new_weights_path, record_path, weights_path
 from grbench.run.checkpoints import MACHINE
 from grbench.temporary import beside
-from grbench.training.checkpoint.file import read_about, read_file, write_file
-from grbench.training.checkpoint.generators import generator_states, restore_generators
-from grbench.training.checkpoint.tokenizer import load_tokenizer
 from grbench.training.stages import Assembled, assemble
 from grbench.training.state import TrainingResult
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
+from grbench.checkpoint.stage import saved_codes, saved_results
 from grbench.cost.meter import Meter, count_parameters
 from grbench.cost.monitor import Throughput
 from grbench.data.codes import checked_codes, current_codes
@@ -17,7 +18,6 @@ from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_scores
 from grbench.interfaces import Loss, optional
 from grbench.registry.discovery import Registry
-from grbench.training.checkpoint.stage import saved_codes, saved_results
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainingResult, TrainState, WeightedLosses

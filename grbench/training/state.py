@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from grbench.checkpoint.stage import load_stage, saved_stage
 from grbench.interfaces import Encoder, Loss, Trainer, TrainEvalOptimizer, optional
-from grbench.training.checkpoint.stage import load_stage, saved_stage
 from grbench.training.options import TrainingOptions
 from grbench.training.selection import BestState
 from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite

@@ -16,9 +16,9 @@ from fuzzing import Call, damage_bytes, damage_table, damage_tree, try_inputs
 from grbench.data.histories import Histories
 from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
-from grbench.evaluation.ranking_files.formats import format_of, read_given_lists
-from grbench.evaluation.ranking_files.given_ranking import given_ranking
-from grbench.evaluation.ranking_files.id_rows import IdRows
+from grbench.ranking_files.formats import format_of, read_given_lists
+from grbench.ranking_files.given_ranking import given_ranking
+from grbench.ranking_files.id_rows import IdRows
 from grbench.testing import tiny_store
 
 ITEMS = [[20_000_000_002, 20_000_000_004], [20_000_000_001], [20_000_000_003, 20_000_000_001, 20_000_000_002]]

@@ -26,6 +26,7 @@ from attempts import (
 from torch import nn
 from training import state_of
 
+from grbench.checkpoint.file import read_about, read_file, write_file
 from grbench.cost.meter import Meter
 from grbench.cost.monitor import Throughput
 from grbench.data.store import Store
@@ -39,7 +40,6 @@ from grbench.run.backends.child_process import ChildMessages
 from grbench.run.beside_file import BESIDE, keep_beside
 from grbench.run.checkpoints import ATTEMPT, TOKENIZER, TRAINING, Checkpoints
 from grbench.run.run_cell import main
-from grbench.training.checkpoint.file import read_about, read_file, write_file
 from grbench.training.options import TrainingOptions
 
 

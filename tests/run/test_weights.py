@@ -13,6 +13,7 @@ import pytest
 import torch
 from attempts import BLANK, Attempts, cell_of, registry_of_attempts, results, store_of_attempts
 
+from grbench.checkpoint.file import read_file, write_file
 from grbench.data.store import Store
 from grbench.errors import RunError
 from grbench.registry.component import Component
@@ -32,7 +33,6 @@ from grbench.run.backends.child_process import ChildMessages
 from grbench.run.reporter import Reporter
 from grbench.run.run_cell import run_cell
 from grbench.suite.suite import Cell
-from grbench.training.checkpoint.file import read_file, write_file
 
 
 @pytest.fixture(autouse=True)

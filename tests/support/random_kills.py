@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
+from grbench.checkpoint.file import DamagedFileError, read_about
 from grbench.results.record import Record
 from grbench.results.record_files import ranking_path, read_records
-from grbench.training.checkpoint.file import DamagedFileError, read_about
 
 SUITE = """
 suite: killed

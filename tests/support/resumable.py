@@ -24,6 +24,7 @@ from policy_gradient import PolicyGradient
 from torch import nn
 
 from grbench import hookimpl
+from grbench.checkpoint.file import read_file, write_file
 from grbench.cost.meter import Meter
 from grbench.cost.monitor import no_report
 from grbench.interfaces import Loss
@@ -32,7 +33,6 @@ from grbench.registry.discovery import Registry
 from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
-from grbench.training.checkpoint.file import read_file, write_file
 from grbench.training.stages import assemble, learn
 from grbench.types import Codes
 from grbench_reference.protocols.leave_last_out import LeaveLastOut

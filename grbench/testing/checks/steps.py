@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from grbench.checkpoint.file import read_file, write_file
 from grbench.interfaces import Encoder, optional
 from grbench.temporary import temporary_folder
 from grbench.testing.checks.check import skip_unless
-from grbench.training.checkpoint.file import read_file, write_file
 from grbench.training.loop import batches_of, examples_of
 from grbench.training.state import TrainState
 from grbench.types import Batch

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from grbench.errors import RunError, cut, first_line
-from grbench.evaluation.ranking_files.formats import TIED_BEYOND
+from grbench.ranking_files.formats import TIED_BEYOND
 from grbench.temporary import beside
 from grbench.types import Progress
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from grbench.checkpoint import file as files
+from grbench.checkpoint.file import DamagedFileError, read_about, read_file, write_file
 from grbench.errors import RunError
-from grbench.training.checkpoint import file as files
-from grbench.training.checkpoint.file import DamagedFileError, read_about, read_file, write_file
 
 CONTENT = {"weights": torch.arange(6.0).reshape(2, 3), "half": torch.ones(3, dtype=torch.bfloat16), "step": (1, 0.1)}
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grbench.errors import RunError, cut, first_line
-from grbench.evaluation.ranking_files.formats import TIED_BEYOND
-from grbench.evaluation.ranking_files.given_lists import GivenLists, ListCollector
-from grbench.evaluation.ranking_files.id_rows import IdRows
+from grbench.ranking_files.formats import TIED_BEYOND
+from grbench.ranking_files.given_lists import GivenLists, ListCollector
+from grbench.ranking_files.id_rows import IdRows
 from grbench.types import Progress
 
 if TYPE_CHECKING:

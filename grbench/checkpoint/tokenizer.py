@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from grbench.training.checkpoint.generators import generator_states, restore_generators
+from grbench.checkpoint.generators import generator_states, restore_generators
 from grbench.types import Codes
 
 

@@ -19,11 +19,11 @@ from grbench.data.split import Queries, Split
 from grbench.data.training_data import TrainingData
 from grbench.errors import GRBenchError, RunError
 from grbench.evaluation.ranking import target_ranks
-from grbench.evaluation.ranking_files import item_rows, list_rows
-from grbench.evaluation.ranking_files.formats import format_of, read_given_lists
-from grbench.evaluation.ranking_files.given_lists import GivenLists
-from grbench.evaluation.ranking_files.given_ranking import GivenRanking, given_ranking
-from grbench.evaluation.ranking_files.id_rows import IdRows
+from grbench.ranking_files import item_rows, list_rows
+from grbench.ranking_files.formats import format_of, read_given_lists
+from grbench.ranking_files.given_lists import GivenLists
+from grbench.ranking_files.given_ranking import GivenRanking, given_ranking
+from grbench.ranking_files.id_rows import IdRows
 from grbench.testing import tiny_store
 from grbench.types import Ranking
 
@@ -304,7 +304,7 @@ def test_ranks_are_those_of_the_search(split: Split, seed: int, blocks: int) -> 
         tied_beyond=np.zeros(3, bool),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("grbench.evaluation.ranking_files.given_ranking.LISTS_AT_ONCE", blocks)
+        patch.setattr("grbench.ranking_files.given_ranking.LISTS_AT_ONCE", blocks)
         found = given_ranking(given_lists, split, Path("lists"), length=3, report=lambda *_: None).ranking
     assert isinstance(found, Ranking)
     np.testing.assert_array_equal(found.ranks, target_ranks(items, scores, split.test.targets, 3))

@@ -14,7 +14,7 @@ import numpy as np
 
 from grbench.errors import DataError, RunError
 from grbench.evaluation.filters import filtered_candidates
-from grbench.evaluation.ranking_files.given_lists import GivenLists
+from grbench.ranking_files.given_lists import GivenLists
 from grbench.types import Progress, Ranking
 
 if TYPE_CHECKING:

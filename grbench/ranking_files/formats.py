@@ -22,8 +22,8 @@ from grbench.errors import RunError
 from grbench.types import Progress
 
 if TYPE_CHECKING:
-    from grbench.evaluation.ranking_files.given_lists import GivenLists
-    from grbench.evaluation.ranking_files.id_rows import IdRows
+    from grbench.ranking_files.given_lists import GivenLists
+    from grbench.ranking_files.id_rows import IdRows
 
 FORMATS = ("parquet", "trec", "json", "csv")
 FORMAT_OF_SUFFIX = {
@@ -57,9 +57,9 @@ def read_given_lists(path: Path, form: str, users: IdRows, items: IdRows, report
     Raises RunError, naming the file and, where it can be known, the line, for anything that is not such a file, and for
     users or items that the dataset does not have.
     """
-    from grbench.evaluation.ranking_files.contest_json import read_contest_json
-    from grbench.evaluation.ranking_files.item_rows import read_csv, read_trec
-    from grbench.evaluation.ranking_files.list_rows import read_parquet
+    from grbench.ranking_files.contest_json import read_contest_json
+    from grbench.ranking_files.item_rows import read_csv, read_trec
+    from grbench.ranking_files.list_rows import read_parquet
 
     readers: dict[str, Callable[[Path, IdRows, IdRows, Progress], GivenLists]] = {
         "parquet": read_parquet,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench.errors import RunError, first_line
-from grbench.evaluation.ranking_files.formats import TIED_BEYOND
-from grbench.evaluation.ranking_files.given_lists import GivenLists, ListCollector
-from grbench.evaluation.ranking_files.id_rows import IdRows
-from grbench.evaluation.ranking_files.list_rows import append_lists
+from grbench.ranking_files.formats import TIED_BEYOND
+from grbench.ranking_files.given_lists import GivenLists, ListCollector
+from grbench.ranking_files.id_rows import IdRows
+from grbench.ranking_files.list_rows import append_lists
 from grbench.types import Progress
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from grbench.checkpoint.generators import generator_states, restore_generators
 from grbench.errors import RunError, first_line
 from grbench.interfaces import Trainer, optional
-from grbench.training.checkpoint.generators import generator_states, restore_generators
 from grbench.types import Codes
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from grbench.training.checkpoint.values import put_together, taken_apart
+from grbench.checkpoint.values import put_together, taken_apart
 
 KEYS = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["$tensor", "$float", "a/b"])
 PLAIN = st.recursive(

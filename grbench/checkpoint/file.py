@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from torch import Tensor
 
+from grbench.checkpoint.values import put_together, taken_apart
 from grbench.errors import RunError, first_line
 from grbench.temporary import replacing
-from grbench.training.checkpoint.values import put_together, taken_apart
 
 VERSION = 1
 """Of the file's layout. A file of another version is not read."""
