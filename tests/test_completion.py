@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,28 @@ def test_the_script_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -
     script = capsys.readouterr().out
     assert f"_GRBENCH_COMPLETE={shell}_complete" in script
     assert "grbench" in script
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        # -f: a user without a .zshrc, whose completion nobody has switched on
+        (["zsh", "-f", "-c"], "source {script} && print $_comps[grbench]"),
+        (["fish", "--no-config", "-c"], "source {script}; complete --command grbench"),
+        (["bash", "--norc", "-c"], "source {script} && complete -p grbench"),
+    ],
+    ids=["zsh", "fish", "bash"],
+)
+def test_a_real_shell_takes_the_script(
+    shell: list[str], asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"there is no {shell[0]}")
+    assert main(["completion", shell[0]]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    command = [*shell, asked.format(script=tmp_path / "script")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"HOME": str(tmp_path)}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_grbench_completion" in done.stdout

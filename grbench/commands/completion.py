@@ -7,6 +7,8 @@ import sys
 import click
 
 SHELLS = ("bash", "zsh", "fish")
+COMPINIT = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }"
+"""Switches zsh's completion on where the user's own .zshrc has not, before the script registers with it."""
 
 
 @click.command()
@@ -29,4 +31,7 @@ def completion(context: click.Context, shell: str) -> None:
     assert of_shell is not None, "click completes for all three"
     # Run by each TAB: the command of this name that the shell finds.
     script = of_shell(context.find_root().command, {}, "grbench", "_GRBENCH_COMPLETE").source()
+    if shell == "zsh":
+        first, rest = script.split("\n", 1)  # `#compdef` has to stay the first line
+        script = f"{first}\n\n{COMPINIT}\n{rest}"
     sys.stdout.write(script)
