@@ -44,13 +44,15 @@ def trie_levels(table: Tensor, sizes: Sequence[int]) -> Iterator[TrieLevel]:
 class PrefixTrie:
     """The prefixes of the candidates' codes, by level. A prefix of L codes is a leaf: all candidates with that code.
 
-    codes: for each level [n_l] int64, the last code of each prefix; positions: [P], the candidates' indices in the
-    pool, sorted by code, candidates of the same code in the order of the pool.
+    candidates: [P] int64 items, in the order of the pool; codes: for each level [n_l] int64, the last code of each
+    prefix; positions: [P], the candidates' indices in the pool, sorted by code, candidates of the same code in the
+    order of the pool.
     """
 
     def __init__(self, candidates: Tensor, codes: Codes) -> None:
         """candidates: [P] int64 items; the trie is stored on their device."""
         table = codes.table[candidates.to(codes.table.device)].to(candidates.device)
+        self.candidates = candidates
         leaf_of = torch.zeros_like(candidates)
         self.codes: list[Tensor] = []
         self._starts: list[Tensor] = []
@@ -60,6 +62,11 @@ class PrefixTrie:
             leaf_of = level.of_row
         self.positions = leaf_of.argsort(stable=True)
         self._item_starts = starts_of(leaf_of[self.positions], self.num_leaves)
+
+    @property
+    def levels(self) -> int:
+        """L, the length of codes."""
+        return len(self.codes)
 
     @property
     def num_leaves(self) -> int:
@@ -88,6 +95,11 @@ class PrefixTrie:
         """
         beams, rows = expand_ranges(self._item_starts, leaves, limit)
         return beams, torch.where(rows < 0, -1, self.positions[rows.clamp(min=0)])
+
+    def first_items(self, leaves: Tensor) -> Tensor:
+        """leaves, of any shape, -1 = none -> the first candidate of each, 0 = none."""
+        first = self.candidates[self.positions[self._item_starts[leaves.clamp(min=0)]]]
+        return first.masked_fill(leaves < 0, 0)
 
 
 def starts_of(owners: Tensor, count: int) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from grbench.interfaces import Decoder, Embedder, Retriever
 from grbench.types import Batch, Codes, TopK
-from grbench_reference.retrievers.beam import BeamSearch, Softmax, Width, check_width
+from grbench_reference.retrievers.beam_search import BeamSearch, Softmax, Width, check_search
+from grbench_reference.retrievers.selection import SelectionOptions
 from grbench_reference.retrievers.similarity import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
 from grbench_reference.retrievers.top_k import full_precision, padded_top_k, rank_positions
 
@@ -52,11 +53,12 @@ class BeamRerank(Retriever):
         items: PositiveInt = 384,
         code_weight: Annotated[float, Field(ge=0)] = 0.0,
         softmax: Softmax = "level",
+        selection: SelectionOptions = SelectionOptions(),
         similarity: IndexSimilarity = "dot",
         users_at_once: PositiveInt | None = None,
         encode_block: PositiveInt = 16_384,
     ) -> None:
-        self.width, self.items, self.users_at_once = width, items, users_at_once
+        self.width, self.items, self.selection, self.users_at_once = width, items, selection, users_at_once
         self.code_weight = code_weight
         self.softmax: Softmax = softmax
         self.similarity: IndexSimilarity = similarity
@@ -67,14 +69,22 @@ class BeamRerank(Retriever):
         self._max_norm = 0.0
 
     def check(self, candidates: int, codes: Codes | None) -> None:
-        """Raises SuiteError where a width exceeds the pool, or the number of widths is not that of the levels."""
-        check_width(self.width, candidates, codes)
+        """Raises SuiteError where a width exceeds the pool, the number of widths is not that of the levels, or options
+        do not go together."""
+        check_search(self.width, self.selection, candidates, codes)
 
     @torch.no_grad()
     def index(self, encoder: HybridEncoder, candidates: Tensor, codes: Codes) -> None:
         """candidates: [P] int64, ascending. Raises SuiteError where a width exceeds P or is lacking for a level."""
         self._candidates = candidates
-        self._beams = BeamSearch(candidates, codes, self.width, softmax=self.softmax, users_at_once=self.users_at_once)
+        self._beams = BeamSearch(
+            candidates,
+            codes,
+            self.width,
+            softmax=self.softmax,
+            options=self.selection,
+            users_at_once=self.users_at_once,
+        )
         self._vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
         self._max_norm = largest_norm(self._vectors)
 

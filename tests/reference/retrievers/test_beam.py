@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
-from code_worlds import BATCH, ITEMS, codes_of, decoder, log_probabilities, world
+from code_worlds import BATCH, ITEMS, TableDecoder, codes_of, decoder, log_probabilities, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -23,51 +21,6 @@ from grbench_reference.retrievers.beam import Beam
 from grbench_reference.retrievers.exact import Exact
 
 ROWS = torch.arange(4).unsqueeze(1)
-
-
-@dataclass(frozen=True)
-class PrefixState:
-    users: torch.Tensor
-    generated: torch.Tensor
-
-    def select(self, rows):
-        return PrefixState(self.users[rows], self.generated[rows])
-
-
-class TableDecoder(nn.Module):
-    """Logits from a table: of user u after the codes generated so far, drawn once for every prefix there is."""
-
-    def __init__(self, sizes, users, seed=0, whole=False):
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        shapes = [(users, *sizes[: level + 1]) for level in range(len(sizes))]
-        draw = (lambda shape: rng.integers(-2, 3, shape)) if whole else rng.standard_normal
-        self.logits = [torch.tensor(draw(shape), dtype=torch.float32) for shape in shapes]
-        self.rows = 0
-
-    def code_logits(self, batch):
-        raise NotImplementedError
-
-    def start(self, batch):
-        generated = batch.users.new_empty((len(batch.users), 0))
-        return self.logits[0][batch.users], PrefixState(batch.users, generated)
-
-    def step(self, codes, state):
-        self.rows = max(self.rows, len(codes))
-        generated = torch.cat([state.generated, codes[:, None]], 1)
-        logits = self.logits[generated.shape[1]][(state.users, *generated.T)]
-        return logits, PrefixState(state.users, generated)
-
-    def log_probability(self, user, code, existing=None):
-        """existing: the codes that share the probability, behind each prefix; None = all there could be."""
-        total = 0.0
-        for level, own in enumerate(code):
-            logits = self.logits[level][(user, *code[:level])]
-            others = range(len(logits))
-            if existing is not None:
-                others = sorted({other[level] for other in existing if tuple(other[:level]) == tuple(code[:level])})
-            total += float(logits[own] - logits[list(others)].logsumexp(0))
-        return total
 
 
 def users(count):
