@@ -313,6 +313,9 @@ class Retriever(ABC):
         """Called before training. Raises SuiteError where this number of candidates cannot be indexed. Of the codes,
         only `sizes` is final; None = not known yet."""
 
+    def check_encoder(self, encoder: Any) -> None:
+        """Called before training. Raises SuiteError where the encoder's options do not go with the retriever's."""
+
     def index_bytes(self, candidates: int, width: int) -> int | None:  # noqa: ARG002
         """Bytes of the index on the encoder's device, including the candidates' vectors [candidates, width]. None =
         only the vectors."""

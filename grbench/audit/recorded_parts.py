@@ -196,6 +196,10 @@ class RecordedRetriever(Retriever):
         """See Retriever."""
         optional(self._retriever, Retriever.check)(candidates, codes)
 
+    def check_encoder(self, encoder: Any) -> None:
+        """See Retriever."""
+        optional(self._retriever, Retriever.check_encoder)(encoder)
+
     def report(self) -> Mapping[str, Any] | None:
         """See Retriever."""
         report: Mapping[str, Any] | None = optional(self._retriever, Retriever.report)()

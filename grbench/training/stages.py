@@ -16,7 +16,7 @@ from grbench.cost.monitor import Throughput
 from grbench.data.codes import checked_codes, current_codes
 from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_scores
-from grbench.interfaces import Loss, optional
+from grbench.interfaces import Loss, Retriever, optional
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
@@ -26,7 +26,7 @@ from grbench.types import DEFAULT_LIST_LENGTH, Report
 if TYPE_CHECKING:
     from grbench.data.split import Split
     from grbench.data.training_data import TrainingData
-    from grbench.interfaces import Metric, Retriever
+    from grbench.interfaces import Metric
     from grbench.suite.method import Stage
     from grbench.suite.suite import Cell
     from grbench.types import Codes
@@ -103,12 +103,15 @@ def train_method(
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:
-    """Builds the method's parts from its plug-ins."""
+    """Builds the method's parts from its plug-ins. Raises SuiteError where retriever and encoder do not go together."""
     method = cell.method
+    encoder = registry.build("encoders", method.encoder, split.training, codes).to(device)
+    retriever = registry.build("retrievers", method.retriever)
+    optional(retriever, Retriever.check_encoder)(encoder)
     return Assembled(
         codes=codes,
-        encoder=registry.build("encoders", method.encoder, split.training, codes).to(device),
-        retriever=registry.build("retrievers", method.retriever),
+        encoder=encoder,
+        retriever=retriever,
         metrics=[registry.build("metrics", metric) for metric in cell.metrics],
     )
 

@@ -56,6 +56,8 @@ def register_losses(register: Register) -> None:
     register("bpr", "grbench_reference.losses.bpr:BPR")
     register("next_code", "grbench_reference.losses.next_code:NextCode")
     register("next_action", "grbench_reference.losses.next_action:NextAction")
+    register("path_verification", "grbench_reference.losses.path_verification:PathVerification")
+    register("path_value", "grbench_reference.losses.path_value:PathValue")
 
 
 @hookimpl

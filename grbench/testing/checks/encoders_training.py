@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from grbench.errors import SuiteError
 from grbench.interfaces import Decoder, Embedder, Encoder, optional
 from grbench.testing.checks.check import require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
@@ -48,6 +49,16 @@ def _learns(encoder: nn.Module) -> None:
     skip_unless(any(each.requires_grad for each in encoder.parameters()), "it has nothing to learn")
 
 
+@torch.no_grad()
+def _accepts(loss: nn.Module, encoder: nn.Module, batch: Batch) -> bool:
+    """Whether the encoder's options are those that the loss asks for; it says otherwise by a SuiteError."""
+    try:
+        loss(encoder, batch)
+    except SuiteError:
+        return False
+    return True
+
+
 @CHECKS.add(
     means="A parameter never changes: it is made and counted, and does nothing.",
     mend="Use it, remove it, or freeze it by requires_grad_(False); look for .detach(), torch.no_grad and argmax.",
@@ -63,7 +74,7 @@ def every_parameter_learns(plugin: CheckedPlugin) -> None:
         for value in _outputs(encoder, batch):
             objective = objective + (torch.randn(value.shape, generator=generator) * value.nan_to_num(neginf=0.0)).sum()
         objective = sum(own_terms().values(), objective)
-    losses = plugin.further_losses(encoder)
+    losses = [loss for loss in plugin.further_losses(encoder) if _accepts(loss, encoder, batch)]
     if not isinstance(encoder, Embedder | Decoder) or "loss" in plugin.partners:
         losses += plugin.make_losses(encoder)
     if losses:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
@@ -44,21 +45,25 @@ from grbench_reference.layers.cached_decoding import DecoderBlock, KVCache
 from grbench_reference.layers.code_head import CodeHead
 from grbench_reference.layers.interfaces import LevelStates
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
+from grbench_reference.layers.path_heads import PathContext, PathHeadOptions, PathVerifierHead, ValueHead
 from grbench_reference.layers.transformer import FeedForward, Rotary, width_of_heads
 
 
 @dataclass(frozen=True)
 class DecodingState:
     """cache: of the history and the codes decoded so far; next_actions: [R], the action that each beam's item is
-    decoded for; level: of the next code."""
+    decoded for; level: of the next code; inputs: [R, level, D], those of the code decoder at the levels before, where a
+    value head reads them."""
 
     cache: SummedState | KVCache
     next_actions: Tensor
     level: int
+    inputs: Tensor | None = None
 
     def select(self, rows: Tensor) -> DecodingState:
         """rows [R'] index the current beams: repeats, drops or reorders them."""
-        return DecodingState(self.cache.select(rows), self.next_actions[rows], self.level)
+        inputs = None if self.inputs is None else self.inputs[rows]
+        return DecodingState(self.cache.select(rows), self.next_actions[rows], self.level, inputs)
 
 
 class CodeDecoder(nn.Module):
@@ -150,6 +155,7 @@ class SIDDecoder(nn.Module):
         experts: Annotated[int, Field(ge=0)] = 0,
         active_experts: Count = 2,
         balance: Annotated[float, Field(ge=0)] = 0.01,
+        path_heads: PathHeadOptions = PathHeadOptions(),
     ) -> None:
         super().__init__()
         if experts and active_experts > experts:
@@ -192,6 +198,11 @@ class SIDDecoder(nn.Module):
         self.code_decoder = CodeDecoder(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
         self.head = CodeHead(codes, width, tied=tie_codes, cosine=self.cosine, temperature=temperature)
         self.action_head = nn.Linear(width, len(names))
+        self.verifier = self.value_head = None
+        if path_heads.verifier:
+            self.verifier = PathVerifierHead(levels, width, heads, hidden=hidden, dropout=dropout)
+        if path_heads.value_head:
+            self.value_head = ValueHead(width, heads, hidden=hidden, dropout=dropout)
 
     def predicts_first_event(self) -> bool:
         """From the start token."""
@@ -243,19 +254,69 @@ class SIDDecoder(nn.Module):
     def start(self, batch: Batch) -> tuple[Tensor, DecodingState]:
         """-> (logits of level 0 [B, K_0], state of one beam a user)."""
         inputs, cache = self.history.start(batch)
-        next_actions = batch.next_actions[:, -1]
-        return self._logits(inputs, next_actions, 0), DecodingState(cache, next_actions, 1)
+        return self._decode(inputs, cache, batch.next_actions[:, -1], 0, None)
 
     def step(self, codes: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
         """codes [R], one a beam of the state -> (logits of the next level [R, K_l], state)."""
         inputs, cache = self.history.step(state.level - 1, codes, state.cache)  # type: ignore[arg-type]
-        logits = self._logits(inputs, state.next_actions, state.level)
-        return logits, DecodingState(cache, state.next_actions, state.level + 1)
+        return self._decode(inputs, cache, state.next_actions, state.level, state.inputs)
 
-    def _logits(self, inputs: Tensor, next_actions: Tensor, level: int) -> Tensor:
-        """inputs [R, D], next_actions [R] -> [R, K_l]."""
+    def verifies_paths(self) -> bool:
+        """With the option `verifier`."""
+        return self.verifier is not None
+
+    def values_paths(self) -> bool:
+        """With the option `value_head`."""
+        return self.value_head is not None
+
+    def path_context(self, batch: Batch) -> PathContext:
+        """See PathVerifier; where a pass is open, of the states that losses or the start of decoding have computed."""
+        visible = pad(batch.items != 0, (1, 0), value=True)
+        return self._verifier().read(self.history.states(batch).states, visible, batch.all_next_actions)
+
+    def path_scores(self, paths: Tensor, context: PathContext, ends: Tensor | None = None) -> Tensor:
+        """See PathVerifier. A path's token is the sum of its codes' embeddings, conditioned on the next action."""
+        actions = context.next_actions[:, -1:] if ends is None else context.next_actions.gather(1, ends)
+        tokens = self._condition(self.history.codes.path_sums(paths), actions.expand(paths.shape[:2]))
+        scores: Tensor = self._verifier()(tokens, paths.shape[2], context, ends)
+        return scores
+
+    def path_values(self, batch: Batch, paths: Tensor) -> Tensor:
+        """See PathValuer."""
+        users, count, levels = paths.shape
+        with torch.no_grad():
+            _, state = self.start(batch)
+            state = state.select(torch.arange(users, device=paths.device).repeat_interleave(count))
+            for level in range(levels - 1):
+                _, state = self.step(paths[:, :, level].reshape(-1), state)
+        return self._prefix_values(state).view(users, count, levels)
+
+    def values(self, state: DecodingState) -> Tensor:
+        """See PathValuer."""
+        return self._prefix_values(state)[:, -1]
+
+    def _prefix_values(self, state: DecodingState) -> Tensor:
+        """-> [R, level], of no code up to all that were decoded."""
+        if self.value_head is None or state.inputs is None:
+            raise SuiteError("encoder.value_head: this loss or retriever needs it; set it to true")
+        values: Tensor = self.value_head(state.inputs)
+        return values
+
+    def _verifier(self) -> PathVerifierHead:
+        if self.verifier is None:
+            raise SuiteError("encoder.verifier: this loss or retriever needs it; set it to true")
+        return self.verifier
+
+    def _decode(
+        self, inputs: Tensor, cache: SummedState | KVCache, next_actions: Tensor, level: int, earlier: Tensor | None
+    ) -> tuple[Tensor, DecodingState]:
+        """inputs [R, D] of the code decoder, earlier [R, level, D] -> (logits [R, K_l], state)."""
         conditioned = self._condition(inputs, next_actions).unsqueeze(1)
-        return self.head.logits(level, self.code_decoder(conditioned, level)[:, 0], self.history.codes)
+        logits = self.head.logits(level, self.code_decoder(conditioned, level)[:, 0], self.history.codes)
+        seen = None
+        if self.value_head is not None:
+            seen = conditioned.detach() if earlier is None else torch.cat([earlier, conditioned.detach()], 1)
+        return logits, DecodingState(cache, next_actions, level + 1, seen)
 
     def _own_terms(self) -> Mapping[str, Tensor]:
         encoded = self.history.one_pass.newest

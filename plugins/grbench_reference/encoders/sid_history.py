@@ -123,9 +123,9 @@ class ItemTokens(nn.Module):
 
     def newest(self, batch: Batch) -> Tensor:
         """[B, D], the state after the newest event; that of the start token where there is none."""
-        layout = lay_out(batch, user_token=True)
-        (events,) = self.items.each_once(layout.take(batch.items))
-        return layout.newest(self._encode(events, batch, layout).states)
+        states = self.states(batch).states
+        some = (batch.items != 0).any(1, keepdim=True)
+        return torch.where(some, states[:, -1], states[:, 0])
 
     def teacher_forced(self, batch: Batch, positions: Tensor) -> EncodedHistory:
         """positions [P] in the flattened [B, T + 1] grid -> [P, L, D], the input of the code decoder at each level,

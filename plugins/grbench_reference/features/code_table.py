@@ -74,6 +74,11 @@ class CodeTable(nn.Module):
         """codes [...] of one level -> [..., D]."""
         return self.vectors(codes + self.first[level])
 
+    def path_sums(self, codes: Tensor) -> Tensor:
+        """codes [..., l] of the first l levels -> [..., D], the sum of their embeddings."""
+        rows = codes + self.starts[: codes.shape[-1]]
+        return (sum_rows(self.weight, rows.flatten(0, -2)) * self.scale).view(*codes.shape[:-1], -1)
+
     def of_level(self, level: int) -> Tensor:
         """[K_l, D], unscaled: the output embeddings where `tie_codes` is on."""
         return self.weight[self.first[level] : self.first[level] + self.sizes[level]]

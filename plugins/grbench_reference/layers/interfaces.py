@@ -1,7 +1,8 @@
-"""Interfaces that reference encoders have beside those of the core: logits before they are multiplied out, and logits
-of the next action.
+"""Interfaces that reference encoders have beside those of the core: logits before they are multiplied out, logits of
+the next action, and judgements of partial code paths.
 
-Shapes: B users, T history length, P positions with a target, D width, n codes that items have at a level, A actions.
+Shapes: B users, T history length, P positions with a target, D width, n codes that items have at a level, A actions, Q
+paths of a user, l codes of a path, L levels, R rows (beams of all users).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from grbench.interfaces import DecoderState
     from grbench.types import Batch
+    from grbench_reference.layers.path_heads import PathContext
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,33 @@ class ActionPredictor(Protocol):
     def action_logits(self, batch: Batch) -> Tensor:
         """-> [B, T, A], of the dataset's actions, for the event after each position, or [B, T + 1, A], the user token's
         first, as `Embedder.embed`; `batch.next_actions` does not enter them."""
+
+
+@runtime_checkable
+class PathVerifier(Protocol):
+    """A Decoder that scores partial code paths against a history (`PathVerifierHead`)."""
+
+    def verifies_paths(self) -> bool:
+        """Whether the encoder's options give it such a head; without one the other methods raise SuiteError."""
+
+    def path_context(self, batch: Batch) -> PathContext:
+        """The states that paths are scored against, one after the user token and each event."""
+
+    def path_scores(self, paths: Tensor, context: PathContext, ends: Tensor | None = None) -> Tensor:
+        """paths [B, Q, l] -> [B, Q] float32. ends: [B, Q], in 0..T, the last state that each may read; None = the
+        newest."""
+
+
+@runtime_checkable
+class PathValuer(Protocol):
+    """A Decoder that predicts the reward of going on from partial code paths (`ValueHead`)."""
+
+    def values_paths(self) -> bool:
+        """Whether the encoder's options give it such a head; without one the other methods raise SuiteError."""
+
+    def path_values(self, batch: Batch, paths: Tensor) -> Tensor:
+        """paths [B, Q, L], written after the newest event -> [B, Q, L] float32, the values of their prefixes of 0 to
+        L - 1 codes; the gradient reaches the head alone."""
+
+    def values(self, state: DecoderState) -> Tensor:
+        """[R] float32, of the codes decoded so far."""

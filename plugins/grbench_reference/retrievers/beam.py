@@ -51,6 +51,10 @@ class Beam(Retriever):
         do not go together."""
         check_search(self.width, self.selection, candidates, codes)
 
+    def check_encoder(self, encoder: object) -> None:
+        """Raises SuiteError where the encoder has no head that the options need."""
+        self.selection.check_encoder(encoder)
+
     @torch.no_grad()
     def index(self, encoder: Decoder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
         """candidates: [P] int64, ascending. Raises SuiteError where a width exceeds P or is lacking for a level."""

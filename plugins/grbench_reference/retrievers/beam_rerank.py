@@ -73,6 +73,10 @@ class BeamRerank(Retriever):
         do not go together."""
         check_search(self.width, self.selection, candidates, codes)
 
+    def check_encoder(self, encoder: object) -> None:
+        """Raises SuiteError where the encoder has no head that the options need."""
+        self.selection.check_encoder(encoder)
+
     @torch.no_grad()
     def index(self, encoder: HybridEncoder, candidates: Tensor, codes: Codes) -> None:
         """candidates: [P] int64, ascending. Raises SuiteError where a width exceeds P or is lacking for a level."""

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from grbench.errors import RunError, SuiteError
-from grbench.interfaces import Decoder
+from grbench.interfaces import Decoder, Encoder, optional
 from grbench.types import Batch, Codes
 from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.layers.trie_decoding import expand, root
@@ -26,6 +26,9 @@ Softmax = Literal["level", "tree"]
 DEFAULT_WIDTH = 50
 LOGITS_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 28}
 """8 MiB of float32 on a CPU, which is twice as fast with logits that fit in its cache; 1 GiB on a GPU."""
+
+VERIFIED = 512
+"""Numbers that a verifier has in memory for each beam, about."""
 
 
 class BeamSearch:
@@ -48,9 +51,11 @@ class BeamSearch:
     ) -> None:
         """Raises SuiteError where a width exceeds the number of candidates, or there is not one width per level."""
         self.trie, self.tree = PrefixTrie(candidates, codes), softmax == "tree"
-        self.widths, self.selection = _widths(width, len(codes.sizes), len(candidates)), options.selection()
-        options.check(min(self.widths))
+        self.widths = _widths(width, len(codes.sizes), len(candidates))
+        options.check(self.widths)
+        self.selection = options.selection(len(codes.sizes))
         logits = max(beams * size for beams, size in zip([1, *self.widths[:-1]], codes.sizes, strict=True))
+        logits = max([logits, *(VERIFIED * beams for beams in options.scored(len(codes.sizes)))])
         limit = LOGITS_AT_ONCE.get(candidates.device.type, LOGITS_AT_ONCE["cpu"])
         self._users = users_at_once or max(1, limit // logits)
 
@@ -74,11 +79,12 @@ class BeamSearch:
 
     def _search(self, encoder: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
         """-> leaves and log probabilities [b, W], unsorted."""
-        expansion = root(encoder, batch, self.trie, tree=self.tree)
+        with optional(encoder, Encoder.one_pass)():
+            expansion = root(encoder, batch, self.trie, tree=self.tree)
+            keep = self.selection.begin(encoder, batch, self.trie.levels)
         for level, width in enumerate(self.widths):
-            last = level + 1 == self.trie.levels
-            beams = self.selection.keep(expansion, width, batch.users, last=last)
-            if not last:
+            beams = keep(expansion, width)
+            if level + 1 < self.trie.levels:
                 expansion = expand(encoder, beams, self.trie, tree=self.tree)
         return beams.prefixes, beams.log_probabilities
 
@@ -98,7 +104,7 @@ def check_search(width: Width, options: SelectionOptions, candidates: int, codes
     """Raises SuiteError where a beam is wider than the number of candidates, there is not one width per level, or
     options do not go together."""
     listed = len(width) if isinstance(width, list) else 1
-    options.check(min(_widths(width, listed if codes is None else len(codes.sizes), candidates)))
+    options.check(_widths(width, listed if codes is None else len(codes.sizes), candidates))
 
 
 def _widths(width: Width, levels: int, pool: int) -> list[int]:

@@ -96,7 +96,7 @@ def test_without_a_penalty_groups_differ_in_items_only():
 
 def test_options_that_do_not_go_together():
     encoder = TableDecoder((3, 3), 1)
-    with pytest.raises(SuiteError, match=r"retriever\.temperature: beams are drawn or kept in groups, not both"):
+    with pytest.raises(SuiteError, match=r"retriever\.temperature: it excludes groups; a search has one of"):
         search(encoder, 1, width=4, groups=2, temperature=1.0)
     with pytest.raises(SuiteError, match=r"retriever\.groups: 5 groups of a beam of 4"):
         search(encoder, 1, width=4, groups=5)
