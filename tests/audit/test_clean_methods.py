@@ -39,6 +39,24 @@ METHODS: dict[str, dict[str, Any]] = {
         "loss": ["next_code", "next_action"],
         "retriever": {"name": "beam", "width": 8},
     },
+    "verified": {
+        "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
+        "encoder": {"name": "sid_decoder", "width": 16, "blocks": 1, "verifier": True},
+        "loss": ["next_code", {"name": "path_verification", "negatives": 8, "positions": 2}],
+        "retriever": {"name": "beam", "width": 8, "verify": 32, "rank_weight": 0.5},
+    },
+    "valued": {
+        "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
+        "encoder": {"name": "sid_decoder", "width": 16, "blocks": 1, "value_head": True},
+        "loss": ["next_code", {"name": "path_value", "samples": 4}],
+        "retriever": {"name": "beam", "width": 8, "value_weight": 0.1},
+    },
+    "drawn": {
+        "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
+        "encoder": {"name": "sid_decoder", "width": 16, "blocks": 1},
+        "loss": "next_code",
+        "retriever": {"name": "beam", "width": 16, "temperature": 1.0},
+    },
     "recurrent": {"encoder": {"name": "prism", "width": 16, "blocks": 1}, "loss": "full_softmax"},
     "lazy": {
         "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},

@@ -20,6 +20,7 @@ ANCHOR = {"name": "causal_transformer", "width": 32, "blocks": 1, "heads": 1, "h
 
 SEMANTIC_IDS = {"name": "rq_kmeans", "sizes": [64, 64, 64]}
 DECODING = {"encoder": {"name": "sid_decoder", "next_action": True}, "tokenizer": SEMANTIC_IDS}
+JUDGING = {"encoder": {"name": "sid_decoder", "verifier": True, "value_head": True}, "tokenizer": SEMANTIC_IDS}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ CASES: dict[str, dict[str, Case]] = {
         "infonce": Case(parts={"batch_size": 128}),
         "next_code": Case(parts={**DECODING, "batch_size": 64}),
         "next_action": Case(parts={**DECODING, "batch_size": 64}),
+        "path_verification": Case(parts={**JUDGING, "batch_size": 64}),
+        "path_value": Case(parts={**JUDGING, "batch_size": 64}),
         # Every position against 100,000 items, whose features would take longer than the loss itself.
         "full_softmax": Case(parts={"batch_size": 8, "encoder": {**ANCHOR, "item_features": False, "embeddings": []}}),
     },

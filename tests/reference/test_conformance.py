@@ -82,6 +82,36 @@ def test_reference_plugins(check):
     check()
 
 
+HEADS = {"encoder": {"name": "sid_decoder", "verifier": True, "value_head": True}}
+
+
+@parametrize_with_checks("encoder:sid_decoder", options={"verifier": True, "value_head": True}, registry=REGISTRY)
+def test_heads_that_judge_paths(check):
+    check()
+
+
+@parametrize_with_checks("loss:path_verification", "loss:path_value", partners=HEADS, registry=REGISTRY)
+def test_losses_of_heads(check):
+    check()
+
+
+@parametrize_with_checks("retriever:beam", options={"width": 60, "verify": 60}, partners=HEADS, registry=REGISTRY)
+def test_a_search_that_a_verifier_guides(check):
+    check()
+
+
+@parametrize_with_checks(
+    "retriever:beam", options={"width": 60, "value_weight": 0.1}, partners=HEADS, registry=REGISTRY
+)
+def test_a_search_that_a_value_head_guides(check):
+    check()
+
+
+@parametrize_with_checks("retriever:beam", options={"width": 60, "temperature": 1.0, "seed": 3}, registry=REGISTRY)
+def test_a_search_that_draws(check):
+    check()
+
+
 # --- what the kit lets a plug-in leave out, and the reference does not
 
 

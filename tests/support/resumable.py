@@ -144,6 +144,7 @@ def stage(
 TRANSFORMER = ("causal_transformer", {"width": 8, "heads": 2, "dropout": 0.3, "history_length": 4})
 SPARSE = ("causal_transformer", {**TRANSFORMER[1], "sparse": True})
 DECODER = ("sid_decoder", {"width": 8, "heads": 2, "dropout": 0.1, "history_length": 4})
+HEADED = ("sid_decoder", {**DECODER[1], "verifier": True, "value_head": True})
 PRISM = ("prism", {"width": 8, "dropout": 0.3, "history_length": 4})
 LAZY = ("lazy_decoder", {"width": 8, "dropout": 0.1, "history_length": 4})
 BANK = ("infonce", {"negatives": {"uniform": 4, "bank": 16}})
@@ -161,6 +162,7 @@ METHODS: dict[str, tuple[Any, list[Stage]]] = {
     "half": (TRANSFORMER, [stage("full_softmax", accumulate=2, precision="fp16")]),
     "two optimizers": (SPARSE, [stage("infonce", optimizer=MUON)]),
     "generative": (DECODER, [stage("next_code", BANK)]),
+    "judged": (HEADED, [stage("next_code", ("path_verification", {"negatives": 4}), ("path_value", {"samples": 3}))]),
     "recurrent": (PRISM, [stage("infonce")]),
     "lazy": (LAZY, [stage("next_code")]),
     "two stages": (

@@ -84,6 +84,11 @@ class CheckedPlugin:
         """The interfaces of the encoder that it calls."""
         return _needs(self.plugin)
 
+    @property
+    def finds_its_encoder(self) -> bool:
+        """Whether it is put together with an installed encoder that nobody named, with default options."""
+        return self.kind != "encoders" and "encoder" not in self.partners and not {*self.needs} <= {Embedder, Decoder}
+
     def make(self, *runtime_objects: object, seed: int = 0) -> Any:
         """A new object of the plug-in's factory, with torch seeded before."""
         torch.manual_seed(seed)

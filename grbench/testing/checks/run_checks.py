@@ -35,6 +35,11 @@ def run_check(check: Check, plugin: CheckedPlugin) -> CheckOutcome:
         return CheckOutcome(plugin.id, check, "skipped", str(skipped))
     except CheckFailedError as failed:
         return CheckOutcome(plugin.id, check, "failed", str(failed))
+    except SuiteError as error:
+        if plugin.finds_its_encoder:
+            seen = f"with the encoder that the checks have found it says: {first_line(error)}; name one as a partner"
+            return CheckOutcome(plugin.id, check, "skipped", seen)
+        return CheckOutcome(plugin.id, check, "failed", _raised(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything, and that is what was seen
         return CheckOutcome(plugin.id, check, "failed", _raised(error))
     return CheckOutcome(plugin.id, check, "passed")

@@ -47,6 +47,7 @@ class PathValue(nn.Module, Loss):
 
     needs: ClassVar[tuple[type, ...]] = (Decoder, PathValuer)
     table: Tensor
+    rewards: Tensor
 
     def __init__(
         self,
@@ -64,7 +65,8 @@ class PathValue(nn.Module, Loss):
             raise SuiteError(f"loss.rewards: {len(rewards)} rewards for codes of {levels} levels; give one per level")
         self.samples, self.discount, self.temperature = samples, discount, temperature
         places = np.linspace(0, len(REWARDS) - 1, levels) if levels > 1 else [len(REWARDS) - 1]
-        self.rewards = np.interp(places, range(len(REWARDS)), REWARDS).tolist() if rewards is None else rewards
+        given = np.interp(places, range(len(REWARDS)), REWARDS).tolist() if rewards is None else rewards
+        self.register_buffer("rewards", torch.tensor(given), persistent=False)
         self.all_codes = codes
         self.register_buffer("table", codes.table.int(), persistent=False)
         self._trie: PrefixTrie | None = None
@@ -76,7 +78,7 @@ class PathValue(nn.Module, Loss):
         paths = sample_paths(encoder, batch, trie, self.samples, seed=seed, temperature=self.temperature).codes
         right = (paths == self.table[targets].unsqueeze(1)).cumprod(2)
         values = encoder.path_values(batch, paths)
-        rewards = right * torch.tensor(self.rewards, device=values.device)
+        rewards = right * self.rewards
         following = nn.functional.pad(values.detach()[:, :, 1:], (0, 1))
         errors = (rewards + self.discount * following - values).square().mean(dim=(1, 2))
         real = (targets > 0).to(errors.dtype)

@@ -101,8 +101,8 @@ def test_temporal_differences_by_hand(tmp_path, monkeypatch):
 
 def test_rewards(tmp_path):
     data = world(tmp_path)
-    assert PathValue(data, codes_of(data)).rewards == [0.3, 0.5, 1.0]
-    assert PathValue(data, codes_of(data, "ids")).rewards == [1.0]
+    assert PathValue(data, codes_of(data)).rewards.tolist() == pytest.approx([0.3, 0.5, 1.0])
+    assert PathValue(data, codes_of(data, "ids")).rewards.tolist() == [1.0]
     with pytest.raises(SuiteError, match=r"loss\.rewards: 2 rewards for codes of 3 levels"):
         PathValue(data, codes_of(data), rewards=[0.5, 1.0])
 
