@@ -26,7 +26,7 @@ from grbench_reference.layers.path_sampling import perturbed
 from grbench_reference.layers.trie_decoding import Beams, Expansion
 from grbench_reference.retrievers.top_k import largest
 
-Keep = Callable[[Expansion, int], Beams]
+KeepBeams = Callable[[Expansion, int], Beams]
 """Makes at most so many of each user's children the next beams; at the last level each of them once. It keeps nothing
 between calls: what beams carry is in `Beams.carried`."""
 
@@ -34,14 +34,14 @@ between calls: what beams carry is in `Beams.carried`."""
 class Selection(Protocol):
     """How a search selects its beams."""
 
-    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> Keep:
+    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> KeepBeams:
         """Called for each block of users, in the pass in which the decoder has begun. levels: L."""
 
 
 class MostProbable:
     """Plain beam search; ties go to the smaller code."""
 
-    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> Keep:  # noqa: ARG002
+    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> KeepBeams:  # noqa: ARG002
         """See Selection."""
         return lambda expansion, width: expansion.keep(largest(expansion.log_probabilities, width))
 
@@ -55,7 +55,7 @@ class Drawn:
     temperature: float
     seed: int
 
-    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> Keep:  # noqa: ARG002
+    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> KeepBeams:  # noqa: ARG002
         """See Selection."""
         return partial(self._keep, batch.users)
 
@@ -66,18 +66,18 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Groups:
+class DiverseGroups:
     """Diverse beam search (arXiv 1610.02424): groups of beams choose one after another, each the best of log
     probability - penalty * number of beams of earlier groups that chose the same code at this level.
 
     Differs from the paper: at the last level no group takes a path that an earlier one has, so that no item is listed
-    twice. Groups are as large as each other, up to one beam.
+    twice. DiverseGroups are as large as each other, up to one beam.
     """
 
     count: int
     penalty: float
 
-    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> Keep:  # noqa: ARG002
+    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> KeepBeams:  # noqa: ARG002
         """See Selection."""
         return partial(self._keep, levels)
 
@@ -111,7 +111,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifierGuided:
     """Beam search guided by a verifier (Promise, arXiv 2601.04674): of the `wide` most probable children, those that
     the encoder's verifier scores highest become the beams; ties go to the more probable one.
 
@@ -121,7 +121,7 @@ class Verified:
     wide: Sequence[int]
     weight: float
 
-    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> Keep:
+    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> KeepBeams:
         """See Selection."""
         assert isinstance(decoder, PathVerifier), "check_encoder comes first"
         return partial(self._keep, decoder, decoder.path_context(batch), levels)
@@ -144,7 +144,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Valued:
+class ValueGuided:
     """Beam search guided by a value head (V-STAR, arXiv 2602.10699): children of a beam count the more, the higher the
     beam's value and the less certain its next code: log probability + weight * (value + exploration * uncertainty).
 
@@ -155,7 +155,7 @@ class Valued:
     weight: float
     exploration: float
 
-    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> Keep:  # noqa: ARG002
+    def begin(self, decoder: Decoder, batch: Batch, levels: int) -> KeepBeams:  # noqa: ARG002
         """See Selection."""
         assert isinstance(decoder, PathValuer), "check_encoder comes first"
         return partial(self._keep, decoder)
@@ -247,10 +247,10 @@ class SelectionOptions(OptionGroup):
         if self.temperature is not None:
             return Drawn(self.temperature, torch.initial_seed() if self.seed is None else self.seed)
         if self.verify is not None:
-            return Verified(self.scored(levels), self.rank_weight)
+            return VerifierGuided(self.scored(levels), self.rank_weight)
         if self.value_weight is not None:
-            return Valued(self.value_weight, self.exploration)
-        return Groups(self.groups, self.group_penalty) if self.groups > 1 else MostProbable()
+            return ValueGuided(self.value_weight, self.exploration)
+        return DiverseGroups(self.groups, self.group_penalty) if self.groups > 1 else MostProbable()
 
 
 def _contained(values: Tensor, among: Tensor) -> Tensor:
