@@ -6,6 +6,7 @@ Shapes: E examples, T history length.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,14 +61,36 @@ def consecutive_windows(data: TrainingData, history_length: int, *, seed: int, e
 
 def all_prefixes(data: TrainingData, *, seed: int, epoch: int) -> Examples:
     """One example for each event that may be a target, with the events before it as history, shuffled."""
-    rows, stops, done = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    rows, stops = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for of_block in _targets(data):
+        rows.append(of_block[0])
+        stops.append(of_block[1])
+    return _shuffled(np.concatenate(rows), np.concatenate(stops), seed, epoch)
+
+
+def newest_targets(data: TrainingData, *, seed: int, epoch: int, least: int = 1) -> Examples:
+    """One example for each user with an event that may be a target: the newest of these, with the events before it as
+    history, shuffled. least: number of the first event that counts, 1 = the user's first."""
+    newest = np.zeros(len(data.users), np.int64)
+    for rows, stops in _targets(data):
+        newest[rows] = stops  # ascending within a row: the last one stays
+    rows = np.flatnonzero(newest >= least)
+    return _shuffled(rows, newest[rows], seed, epoch)
+
+
+def _targets(data: TrainingData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (row, number in its row) of the events that may be targets, ascending, block by block."""
+    done = 0
     for events in data.stream():
         counts = np.diff(events.offsets)
         row = np.repeat(np.arange(len(counts)), counts)
         stop = np.arange(len(row)) - events.offsets[row] + 1
         is_target = (stop >= data.first_target) & data.may_be_target(events.actions, events.times)
-        rows.append(done + row[is_target])
-        stops.append(stop[is_target])
+        yield done + row[is_target], stop[is_target]
         done += len(counts)
-    order = np.random.default_rng((seed, epoch)).permutation(sum(map(len, rows)))
-    return Examples(np.concatenate(rows)[order], np.concatenate(stops)[order], last_only=True)
+
+
+def _shuffled(rows: np.ndarray, stops: np.ndarray, seed: int, epoch: int) -> Examples:
+    """Examples of which the newest event is the only target."""
+    order = np.random.default_rng((seed, epoch)).permutation(len(rows))
+    return Examples(rows[order], stops[order], last_only=True)

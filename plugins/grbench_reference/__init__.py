@@ -63,6 +63,7 @@ def register_losses(register: Register) -> None:
 @hookimpl
 def register_trainers(register: Register) -> None:
     register("supervised", "grbench_reference.trainers.supervised:Supervised")
+    register("grpo", "grbench_reference.trainers.grpo:GRPO")
 
 
 @hookimpl
