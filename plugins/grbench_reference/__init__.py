@@ -43,6 +43,7 @@ def register_encoders(register: Register) -> None:
     register("prism", "grbench_reference.encoders.prism:Prism")
     register("sid_decoder", "grbench_reference.encoders.sid_decoder:SIDDecoder")
     register("lazy_decoder", "grbench_reference.encoders.lazy_decoder:LazyDecoder")
+    register("diffu_reason", "grbench_reference.encoders.diffu_reason:DiffuReason")
     register("gnn", "grbench_reference.encoders.gnn:GNN")
     register("lightgcn", "grbench_reference.encoders.lightgcn:LightGCN")
     register("most_popular", "grbench_reference.encoders.most_popular:MostPopular")
@@ -58,12 +59,14 @@ def register_losses(register: Register) -> None:
     register("next_action", "grbench_reference.losses.next_action:NextAction")
     register("path_verification", "grbench_reference.losses.path_verification:PathVerification")
     register("path_value", "grbench_reference.losses.path_value:PathValue")
+    register("denoising", "grbench_reference.losses.denoising:Denoising")
 
 
 @hookimpl
 def register_trainers(register: Register) -> None:
     register("supervised", "grbench_reference.trainers.supervised:Supervised")
     register("grpo", "grbench_reference.trainers.grpo:GRPO")
+    register("diffuse", "grbench_reference.trainers.diffuse:Diffuse")
 
 
 @hookimpl

@@ -1,5 +1,5 @@
 """Interfaces that reference encoders have beside those of the core: logits before they are multiplied out, logits of
-the next action, and judgements of partial code paths.
+the next action, judgements of partial code paths, and intents that are denoised.
 
 Shapes: B users, T history length, P positions with a target, D width, n codes that items have at a level, A actions, Q
 paths of a user, l codes of a path, L levels, R rows (beams of all users).
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from grbench.interfaces import DecoderState
     from grbench.types import Batch
     from grbench_reference.layers.path_heads import PathContext
+    from grbench_reference.layers.intent_diffusion import Hypotheses, IntentDiffusion
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,20 @@ class PathValuer(Protocol):
 
     def values(self, state: DecoderState) -> Tensor:
         """[R] float32, of the codes decoded so far."""
+
+
+@runtime_checkable
+class IntentDenoiser(Protocol):
+    """An encoder whose states are intents that are denoised, as directions in the space of items."""
+
+    def intent_diffusion(self) -> IntentDiffusion | None:
+        """The denoiser and its schedule; None where the options leave it out."""
+
+    def hypotheses(self, batch: Batch) -> Hypotheses:
+        """What each state is denoised from, at the places of `Embedder.embed`."""
+
+    def newest_hypotheses(self, batch: Batch) -> Hypotheses:
+        """What the state after the newest event is denoised from, [B, D] each."""
+
+    def embed_items(self, items: Tensor) -> Tensor:
+        """items [N] -> [N, D], as of Embedder."""

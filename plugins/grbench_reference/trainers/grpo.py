@@ -27,12 +27,13 @@ from grbench_reference.trainers.policy import (
     check_options,
     clipped_objective,
     distance,
+    losses_of_stage,
     mean_over_users,
     newest_targets_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import REWARDS, Samples
-from grbench_reference.trainers.supervised import sum_of, weighted_terms
+from grbench_reference.trainers.supervised import sum_of
 
 
 class GRPO(Trainer):
@@ -153,14 +154,3 @@ class GRPO(Trainer):
         """prefixes [B, G, L] -> [B, G, L], of each code of these paths."""
         decoder = cast(Decoder, policy)
         return path_log_probabilities(decoder, batch, self.trie, prefixes, temperature=self.options.temperature)
-
-
-def losses_of_stage(state: TrainState, batch: Batch) -> dict[str, Tensor]:
-    """-> {term: weighted scalar} of the stage's losses, computed in training mode; empty where it has none."""
-    if not state.losses:
-        return {}
-    state.encoder.train()
-    with state.autocast():
-        terms = weighted_terms(state.encoder, state.losses, batch)
-    state.encoder.eval()
-    return terms

@@ -21,6 +21,7 @@ from grbench.registry.option_types import Count, OptionGroup
 from grbench.training.state import TrainState
 from grbench.types import FIRST_ACTION, Batch
 from grbench_reference.trainers.advantages import Scale
+from grbench_reference.trainers.supervised import weighted_terms
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -39,7 +40,7 @@ class PolicyOptions(OptionGroup):
             the deviation over the batch; none (Dr. GRPO, arXiv 2503.20783).
         action_weights: weight of a user's samples by the action of the target, such as {click: 1, conversion: 2.5}; 1
             for actions not named. Without `scale` it is the same as weighted rewards, which `scale: group` would undo.
-        temperature: logits of codes, or the noise of denoising steps, are divided, or multiplied, by it, wherever the
+        temperature: logits of codes are divided, or deviations of denoising steps multiplied, by it, wherever the
             policy is sampled or its probabilities are computed.
     """
 
@@ -95,6 +96,17 @@ def weight_of_tokens(actions: Sequence[str], weights: Mapping[str, float] | None
 def newest_targets_of(batch: Batch) -> tuple[Tensor, Tensor]:
     """-> (the item that follows each user's newest event [B], 0 where nothing is learnt from it; its action token)."""
     return batch.targets[:, -1], batch.next_actions[:, -1]
+
+
+def losses_of_stage(state: TrainState, batch: Batch) -> dict[str, Tensor]:
+    """-> {term: weighted scalar} of the stage's losses, computed in training mode; empty where it has none."""
+    if not state.losses:
+        return {}
+    state.encoder.train()
+    with state.autocast():
+        terms = weighted_terms(state.encoder, state.losses, batch)
+    state.encoder.eval()
+    return terms
 
 
 def clipped_objective(ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:

@@ -81,4 +81,13 @@ def _discount(ranks: Tensor) -> Tensor:
 
 
 REWARDS: dict[str, Reward] = {"hit": hit, "prefix": prefix, "rank_gain": rank_gain}
-"""By the name that the option `reward` gives."""
+"""Of the items of a sampled list, by the name that the option `reward` gives."""
+
+
+HIT_CUTOFF = 10
+
+RANK_REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hit": lambda ranks: (ranks <= HIT_CUTOFF).float(),
+    "rank_gain": _discount,
+}
+"""The target's ranks [B, G] in lists of their own, 1 = first -> [B, G] float32, the reward of each list."""
