@@ -5,6 +5,8 @@ Shapes: B users, T history length, P tokens, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated
 
 from pydantic import Field
@@ -76,18 +78,27 @@ class DiffuReason(CausalTransformer):
         )
         self._hypotheses: OnePass[Hypotheses] = OnePass()
 
+    @contextmanager
+    def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:
+        """Inside, a batch's histories are encoded once, however many losses need them. Yields a function that gives no
+        further loss terms."""
+        with self._hypotheses.open(), super().one_pass() as own_terms:
+            yield own_terms
+
     def intent_diffusion(self) -> IntentDiffusion | None:
         """The denoiser; None with `steps: 0`."""
         return self.diffusion
 
     def hypotheses(self, batch: Batch) -> Hypotheses:
         """After each event, [B, T, D]; with a user token [B, T + 1, D], its own first."""
+        if self._hypotheses.is_open and self._hypotheses.get(batch) is None:
+            self.embed(batch, batch.items.new_empty(0))  # which later losses need too
         known = self._hypotheses.get(batch)
         if known is not None:
             return known
         layout = lay_out(batch, user_token=self.user_token)
         (events,) = self.items.each_once(layout.take(batch.items))
-        return self._hypotheses.put(batch, _in_batch(layout, self._think(batch, layout, events)))
+        return _in_batch(layout, self._think(batch, layout, events))
 
     def newest_hypotheses(self, batch: Batch) -> Hypotheses:
         """After the newest event, [B, D]."""
