@@ -65,6 +65,20 @@ METHODS: dict[str, dict[str, Any]] = {
         "trainer": {"name": "supervised", "examples": "prefixes"},
         "retriever": {"name": "beam", "width": 8},
     },
+    "reinforced": {
+        "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
+        "encoder": {"name": "sid_decoder", "width": 16, "blocks": 1},
+        "retriever": {"name": "beam", "width": 8, "softmax": "tree"},
+        "stages": [
+            {"name": "supervised", "loss": {"name": "next_code", "softmax": "tree"}},
+            {"name": "reinforced", "trainer": {"name": "grpo", "samples": 4, "reward": "prefix"}},
+        ],
+    },
+    "diffused": {
+        "encoder": {"name": "diffu_reason", "width": 16, "blocks": 1, "steps": 2},
+        "loss": [{"name": "full_softmax", "temperature": 0.1}, "denoising"],
+        "trainer": {"name": "diffuse", "samples": 4},
+    },
     "learnt_codes": {
         "tokenizer": {
             **{"name": "rq_vae", "source": "cooccurrence", "width": 8, "sizes": [8, 8], "widths": [8, 4]},

@@ -60,6 +60,9 @@ CASES: dict[str, dict[str, Case]] = {
             {"loss": {"name": "bce", "negatives": 1}},
         ),
         "prism": Case({"width": 32, "blocks": 1, "embeddings": [81]}, {"loss": {"name": "bce", "negatives": 1}}),
+        "diffu_reason": Case(
+            {"width": 32, "blocks": 1, "embeddings": [81]}, {"loss": {"name": "bce", "negatives": 1}, "batch_size": 64}
+        ),
         "lazy_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "sid_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "gnn": Case({**ANCHOR, "name": "gnn"}, {"loss": {"name": "bce", "negatives": 1}}),
@@ -70,12 +73,17 @@ CASES: dict[str, dict[str, Case]] = {
         "bce": Case(parts={"batch_size": 128}),
         "bpr": Case(skip="it is bce but for what becomes of the logits"),
         "infonce": Case(parts={"batch_size": 128}),
+        "denoising": Case(parts={"encoder": "diffu_reason", "batch_size": 128}),
         "next_code": Case(parts={**DECODING, "batch_size": 64}),
         "next_action": Case(parts={**DECODING, "batch_size": 64}),
         "path_verification": Case(parts={**JUDGING, "batch_size": 64}),
         "path_value": Case(parts={**JUDGING, "batch_size": 64}),
         # Every position against 100,000 items, whose features would take longer than the loss itself.
         "full_softmax": Case(parts={"batch_size": 8, "encoder": {**ANCHOR, "item_features": False, "embeddings": []}}),
+    },
+    "trainers": {
+        "grpo": Case(parts={**DECODING, "loss": "next_code", "batch_size": 64}),
+        "diffuse": Case(parts={"encoder": "diffu_reason", "loss": "denoising", "batch_size": 64}),
     },
     "retrievers": {
         "faiss": Case({"index": "IVF256,Flat", "search": {"nprobe": 8}}),

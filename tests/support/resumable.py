@@ -147,6 +147,7 @@ DECODER = ("sid_decoder", {"width": 8, "heads": 2, "dropout": 0.1, "history_leng
 HEADED = ("sid_decoder", {**DECODER[1], "verifier": True, "value_head": True})
 PRISM = ("prism", {"width": 8, "dropout": 0.3, "history_length": 4})
 LAZY = ("lazy_decoder", {"width": 8, "dropout": 0.1, "history_length": 4})
+DIFFUSED = ("diffu_reason", {"width": 8, "blocks": 1, "dropout": 0.1, "history_length": 4, "steps": 2})
 BANK = ("infonce", {"negatives": {"uniform": 4, "bank": 16}})
 CHOSEN = {"validate_every": 1, "select": "ndcg@3"}
 MUON = ("muon", {"tables": "rowwise_adagrad"})
@@ -184,6 +185,20 @@ METHODS: dict[str, tuple[Any, list[Stage]]] = {
         [
             stage("next_code", name="supervised", epochs=2),
             stage(name="reinforced", epochs=4, trainer="policy_gradient", clip_norm=1.0),
+        ],
+    ),
+    "sampled": (
+        DECODER,
+        [
+            stage("next_code", name="supervised", epochs=2),
+            stage(name="reinforced", epochs=4, trainer=("grpo", {"samples": 4, "updates": 2, "kl": 0.1}), **CHOSEN),
+        ],
+    ),
+    "diffused": (
+        DIFFUSED,
+        [
+            stage("full_softmax", "denoising", name="supervised", epochs=2),
+            stage("denoising", name="reinforced", epochs=4, trainer=("diffuse", {"samples": 4, "kl": 0.1})),
         ],
     ),
 }

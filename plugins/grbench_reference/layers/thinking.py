@@ -52,7 +52,7 @@ class ThinkingTokens(nn.Module):
             own_values.append(value)
             of_history = (query @ keys.transpose(2, 3)).masked_fill(hidden, -torch.inf)
             of_thoughts = torch.stack([(query * each).sum(3) for each in own_keys], 3)
-            weights = torch.cat([of_history, of_thoughts], 3).softmax(3)
+            weights = torch.cat([of_history, of_thoughts], 3).softmax(3).to(values.dtype)
             mixed = weights[..., :length] @ values
             for number, each in enumerate(own_values):
                 mixed = mixed + weights[..., length + number, None] * each
