@@ -88,4 +88,5 @@ class IntentDiffusion(nn.Module):
 
 def directions(vectors: Tensor) -> Tensor:
     """[..., D], scaled to length sqrt(D)."""
-    return functional.normalize(vectors.float(), dim=-1) * vectors.shape[-1] ** 0.5
+    unit: Tensor = functional.normalize(vectors.float(), dim=-1)
+    return unit * math.sqrt(vectors.shape[-1])

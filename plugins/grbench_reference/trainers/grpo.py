@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from grbench.data.examples import Examples, all_prefixes, newest_targets
 from grbench.data.training_data import TrainingData
@@ -86,11 +86,11 @@ class GRPO(Trainer):
         others before them; kl, the estimated distance from the reference; clipped, the share of codes that the last
         update gained nothing by."""
         targets, actions = newest_targets_of(batch)
-        real, options = targets > 0, self.options
+        real, options, policy = targets > 0, self.options, cast(Decoder, state.encoder)
         state.encoder.eval()  # with dropout, two passes of one policy would give one sample two probabilities
         with state.autocast():
             paths = sample_paths(
-                state.encoder,
+                policy,
                 batch,
                 self.trie,
                 options.samples,
@@ -103,12 +103,12 @@ class GRPO(Trainer):
             reference = None
             if self.reference.policy is not None:
                 with torch.no_grad():
-                    reference = self._log_probabilities(self.reference.policy, batch, paths.prefixes)
+                    reference = self._log_probabilities(cast(Decoder, self.reference.policy), batch, paths.prefixes)
         old: Tensor | None = None
         for _ in range(options.updates):
             terms = losses_of_stage(state, batch)
             with state.autocast():
-                new = self._log_probabilities(state.encoder, batch, paths.prefixes)
+                new = self._log_probabilities(policy, batch, paths.prefixes)
                 old = new.detach() if old is None else old
                 ratio = (new - old).exp()
                 away = torch.zeros_like(new) if reference is None else distance(new, reference)
@@ -150,7 +150,6 @@ class GRPO(Trainer):
             return sibling_advantages(rewards, prefixes, self.options.scale, real)
         return group_advantages(rewards, self.options.scale, real).unsqueeze(2).expand(prefixes.shape)
 
-    def _log_probabilities(self, policy: nn.Module, batch: Batch, prefixes: Tensor) -> Tensor:
+    def _log_probabilities(self, policy: Decoder, batch: Batch, prefixes: Tensor) -> Tensor:
         """prefixes [B, G, L] -> [B, G, L], of each code of these paths."""
-        decoder = cast(Decoder, policy)
-        return path_log_probabilities(decoder, batch, self.trie, prefixes, temperature=self.options.temperature)
+        return path_log_probabilities(policy, batch, self.trie, prefixes, temperature=self.options.temperature)
