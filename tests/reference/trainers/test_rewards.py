@@ -104,3 +104,16 @@ def test_siblings_of_one_level_are_the_group():
     for scale in ("group", "none"):
         found = sibling_advantages(rewards, prefixes, scale, NOBODY_LEFT_OUT)[:, :, 0]
         assert found[0].tolist() == pytest.approx(group_advantages(rewards, scale, NOBODY_LEFT_OUT)[0].tolist())
+
+
+def test_unscaled_sibling_advantages_have_the_gradient_of_rewards_less_their_siblings_mean():
+    """Whatever depends on the sampled codes alone, such as the gradient of their probability, weighs the same."""
+    torch.manual_seed(0)
+    rewards, prefixes = torch.rand(1, 12), torch.stack([torch.randint(3, (1, 12)), torch.zeros(1, 12).long()], 2)
+    prefixes[:, :, 1] = prefixes[:, :, 0] * 3 + torch.randint(3, (1, 12))
+    of_code = torch.rand(9)
+    found = sibling_advantages(rewards, prefixes, "none", NOBODY_LEFT_OUT)[0]
+    for level, parents in enumerate((torch.zeros(12).long(), prefixes[0, :, 0])):
+        means = torch.stack([rewards[0][parents == each].mean() for each in parents])
+        weights = of_code[prefixes[0, :, level]]
+        assert (found[:, level] * weights).sum().item() == pytest.approx(((rewards[0] - means) * weights).sum().item())
