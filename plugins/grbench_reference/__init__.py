@@ -41,6 +41,7 @@ def register_encoders(register: Register) -> None:
     register("causal_transformer", "grbench_reference.encoders.causal_transformer:CausalTransformer")
     register("hstu", "grbench_reference.encoders.hstu:HSTU")
     register("prism", "grbench_reference.encoders.prism:Prism")
+    register("preference_memory", "grbench_reference.encoders.preference_memory:PreferenceMemory")
     register("sid_decoder", "grbench_reference.encoders.sid_decoder:SIDDecoder")
     register("lazy_decoder", "grbench_reference.encoders.lazy_decoder:LazyDecoder")
     register("diffu_reason", "grbench_reference.encoders.diffu_reason:DiffuReason")

@@ -58,6 +58,10 @@ METHODS: dict[str, dict[str, Any]] = {
         "retriever": {"name": "beam", "width": 16, "temperature": 1.0},
     },
     "recurrent": {"encoder": {"name": "prism", "width": 16, "blocks": 1}, "loss": "full_softmax"},
+    "memory": {
+        "encoder": {"name": "preference_memory", "width": 16, "blocks": 1, "segment": 3, "memories": 2},
+        "loss": "full_softmax",
+    },
     "lazy": {
         "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
         "encoder": {"name": "lazy_decoder", "width": 16, "blocks": 1, "action_conditioning": "attention_bias"},

@@ -63,6 +63,9 @@ CASES: dict[str, dict[str, Case]] = {
         "diffu_reason": Case(
             {"width": 32, "blocks": 1, "embeddings": [81]}, {"loss": {"name": "bce", "negatives": 1}, "batch_size": 64}
         ),
+        "preference_memory": Case(
+            {"width": 32, "blocks": 1, "heads": 1, "embeddings": [81]}, {"loss": {"name": "bce", "negatives": 1}}
+        ),
         "lazy_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "sid_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "gnn": Case({**ANCHOR, "name": "gnn"}, {"loss": {"name": "bce", "negatives": 1}}),

@@ -28,6 +28,7 @@ ENCODERS = {
     "gnn": {"width": 8, "blocks": 1, "heads": 2, "dropout": 0.0, "neighbours": [2], "neighbourhood_dropout": 0.0},
     "prism": {"width": 8, "blocks": 1, "dropout": 0.0},
     "diffu_reason": {"width": 8, "blocks": 1, "dropout": 0.0},
+    "preference_memory": {"width": 8, "blocks": 1, "dropout": 0.0, "segment": 3},
     "lazy_decoder": {"width": 8, "blocks": 1, "dropout": 0.0},
     "sid_decoder": {"width": 8, "blocks": 1, "dropout": 0.0, "next_action": ["click"]},
     "sid_decoder of codes": {"width": 8, "blocks": 1, "dropout": 0.0, "history": "codes"},

@@ -102,6 +102,12 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("prism", {"steps": 1, "convolution": 0, "nonlinearity": False, "gain": False}, "bce", {}),
     ("diffu_reason", {"heads": 2}, "full_softmax", {}),
     ("diffu_reason", {"heads": 2}, "denoising", {}),
+    (
+        "preference_memory",
+        {"heads": 2, "segment": 2, "memories": 2, "action_conditioning": "attention_bias"},
+        "bce",
+        {},
+    ),
     ("lazy_decoder", {"heads": 2}, "next_code", {}),
     ("lazy_decoder", {"heads": 2, "action_conditioning": "attention_bias", "next_action": True}, "next_code", {}),
     ("sid_decoder", {"heads": 2}, "next_code", {}),

@@ -5,6 +5,7 @@ Shapes: P tokens, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -64,6 +65,43 @@ class TransformerOptions(OptionGroup):
     qk_norm: bool = False
     bias: bool = True
 
+    @property
+    def dropout_of_tokens(self) -> float:
+        """Of those that enter the first block."""
+        return self.dropout if self.embedding_dropout is None else self.embedding_dropout
+
+
+def transformer_blocks(
+    options: TransformerOptions, *, length: int, key_bias: Callable[[int], nn.Module | None]
+) -> nn.ModuleList:
+    """length: the most tokens of a row, for rotary positions. key_bias: called with the number of heads for each block,
+    as `HistoryEncoder.key_bias`."""
+    width, heads, dropout = options.width, options.heads, options.dropout
+    rotates = options.positions == "rotary"
+    head_width = width_of_heads(width, heads, rotary=rotates)
+    rotary = Rotary(head_width, length) if rotates else None
+    return nn.ModuleList(
+        TransformerBlock(
+            width,
+            CausalAttention(
+                width,
+                heads,
+                dropout=dropout if options.attention_dropout is None else options.attention_dropout,
+                rotary=rotary,
+                qk_norm=options.qk_norm,
+                bias=options.bias,
+                key_bias=key_bias(heads),
+            ),
+            hidden=max(1, round(options.feed_forward * width)),
+            activation=options.activation,
+            norm_kind=options.norm,
+            placement=options.norm_placement,
+            dropout=dropout,
+            bias=options.bias,
+        )
+        for _ in range(options.blocks)
+    )
+
 
 class CausalTransformer(HistoryEncoder):
     """User token, then one token an event, through causal Transformer blocks; items by the same feature fusion.
@@ -83,41 +121,17 @@ class CausalTransformer(HistoryEncoder):
         transformer: TransformerOptions = TransformerOptions(),
         history: HistoryOptions = HistoryOptions(),
     ) -> None:
-        width, heads, dropout = transformer.width, transformer.heads, transformer.dropout
-        rotates = transformer.positions == "rotary"
-        head_width = width_of_heads(width, heads, rotary=rotates)
         super().__init__(
             data,
             codes,
             history,
-            width=width,
+            width=transformer.width,
             history_length=transformer.history_length,
-            dropout=dropout if transformer.embedding_dropout is None else transformer.embedding_dropout,
+            dropout=transformer.dropout_of_tokens,
             last_norm=normalisation(transformer.norm, transformer.width),
             positions=transformer.positions,
         )
-        rotary = Rotary(head_width, self.length) if rotates else None
-        self.blocks = nn.ModuleList(
-            TransformerBlock(
-                width,
-                CausalAttention(
-                    width,
-                    heads,
-                    dropout=dropout if transformer.attention_dropout is None else transformer.attention_dropout,
-                    rotary=rotary,
-                    qk_norm=transformer.qk_norm,
-                    bias=transformer.bias,
-                    key_bias=self.key_bias(heads),
-                ),
-                hidden=max(1, round(transformer.feed_forward * width)),
-                activation=transformer.activation,
-                norm_kind=transformer.norm,
-                placement=transformer.norm_placement,
-                dropout=dropout,
-                bias=transformer.bias,
-            )
-            for _ in range(transformer.blocks)
-        )
+        self.blocks = transformer_blocks(transformer, length=self.length, key_bias=self.key_bias)
 
     def mix(self, tokens: Tensor, batch: Batch, layout: Layout) -> Tensor:
         """tokens [P, D] -> [P, D], through the blocks."""

@@ -1,5 +1,6 @@
-"""Causal attention with dropout for the CPU: a few rows at a time, so that their weights stay in the processor's cache
-from one operation to the next. 55 ms forward and backward where whole tensors take 78 (512 rows x 101 x 32, 2 cores).
+"""Attention with dropout for the CPU, causal or under a mask: a few rows at a time, so that their weights stay in the
+processor's cache from one operation to the next. 55 ms forward and backward where whole tensors take 78 (512 rows x 101
+x 32, 2 cores).
 
 Shapes: G rows, H heads, L length, E width of a head; n rows at a time.
 """
@@ -22,28 +23,32 @@ from grbench_reference.kernels.embedding import dropout_mask
 WEIGHTS_AT_ONCE = 1 << 19  # 2 MiB of float32
 
 
-def dropout_attention(query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
-    """softmax(q k' / sqrt(E)) v below the diagonal, [G, H, L, E] each; `share` of the weights dropped.
+def dropout_attention(query: Tensor, key: Tensor, value: Tensor, share: float, visible: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(E)) v below the diagonal, or where visible [L, L] is true, [G, H, L, E] each; `share` of the
+    weights dropped. Each row of `visible` needs a true cell.
 
     Queries and keys may be wider than values; E is the values' width.
     """
     rows, heads, length, width = value.shape
     flat = (each.reshape(rows * heads, length, each.shape[3]) for each in (query, key, value))
-    mixed: Tensor = _DroppedAttention.apply(*flat, share)
+    mixed: Tensor = _DroppedAttention.apply(*flat, share, visible)
     return mixed.view(rows, heads, length, width)
 
 
 class _DroppedAttention(Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
+    def forward(  # noqa: PLR0917 - torch passes them by place
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, share: float, visible: Tensor | None
+    ) -> Tensor:
         rows, length, width = value.shape
         kept, scale = dropout_mask((rows, length, length), share)
-        ahead = torch.full((length, length), -torch.inf, dtype=query.dtype).triu(1)
+        hidden = torch.ones(length, length, dtype=torch.bool).triu(1) if visible is None else ~visible
+        unseen = query.new_zeros(length, length).masked_fill_(hidden, -torch.inf)
         query = query * width**-0.5
         weights, dropped = query.new_empty(rows, length, length), query.new_empty(rows, length, length)
         mixed = torch.empty_like(value)
         for some, scores in _pieces(rows, length, query):
-            torch.bmm(query[some], key[some].transpose(1, 2), out=scores).add_(ahead)
+            torch.bmm(query[some], key[some].transpose(1, 2), out=scores).add_(unseen)
             torch.softmax(scores, -1, out=weights[some])
             dropped[some].copy_(kept[some].view(torch.uint8)).mul_(weights[some])  # bytes convert faster than flags
             torch.bmm(dropped[some], value[some], out=mixed[some])
@@ -67,7 +72,7 @@ class _DroppedAttention(Function):
             scores.mul_(dropped[some]).addcmul_(weights[some], along[some])
             torch.bmm(scores, key[some], out=to_query[some])
             torch.bmm(scores.transpose(1, 2), query[some], out=to_key[some])
-        return to_query.mul_(width**-0.5), to_key, to_value, None
+        return to_query.mul_(width**-0.5), to_key, to_value, None, None
 
 
 def _pieces(rows: int, length: int, like: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Group:
     """Rows of similar length, padded to one length: tokens first:last fill the cells [n] of a grid of rows x length.
 
     cells: [n] places in the flattened grid; None where every cell holds a token.
+    visible: [length, length] bool, which of its row's tokens each token attends to; None = those up to itself.
+    places: [length] int64, for rotary positions; None = the token's column.
     """
 
     first: int
@@ -33,6 +36,13 @@ class Group:
     rows: int
     length: int
     cells: Tensor | None
+    visible: Tensor | None = None
+    places: Tensor | None = None
+
+    @classmethod
+    def whole(cls, rows: int, length: int, *, visible: Tensor | None = None, places: Tensor | None = None) -> Group:
+        """All tokens there are: rows of one length, without padding."""
+        return cls(0, rows * length, rows, length, None, visible, places)
 
     def grid(self, tokens: Tensor) -> Tensor:
         """tokens [P, ...] -> [rows, length, ...], zero where a cell holds no token."""
@@ -46,6 +56,20 @@ class Group:
         """grid [rows, length, ...] -> [last - first, ...]."""
         flat = grid.reshape(self.rows * self.length, *grid.shape[2:])
         return flat if self.cells is None else flat[self.cells]
+
+
+class Grouped(Protocol):
+    """What attention reads of a `Layout`: the tokens as grids."""
+
+    @property
+    def groups(self) -> tuple[Group, ...]: ...
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Tokens that are no batch's own, such as summaries of a history among its events, as grids."""
+
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True)

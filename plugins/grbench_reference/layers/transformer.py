@@ -14,7 +14,7 @@ from torch.nn import functional
 from grbench.errors import SuiteError
 from grbench_reference.kernels.dropout_attention import dropout_attention
 from grbench_reference.kernels.embedding import Dropout
-from grbench_reference.layers.token_packing import Layout
+from grbench_reference.layers.token_packing import Group, Grouped
 
 Norm = Literal["layernorm", "rmsnorm"]
 Activation = Literal["relu", "gelu", "swiglu"]
@@ -87,7 +87,8 @@ def _turned(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class CausalAttention(nn.Module):
-    """Self-attention of every token over its row's tokens up to itself: tokens [P, D] -> [P, D].
+    """Self-attention of every token over its row's tokens up to itself, or those that its group says: tokens [P, D] ->
+    [P, D].
 
     qk_norm: queries and keys pass an RMSNorm over their head's width (arXiv 2302.05442).
     key_bias: actions of keys [P] -> [P, H], added to the scores of each key.
@@ -112,29 +113,31 @@ class CausalAttention(nn.Module):
         self.query_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
         self.key_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
 
-    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Grouped, actions: Tensor) -> Tensor:
         """actions [P] of the tokens, used where there is a key_bias."""
         qkv = self.qkv(tokens)
         bias = None if self.key_bias is None else self.key_bias(actions)
         attended = [
-            group.tokens(self._attend(group.grid(qkv), None if bias is None else group.grid(bias)))
+            group.tokens(self._attend(group.grid(qkv), None if bias is None else group.grid(bias), group))
             for group in layout.groups
         ]
         out: Tensor = self.out(torch.cat(attended))
         return out
 
-    def _attend(self, qkv: Tensor, bias: Tensor | None) -> Tensor:
+    def _attend(self, qkv: Tensor, bias: Tensor | None, group: Group) -> Tensor:
         """[G, L, 3 D], [G, L, H] -> [G, L, D]"""
         rows, length, width = qkv.shape
         query, key, value = qkv.view(rows, length, 3, self.heads, width // 3 // self.heads).permute(2, 0, 3, 1, 4)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
-        if self.rotary is not None:
+        if self.rotary is not None and group.places is not None:
+            query, key = self.rotary.at(query, group.places), self.rotary.at(key, group.places)
+        elif self.rotary is not None:
             query, key = self.rotary(query), self.rotary(key)
         if bias is not None:
             query, key = with_key_bias(query, key, bias.transpose(1, 2))
         share = self.share if self.training else 0.0
-        mixed = causal_attention(query, key, value, share)
+        mixed = causal_attention(query, key, value, share, group.visible)
         joined: Tensor = mixed.transpose(1, 2).reshape(rows, length, width // 3)
         return joined
 
@@ -150,8 +153,9 @@ def with_key_bias(query: Tensor, key: Tensor, bias: Tensor) -> tuple[Tensor, Ten
     return functional.pad(functional.pad(query, (0, more - 1)), (0, 1), value=1.0), key
 
 
-def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float) -> Tensor:
-    """softmax(q k' / sqrt(E)) v below the diagonal, [G, H, L, E] each; `share` of the weights dropped.
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float, visible: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(E)) v below the diagonal, or where visible [L, L] is true, [G, H, L, E] each; `share` of the
+    weights dropped.
 
     Queries and keys may be wider than values, by what `with_key_bias` added.
     """
@@ -160,10 +164,10 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, share: float) ->
         if query.shape[3] > width:  # the fused kernels want one width
             value = functional.pad(value, (0, query.shape[3] - width))
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=share, is_causal=True, scale=width**-0.5
+            query, key, value, visible, dropout_p=share, is_causal=visible is None, scale=width**-0.5
         )
         return mixed[..., :width]
-    return dropout_attention(query, key, value, share)
+    return dropout_attention(query, key, value, share, visible)
 
 
 class TransformerBlock(nn.Module):
@@ -181,7 +185,7 @@ class TransformerBlock(nn.Module):
         dropout: float,
         bias: bool,
     ) -> None:
-        """attention: tokens [P, D], layout, actions [P] -> [P, D], causal; `CausalAttention` or another mixer."""
+        """attention: tokens [P, D], layout, actions [P] -> [P, D]; `CausalAttention` or another mixer."""
         super().__init__()
         self.placement = placement
         self.attention = attention
@@ -189,7 +193,7 @@ class TransformerBlock(nn.Module):
         self.norms = nn.ModuleList([normalisation(norm_kind, width), normalisation(norm_kind, width)])
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, layout: Layout, actions: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Grouped, actions: Tensor) -> Tensor:
         first, second = self.norms
         if self.placement == "pre":
             tokens = tokens + self.dropout(self.attention(first(tokens), layout, actions))
