@@ -45,6 +45,7 @@ def register_encoders(register: Register) -> None:
     register("sid_decoder", "grbench_reference.encoders.sid_decoder:SIDDecoder")
     register("lazy_decoder", "grbench_reference.encoders.lazy_decoder:LazyDecoder")
     register("diffu_reason", "grbench_reference.encoders.diffu_reason:DiffuReason")
+    register("one_ranker", "grbench_reference.encoders.one_ranker:OneRanker")
     register("gnn", "grbench_reference.encoders.gnn:GNN")
     register("lightgcn", "grbench_reference.encoders.lightgcn:LightGCN")
     register("most_popular", "grbench_reference.encoders.most_popular:MostPopular")
@@ -57,6 +58,8 @@ def register_losses(register: Register) -> None:
     register("bce", "grbench_reference.losses.bce:BCE")
     register("bpr", "grbench_reference.losses.bpr:BPR")
     register("next_code", "grbench_reference.losses.next_code:NextCode")
+    register("task_prediction", "grbench_reference.losses.task_prediction:TaskPrediction")
+    register("value_ranking", "grbench_reference.losses.value_ranking:ValueRanking")
     register("next_action", "grbench_reference.losses.next_action:NextAction")
     register("path_verification", "grbench_reference.losses.path_verification:PathVerification")
     register("path_value", "grbench_reference.losses.path_value:PathValue")
@@ -76,6 +79,7 @@ def register_retrievers(register: Register) -> None:
     register("faiss", "grbench_reference.retrievers.faiss:FaissIndex")
     register("beam", "grbench_reference.retrievers.beam:Beam")
     register("beam_rerank", "grbench_reference.retrievers.beam_rerank:BeamRerank")
+    register("retrieve_rank", "grbench_reference.retrievers.retrieve_rank:RetrieveRank")
 
 
 @hookimpl

@@ -1,8 +1,9 @@
 """Interfaces that reference encoders have beside those of the core: logits before they are multiplied out, logits of
-the next action, judgements of partial code paths, and intents that are denoised.
+the next action, judgements of partial code paths, intents that are denoised, states of several tasks, and scores of
+candidates.
 
 Shapes: B users, T history length, P positions with a target, D width, n codes that items have at a level, A actions, Q
-paths of a user, l codes of a path, L levels, R rows (beams of all users).
+paths of a user, l codes of a path, L levels, R rows (beams of all users), W places of a row, C candidates of a place.
 """
 
 from __future__ import annotations
@@ -95,3 +96,33 @@ class IntentDenoiser(Protocol):
 
     def embed_items(self, items: Tensor) -> Tensor:
         """items [N] -> [N, D], as of Embedder."""
+
+
+@runtime_checkable
+class TaskPredictor(Protocol):
+    """An Embedder that has a state for each of several tasks: one for each of the dataset's actions, in their order,
+    and one for value, which is that of `Embedder.embed`."""
+
+    def task_states(self, batch: Batch, items: Tensor) -> tuple[Tensor, Tensor]:
+        """items [N] -> ([B, T, A + 1, D] or [B, T + 1, A + 1, D], as `Embedder.embed`; [N, D])."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Scores of candidates, [B, W, C]. generated: of generation, the inner products of states and vectors, divided by
+    the encoder's temperature; ranked: of the ranking stage, by which they are ordered."""
+
+    generated: Tensor
+    ranked: Tensor
+
+
+@runtime_checkable
+class CandidateRanker(Protocol):
+    """An encoder with a ranking stage for candidates that were retrieved."""
+
+    def rank(self, batch: Batch, columns: Tensor, candidates: Tensor) -> Ranked:
+        """columns [B, W], of the [B, T + 1] of `batch.all_targets`: the places after whose events candidates [B, W, C]
+        are scored, each by itself."""
+
+    def rank_newest(self, batch: Batch, candidates: Tensor) -> Tensor:
+        """candidates [B, C] -> [B, C], the ranking stage's scores after the newest event."""
