@@ -62,6 +62,11 @@ METHODS: dict[str, dict[str, Any]] = {
         "encoder": {"name": "preference_memory", "width": 16, "blocks": 1, "segment": 3, "memories": 2},
         "loss": "full_softmax",
     },
+    "ranked": {
+        "encoder": {"name": "one_ranker", "width": 16, "blocks": 1, "tokens_per_task": 1, "fake_items": 4},
+        "loss": ["task_prediction", {"name": "value_ranking", "places": 4}],
+        "retriever": {"name": "retrieve_rank", "items": 20},
+    },
     "lazy": {
         "tokenizer": {"name": "rq_kmeans", "source": "cooccurrence", "width": 8, "sizes": [24, 24]},
         "encoder": {"name": "lazy_decoder", "width": 16, "blocks": 1, "action_conditioning": "attention_bias"},

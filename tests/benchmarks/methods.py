@@ -21,6 +21,7 @@ ANCHOR = {"name": "causal_transformer", "width": 32, "blocks": 1, "heads": 1, "h
 SEMANTIC_IDS = {"name": "rq_kmeans", "sizes": [64, 64, 64]}
 DECODING = {"encoder": {"name": "sid_decoder", "next_action": True}, "tokenizer": SEMANTIC_IDS}
 JUDGING = {"encoder": {"name": "sid_decoder", "verifier": True, "value_head": True}, "tokenizer": SEMANTIC_IDS}
+RANKING = {"name": "one_ranker", "width": 32, "blocks": 1, "heads": 1, "tokens_per_task": 1, "embeddings": [81]}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ CASES: dict[str, dict[str, Case]] = {
         "preference_memory": Case(
             {"width": 32, "blocks": 1, "heads": 1, "embeddings": [81]}, {"loss": {"name": "bce", "negatives": 1}}
         ),
+        "one_ranker": Case(
+            {"width": 32, "blocks": 1, "heads": 1, "tokens_per_task": 1, "embeddings": [81]},
+            {"loss": {"name": "bce", "negatives": 1}, "batch_size": 64},
+        ),
         "lazy_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "sid_decoder": Case(parts={"loss": "next_code", "tokenizer": SEMANTIC_IDS, "batch_size": 64}),
         "gnn": Case({**ANCHOR, "name": "gnn"}, {"loss": {"name": "bce", "negatives": 1}}),
@@ -81,6 +86,8 @@ CASES: dict[str, dict[str, Case]] = {
         "next_action": Case(parts={**DECODING, "batch_size": 64}),
         "path_verification": Case(parts={**JUDGING, "batch_size": 64}),
         "path_value": Case(parts={**JUDGING, "batch_size": 64}),
+        "task_prediction": Case(parts={"encoder": RANKING, "batch_size": 64}),
+        "value_ranking": Case(parts={"encoder": RANKING, "batch_size": 64}),
         # Every position against 100,000 items, whose features would take longer than the loss itself.
         "full_softmax": Case(parts={"batch_size": 8, "encoder": {**ANCHOR, "item_features": False, "embeddings": []}}),
     },
@@ -92,6 +99,7 @@ CASES: dict[str, dict[str, Case]] = {
         "faiss": Case({"index": "IVF256,Flat", "search": {"nprobe": 8}}),
         "beam": Case(parts=DECODING),
         "beam_rerank": Case(parts=DECODING),
+        "retrieve_rank": Case(parts={"encoder": RANKING}),
     },
     "metrics": {"coverage": Case(like=("sort",))},  # distinct items
 }

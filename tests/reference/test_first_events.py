@@ -29,6 +29,7 @@ ENCODERS = {
     "prism": {"width": 8, "blocks": 1, "dropout": 0.0},
     "diffu_reason": {"width": 8, "blocks": 1, "dropout": 0.0},
     "preference_memory": {"width": 8, "blocks": 1, "dropout": 0.0, "segment": 3},
+    "one_ranker": {"width": 8, "blocks": 1, "dropout": 0.0, "tokens_per_task": 1, "fake_items": 2},
     "lazy_decoder": {"width": 8, "blocks": 1, "dropout": 0.0},
     "sid_decoder": {"width": 8, "blocks": 1, "dropout": 0.0, "next_action": ["click"]},
     "sid_decoder of codes": {"width": 8, "blocks": 1, "dropout": 0.0, "history": "codes"},

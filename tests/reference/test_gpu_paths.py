@@ -26,6 +26,8 @@ TO_HALF = {
     torch.mm,
     Tensor.__matmul__,
     Tensor.__rmatmul__,
+    Tensor.matmul,
+    torch.einsum,  # of products that are cast
 }
 TO_FLOAT = {
     functional.layer_norm,
@@ -108,6 +110,8 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         "bce",
         {},
     ),
+    ("one_ranker", {"heads": 2, "fake_items": 0, "action_conditioning": "attention_bias"}, "task_prediction", {}),
+    ("one_ranker", {"heads": 2, "fake_items": 2}, "value_ranking", {"places": 2, "negatives": 2}),
     ("lazy_decoder", {"heads": 2}, "next_code", {}),
     ("lazy_decoder", {"heads": 2, "action_conditioning": "attention_bias", "next_action": True}, "next_code", {}),
     ("sid_decoder", {"heads": 2}, "next_code", {}),

@@ -147,6 +147,7 @@ DECODER = ("sid_decoder", {"width": 8, "heads": 2, "dropout": 0.1, "history_leng
 HEADED = ("sid_decoder", {**DECODER[1], "verifier": True, "value_head": True})
 PRISM = ("prism", {"width": 8, "dropout": 0.3, "history_length": 4})
 MEMORY = ("preference_memory", {"width": 8, "dropout": 0.3, "history_length": 4, "segment": 2})
+RANKER = ("one_ranker", {"width": 8, "dropout": 0.1, "history_length": 4, "tokens_per_task": 1, "fake_items": 3})
 LAZY = ("lazy_decoder", {"width": 8, "dropout": 0.1, "history_length": 4})
 DIFFUSED = ("diffu_reason", {"width": 8, "blocks": 1, "dropout": 0.1, "history_length": 4, "steps": 2})
 BANK = ("infonce", {"negatives": {"uniform": 4, "bank": 16}})
@@ -167,6 +168,7 @@ METHODS: dict[str, tuple[Any, list[Stage]]] = {
     "judged": (HEADED, [stage("next_code", ("path_verification", {"negatives": 4}), ("path_value", {"samples": 3}))]),
     "recurrent": (PRISM, [stage("infonce")]),
     "memory": (MEMORY, [stage("infonce")]),
+    "ranked": (RANKER, [stage("task_prediction", "value_ranking")]),
     "lazy": (LAZY, [stage("next_code")]),
     "two stages": (
         DECODER,
