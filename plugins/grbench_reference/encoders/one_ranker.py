@@ -44,7 +44,8 @@ class OneRanker(HistoryEncoder):
     are `task_prediction` and `value_ranking`.
 
     Ours: it is made from the paper's abstract and a summary, so that equations are ours. Each event is a place to
-    predict from, not only the newest: tasks see no other place's tasks, and events see neither tasks nor fake items.
+    predict from, not only the newest: tasks see no other place's tasks, and events see neither tasks nor fake items. A
+    task token is a learned vector and the token of the event before it.
     Fake items are the same for all users; they follow the item vectors of training batches step by step. A task's state
     is that of its last token. The ranking stage adds to the score of generation, and starts at zero. `task_prediction`
     trains all tasks; with another loss of vectors only value is trained, which is the model without tasks where
@@ -221,15 +222,16 @@ class OneRanker(HistoryEncoder):
     def _blocks(self, tokens: Tensor, batch: Batch, kinds: TaskLayout) -> tuple[Tensor, KeyValues, KeyValues]:
         """tokens [P, D] -> (task tokens [Q, n, D], keys and values of the last block: of events [P, H, E], of tasks
         [Q, n, H, E])."""
-        places, actions = kinds.counts[-1] // len(self.tasks), kinds.events.take(batch.actions)
+        actions = kinds.events.take(batch.actions)
         fakes = tokens[:0]
         if self.fake_items is not None:
             fakes = self.fake_items() * self.input_scale + self.fake_kind
-        tasks = self.tasks.expand(places, -1, -1).flatten(0, 1)
-        mixed = torch.cat([tokens, fakes.to(tokens.dtype), self.dropout(tasks).to(tokens.dtype)])
+        behind = tokens[kinds.events.last.clamp(min=0)] if kinds.newest else tokens
+        tasks = behind.unsqueeze(1) + self.tasks
+        mixed = torch.cat([tokens, fakes.to(tokens.dtype), tasks.flatten(0, 1).to(tokens.dtype)])
         for block in self.blocks:
             mixed, keys_values, of_tasks = block(mixed, kinds, actions)
-        return mixed[len(mixed) - len(tasks) :].unflatten(0, (places, len(self.tasks))), keys_values, of_tasks
+        return mixed[-tasks.shape[0] * tasks.shape[1] :].view(tasks.shape), keys_values, of_tasks
 
     def _states_of(self, tasks: Tensor) -> Tensor:
         """tasks [Q, n, D] -> [Q, A + 1, D], each task's last token."""

@@ -48,7 +48,7 @@ def dense(encoder, tokens, actions):
     """tokens [e, D] of a user and its events -> the tasks [n, D] behind the newest, in one masked softmax."""
     fakes = tokens[:0] if encoder.fake_items is None else encoder.fake_items() * encoder.input_scale + encoder.fake_kind
     events, tasks, many = len(tokens), len(encoder.tasks), len(fakes)
-    mixed = torch.cat([tokens, fakes, encoder.tasks])
+    mixed = torch.cat([tokens, fakes, encoder.tasks + tokens[-1]])
     kinds = torch.tensor([0] * events + [1] * many + [2] * tasks)
     places = torch.tensor([*range(events), *[0] * many, *[events] * tasks])
     number = torch.arange(len(mixed))
