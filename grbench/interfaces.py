@@ -134,6 +134,11 @@ class Tokenizer(ABC):
     def fit(self, data: TrainingData) -> Codes:
         """Learns the codes of all items."""
 
+    def fit_reporting(self, data: TrainingData, progress: Progress) -> Codes:  # noqa: ARG002
+        """Like `fit`, and tells `progress` how far it is; what a run calls. For tokenizers that take more than a few
+        seconds."""
+        return self.fit(data)
+
     def stand_in(self, data: TrainingData) -> Codes | None:  # noqa: ARG002
         """Arbitrary codes of the shape that `fit` returns, with which a method is checked and its memory forecast
         before the tokenizer is fitted. Raises errors of `fit` that are known before. None = the shape is unknown."""

@@ -126,11 +126,13 @@ class Codes:
     sizes:  number of codes of each level
     report: statistics for the record (utilisation, time), JSON-ready. `colliding_items`, the number of items that share
             their semantic ID with another item, is copied to the record's counts
+    tensors: what else of the tokenizer encoders use, by name, on the CPU, such as trained weights; part of a checkpoint
     """
 
     table: Tensor
     sizes: tuple[int, ...]
     report: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tensors: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from grbench.checkpoint.generators import generator_states, restore_generators
+from grbench.checkpoint.tokenizer import codes_that_were_saved, codes_to_save
 from grbench.errors import RunError, first_line
 from grbench.interfaces import Trainer, optional
 from grbench.types import Codes
@@ -29,7 +30,7 @@ def saved_stage(state: TrainState) -> dict[str, Any]:
     gradients = {name: each.grad for name, each in state.modules.named_parameters() if each.grad is not None}
     return {
         "stage": state.stage,
-        "codes": {"table": state.codes.table, "sizes": list(state.codes.sizes)},
+        "codes": codes_to_save(state.codes),
         "finished": [asdict(result) for result in state.finished],
         "epoch": state.epoch,
         "step": state.step,
@@ -89,4 +90,4 @@ def saved_results(saved: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def saved_codes(saved: Mapping[str, Any]) -> Codes:
     """The items' codes with which the saved stage began."""
-    return Codes(saved["codes"]["table"], tuple(saved["codes"]["sizes"]))
+    return codes_that_were_saved(saved["codes"])

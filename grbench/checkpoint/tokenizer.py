@@ -14,11 +14,22 @@ from grbench.types import Codes
 
 def saved_tokenizer(codes: Codes, device: torch.device) -> dict[str, Any]:
     """Plain values and tensors. To be called when the tokenizer has just been fitted."""
-    generators = generator_states(device)
-    return {"table": codes.table, "sizes": list(codes.sizes), "report": dict(codes.report), "generators": generators}
+    return {**codes_to_save(codes), "report": dict(codes.report), "generators": generator_states(device)}
 
 
 def load_tokenizer(saved: Mapping[str, Any], device: torch.device) -> Codes:
     """The codes that were saved; sets the generators."""
     restore_generators(saved["generators"], device)
-    return Codes(saved["table"], tuple(saved["sizes"]), dict(saved["report"]))
+    return codes_that_were_saved(saved)
+
+
+def codes_to_save(codes: Codes) -> dict[str, Any]:
+    """The codes without their report, as plain values and tensors."""
+    return {"table": codes.table, "sizes": list(codes.sizes), "tensors": dict(codes.tensors)}
+
+
+def codes_that_were_saved(saved: Mapping[str, Any]) -> Codes:
+    """What `codes_to_save` gave, with the report where there is one."""
+    # An older grbench saved no tensors.
+    tensors = dict(saved.get("tensors", {}))
+    return Codes(saved["table"], tuple(saved["sizes"]), dict(saved.get("report", {})), tensors)

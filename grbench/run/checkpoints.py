@@ -25,7 +25,7 @@ import torch
 
 from grbench.checkpoint.file import DamagedFileError, read_about, read_file, write_file
 from grbench.checkpoint.stage import saved_codes, saved_results
-from grbench.checkpoint.tokenizer import load_tokenizer, saved_tokenizer
+from grbench.checkpoint.tokenizer import codes_that_were_saved, load_tokenizer, saved_tokenizer
 from grbench.cost.environment import environment
 from grbench.errors import RunError, first_line
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
@@ -357,6 +357,6 @@ def _check(path: Path, about: Mapping[str, Any], content: Mapping[str, Any]) -> 
             saved_codes(content["stage"])
         else:
             tokenizer = content["tokenizer"]
-            Codes(tokenizer["table"], tuple(tokenizer["sizes"]), dict(tokenizer["report"]))
+            codes_that_were_saved(tokenizer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedFileError(f"{path}: it lacks what a checkpoint holds ({first_line(error)})") from error

@@ -16,7 +16,7 @@ from grbench.cost.monitor import Throughput
 from grbench.data.codes import checked_codes, current_codes
 from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_scores
-from grbench.interfaces import Loss, Retriever, optional
+from grbench.interfaces import Loss, Retriever, Tokenizer, optional
 from grbench.registry.discovery import Registry
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
@@ -81,7 +81,8 @@ def train_method(
     if codes is None:
         report("phase", name="fit tokenizer")
         with meter.phase("fit_tokenizer"):
-            codes = registry.build("tokenizers", tokenizer).fit(split.training)
+            fit = optional(registry.build("tokenizers", tokenizer), Tokenizer.fit_reporting)
+            codes = fit(split.training, partial(_say_how_far, report))
         codes = checked_codes(codes, num_items, f"tokenizer {tokenizer.name}")
         if checkpoints:
             checkpoints.tokenizer_fitted(codes)
@@ -100,6 +101,10 @@ def train_method(
         log_every=log_every,
     )
     return method, trained
+
+
+def _say_how_far(report: Report, what: str, done: int, total: int | None) -> None:
+    report("fit", what=f"fitting the tokenizer: {what}", done=done, total=total)
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:

@@ -9,22 +9,26 @@ item; input codes at test are not replaced either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from grbench.types import Codes
 
+PREFIX = "neighbours_"
 
-@dataclass(frozen=True)
-class RandomKCodes(Codes):
-    """Codes with, for each level, `neighbours` [K_l, k] int64: the codes that may replace each code in training.
 
-    Codes without a centre (of an extra level, of items without a vector) are replaced by themselves only.
-    """
+def as_tensors(neighbours: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`Codes.tensors` of a tokenizer with random-k. neighbours: for each level [K_l, k] int64, the codes that may
+    replace each code in training. Codes without a centre (of an extra level, of items without a vector) are replaced by
+    themselves only."""
+    return {f"{PREFIX}{level}": table for level, table in enumerate(neighbours)}
 
-    neighbours: tuple[Tensor, ...] = field(default=())
+
+def neighbours_of(codes: Codes) -> tuple[Tensor, ...]:
+    """For each level [K_l, k]; empty where the tokenizer has no random-k."""
+    levels = range(len(codes.sizes))
+    return tuple(codes.tensors[f"{PREFIX}{level}"] for level in levels if f"{PREFIX}{level}" in codes.tensors)
 
 
 def draw(codes: Tensor, neighbours: Sequence[Tensor], generator: torch.Generator | None = None) -> Tensor:

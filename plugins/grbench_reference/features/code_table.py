@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grbench.types import Codes
-from grbench_reference.codes.random_k import RandomKCodes, draw
+from grbench_reference.codes.random_k import draw, neighbours_of
 from grbench_reference.features.fusion import Tower
 from grbench_reference.features.parts import TABLE_SPREAD
 from grbench_reference.kernels.embedding import distinct, gather_rows, sum_rows
@@ -39,7 +39,7 @@ class CodeTable(nn.Module):
         seen = torch.unique(codes.table[torch.from_numpy(trained)] + self.starts)
         with torch.no_grad():
             self.weight[seen] = torch.empty(len(seen), width).normal_(std=TABLE_SPREAD)
-        neighbours = codes.neighbours if isinstance(codes, RandomKCodes) else ()
+        neighbours = neighbours_of(codes)
         for level, table in enumerate(neighbours):
             self.register_buffer(f"neighbours_{level}", table, persistent=False)
         self.regularised = len(neighbours)

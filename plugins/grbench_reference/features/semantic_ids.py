@@ -12,7 +12,7 @@ from torch import Tensor
 from grbench.data.store import FeatureTable, Field
 from grbench.errors import SuiteError
 from grbench.types import FIRST_VALUE, PADDING, Codes
-from grbench_reference.codes.random_k import RandomKCodes, draw
+from grbench_reference.codes.random_k import draw, neighbours_of
 from grbench_reference.features.parts import FusedFields
 
 
@@ -40,7 +40,7 @@ class SemanticIds(FusedFields):
         super().__init__(
             FeatureTable(fields, values.numpy()), fields, trained, width=width, dropout=dropout, sparse=sparse
         )
-        neighbours = codes.neighbours if isinstance(codes, RandomKCodes) else ()
+        neighbours = neighbours_of(codes)
         for level, table in enumerate(neighbours):
             self.register_buffer(f"neighbours_{level}", table, persistent=False)
         self.regularised = len(neighbours)

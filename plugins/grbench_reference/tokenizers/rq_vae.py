@@ -17,10 +17,11 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from grbench.data.training_data import TrainingData
 from grbench.errors import RunError, SuiteError
-from grbench.registry.option_types import DataFile, Seed
+from grbench.types import Progress
+from grbench_reference.codes.code_levels import Assignment, Level
 from grbench_reference.codes.item_vectors import (
-    EmbeddingNames,
     VectorSource,
     in_blocks,
     read_vectors,
@@ -28,27 +29,18 @@ from grbench_reference.codes.item_vectors import (
     unit,
 )
 from grbench_reference.codes.residual_autoencoder import LatentVectors, ResidualAutoencoder, apply
-from grbench_reference.codes.residual_levels import Assignment, Level, ResidualLevels
+from grbench_reference.codes.residual_levels import ResidualLevels
 from grbench_reference.tokenizers.kmeans import index_of, train_kmeans
-from grbench_reference.tokenizers.residual_tokenizer import Collision, Missing, ResidualTokenizer, Source
+from grbench_reference.tokenizers.vector_tokenizer import Learnt, VectorTokenizer, VectorTokenizerOptions
 
 POINTS_PER_CENTROID = 256
 """The most latents per code that k-means starts from; rq_kmeans' default."""
 
 
-class RQVAE(ResidualTokenizer):
+class RQVAE(VectorTokenizer):
     """Semantic IDs by an autoencoder with residual quantisation, on a GPU where torch sees one, else on the CPU.
 
     Args:
-        source: embeddings = the dataset's content embeddings; cooccurrence = SVD of item co-occurrence (PPMI) in
-            training histories; file = an .npy file, such as the tracker item_vectors writes for a trained cell.
-        embeddings: which content embeddings; each is scaled to unit length, and they are concatenated.
-        vectors: the .npy file for `source: file`: [items + 1, width] in the order of the store, row 0 padding, a row
-            of zeros = no vector.
-        width: dimensions of the co-occurrence vectors.
-        window: largest distance in events at which two items co-occur.
-        svd: dimensions that the vectors are reduced to first; null = no reduction.
-        sizes: number of codes of each level, first level first.
         widths: of the encoder's layers, the last is that of the latent; the decoder has them in reverse. [] = no
             autoencoder: the vectors themselves are quantised.
         distance: by which a residual chooses its code; cosine = by direction only.
@@ -59,28 +51,12 @@ class RQVAE(ResidualTokenizer):
         start_iterations: k-means iterations at each level, from which the codes start.
         restart_every: steps after which the codes that no item of them got restart; null = never.
         training_items: size of the random sample of items that is trained on, in memory at once; null = all.
-        collision: none = items may share a code; extra_level = one more level numbers the items that share a code;
-            next_nearest = the item nearest to the centre keeps the code, the others get the next nearest free code of
-            the last level; where a prefix is full, the items farthest from its centre get the next nearest prefix that
-            has room (reported as spilled_items). With the last two no items share a code.
-        missing: what items without a vector get: own_code = additional first-level codes after the learnt ones, a
-            different code for each item (with `collision: none` one code for all); neighbours = the mean vector of
-            their neighbours in training histories, or own_code where they have no neighbours.
-        random_k: in training, input codes are replaced at random by one of the k codes with the nearest centres; 1 =
-            never.
-        seed: of weights, batches, restarts, k-means, samples and SVD; the same for all cells, whatever the cell's own.
     """
 
     def __init__(
         self,
         *,
-        source: Source = "embeddings",
-        embeddings: EmbeddingNames = "all",
-        vectors: DataFile | None = None,
-        width: PositiveInt = 128,
-        window: PositiveInt = 5,
-        svd: PositiveInt | None = None,
-        sizes: Annotated[list[PositiveInt], Field(min_length=1)] = [256, 256, 256],  # noqa: B006 - never modified
+        options: VectorTokenizerOptions = VectorTokenizerOptions(collision="extra_level"),
         widths: list[PositiveInt] = [512, 256, 128, 32],  # noqa: B006 - never modified
         distance: Literal["euclidean", "cosine"] = "euclidean",
         commitment: Annotated[float, Field(ge=0)] = 0.25,
@@ -90,46 +66,37 @@ class RQVAE(ResidualTokenizer):
         start_iterations: PositiveInt = 25,
         restart_every: PositiveInt | None = 100,
         training_items: PositiveInt | None = 262_144,
-        collision: Collision = "extra_level",
-        missing: Missing = "own_code",
-        random_k: PositiveInt = 1,
-        seed: Seed = 0,
     ) -> None:
-        super().__init__(
-            source=source,
-            embeddings=embeddings,
-            vectors=vectors,
-            width=width,
-            window=window,
-            svd=svd,
-            sizes=sizes,
-            collision=collision,
-            missing=missing,
-            random_k=random_k,
-            seed=seed,
-        )
+        super().__init__(options)
         self.widths, self.cosine, self.commitment = widths, distance == "cosine", commitment
         self.lr, self.batch_size, self.steps, self.restart_every = lr, batch_size, steps, restart_every
         self.start_iterations, self.training_items = start_iterations, training_items
-        if training_items is not None and training_items < max(sizes):
+        if training_items is not None and training_items < max(self.sizes):
             raise SuiteError(
-                f"tokenizer.training_items: a level of {max(sizes)} codes cannot be learnt from {training_items} items"
+                f"tokenizer.training_items: a level of {max(self.sizes)} codes cannot be learnt from {training_items} "
+                "items"
             )
 
-    def learn(self, vectors: VectorSource) -> tuple[ResidualLevels, dict[str, Any]]:
+    def learn(
+        self,
+        data: TrainingData,  # noqa: ARG002 - the vectors are all that it reads
+        vectors: VectorSource,
+        progress: Progress,
+    ) -> Learnt:
         """The autoencoder and its codebooks, trained on a sample of items. Raises RunError where the loss is no number
         any more."""
         points = read_vectors(vectors, sample_items(vectors.present, self.training_items, self.seed))
         generator = torch.Generator().manual_seed(self.seed)
         model = ResidualAutoencoder(vectors.width, self.widths, self.sizes, cosine=self.cosine, generator=generator)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
+        progress("k-means", 0, None)
         self._start(model, points)
-        learnt = self._train(model, torch.from_numpy(points), generator)
+        report = self._train(model, torch.from_numpy(points), generator, progress)
         self._model = model
         centres = [codebook.detach().cpu().numpy() for codebook in model.codebooks]
         compared = [unit(each.copy()) if self.cosine else each for each in centres]
         levels = [Level(each, other, index_of(other)) for each, other in zip(centres, compared, strict=True)]
-        return ResidualLevels(LatentVectors(vectors, model), levels, cosine=self.cosine), learnt
+        return Learnt(ResidualLevels(LatentVectors(vectors, model), levels, cosine=self.cosine), report)
 
     def left_by(
         self, levels: ResidualLevels, assigned: Assignment, vectors: VectorSource, items: np.ndarray
@@ -168,13 +135,16 @@ class RQVAE(ResidualTokenizer):
                 model.codebooks[level].copy_(torch.from_numpy(centres))
             residuals = residuals - centres[codes]
 
-    def _train(self, model: ResidualAutoencoder, points: Tensor, generator: torch.Generator) -> dict[str, Any]:
+    def _train(
+        self, model: ResidualAutoencoder, points: Tensor, generator: torch.Generator, progress: Progress
+    ) -> dict[str, Any]:
         """Trains on points [n, D]. Returns what goes into the report."""
         device = model.codebooks[0].device
         optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
         used = [torch.zeros(size, dtype=torch.bool, device=device) for size in self.sizes]
         restarted = 0
         for step, rows in enumerate(self._batches(len(points), generator), 1):
+            progress("training", step, self.steps)
             reconstruction, quantised = model(points[rows].to(device))
             loss = reconstruction + quantised.codebook + self.commitment * quantised.commitment
             optimizer.zero_grad()

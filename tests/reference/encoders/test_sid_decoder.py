@@ -9,7 +9,8 @@ from worlds import batch_of, made_with
 
 from grbench.errors import RunError, SuiteError
 from grbench.interfaces import Decoder, Embedder
-from grbench_reference.codes.random_k import RandomKCodes
+from grbench.types import Codes
+from grbench_reference.codes.random_k import as_tensors
 from grbench_reference.encoders.sid_decoder import SIDDecoder
 from grbench_reference.layers.interfaces import ActionPredictor, CodeScorer
 from grbench_reference.layers.mixture_of_experts import MixtureOfExperts
@@ -250,7 +251,7 @@ def test_random_k_replaces_codes_that_are_read_while_training(data):
     codes = codes_of(data)
     # Codes 0 and 1 of the first level stand for each other; every other code for itself.
     neighbours = (torch.tensor([[0, 1], [1, 0], [2, 2], [3, 3]]), *(torch.arange(k)[:, None] for k in SIZES[1:]))
-    random = RandomKCodes(codes.table, codes.sizes, neighbours=neighbours)
+    random = Codes(codes.table, codes.sizes, tensors=as_tensors(neighbours))
     encoder = decoder(data, random, dropout=0.0)
     plain = decoder(data, codes, dropout=0.0)
     torch.testing.assert_close(encoder.embed_items(ITEMS), plain.embed_items(ITEMS))

@@ -6,7 +6,7 @@ from worlds import featured
 
 from grbench.errors import SuiteError
 from grbench.types import Codes
-from grbench_reference.codes.random_k import RandomKCodes
+from grbench_reference.codes.random_k import as_tensors
 from grbench_reference.features.fusion import FusionOptions, ItemFeatureOptions, item_tower
 from grbench_reference.features.semantic_ids import SemanticIds
 from grbench_reference.tokenizers.ids import Ids
@@ -39,7 +39,7 @@ def test_codes_padding_and_unknown_are_rows_of_their_own(tmp_path):
 
 def test_random_k_replaces_codes_in_training_only(tmp_path):
     neighbours = (torch.tensor([[0, 1], [1, 0], [2, 2]]), torch.tensor([[0, 0], [1, 1], [2, 2]]))
-    part = part_of(tmp_path, RandomKCodes(TABLE, (3, 3), neighbours=neighbours))
+    part = part_of(tmp_path, Codes(TABLE, (3, 3), tensors=as_tensors(neighbours)))
     plain = part.eval().rows(torch.arange(7))
     torch.manual_seed(0)
     drawn = torch.stack([part.train().rows(torch.arange(7)) for _ in range(50)])

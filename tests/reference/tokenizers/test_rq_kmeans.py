@@ -20,7 +20,7 @@ from grbench.errors import DataError, SuiteError
 from grbench.registry.options import bind
 from grbench.testing import tiny_store
 from grbench_reference.codes.item_vectors import EmbeddingVectors, project_svd
-from grbench_reference.codes.random_k import RandomKCodes, draw
+from grbench_reference.codes.random_k import draw, neighbours_of
 from grbench_reference.encoders.sid_decoder import SIDDecoder
 from grbench_reference.protocols.leave_last_out import LeaveLastOut
 from grbench_reference.retrievers.beam import Beam
@@ -56,7 +56,7 @@ def shares(codes: torch.Tensor) -> list[int]:
 
 
 def test_levels_find_the_planted_clusters(tmp_path: Path) -> None:
-    codes = RQKMeans(sizes=[4, 4], collision="extra_level").fit(world(tmp_path, clusters()))
+    codes = made_with(RQKMeans, sizes=[4, 4], collision="extra_level").fit(world(tmp_path, clusters()))
     table = codes.table[1:, :2].reshape(16, 4, 2)
     assert (table == table[:, :1]).all()  # the four items at a corner share their code
     assert len(torch.unique(table[:, 0], dim=0)) == 16
@@ -68,7 +68,7 @@ def test_levels_find_the_planted_clusters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("normalised", [False, True])
 def test_the_relative_residual_is_that_of_the_vectors(tmp_path: Path, normalised: bool) -> None:
     data = world(tmp_path, clusters())
-    codes = RQKMeans(sizes=[4, 4], collision="extra_level", normalise_residuals=normalised).fit(data)
+    codes = made_with(RQKMeans, sizes=[4, 4], collision="extra_level", normalise_residuals=normalised).fit(data)
     left = EmbeddingVectors(data.catalogue).rows(np.arange(1, 65))
     apart = ((left - left.mean(axis=0)) ** 2).sum()
     scales = np.ones((64, 1))
@@ -83,7 +83,7 @@ def test_the_relative_residual_is_that_of_the_vectors(tmp_path: Path, normalised
 
 
 def test_extra_level_numbers_items_inside_a_shared_code(tmp_path: Path) -> None:
-    codes = RQKMeans(sizes=[4, 4], collision="extra_level").fit(world(tmp_path, clusters()))
+    codes = made_with(RQKMeans, sizes=[4, 4], collision="extra_level").fit(world(tmp_path, clusters()))
     assert codes.sizes == (4, 4, 4)
     assert codes.table[1:, 2].reshape(16, 4).tolist() == [[0, 1, 2, 3]] * 16
     assert codes.report["colliding_items"] == 0
@@ -91,8 +91,8 @@ def test_extra_level_numbers_items_inside_a_shared_code(tmp_path: Path) -> None:
 
 def test_next_nearest_keeps_first_levels_and_shares_nothing(tmp_path: Path) -> None:
     data = world(tmp_path, clusters())
-    shared = RQKMeans(sizes=[4, 32], collision="none").fit(data)
-    codes = RQKMeans(sizes=[4, 32], collision="next_nearest").fit(data)
+    shared = made_with(RQKMeans, sizes=[4, 32], collision="none").fit(data)
+    codes = made_with(RQKMeans, sizes=[4, 32], collision="next_nearest").fit(data)
     assert codes.sizes == (4, 32)
     assert set(shares(codes.table)) == {1}
     assert (codes.table[:, 0] == shared.table[:, 0]).all()
@@ -107,7 +107,7 @@ def test_next_nearest_keeps_first_levels_and_shares_nothing(tmp_path: Path) -> N
 def test_full_prefixes_spill_and_every_code_can_be_used(tmp_path: Path) -> None:
     vectors = clusters()
     vectors[:16] = vectors[16]  # the second corner now holds twice the 16 items that its prefix can
-    codes = RQKMeans(sizes=[4, 4, 4], collision="next_nearest").fit(world(tmp_path, vectors))
+    codes = made_with(RQKMeans, sizes=[4, 4, 4], collision="next_nearest").fit(world(tmp_path, vectors))
     assert set(shares(codes.table)) == {1}
     assert codes.report["distinct_codes"] == 64  # of 64: the world is exactly full
     assert codes.report["spilled_items"] > 0
@@ -117,7 +117,7 @@ def test_full_prefixes_spill_and_every_code_can_be_used(tmp_path: Path) -> None:
 def test_items_without_a_vector_get_first_codes_of_their_own(tmp_path: Path, collision: Any) -> None:
     vectors = clusters()
     vectors[[1, 9, 20, *range(40, 60)]] = np.nan
-    codes = RQKMeans(sizes=[4, 4, 4], collision=collision).fit(world(tmp_path, vectors))
+    codes = made_with(RQKMeans, sizes=[4, 4, 4], collision=collision).fit(world(tmp_path, vectors))
     lacking = torch.from_numpy(np.append(False, np.isnan(vectors).any(axis=1)))
     first = codes.table[:, 0]
     assert (first[lacking] >= 4).all()
@@ -141,7 +141,7 @@ def test_items_without_a_vector_take_the_mean_of_their_neighbours(tmp_path: Path
     items, means = neighbour_means(data, source)
     assert items.tolist() == [2]
     np.testing.assert_allclose(means[0], source.rows(np.array([1, 17, 18])).mean(axis=0), rtol=1e-5)
-    codes = RQKMeans(sizes=[4, 4, 4], missing="neighbours", collision="none").fit(data)
+    codes = made_with(RQKMeans, sizes=[4, 4, 4], missing="neighbours", collision="none").fit(data)
     assert codes.report["items_without_vector"] == 2
     assert codes.report["items_with_vector_of_neighbours"] == 1
     assert codes.table[2, 0] < 4
@@ -165,9 +165,9 @@ def test_svd_keeps_the_strongest_directions(tmp_path: Path) -> None:
     items = np.arange(1, 51)
     reduced = project_svd(source, 2, seed=0).rows(items)
     np.testing.assert_allclose(reduced @ reduced.T, source.rows(items) @ source.rows(items).T, atol=1e-3)
-    assert RQKMeans(svd=2, sizes=[8, 8]).fit(data).report["vector_width"] == 2
+    assert made_with(RQKMeans, svd=2, sizes=[8, 8]).fit(data).report["vector_width"] == 2
     with pytest.raises(SuiteError, match=r"tokenizer\.svd: 7 is more than the 6 dimensions"):
-        RQKMeans(svd=7, sizes=[8, 8]).fit(data)
+        made_with(RQKMeans, svd=7, sizes=[8, 8]).fit(data)
 
 
 def test_vectors_can_come_from_a_file_and_blocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,17 +175,17 @@ def test_vectors_can_come_from_a_file_and_blocks_do_not_matter(tmp_path: Path, m
     values = np.vstack([np.zeros((1, 8), np.float32), clusters()]).astype(np.float16)
     np.save(tmp_path / "vectors.npy", values)
     options = {"sizes": [4, 32], "normalise_residuals": True}
-    whole = RQKMeans(**options).fit(data)
+    whole = made_with(RQKMeans, **options).fit(data)
     monkeypatch.setattr("grbench_reference.codes.item_vectors.BLOCK_BYTES", 8 * 4 * 5)
-    filed = RQKMeans(source="file", vectors=str(tmp_path / "vectors.npy"), **options).fit(data)
+    filed = made_with(RQKMeans, source="file", vectors=str(tmp_path / "vectors.npy"), **options).fit(data)
     assert (filed.table == whole.table).all()
     np.save(tmp_path / "vectors.npy", values[1:])
     with pytest.raises(DataError, match=r"holds float16 \[64, 8\]; it should hold floats \[65, width\]"):
-        RQKMeans(source="file", vectors=str(tmp_path / "vectors.npy")).fit(data)
+        made_with(RQKMeans, source="file", vectors=str(tmp_path / "vectors.npy")).fit(data)
     with pytest.raises(DataError, match=r"absent\.npy: is not a readable \.npy file"):
-        RQKMeans(source="file", vectors="absent.npy").fit(data)
+        made_with(RQKMeans, source="file", vectors="absent.npy").fit(data)
     with pytest.raises(SuiteError, match=r"tokenizer\.vectors: name an \.npy file where source is file"):
-        RQKMeans(source="file")
+        made_with(RQKMeans, source="file")
 
 
 def test_pairs_are_counted_within_the_window_of_training_events(tmp_path: Path) -> None:
@@ -211,26 +211,26 @@ def test_cooccurrence_brings_items_of_the_same_histories_together(tmp_path: Path
     rows = vectors.rows(np.arange(1, 21))
     products = rows @ rows.T
     assert products[:10, :10].min() > products[:10, 10:].max()
-    codes = RQKMeans(source="cooccurrence", width=4, sizes=[2, 16]).fit(data)
+    codes = made_with(RQKMeans, source="cooccurrence", width=4, sizes=[2, 16]).fit(data)
     assert len({*codes.table[1:11, 0].tolist()}) == 1 != len({*codes.table[1:21, 0].tolist()})
     assert codes.table[21, 0] == 2
     with pytest.raises(SuiteError, match=r"tokenizer\.width: 20 dimensions, but only 20 items occur"):
-        RQKMeans(source="cooccurrence", width=20).fit(data)
+        made_with(RQKMeans, source="cooccurrence", width=20).fit(data)
 
 
 def test_random_k_names_the_nearest_codes_and_draws_among_them(tmp_path: Path) -> None:
     vectors = clusters()
     vectors[5] = np.nan
-    codes = RQKMeans(sizes=[4, 4], collision="extra_level", random_k=2).fit(world(tmp_path, vectors))
-    assert isinstance(codes, RandomKCodes)
-    first, second, extra = codes.neighbours
-    assert [table.shape[1] for table in codes.neighbours] == [2, 2, 2]
+    codes = made_with(RQKMeans, sizes=[4, 4], collision="extra_level", random_k=2).fit(world(tmp_path, vectors))
+    neighbours = neighbours_of(codes)
+    first, second, extra = neighbours
+    assert [table.shape[1] for table in neighbours] == [2, 2, 2]
     assert (first[:4, 0] == torch.arange(4)).all()
     assert (first[:4, 1] != torch.arange(4)).all()
     assert first[4].tolist() == [4, 4]  # the item without a vector
     assert (extra == torch.arange(len(extra))[:, None]).all()
     items = codes.table[1:].repeat(100, 1)
-    drawn = draw(items, codes.neighbours, torch.Generator().manual_seed(0))
+    drawn = draw(items, neighbours, torch.Generator().manual_seed(0))
     assert (drawn[:, 2] == items[:, 2]).all()
     learnt = items[:, 0] < 4
     assert (drawn[learnt, 0] != items[learnt, 0]).float().mean() == pytest.approx(0.5, abs=0.02)
@@ -240,7 +240,7 @@ def test_random_k_names_the_nearest_codes_and_draws_among_them(tmp_path: Path) -
 
 def test_the_same_seed_gives_the_same_codes_and_reports_are_json(tmp_path: Path) -> None:
     data = world(tmp_path, clusters())
-    codes, again = (RQKMeans(sizes=[4, 32], seed=3).fit(data) for _ in range(2))
+    codes, again = (made_with(RQKMeans, sizes=[4, 32], seed=3).fit(data) for _ in range(2))
     assert (codes.table == again.table).all()
     report = json.loads(json.dumps(codes.report, allow_nan=False))
     assert {"relative_residual", "seconds", "utilisation", "fan_out", "popularity", "embedding_agreement"} <= {*report}
@@ -253,15 +253,15 @@ def test_sizes_that_cannot_give_each_item_a_code_are_refused_before_any_clusteri
     monkeypatch.setattr(faiss, "Kmeans", None)
     for made in (RQKMeans.fit, RQKMeans.stand_in):
         with pytest.raises(SuiteError, match=r"7 x 9 makes 63 codes, and collision: next_nearest .* the 64 items"):
-            made(RQKMeans(sizes=[7, 9], collision="next_nearest"), data)
+            made(made_with(RQKMeans, sizes=[7, 9], collision="next_nearest"), data)
     with pytest.raises(SuiteError, match="a level of 65 codes cannot be learnt from the 64 items"):
-        RQKMeans(sizes=[65, 2], collision="none").fit(data)
+        made_with(RQKMeans, sizes=[65, 2], collision="none").fit(data)
 
 
 def test_where_items_may_share_codes_there_may_be_fewer_codes_than_items(tmp_path: Path) -> None:
     """Eight codes for 64 items, all of which a beam over all of them finds, in the order of exhaustive scoring."""
     data = world(tmp_path, clusters())
-    tokenizer = RQKMeans(sizes=[4, 2], collision="none")
+    tokenizer = made_with(RQKMeans, sizes=[4, 2], collision="none")
     codes = tokenizer.fit(data)
     assert tokenizer.stand_in(data).sizes == codes.sizes == (4, 2)
     assert (codes.table[1:].amax(0) < torch.tensor([4, 2])).all()
@@ -288,15 +288,15 @@ def test_not_a_number_in_an_embedding_names_it_and_the_item(tmp_path: Path) -> N
     broken = {"81": Embedding(values, data.catalogue.embeddings["81"].present)}
     data.catalogue = dataclasses.replace(data.catalogue, embeddings=broken)
     with pytest.raises(DataError, match=r"embeddings 81: 1 of the first 64 .* first is that of item 20000000007"):
-        RQKMeans(sizes=[8, 8]).fit(data)
+        made_with(RQKMeans, sizes=[8, 8]).fit(data)
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
     data = world(tmp_path, clusters())
     with pytest.raises(SuiteError, match=r"tokenizer\.embeddings: no embedding '82' in this dataset; it has 81"):
-        RQKMeans(embeddings=[82]).fit(data)
+        made_with(RQKMeans, embeddings=[82]).fit(data)
     with pytest.raises(SuiteError, match=r"random_k: 5 is more than the 4 codes"):
-        RQKMeans(sizes=[16, 4], random_k=5)
+        made_with(RQKMeans, sizes=[16, 4], random_k=5)
     assert bind(RQKMeans, {"embeddings": [81], "svd": None}, "x")["sizes"] == [256, 256, 256]
     with pytest.raises(SuiteError, match=r"tokenizer\.sizes"):
         bind(RQKMeans, {"sizes": []}, "tokenizer")
@@ -310,6 +310,6 @@ def test_real_embedding_81_leaves_three_per_cent(tmp_path: Path) -> None:
 
     table = pq.read_table(SAMPLE / "mm_emb" / "emb_81_32_parquet")
     vectors = np.array(table["emb"].drop_null().to_pylist(), np.float32)
-    report = RQKMeans(collision="none", iterations=10).fit(world(tmp_path, vectors)).report
+    report = made_with(RQKMeans, collision="none", iterations=10).fit(world(tmp_path, vectors)).report
     assert report["relative_residual"] < 0.033  # 25 iterations leave .0313
     assert report["colliding_share"] == pytest.approx(0.73, abs=0.02)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from code_worlds import ITEMS, codes_of, decoder, world
+from worlds import made_with
 
 from grbench.errors import PluginError, RunError
 from grbench.interfaces import Tracker
@@ -33,7 +34,7 @@ def test_codes_of_a_trained_cells_vectors(tmp_path, block):
     assert (vectors[0] == 0).all()
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(vectors[1:]), encoder.eval().embed_items(ITEMS))
-    codes = RQKMeans(source="file", vectors=str(tmp_path / "vectors.npy"), sizes=[3, 3]).fit(data)
+    codes = made_with(RQKMeans, source="file", vectors=str(tmp_path / "vectors.npy"), sizes=[3, 3]).fit(data)
     assert codes.report["colliding_items"] == 0
 
 
