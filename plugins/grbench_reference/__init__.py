@@ -33,6 +33,7 @@ def register_tokenizers(register: Register) -> None:
     register("ids", "grbench_reference.tokenizers.ids:Ids")
     register("rq_kmeans", "grbench_reference.tokenizers.rq_kmeans:RQKMeans")
     register("rq_vae", "grbench_reference.tokenizers.rq_vae:RQVAE")
+    register("uni_sid", "grbench_reference.tokenizers.uni_sid:UniSID")
     register("codes_file", "grbench_reference.tokenizers.codes_file:CodesFile")
 
 

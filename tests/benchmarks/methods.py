@@ -51,6 +51,7 @@ CASES: dict[str, dict[str, Case]] = {
     "tokenizers": {
         "ids": Case(like=("memory",)),
         "rq_kmeans": Case({"sizes": [64, 64, 64]}),
+        "uni_sid": Case({"sizes": [64, 64, 64], "coder_widths": [32], "steps": 20}),
         "rq_vae": Case({"sizes": [64, 64, 64], "widths": [32, 8], "steps": 20}),
         "codes_file": Case(skip="it reads a file that comes with a dataset"),
     },

@@ -36,6 +36,7 @@ OPTIONS = {
     "tokenizer:rq_kmeans": {"sizes": [12, 12]},
     "tokenizer:rq_vae": {"sizes": [12, 12], "widths": [8, 4], "steps": 20, "batch_size": 32, "restart_every": 5},
     "encoder:preference_memory": {"segment": 3},  # the longest history has few events
+    "tokenizer:uni_sid": {"sizes": [12, 12], "coder_widths": [8], "steps": 20, "batch_size": 32, "restart_every": 5},
     "retriever:faiss": {"index": "Flat"},
     "retriever:beam": {"width": 60},  # as wide as the pool
     "retriever:beam_rerank": {"width": 60},

@@ -62,6 +62,13 @@ class CodeLevels(ABC):
         """What items [n] are compared by with the centres of level `number`: [n, width of `Level.compared`]. codes:
         [n, L], those of the levels before are set."""
 
+    def quantised(self, codes: np.ndarray) -> np.ndarray:
+        """codes [n, L] -> [n, width of a centre] float32, the sums of their centres."""
+        total = np.zeros((len(codes), self.levels[0].centres.shape[1]), np.float32)
+        for number, level in enumerate(self.levels):
+            total += level.centres[codes[:, number]]
+        return total
+
     def assign(self, items: np.ndarray, *, next_nearest: bool) -> Assignment:
         """Codes of items [n], level by level over all items in blocks. next_nearest: the policy against collisions."""
         codes = np.zeros((len(items), len(self.levels)), np.int64)

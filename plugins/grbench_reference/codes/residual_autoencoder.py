@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grbench_reference.codes.code_levels import Assignment, CodeLevels
 from grbench_reference.codes.item_vectors import VectorSource, in_blocks
 
 
@@ -45,7 +46,7 @@ class ResidualAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         layers = [width, *widths]
-        self.encoder, self.decoder = _perceptron(layers, generator), _perceptron(layers[::-1], generator)
+        self.encoder, self.decoder = perceptron(layers, generator), perceptron(layers[::-1], generator)
         self.codebooks = nn.ParameterList(torch.zeros(size, layers[-1]) for size in sizes)
         self.cosine = cosine
 
@@ -53,7 +54,7 @@ class ResidualAutoencoder(nn.Module):
         """vectors [B, D] -> the loss of reconstruction, a scalar, and their quantised latents. All losses are squared
         distances, summed over dimensions and levels, and averaged over vectors."""
         quantised = self.quantise(self.encoder(vectors))
-        return _distance(self.decoder(quantised.values), vectors), quantised
+        return squared_distance(self.decoder(quantised.values), vectors), quantised
 
     def quantise(self, latents: Tensor) -> Quantised:
         """latents [B, d], which the commitment loss draws to the centres of their codes, and the codebook loss the
@@ -65,8 +66,8 @@ class ResidualAutoencoder(nn.Module):
             residual = latents - total
             code = self.nearest(residual.detach(), centres.detach())
             chosen = functional.embedding(code, centres)
-            codebook = codebook + _distance(chosen, residual.detach())
-            commitment = commitment + _distance(residual, chosen.detach())
+            codebook = codebook + squared_distance(chosen, residual.detach())
+            commitment = commitment + squared_distance(residual, chosen.detach())
             codes.append(code)
             residuals.append(residual.detach())
             total = total + chosen.detach()
@@ -114,11 +115,25 @@ def apply(layers: nn.Module, rows: np.ndarray) -> np.ndarray:
     return values
 
 
-def _distance(left: Tensor, right: Tensor) -> Tensor:
+def left_by_decoder(
+    decoder: nn.Module, levels: CodeLevels, assigned: Assignment, vectors: VectorSource, items: np.ndarray
+) -> tuple[float, float]:
+    """The summed squared distance of the vectors of items [n] from what is decoded of their codes' centres: with the
+    last level's nearest codes, and with the codes as placed."""
+    left = np.zeros(2)
+    for block in in_blocks(len(items), vectors.width):
+        rows = vectors.rows(items[block])
+        for which, codes in enumerate((assigned.nearest_codes, assigned.codes)):
+            left[which] += np.square(apply(decoder, levels.quantised(codes[block])) - rows).sum(dtype=np.float64)
+    return float(left[0]), float(left[1])
+
+
+def squared_distance(left: Tensor, right: Tensor) -> Tensor:
+    """[B, D], [B, D] -> a scalar, summed over dimensions and averaged over rows."""
     return (left - right).square().sum(dim=1).mean()
 
 
-def _perceptron(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
+def perceptron(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
     """Linear layers with ReLU between them. Without weights of torch's own, which come from the global generator."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):

@@ -33,14 +33,6 @@ class ResidualLevels(CodeLevels):
             scales[block] = self._residuals(len(self.levels) - 1, codes[block], items[block])[1]
         return scales**2
 
-    def quantised(self, codes: np.ndarray) -> np.ndarray:
-        """codes [n, L] -> [n, D] float32, the sums of their centres, which stand for the vectors where residuals are
-        not normalised."""
-        total = np.zeros((len(codes), self.vectors.width), np.float32)
-        for number, level in enumerate(self.levels):
-            total += level.centres[codes[:, number]]
-        return total
-
     def compared(self, number: int, codes: np.ndarray, items: np.ndarray) -> np.ndarray:
         """The residuals before level `number` [n, D], as they are compared with its centres."""
         residuals, _ = self._residuals(number, codes, items)

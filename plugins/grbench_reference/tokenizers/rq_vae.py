@@ -9,7 +9,6 @@ Shapes: n items, L levels, K_l codes of level l, D width of vectors, d width of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from grbench.data.training_data import TrainingData
 from grbench.errors import RunError, SuiteError
 from grbench.types import Progress
 from grbench_reference.codes.code_levels import Assignment, Level
+from grbench_reference.codes.item_batches import item_batches
 from grbench_reference.codes.item_vectors import (
     VectorSource,
     in_blocks,
@@ -28,7 +28,7 @@ from grbench_reference.codes.item_vectors import (
     sample_items,
     unit,
 )
-from grbench_reference.codes.residual_autoencoder import LatentVectors, ResidualAutoencoder, apply
+from grbench_reference.codes.residual_autoencoder import LatentVectors, ResidualAutoencoder, apply, left_by_decoder
 from grbench_reference.codes.residual_levels import ResidualLevels
 from grbench_reference.tokenizers.kmeans import index_of, train_kmeans
 from grbench_reference.tokenizers.vector_tokenizer import Learnt, VectorTokenizer, VectorTokenizerOptions
@@ -102,13 +102,7 @@ class RQVAE(VectorTokenizer):
         self, levels: ResidualLevels, assigned: Assignment, vectors: VectorSource, items: np.ndarray
     ) -> tuple[float, float]:
         """What the decoder leaves of the vectors."""
-        left = np.zeros(2)
-        for block in in_blocks(len(items), vectors.width):
-            rows = vectors.rows(items[block])
-            for which, codes in enumerate((assigned.nearest_codes, assigned.codes)):
-                decoded = apply(self._model.decoder, levels.quantised(codes[block]))
-                left[which] += np.square(decoded - rows).sum(dtype=np.float64)
-        return float(left[0]), float(left[1])
+        return left_by_decoder(self._model.decoder, levels, assigned, vectors, items)
 
     def _start(self, model: ResidualAutoencoder, points: np.ndarray) -> None:
         """Sets each codebook to the k-means of its residuals. points: [n, D]."""
@@ -143,7 +137,7 @@ class RQVAE(VectorTokenizer):
         optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
         used = [torch.zeros(size, dtype=torch.bool, device=device) for size in self.sizes]
         restarted = 0
-        for step, rows in enumerate(self._batches(len(points), generator), 1):
+        for step, rows in enumerate(item_batches(len(points), self.batch_size, self.steps, generator), 1):
             progress("training", step, self.steps)
             reconstruction, quantised = model(points[rows].to(device))
             loss = reconstruction + quantised.codebook + self.commitment * quantised.commitment
@@ -159,11 +153,3 @@ class RQVAE(VectorTokenizer):
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
             raise RunError(f"tokenizer rq_vae: its weights are infinite or NaN after {self.steps} steps; lower its lr")
         return {"device": device.type, "steps": self.steps, "restarted_codes": restarted}
-
-    def _batches(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Rows [B] of each step's batch, of 0..count: in every epoch each row once, in another order."""
-        size, done = min(self.batch_size, count), 0
-        while done < self.steps:
-            batches = torch.randperm(count, generator=generator)[: count // size * size].view(-1, size)
-            yield from batches[: self.steps - done]
-            done += len(batches)

@@ -16,6 +16,7 @@ from worlds import made_with
 from grbench.data.training_data import TrainingData
 from grbench.errors import RunError, SuiteError
 from grbench.testing import tiny_store
+from grbench_reference.codes.item_batches import item_batches
 from grbench_reference.codes.item_vectors import EmbeddingVectors
 from grbench_reference.codes.random_k import neighbours_of
 from grbench_reference.codes.residual_autoencoder import LatentVectors, ResidualAutoencoder
@@ -174,12 +175,10 @@ def test_fitting_says_how_far_it_is(data: TrainingData) -> None:
 
 
 def test_every_item_is_in_one_batch_of_an_epoch() -> None:
-    batches = [*made_with(RQVAE, batch_size=3, steps=5)._batches(7, torch.Generator().manual_seed(0))]
+    batches = [*item_batches(7, 3, 5, torch.Generator().manual_seed(0))]
     assert [len(rows) for rows in batches] == [3] * 5  # what is left over of an epoch is in another one
     assert [len({*torch.cat(batches[at : at + 2]).tolist()}) for at in (0, 2)] == [6, 6]
-    assert [sorted(rows.tolist()) for rows in made_with(RQVAE, steps=2)._batches(3, torch.Generator())] == [
-        [0, 1, 2]
-    ] * 2
+    assert [sorted(rows.tolist()) for rows in item_batches(3, 1024, 2, torch.Generator())] == [[0, 1, 2]] * 2
 
 
 def test_latents_do_not_depend_on_blocks(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
