@@ -27,6 +27,8 @@ Weight = Annotated[float, Field(ge=0)]
 Temperature = Annotated[float, Field(gt=0)]
 
 SPREAD = 0.02  # of the rows of fields
+CODER = "coder."
+"""What the names of a trained coder's weights in `Codes.tensors` begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,8 @@ class CoderOptions(OptionGroup):
         coder_widths: of the layers before the heads; the last is that of a code and of the item's embedding. The
             decoder that reconstructs the vector has them in reverse.
         categories: fields of one value that make up an item's category, coarse first; null = the inputs, those of
-            fewest values first. The category at level l of L is the first l / L of them; an item that lacks one has none.
+            fewest values first. The category at level l of L is the first l / L of them; an item that lacks one has
+            none.
         hidden_share: of the vector's dimensions and of the fields, hidden at random in each of an item's two views.
         contrast_temperature: of the contrastive losses.
         code_temperature: of the softmax over a level's codes, whose gradient the argmax has.

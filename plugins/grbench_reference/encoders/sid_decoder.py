@@ -32,6 +32,7 @@ from grbench_reference.features.fusion import (
     item_tower,
     user_tower,
 )
+from grbench_reference.features.learnt_codes import LearntCodes, LearntCodesOptions, every_code
 from grbench_reference.features.parts import TABLE_SPREAD
 from grbench_reference.kernels.embedding import Dropout, distinct_rows, gather_rows, unit
 from grbench_reference.kernels.rms_norm import RMSNorm
@@ -156,16 +157,24 @@ class SIDDecoder(nn.Module):
         active_experts: Count = 2,
         balance: Annotated[float, Field(ge=0)] = 0.01,
         path_heads: PathHeadOptions = PathHeadOptions(),
+        learnt: LearntCodesOptions = LearntCodesOptions(),
     ) -> None:
         super().__init__()
         if experts and active_experts > experts:
             raise SuiteError(f"encoder.active_experts: {active_experts} cannot be chosen of {experts} experts")
+        if learnt.learn_codes and history == "codes":
+            raise SuiteError("encoder.learn_codes: needs `history: items`, through whose tokens the codes are learnt")
         self.history_length, self.cosine, self.balance = history_length, similarity == "cosine", balance
         hidden, levels = max(1, round(feed_forward * width)), len(codes.sizes)
         longest = history_length * (levels if history == "codes" else 1)
         rotary = Rotary(width_of_heads(width, heads, rotary=True), longest + levels)
         tokens_of = ItemTokens if history == "items" else CodeTokens
-        table = CodeTable(codes, width, trained=data.item_counts() > 0)
+        table = (
+            LearntCodes(data, codes, width, learnt)
+            if learnt.learn_codes
+            else CodeTable(codes, width, trained=data.item_counts() > 0)
+        )
+        generated = every_code(codes) if learnt.learn_codes else codes
         names = data.catalogue.actions
 
         def feed() -> FeedForward | MixtureOfExperts:
@@ -196,7 +205,7 @@ class SIDDecoder(nn.Module):
         )
         self.next_action = next_action_head(actions.next_action, names, width)
         self.code_decoder = CodeDecoder(levels, width, blocks=decoder_blocks, hidden=hidden, dropout=dropout)
-        self.head = CodeHead(codes, width, tied=tie_codes, cosine=self.cosine, temperature=temperature)
+        self.head = CodeHead(generated, width, tied=tie_codes, cosine=self.cosine, temperature=temperature)
         self.action_head = nn.Linear(width, len(names))
         self.verifier = self.value_head = None
         if path_heads.verifier:
@@ -207,6 +216,14 @@ class SIDDecoder(nn.Module):
     def predicts_first_event(self) -> bool:
         """From the start token."""
         return True
+
+    def codes(self) -> Codes | None:
+        """With `learn_codes`, the codes as they are now."""
+        return self.history.codes.current() if isinstance(self.history.codes, LearntCodes) else None
+
+    def item_codes(self, items: Tensor) -> Tensor | None:
+        """items [P] -> [P, L] int64 with `learn_codes`, else None."""
+        return self.history.codes.codes_of(items) if isinstance(self.history.codes, LearntCodes) else None
 
     def looks_ahead(self) -> Collection[LookAhead]:
         """The next action with `next_action`."""
@@ -235,7 +252,7 @@ class SIDDecoder(nn.Module):
     @contextmanager
     def one_pass(self) -> Iterator[Callable[[], Mapping[str, Tensor]]]:
         """Inside, a batch's histories are encoded once, however many losses need them. Yields a function that gives the
-        experts' balance loss of the step, where there are experts."""
+        experts' balance loss of the step, where there are experts, and the losses of codes that are learnt."""
         with self.history.one_pass.open():
             yield self._own_terms
 
@@ -320,7 +337,9 @@ class SIDDecoder(nn.Module):
 
     def _own_terms(self) -> Mapping[str, Tensor]:
         encoded = self.history.one_pass.newest
-        return {} if encoded is None or encoded.balance is None else {"balance": self.balance * encoded.balance}
+        balance = {} if encoded is None or encoded.balance is None else {"balance": self.balance * encoded.balance}
+        table = self.history.codes
+        return {**balance, **table.own_losses()} if isinstance(table, LearntCodes) else balance
 
     def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:
         """states [..., D], next_actions [...] -> [..., D], conditioned on the next action."""

@@ -43,6 +43,14 @@ class CodeScorer(Protocol):
 
 
 @runtime_checkable
+class CodeLearner(Protocol):
+    """A Decoder whose codes may change while it is trained."""
+
+    def item_codes(self, items: Tensor) -> Tensor | None:
+        """items [P] -> [P, L] int64, their codes as they are now; None = those of the tokenizer."""
+
+
+@runtime_checkable
 class ActionPredictor(Protocol):
     """An encoder that predicts the user's next action."""
 

@@ -21,7 +21,7 @@ from grbench.types import Batch, Codes
 from grbench_reference.codes.prefix_trie import trie_levels
 from grbench_reference.kernels.cross_entropy import cross_entropy
 from grbench_reference.kernels.embedding import gather_rows
-from grbench_reference.layers.interfaces import CodeScorer, LevelStates
+from grbench_reference.layers.interfaces import CodeLearner, CodeScorer, LevelStates
 from grbench_reference.losses.negatives import TargetSelector, WeightedTargets
 
 
@@ -104,17 +104,28 @@ class NextCode(nn.Module, Loss):
     def forward(self, encoder: Decoder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.select_targets(batch)
         needed = self._needed(positions.targets)
+        codes = self._codes_of(encoder, positions.targets)
         if isinstance(encoder, CodeScorer):
             levels = encoder.code_states(batch, needed)
-            totals = [self._from_states(number, level, positions, needed) for number, level in enumerate(levels)]
+            totals = [
+                self._from_states(number, level, positions, needed, codes[number])
+                for number, level in enumerate(levels)
+            ]
         else:
             logits = encoder.code_logits(batch)
-            totals = [self._from_logits(number, level, positions) for number, level in enumerate(logits)]
+            totals = [self._from_logits(number, level, positions, codes[number]) for number, level in enumerate(logits)]
         total_weight = positions.weights.sum().clamp(min=1e-6)
         return {
             f"next_code_{number}": weight * total / total_weight
             for number, (total, weight) in enumerate(zip(totals, self.level_weights, strict=True), start=1)
         }
+
+    def _codes_of(self, encoder: Decoder, items: Tensor) -> Tensor:
+        """items [P] -> [L, P] int64. Raises SuiteError where they change and the prefix tree is that of others."""
+        learnt = encoder.item_codes(items) if isinstance(encoder, CodeLearner) else None
+        if learnt is not None and self.trie is not None:
+            raise SuiteError("loss.softmax: tree is of the tokenizer's codes; where the encoder learns codes: level")
+        return (self.codes[items].long() if learnt is None else learnt).T.contiguous()
 
     def _needed(self, items: Tensor) -> Tensor | None:
         """items [P] -> [P, L] bool: at which levels the item's prefix has more than one child. With a single child the
@@ -125,16 +136,16 @@ class NextCode(nn.Module, Loss):
         return torch.stack([trie.child_range(level, items)[1] > 1 for level in range(len(self.level_weights))], 1)
 
     def _from_states(
-        self, number: int, level: LevelStates, positions: WeightedTargets, needed: Tensor | None
+        self, number: int, level: LevelStates, positions: WeightedTargets, needed: Tensor | None, codes: Tensor
     ) -> Tensor:
-        """The summed loss of one level. The level's states are those of the needed positions only."""
+        """The summed loss of one level. The level's states are those of the needed positions only. codes: [P]."""
         trie, invalid = self.trie, None
         items, weights = positions.targets, positions.weights
         if needed is not None:
-            items, weights = items[needed[:, number]], weights[needed[:, number]]
+            items, weights, codes = (each[needed[:, number]] for each in (items, weights, codes))
         if trie is not None and number:  # all codes of the first level are children of the root
             invalid = lambda chunk: trie.invalid(number, items[chunk])  # noqa: E731 - computed chunk by chunk
-        targets = torch.searchsorted(level.codes, self.codes[items, number].long())
+        targets = torch.searchsorted(level.codes, codes)
         return cross_entropy(
             level.states,
             gather_rows(level.vectors, targets),
@@ -146,9 +157,9 @@ class NextCode(nn.Module, Loss):
             chunk=self.chunk,
         )
 
-    def _from_logits(self, number: int, logits: Tensor, positions: WeightedTargets) -> Tensor:
-        """The summed loss of one level. logits: [P, K_l]."""
-        targets = self.codes[positions.targets, number].long()
+    def _from_logits(self, number: int, logits: Tensor, positions: WeightedTargets, codes: Tensor) -> Tensor:
+        """The summed loss of one level. logits: [P, K_l]; codes: [P]."""
+        targets = codes
         if self.trie is not None:
             level_codes = getattr(self.trie, f"codes_{number}")
             logits = logits[:, level_codes].masked_fill(self.trie.invalid(number, positions.targets), -torch.inf)

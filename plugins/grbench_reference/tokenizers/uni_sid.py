@@ -22,13 +22,10 @@ from grbench_reference.codes.code_levels import Assignment, CodeLevels, Level
 from grbench_reference.codes.item_batches import item_batches
 from grbench_reference.codes.item_categories import item_categories
 from grbench_reference.codes.item_vectors import VectorSource, read_vectors, sample_items
-from grbench_reference.codes.parallel_coder import CoderOptions, ItemInputs, ParallelCoder
+from grbench_reference.codes.parallel_coder import CODER, CoderOptions, ItemInputs, ParallelCoder
 from grbench_reference.codes.residual_autoencoder import left_by_decoder
 from grbench_reference.tokenizers.kmeans import index_of
 from grbench_reference.tokenizers.vector_tokenizer import Learnt, VectorTokenizer, VectorTokenizerOptions
-
-CODER = "coder."
-"""What the names of the coder's weights in `Codes.tensors` begin with."""
 
 
 @dataclass(frozen=True)
