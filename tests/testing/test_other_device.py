@@ -43,3 +43,13 @@ def test_what_a_gpu_refuses():
             np.asarray(there)
         assert (there * torch.tensor(2.0)).cpu().tolist() == [2, 2, 2]  # a number may be on the CPU
         assert there[torch.tensor([0, 2])].device == OTHER  # and so may an index
+
+
+def test_tensors_of_numbers_are_made_there():
+    with OtherDevice():
+        there = torch.zeros(2, device=OTHER)
+        for numbers in ([], [1.0, 2.0]):
+            made = torch.tensor(numbers, device=there.device)
+            assert torch.cat([there, made]).cpu().tolist() == [0.0, 0.0, *numbers]
+        with pytest.raises(DeviceError):
+            torch.cat([there, torch.tensor([1.0])])

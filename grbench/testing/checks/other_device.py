@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -68,21 +69,35 @@ class Elsewhere(Tensor):
         return _computed(func, args, kwargs or {})
 
 
+class _FromLists(TorchFunctionMode):
+    """Makes tensors of Python's numbers on the other device, which torch does without an operation that names it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        device = kwargs.get("device")
+        if func in (torch.tensor, torch.as_tensor) and device is not None and torch.device(device) == OTHER:
+            return func(*args, **{**kwargs, "device": "cpu"}).to(OTHER)
+        return func(*args, **kwargs)
+
+
 class OtherDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A context in which tensors are made on, and moved to, the other device."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._before = False
+        self._from_lists = _FromLists()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
         # A parameter that is moved becomes a new one; torch would else keep it and exchange its numbers.
         self._before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         super().__enter__()  # type: ignore[no-untyped-call]
+        self._from_lists.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._from_lists.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         torch.__future__.set_overwrite_module_params_on_conversion(self._before)
 

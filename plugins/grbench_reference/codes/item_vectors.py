@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from grbench.data.store import Catalogue
+from grbench.data.store import Catalogue, Embedding
 from grbench.errors import DataError, SuiteError
 
 BLOCK_BYTES = 1 << 26
@@ -33,6 +33,19 @@ class VectorSource(Protocol):
         """items [n], all with a vector -> [n, D] float32, a new array."""
 
 
+def chosen_embeddings(catalogue: Catalogue, names: EmbeddingNames, where: str, hint: str) -> list[Embedding]:
+    """The content embeddings of these names. Raises SuiteError, naming `where`, for one that the dataset does not have,
+    and where there is none."""
+    chosen = list(catalogue.embeddings) if names == "all" else [str(name) for name in names]
+    absent = [name for name in chosen if name not in catalogue.embeddings]
+    if absent or not chosen:
+        raise SuiteError(
+            f"{where}: no embedding {', '.join(map(repr, absent)) or 'at all'} in this dataset; it has "
+            f"{', '.join(catalogue.embeddings) or 'none'} ({hint})"
+        )
+    return [catalogue.embeddings[name] for name in chosen]
+
+
 class EmbeddingVectors:
     """Content embeddings, concatenated, each scaled to length 1 so that none dominates by its scale.
 
@@ -41,16 +54,10 @@ class EmbeddingVectors:
     """
 
     def __init__(self, catalogue: Catalogue, names: EmbeddingNames = "all") -> None:
+        hint = "the dataset's own options choose what is read; source: cooccurrence needs none"
+        self._parts = chosen_embeddings(catalogue, names, "tokenizer.embeddings", hint)
         chosen = list(catalogue.embeddings) if names == "all" else [str(name) for name in names]
-        absent = [name for name in chosen if name not in catalogue.embeddings]
-        if absent or not chosen:
-            raise SuiteError(
-                f"tokenizer.embeddings: no embedding {', '.join(map(repr, absent)) or 'at all'} in this dataset; it "
-                f"has {', '.join(catalogue.embeddings) or 'none'} (the dataset's own options choose what is read; "
-                "source: cooccurrence needs none)"
-            )
         self.name = f"embeddings {', '.join(chosen)}"
-        self._parts = [catalogue.embeddings[name] for name in chosen]
         self.present = np.logical_or.reduce([part.present for part in self._parts])
         self.width = sum(part.values.shape[1] for part in self._parts)
 

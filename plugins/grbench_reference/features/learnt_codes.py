@@ -17,7 +17,7 @@ from grbench.errors import SuiteError
 from grbench.registry.option_types import OptionGroup
 from grbench.types import Codes
 from grbench_reference.codes.item_categories import item_categories
-from grbench_reference.codes.item_vectors import EmbeddingNames, EmbeddingVectors, in_blocks
+from grbench_reference.codes.item_vectors import EmbeddingNames, chosen_embeddings
 from grbench_reference.codes.parallel_coder import CODER, CoderOptions, ItemInputs, ParallelCoder
 from grbench_reference.features.code_table import CodeTable
 from grbench_reference.features.parts import TABLE_SPREAD, on_device
@@ -47,7 +47,6 @@ class LearntCodesOptions(OptionGroup):
 class LearntCodes(CodeTable):
     """A table of code embeddings, with a coder in place of fixed codes."""
 
-    vectors_of_items: Tensor
     fields: Tensor
     categories: Tensor
 
@@ -57,18 +56,22 @@ class LearntCodes(CodeTable):
         super().__init__(Codes(codes.table, codes.sizes), width, trained=np.zeros(len(codes.table), bool))
         nn.init.normal_(self.weight, std=TABLE_SPREAD)
         read = item_categories(data.catalogue, options.coder, len(codes.sizes), "encoder")
-        source = EmbeddingVectors(data.catalogue, options.coder_embeddings)
-        values = np.zeros((len(codes.table), source.width), np.float16)
-        present = np.flatnonzero(source.present)
-        for block in in_blocks(len(present), source.width):
-            values[present[block]] = source.rows(present[block])
-        on_device(self, "vectors_of_items", values)
+        hint = "the dataset's own options choose what is read"
+        content = chosen_embeddings(data.catalogue, options.coder_embeddings, "encoder.coder_embeddings", hint)
+        for number, embedding in enumerate(content):
+            on_device(self, f"content_{number}", embedding.values)
+        self.contents = len(content)
         on_device(self, "fields", read.fields)
         on_device(self, "categories", read.categories)
         # The tokenizer's own coder starts from its seed; this one from the cell's.
         generator = torch.Generator().manual_seed(int(torch.randint(1 << 31, ())))
-        self.coder = ParallelCoder(source.width, read.sizes, codes.sizes, options.coder, generator=generator)
-        self._start_from(codes.tensors)
+        learnt = {name.removeprefix(CODER): value for name, value in codes.tensors.items() if name.startswith(CODER)}
+        # The codes that the tokenizer added for items without a vector are none of the coder's.
+        sizes = [len(learnt.get(f"codebooks.{level}", range(size))) for level, size in enumerate(codes.sizes)]
+        width = sum(embedding.values.shape[1] for embedding in content)
+        self.coder = ParallelCoder(width, read.sizes, sizes, options.coder, generator=generator)
+        if learnt:
+            self._start_from(learnt)
         self._seen: Tensor | None = None
 
     def codes_of(self, items: Tensor) -> Tensor:
@@ -84,12 +87,14 @@ class LearntCodes(CodeTable):
         self._seen = items
         vectors, fields, _ = self._inputs(items)
         choices = self.coder(vectors, fields).choices
-        summed = torch.stack([choice @ self.of_level(level) for level, choice in enumerate(choices)]).sum(0)
+        summed = torch.stack(
+            [choice @ self.of_level(level)[: choice.shape[1]] for level, choice in enumerate(choices)]
+        ).sum(0)
         return summed * self.scale
 
     def current(self) -> Codes:
         """The codes of all items."""
-        items = torch.arange(len(self.vectors_of_items), device=self.weight.device)
+        items = torch.arange(len(self.fields), device=self.weight.device)
         table = self.codes_of(items)
         table[0] = 0
         return Codes(table, self.sizes)
@@ -105,26 +110,19 @@ class LearntCodes(CodeTable):
         return self.coder.losses(self._inputs(items))[0]
 
     def _inputs(self, items: Tensor) -> ItemInputs:
-        return ItemInputs(self.vectors_of_items[items].float(), self.fields[items].long(), self.categories[items])
+        parts = [getattr(self, f"content_{number}").index_select(0, items).float() for number in range(self.contents)]
+        vectors = torch.cat([nn.functional.normalize(part, dim=1) for part in parts], 1)
+        return ItemInputs(vectors, self.fields[items].long(), self.categories[items])
 
-    @torch.no_grad()
-    def _start_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes the weights of the tokenizer's coder, where it has one. Codes that the tokenizer added for items
-        without a vector have no weights there."""
-        found = {name.removeprefix(CODER): value for name, value in tensors.items() if name.startswith(CODER)}
-        own = self.coder.state_dict()
-        if not found:
-            return
-        fits = found.keys() == own.keys() and all(
-            value.shape[1:] == own[name].shape[1:] and len(value) <= len(own[name]) for name, value in found.items()
-        )
-        if not fits:
+    def _start_from(self, learnt: Mapping[str, Tensor]) -> None:
+        """Takes the weights of the tokenizer's coder. Raises SuiteError where they are of another shape."""
+        shapes = {name: value.shape for name, value in self.coder.state_dict().items()}
+        if shapes != {name: value.shape for name, value in learnt.items()}:
             raise SuiteError(
-                "encoder.learn_codes: the tokenizer uni_sid has a coder of another shape; give both the same sizes, "
+                "encoder.learn_codes: the tokenizer uni_sid has a coder of another shape; give both the same "
                 "coder_widths, coder_fields, coder_field_width and embeddings, with collision: none and without svd"
             )
-        for name, value in found.items():
-            own[name][: len(value)] = value
+        self.coder.load_state_dict(learnt)
 
 
 def every_code(codes: Codes) -> Codes:
