@@ -88,6 +88,12 @@ METHODS: dict[str, dict[str, Any]] = {
         "loss": [{"name": "full_softmax", "temperature": 0.1}, "denoising"],
         "trainer": {"name": "diffuse", "samples": 4},
     },
+    "codes_learnt_on": {
+        "tokenizer": {"name": "uni_sid", "sizes": [8, 8], "coder_widths": [8], "steps": 20, "collision": "none"},
+        "encoder": {"name": "sid_decoder", "width": 16, "blocks": 1, "learn_codes": True, "coder_widths": [8]},
+        "loss": "next_code",
+        "retriever": {"name": "beam", "width": 8},
+    },
     "learnt_codes": {
         "tokenizer": {
             **{"name": "rq_vae", "source": "cooccurrence", "width": 8, "sizes": [8, 8], "widths": [8, 4]},

@@ -14,7 +14,7 @@ from reference.markdown import block, folded
 
 
 def examples_page(folder: Path) -> str:
-    """The scripts of the folder, run, then the plug-in with its suite."""
+    """The scripts of the folder, run, then the plug-ins with their suites."""
     introduction, *_ = (folder / "README.md").read_text().split("\n## ")
     parts = [introduction]
     for script in sorted(folder.glob("*.py")):
@@ -22,9 +22,12 @@ def examples_page(folder: Path) -> str:
         parts += [f"## {script.name}", documentation, block(code, "python")]
         parts += ["It prints:", block(_output(script), "text")]
     for package in sorted(path.parent for path in folder.glob("*/pyproject.toml")):
-        (module,) = package.glob("*.py")
-        documentation, code = _split(module.read_text())
+        modules = [module.relative_to(package) for module in sorted(package.rglob("*.py"))]
+        documentation, code = _split((package / modules[0]).read_text())
         parts += [f"## {package.name}", documentation, block(code, "python")]
+        for module in modules[1:]:
+            documentation, code = _split((package / module).read_text())
+            parts += [f"### {module}", documentation, block(code, "python")]
         parts += [block((package / "suite.yaml").read_text(), "yaml")]
         parts += [folded("pyproject.toml", block((package / "pyproject.toml").read_text(), "toml"))]
     return "\n\n".join(parts)
