@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from grbench.interfaces import DecoderState
     from grbench.types import Batch
-    from grbench_reference.layers.path_heads import PathContext
     from grbench_reference.layers.intent_diffusion import Hypotheses, IntentDiffusion
+    from grbench_reference.layers.path_heads import PathContext
 
 
 @dataclass(frozen=True)
