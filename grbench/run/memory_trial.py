@@ -222,8 +222,10 @@ def _state_bytes(make_optimizers: Callable[[nn.Module], Sequence[Optimizer]], mo
 
 @torch.no_grad()
 def _index_bytes(registry: Registry, method: Method, encoder: Any, split: Split, device: str) -> tuple[int, str]:
-    """Bytes of the candidates in the retriever; where they cannot be known, 0 and why."""
+    """Bytes of the candidates in the retriever; where they cannot be known, 0 and why. Raises SuiteError where it does
+    not go with the encoder."""
     retriever, pool, known = registry.build("retrievers", method.retriever), len(split.candidates), None
+    optional(retriever, Retriever.check_encoder)(encoder)
     if isinstance(encoder, Embedder):
         width = encoder.eval().embed_items(torch.from_numpy(split.candidates[:FIRST_TRIAL]).to(device)).shape[1]  # type: ignore[attr-defined]
         known = optional(retriever, Retriever.index_bytes)(pool, width)

@@ -95,8 +95,9 @@ class ValueHead(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
 
     def forward(self, states: Tensor) -> Tensor:
-        qkv = self.qkv(self.attention_norm(states)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(*qkv, is_causal=True)
+        qkv = self.qkv(self.attention_norm(states)).unflatten(2, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         states = states + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         states = states + self.dropout(self.feed_forward(self.feed_norm(states)))
         values: Tensor = self.mlp(self.last_norm(states))

@@ -63,7 +63,9 @@ def sample_paths(
     Another seed gives other samples: of a training step, `seed_of(seed, step)`.
     """
     draw = _draw_with_replacement if replacement else _draw_without_replacement
-    expansion, shares, prefixes = root(decoder, batch, trie, tree=True), [], []
+    expansion = root(decoder, batch, trie, tree=True)
+    shares: list[Tensor] = []
+    prefixes: list[Tensor] = []
     for level in range(trie.levels):
         local = expansion.shares(temperature)
         columns, carried = draw(expansion, local, batch.users, count, seed)
