@@ -102,7 +102,7 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("gnn", {"neighbours": [20, 20], "neighbourhood_dropout": 0.0, "action_conditioning": "none"}, "bce", {}),
     *(("prism", {"heads": 2, "action_conditioning": kind}, "bce", {}) for kind in ("additive", "attention_bias")),
     ("prism", {"steps": 1, "convolution": 0, "nonlinearity": False, "gain": False}, "bce", {}),
-    ("diffu_reason", {"heads": 2}, "full_softmax", {}),
+    ("diffu_reason", {"heads": 2, "next_action": True}, "full_softmax", {}),
     ("diffu_reason", {"heads": 2}, "denoising", {}),
     (
         "preference_memory",

@@ -113,9 +113,15 @@ class DiffuReason(CausalTransformer):
             self._hypotheses.put(batch, _in_batch(layout, found))
         return found.intents if self.diffusion is None else self.diffusion.refined(found)
 
+    def _condition(self, states: Tensor, next_actions: Tensor) -> Tensor:  # noqa: ARG002
+        """See HistoryEncoder: what is thought about is conditioned on the next action already."""
+        return states
+
     def _think(self, batch: Batch, layout: Layout, events: Tensor) -> Hypotheses:
         """events [P, D], each token's item vector -> [P, D] each."""
         states = super()._states(batch, layout, events)
+        if self.next_action is not None:
+            states = self.next_action(states, layout.take(batch.next_actions, batch.user_next_actions))
         return Hypotheses(states if self.thinking is None else self.thinking(states, layout), states)
 
 

@@ -106,8 +106,9 @@ def test_without_thinking_and_steps_it_is_the_causal_transformer(data):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_newest_intent_is_the_last_of_all(data):
-    encoder = encoder_of(data).eval()
+@pytest.mark.parametrize("next_action", [False, True])
+def test_the_newest_intent_is_the_last_of_all(data, next_action):
+    encoder = encoder_of(data, next_action=next_action).eval()
     states, _ = encoder.embed(BATCH, torch.arange(1, 10))
     torch.testing.assert_close(encoder.embed_histories(BATCH), states[:, -1])
     every, newest = encoder.hypotheses(BATCH), encoder.newest_hypotheses(BATCH)
