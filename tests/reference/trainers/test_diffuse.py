@@ -12,7 +12,9 @@ from training import state_of
 from worlds import away_from_the_start, made_with
 
 from grbench.errors import SuiteError
+from grbench.testing.checks.other_device import OTHER, OtherDevice
 from grbench.training.options import TrainingOptions
+from grbench.training.state import TrainState
 from grbench_reference.encoders.causal_transformer import CausalTransformer, TransformerOptions
 from grbench_reference.encoders.diffu_reason import DiffuReason
 from grbench_reference.encoders.history_encoder import HistoryOptions
@@ -198,3 +200,14 @@ def test_an_encoder_without_steps_is_refused(data):
         Denoising(data, codes_of(data))(encoder_of(data, steps=0), BATCH)
     with pytest.raises(SuiteError, match=r"encoder.similarity"):
         encoder_of(data, similarity="dot")
+
+
+def test_a_step_runs_on_another_device(data):
+    encoder = encoder_of(data)
+    with OtherDevice():
+        parts = encoder.to(OTHER), [], Diffuse(policy=PolicyOptions(samples=3)), lambda _: [], TrainingOptions()
+        state = TrainState(*parts, data=data, codes=codes_of(data), device=OTHER, seed=0)
+        state.begin()
+        state.step = state.steps = 1
+        values = state.trainer.step(state, BATCH.to(OTHER))
+        assert 0 < float(values["reward"].cpu()) <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from code_worlds import BATCH, ITEMS, codes_of, decoder, world
 from training import state_of
 
 from grbench.errors import SuiteError
+from grbench.testing.checks.other_device import OTHER, OtherDevice
 from grbench.training.options import TrainingOptions
+from grbench.training.state import TrainState
 from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.layers.path_sampling import SampledPaths, path_log_probabilities
 from grbench_reference.trainers import grpo
@@ -256,3 +259,24 @@ def test_unknown_actions_and_idle_options_are_refused(policy, data):
         state = state_of(policy, [], [], TrainingOptions(**options), data=data, codes=codes_of(data), trainer=trainer)
         with pytest.raises(SuiteError, match=what):
             state.begin()
+
+
+def sgd(module):
+    return [torch.optim.SGD(module.parameters(), lr=0.1)]
+
+
+def test_a_step_on_another_device_is_that_of_the_cpu(data):
+    ends = []
+    for place in ("cpu", OTHER):
+        policy = decoder(data, codes_of(data), blocks=1)
+        options = PolicyOptions(samples=4, action_weights={"click": 2.0})
+        trainer = GRPO(reward="prefix", advantage="siblings", policy=options)
+        with OtherDevice() if place == OTHER else nullcontext():
+            parts = policy.to(place), [], trainer, sgd, TrainingOptions()
+            state = TrainState(*parts, data=data, codes=codes_of(data), device=place, seed=0)
+            state.begin()
+            state.step = state.steps = 1
+            values = trainer.step(state, BATCH.to(place))
+            ends.append([float(each.detach().cpu()) for each in values.values()])
+            ends[-1] += torch.cat([each.detach().cpu().flatten() for each in policy.parameters()]).tolist()
+    assert ends[1] == pytest.approx(ends[0], rel=1e-5, abs=1e-7)
