@@ -245,4 +245,4 @@ class OneRanker(HistoryEncoder):
 
 def _to_batch(layout: Layout, values: Tensor) -> Tensor:
     """values [P, ...] -> [B, T + 1, ...], see `Layout.to_batch`."""
-    return layout.to_batch(values.flatten(1)).unflatten(2, values.shape[1:])
+    return layout.to_batch(values.flatten(1)).reshape(len(layout.last), -1, *values.shape[1:])

@@ -46,7 +46,7 @@ def attend(parts: Sequence[Part], share: float, *, training: bool) -> Tensor:
         of_part = torch.einsum(f"{QUERIES},{part.axes}->{part.of_scores}", part.query * scale, part.keys)
         scores.append(of_part if part.visible is None else of_part.masked_fill(~part.visible, -torch.inf))
     sizes = [each.shape[-1] for each in scores]
-    weights = dropout(torch.cat(scores, -1).softmax(-1), share, training=training).split(sizes, -1)
+    weights = torch.split(dropout(torch.cat(scores, -1).softmax(-1), share, training=training), sizes, -1)
     mixed = [
         torch.einsum(f"{part.of_scores},{part.axes}->{QUERIES}", each.to(part.values.dtype), part.values)
         for part, each in zip(parts, weights, strict=True)

@@ -66,7 +66,7 @@ class RankingDecoder(nn.Module):
         events, tasks = context.events, context.tasks
         tokens = candidates + self.kind
         query, key, value = (
-            each.unflatten(-1, (self.heads, -1)) for each in self.qkv(self.attention_norm(tokens)).chunk(3, -1)
+            each.view(*each.shape[:-1], self.heads, -1) for each in self.qkv(self.attention_norm(tokens)).chunk(3, -1)
         )
         turned = self.rotary.at(query, context.places[:, :, None, None])
         mixed = attend(

@@ -47,7 +47,7 @@ class TaskLayout:
         return torch.where(self.events.last < 0, -1, self.events.last - self.events.first)
 
 
-class BlockOutput(NamedTuple):
+class TaskBlockOutput(NamedTuple):
     """tokens: [P + F + Q n, D], those of events, fake items and tasks; key_values: of events [P, H, E'], which carry
     the bias where there is one, and of tasks [Q, n, H, E]."""
 
@@ -82,7 +82,7 @@ class TaskBlock(nn.Module):
         self.attention_norm, self.feed_forward_norm = RMSNorm(width), RMSNorm(width)
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, layout: TaskLayout, actions: Tensor) -> BlockOutput:
+    def forward(self, tokens: Tensor, layout: TaskLayout, actions: Tensor) -> TaskBlockOutput:
         """tokens [P + F + Q n, D], actions [P] of the events."""
         qkv = self.qkv(self.attention_norm(tokens)).view(len(tokens), 3, self.heads, -1)
         of_events, of_fakes, of_tasks = qkv.split(layout.counts)
@@ -91,7 +91,7 @@ class TaskBlock(nn.Module):
         mixed, tasks = self._tasks(of_tasks, events, KeyValues(of_fakes[:, 1], of_fakes[:, 2]), layout)
         everything = torch.cat([attended.flatten(1), of_fakes[:, 2].flatten(1), mixed.flatten(0, 1).flatten(1)])
         tokens = tokens + self.dropout(self.out(everything))
-        return BlockOutput(tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens))), events, tasks)
+        return TaskBlockOutput(tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens))), events, tasks)
 
     def _events(self, qkv: Tensor, layout: Layout, bias: Tensor | None) -> tuple[Tensor, KeyValues]:
         """qkv [P, 3, H, E], bias [P, H] -> ([P, H, E], their keys and values)."""
@@ -100,8 +100,8 @@ class TaskBlock(nn.Module):
             query, key = with_key_bias(query, key, bias)
         attended = []
         for group in layout.groups:
-            grids = (group.grid(each).transpose(1, 2) for each in (query, key, value))
-            mixed = causal_attention(*grids, self.share if self.training else 0.0)
+            query_grid, key_grid, value_grid = (group.grid(each).transpose(1, 2) for each in (query, key, value))
+            mixed = causal_attention(query_grid, key_grid, value_grid, self.share if self.training else 0.0)
             attended.append(group.tokens(mixed.transpose(1, 2)))
         return torch.cat(attended), KeyValues(key, value)
 
@@ -109,24 +109,25 @@ class TaskBlock(nn.Module):
         """qkv [Q n, 3, H, E] -> ([Q, n, H, E], their keys and values)."""
         turned = self._turned(qkv, layout.places().repeat_interleave(layout.tasks))
         # Fake items have no place: queries of them are not turned.
-        unturned, query, key, value = (each.unflatten(0, (-1, layout.tasks)) for each in (qkv[:, 0], *turned.unbind(1)))
+        shape = (-1, layout.tasks, *qkv.shape[2:])
+        unturned, query, key, value = (each.reshape(shape) for each in (qkv[:, 0], *turned.unbind(1)))
         causal = torch.ones(layout.tasks, layout.tasks, dtype=torch.bool, device=query.device).tril().unsqueeze(1)
         found = []
         for group in layout.events.groups:
             own = [query, unturned, key, value]
             column = torch.arange(group.length, device=query.device)
             if layout.newest:  # the one group has a row a user
-                query_grid, unturned_grid, *own_grids = (each.unsqueeze(1) for each in own)
+                query_grid, unturned_grid, own_keys, own_values = (each.unsqueeze(1) for each in own)
                 visible = column <= layout.newest_places()[:, None, None, None, None]
             else:
-                query_grid, unturned_grid, *own_grids = (group.grid(each) for each in own)
+                query_grid, unturned_grid, own_keys, own_values = (group.grid(each) for each in own)
                 visible = column <= column[:, None, None, None]
             keys, values = (group.grid(each) for each in events)
             mixed = attend(
                 [
                     Part(widened(query_grid, keys.shape[-1]), "glhe", keys, values, visible),
-                    Part(unturned_grid, "fhe", *fakes),
-                    Part(query_grid, "gwmhe", *own_grids, causal),
+                    Part(unturned_grid, "fhe", fakes.keys, fakes.values),
+                    Part(query_grid, "gwmhe", own_keys, own_values, causal),
                 ],
                 self.share,
                 training=self.training,
