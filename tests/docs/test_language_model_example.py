@@ -50,6 +50,7 @@ def test_the_codes_of_a_title_are_its_words(title_words: Any, tmp_path: Path) ->
         title_words(text="name").fit(data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason="transformers is not installed: pip install transformers"
 )

@@ -86,7 +86,7 @@ class OtherDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._before = False
-        self._from_lists = _FromLists()  # type: ignore[no-untyped-call]
+        self._from_lists = _FromLists()
 
     def __enter__(self) -> Self:
         # A parameter that is moved becomes a new one; torch would else keep it and exchange its numbers.

@@ -77,7 +77,7 @@ class LearntCodes(CodeTable):
     def codes_of(self, items: Tensor) -> Tensor:
         """items [...] -> [..., L] int64, as the coder makes them now."""
         flat = items.reshape(-1)
-        made = [self.coder.codes(*self._inputs(some)[:2]) for some in flat.split(ITEMS_AT_ONCE)]
+        made = [self.coder.codes(*self._inputs(some)[:2]) for some in torch.split(flat, ITEMS_AT_ONCE)]
         return torch.cat(made).view(*items.shape, self.levels) if made else flat.new_zeros(*items.shape, self.levels)
 
     def sums(self, items: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class UniSID(VectorTokenizer):
             progress("training", step, self.steps)
             terms, coded = coder.losses(ItemInputs(*(each[rows].to(device) for each in inputs)), views)
             optimizer.zero_grad()
-            torch.stack([*terms.values()]).sum().backward()
+            torch.stack([*terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             for level, codes in enumerate(coded.codes.unbind(1)):
                 used[level][codes] = True
