@@ -44,6 +44,7 @@ class Kind:
     purpose:   a description, for the hook's documentation
     default:   the plug-in used where a method names none
     defaults:  of a list, the plug-ins used where a suite does not have the key, as far as they are installed
+    further:   further classes of `grbench/interfaces.py` that the objects may implement
     """
 
     name: str
@@ -55,6 +56,7 @@ class Kind:
     purpose: str
     default: str | None = None
     defaults: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -68,7 +70,10 @@ KINDS: dict[str, Kind] = {
         Kind("datasets", "dataset", "suite", "", "Dataset", "ingest", "Reads data on disk into a store."),
         Kind("protocols", "protocol", "suite", "", "EvaluationProtocol", "split", "Splits a store for evaluation."),
         Kind("tokenizers", "tokenizer", "method", "", "Tokenizer", "fit", "Gives items semantic IDs.", "ids"),
-        Kind("encoders", "encoder", "method", "data, codes", "Encoder", "step", "The model of users' histories."),
+        Kind(
+            *("encoders", "encoder", "method", "data, codes", "Encoder", "step", "The model of users' histories."),
+            further=("Embedder", "Decoder", "DecoderState"),
+        ),
         Kind("losses", "loss", "method", "data, codes", "Loss", "step", "The function that training minimises."),
         Kind("trainers", "trainer", "method", "", "Trainer", "step", "Updates the model by a batch.", "supervised"),
         Kind("retrievers", "retriever", "method", "", "Retriever", "search", "Finds the best candidates.", "exact"),
@@ -83,7 +88,10 @@ KINDS: dict[str, Kind] = {
             "Divides the queries into groups.",
             defaults=("history_length", "popularity", "action", "repeat", "gap"),
         ),
-        Kind("optimizers", "optimizer", "method", "module", "list[Optimizer]", "step", "Updates parameters.", "adam"),
+        Kind(
+            *("optimizers", "optimizer", "method", "module", "list[Optimizer]", "step", "Updates parameters.", "adam"),
+            further=("TrainEvalOptimizer",),
+        ),
         Kind("trackers", "tracker", "method list", "", "Tracker", "", "Logs the events of a running cell."),
     )
 }

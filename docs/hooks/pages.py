@@ -16,7 +16,11 @@ from reference.training import training_page
 
 ROOT = Path(__file__).parents[2]
 
-PAGE_OF = {"../examples/README.md": "examples.md", "../results/README.md": "results_folder.md"}
+PAGE_OF = {
+    "../examples/README.md": "examples.md",
+    "../results/README.md": "results_folder.md",
+    "../grbench/interfaces.py": "reference/plugins/index.md",
+}
 """{a file out of docs/: the generated page with its content}; links to others are for GitHub alone."""
 
 

@@ -79,5 +79,5 @@ def _totals(audit: SuiteAudit) -> str:
     return (
         f"{counted(len(audit.methods), 'method')}, {counted(len(verdicts), 'audit')}: "
         f"{counted(verdicts.count('leak'), 'leak')}, {verdicts.count('unknown')} could not be made. "
-        f"Data: {worlds or 'none'}. {duration(seconds)} of one core"
+        f"Data: {worlds or 'none'}. The audits took {duration(seconds)} of CPU time, beside reading suite and plug-ins"
     )

@@ -41,7 +41,8 @@ class Causality(Audit):
     name = "causality"
     meaning = (
         "A state depends on events after it, so that training shows the encoder its targets. Mask what comes later; if "
-        "it is the next action or the number of events left, and meant, declare it by the encoder's looks_ahead()."
+        "it is the next action or the number of events left, and meant, declare it by the encoder's looks_ahead(). A "
+        "state that depends on padding looks alike: `grbench check` tells it apart (padding_has_no_influence)."
     )
 
     def run(self, method: AuditedMethod) -> AuditResult:

@@ -11,11 +11,12 @@ from grbench.commands.streams import say
 @click.group(invoke_without_command=True)
 @click.pass_context
 def plugins(context: click.Context) -> None:
-    """List the installed plug-ins, or show one.
+    """List the installed plug-ins, show one, or show what plug-ins of a kind have to do.
 
     \b
     grbench plugins
     grbench plugins show encoders causal_transformer
+    grbench plugins interface encoders
     """
     if context.invoked_subcommand is None:
         context.invoke(list_plugins)
@@ -82,6 +83,32 @@ def show_plugin(kind: str, name: str) -> None:
         say(tabulate(rows, headers=headers, maxcolwidths=[None, 32, 20, 60], disable_numparse=True))
     else:
         say("no options")
+
+
+@plugins.command("interface")
+@click.argument("kind", shell_complete=complete.kinds)
+def show_interface(kind: str) -> None:
+    """Show what plug-ins of a kind have to do: what their factory takes, and the methods of what it makes, with shapes.
+
+    Methods marked `@abstractmethod`, and all of a Protocol that a loss or retriever needs, must be there; the others
+    are optional.
+
+    \b
+    grbench plugins interface encoders
+    """
+    import inspect
+
+    import grbench.interfaces
+    from grbench.hookspecs import KINDS
+
+    shown = KINDS[plural_of(kind)]
+    arguments = f"{shown.arguments}, then " if shown.arguments else ""
+    say(f"{shown.name}: {shown.purpose}")
+    say(f"A factory takes {arguments}its options, which are keyword-only, and makes: {shown.interface}.\n")
+    say((inspect.getdoc(grbench.interfaces) or "").split("\n\n")[-1] + "\n")
+    for name in (shown.interface, *shown.further):
+        if (interface := getattr(grbench.interfaces, name, None)) is not None:
+            say(inspect.getsource(interface))
 
 
 def plural_of(kind: str) -> str:

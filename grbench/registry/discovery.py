@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -199,6 +200,8 @@ class Registry:
         if (kind, name) in self._registered:
             return
         message = f"unknown {singular(kind)} {cut(name)!r}; {suggestion(name, self.names(kind))}"
+        if self._registered and not message.endswith("?"):  # no installed one has a name like it
+            message += f"; one of another package has to be installed where this Python is ({sys.prefix})"
         if not self._registered and not self._broken:
             message += ": no package with plug-ins is installed, not even grbench; grbench doctor says more"
         for broken in self._broken:

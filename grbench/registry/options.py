@@ -333,9 +333,27 @@ def _arguments(factory: Factory) -> Mapping[str, Argument]:
             )
     for parameter in found.values():
         if parameter.annotation is parameter.empty:
-            raise PluginError(f"{_title(factory)}: option {parameter.name} has no annotation")
+            raise PluginError(
+                f"{_title(factory)}: option {parameter.name} has no annotation; write `{_annotated(parameter)}`"
+                f"{_place(factory)}"
+            )
     hints = resolve(factory, {name: parameter.annotation for name, parameter in found.items()})
     return {name: Argument(hint, found[name].default) for name, hint in hints.items()}
+
+
+def _annotated(option: inspect.Parameter) -> str:
+    """The option as it might be declared, by the type of its default: `layers: int = 1`."""
+    if option.default is inspect.Parameter.empty:
+        return f"{option.name}: int"
+    kind = "int | None" if option.default is None else type(option.default).__name__
+    return f"{option.name}: {kind} = {option.default!r}"
+
+
+def _place(factory: Factory) -> str:
+    """` (file, line n)` of the factory's function, empty where it is not written in Python."""
+    function = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
+    code = getattr(function, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 
 
 def resolve(factory: Factory, annotations: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled, peak
 from grbench.run.memory_plan import MemoryPlan
 from grbench.suite.method import Method
+from grbench.training.encoder_shapes import check_shapes
 from grbench.training.loop import examples_of
 from grbench.training.options import TrainingOptions
 from grbench.training.stages import losses_of, targets_of
@@ -124,6 +125,8 @@ def _plan_stage(
     if free > 0:
         state.modules.to(device)
         state.begin()
+        callers = [state.trainer, *(loss for loss, _ in losses)]
+        check_shapes(method.encoder.name, encoder, state.data, codes, callers=callers, device=device)
         index, unknown = _index_bytes(registry, method, encoder, split, device)
         steps = _watch_steps(state, free)
         if not steps:

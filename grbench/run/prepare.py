@@ -217,7 +217,8 @@ def plan_methods(job: Mapping[str, Any], prepared: Prepared, events: ChildMessag
         except (SuiteError, DataError):
             raise
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; its own cell will say so
-            plan = MemoryPlan(method.name, 0, False, unknown=f"{type(error).__name__}: {error}")
+            reason = str(error) if isinstance(error, GRBenchError) else f"{type(error).__name__}: {error}"
+            plan = MemoryPlan(method.name, 0, False, unknown=reason)
         events("planned", plan=plan.to_json())
 
 

@@ -18,6 +18,7 @@ from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_scores
 from grbench.interfaces import Loss, Retriever, Tokenizer, optional
 from grbench.registry.discovery import Registry
+from grbench.training.encoder_shapes import check_shapes
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainingResult, TrainState, WeightedLosses
@@ -141,13 +142,14 @@ def learn(
     checkpoint: called after every step and every epoch. resume: the `state_dict` of a state that a checkpoint was given
     in another run of this cell, which training goes on from. log_every: as `train` has it.
     Raises SuiteError where there is a stage and an encoder without anything to learn, DataError where a stage's targets
-    are no action of this dataset.
+    are no action of this dataset, PluginError where the encoder's output has not the shapes of its interfaces.
     """
-    stages = cell.method.stages
+    stages, name = cell.method.stages, cell.method.encoder.name
     if not stages:
+        check_shapes(name, method.encoder, split.training, method.codes, callers=[method.retriever], device=device)
         return TrainingResult(parameters=count_parameters(method.encoder))
     if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
-        raise SuiteError(f"encoder {cell.method.encoder.name} has nothing to learn; leave out its loss")
+        raise SuiteError(f"encoder {name} has nothing to learn; leave out its loss")
     report("phase", name="train")
     throughput = throughput or Throughput(torch.device(device))
     results = [] if resume is None else [TrainingResult(**fields) for fields in saved_results(resume)]
@@ -172,6 +174,8 @@ def learn(
             name=stage.name,
             finished=results,
         )
+        callers = [state.trainer, method.retriever, *(loss for loss, _ in losses)]
+        check_shapes(name, state.encoder, state.data, codes, callers=callers, device=device)
         if resume is not None:
             state.load_state_dict(resume)
             resume = None

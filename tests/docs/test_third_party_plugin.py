@@ -24,7 +24,8 @@ from grbench.registry.options import bind, bound_values
 from grbench.testing import tiny_store
 from grbench.training.options import TrainingOptions
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "writing_a_plugin.md").read_text()
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "writing_a_plugin.md").read_text()
 
 
 def block(title: str, language: str) -> str:
@@ -69,7 +70,8 @@ def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(
     python: Path, *arguments: str, status: int = 0, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])  # this checkout's grbench
     environment["OMP_NUM_THREADS"] = "1"  # threads only get into each other's way in so small a world
     done = subprocess.run(
         [str(python), *arguments], capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=120
@@ -103,6 +105,8 @@ def test_it_is_listed_with_its_distribution(fresh_environment: Path) -> None:
     assert any("most_popular" in line for line in lines)
     shown = command(fresh_environment, "-m", "grbench", "plugins", "show", "encoders", "mean_of_history").stdout
     assert "numbers in a vector" in shown
+    core = command(fresh_environment, "-c", "import grbench; print(grbench.__file__)", folder=Path("/")).stdout
+    assert Path(core.strip()).is_relative_to(ROOT)
 
 
 def test_it_stands_in_a_suites_table(fresh_environment: Path, tmp_path: Path) -> None:

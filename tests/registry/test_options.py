@@ -139,7 +139,12 @@ def test_nothing_close_lists_what_there_is():
     ("factory", "message"),
     [
         (lambda **options: None, r"instead of taking \*\*options"),
-        (lambda *, lr=0.1: None, "option lr has no annotation"),
+        (
+            lambda *, lr=0.1: None,
+            r"option lr has no annotation; write `lr: float = 0.1` \(.*test_options.py, line \d+\)",
+        ),
+        (lambda *, lr: None, "option lr has no annotation; write `lr: int`"),
+        (lambda *, lr=None: None, r"write `lr: int \| None = None`"),
         (lambda module, lr=0.1: None, "argument lr has a default but is not keyword-only"),
         (lambda *, _lr=0.1: None, "underscore|no annotation"),
     ],

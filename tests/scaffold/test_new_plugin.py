@@ -11,15 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from worlds import featured, training_data
+
 from grbench.cli import main
+from grbench.cost.meter import count_parameters
 from grbench.errors import PluginError
 from grbench.hookspecs import KINDS, singular
 from grbench.registry.discovery import Registry
 from grbench.scaffold.package import package_files, read_author, write_package
 from grbench.scaffold.package_name import LONGEST, PackageName
+from grbench.suite.method import read_component
 from grbench.suite.suite import checked_cells
 from grbench.testing.checks.all_checks import CHECKS
 from grbench.testing.checks.chosen import chosen_plugins
+from grbench.testing.checks.plain_parts import PlainTokenizer
 from grbench.testing.checks.run_checks import run_check
 
 
@@ -79,6 +84,29 @@ def test_the_author_is_in_the_metadata_and_what_comes_next_is_said(
 def test_an_address_and_an_author_need_not_be_given(author: str | None, found: list[dict[str, str]] | None) -> None:
     text = package_files(PackageName("my-parts"), ["losses"], read_author(author))["pyproject.toml"]
     assert tomllib.loads(text)["project"].get("authors") == found
+
+
+def test_the_reference_reads_the_same_inputs_as_the_encoder_beside_it(tmp_path: Path) -> None:
+    suite = yaml.safe_load(
+        package_files(PackageName("my-parts"), ["encoders"], {})["src/my_parts_suites/my-parts.yaml"]
+    )
+    component = read_component(suite["methods"]["reference"]["encoder"], "encoder")
+    histories = [[(1, 0, 10), (2, 1, 20)], [(2, 0, 10)], [(3, 1, 5)], [(4, 0, 1)]]
+    plain, rich = training_data(tmp_path / "plain", histories, num_items=6), featured(tmp_path / "rich")
+    assert rich.catalogue.user_features.fields
+    sizes = [
+        count_parameters(Registry.load().build("encoders", component, data, PlainTokenizer().fit(data)))
+        for data in (plain, rich)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_publishing_needs_nothing_but_the_extra_dev() -> None:
+    files = package_files(PackageName("my-parts"), ["losses"], {})
+    extras = tomllib.loads(files["pyproject.toml"])["project"]["optional-dependencies"]
+    assert {"build", "twine"} <= {*extras["dev"]}
+    assert "python -m build" in files["README.md"]
+    assert "python -m twine upload" in files["README.md"]
 
 
 def test_a_name_that_yaml_would_read_as_something_else_stays_a_name() -> None:

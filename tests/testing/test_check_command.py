@@ -116,7 +116,16 @@ def test_a_plugin_of_a_distribution_that_needs_options_is_named(installed, capsy
         (["mine-for-checks", "--set", "k=3"], "options k: say of which plug-in, such as metric:hits"),
         (["metric:hits", "--set", "metric:ndcg.k=3"], "options of metric:ndcg: this plug-in is not checked"),
         (["metric:hits", "--check", "perfect"], "--check perfect: there is no such check; did you mean perfect_case?"),
-        (["metric:hits", "--with", "retriever=exact"], "retriever: no partner of a checked plug-in"),
+        (
+            ["metric:hits", "--with", "nope=1"],
+            "--with nope=1: should be PART=NAME, such as tokenizer=ids; PART is one of",
+        ),
+        (["metric:hits", "--with", "tokenizer=idz"], "unknown tokenizer 'idz'; did you mean ids?"),
+        (
+            ["metric:hits", "--with", "tokenizer=1"],
+            "partner tokenizer: should be a name or a mapping with a name, got 1",
+        ),
+        (["metric:hits", "--with", "loss={name: infonce, temprature: 1}"], "loss:infonce.temprature: unknown option"),
     ],
 )
 def test_a_wrong_request(installed, capsys, arguments, message):

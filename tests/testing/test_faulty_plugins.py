@@ -69,7 +69,7 @@ def test_a_plugin_that_ends_the_program_fails_its_check_alone():
         def __call__(self, ranking):
             raise SystemExit(3)
 
-    (check,) = [each for each in CHECKS["metrics"] if each.name == "perfect_case"]
+    (check,) = [each for each in CHECKS["metrics"] if each.name == "one_value_a_query"]
     outcome = run_check(check, checked("metrics", Ends))
     assert outcome.verdict == "failed"
     assert outcome.seen.startswith("raised SystemExit: 3")

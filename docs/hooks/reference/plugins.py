@@ -15,9 +15,6 @@ from reference.markdown import block, code, escaped, folded, table
 SHIPPED = "grbench"
 """The distribution whose plug-ins are shown; others may be installed where the site is built."""
 
-FURTHER = {"encoders": ("Embedder", "Decoder", "DecoderState")}
-"""{kind: interfaces that plug-ins of the kind implement besides that of the kind}"""
-
 
 def plugin_pages() -> dict[str, str]:
     """{name of the page: Markdown}: an index, and a page for each kind."""
@@ -35,7 +32,8 @@ def _index(shipped: dict[str, list[Plugin]]) -> str:
     return (
         "# Plug-ins and options\n\nAll plug-ins that ship, from their own signatures and docstrings. `grbench plugins` "
         "lists what is installed on your machine, other packages' plug-ins too, and `grbench plugins show KIND NAME` "
-        "the options of one. [The methods that ship](../../methods.md) has examples of how they are combined.\n\n"
+        "the options of one. A kind's page begins with the interface that its plug-ins "
+        "implement, which `grbench plugins interface KIND` prints. [The methods that ship](../../methods.md) has examples of how they are combined.\n\n"
         + table(["kind", "plug-in", "what it is"], rows)
     )
 
@@ -43,7 +41,7 @@ def _index(shipped: dict[str, list[Plugin]]) -> str:
 def _page(kind: Kind, plugins: list[Plugin]) -> str:
     example = f"[an example of {_article(kind.singular)}](../../plugin_kinds.md#{kind.singular})"
     parts = [f"# {kind.name.capitalize()}", f"{kind.purpose} {_key(kind)} To write one: {example}."]
-    for name in (kind.interface, *FURTHER.get(kind.name, ())):
+    for name in (kind.interface, *kind.further):
         if (interface := getattr(grbench.interfaces, name, None)) is not None:
             parts.append(folded(f"grbench.interfaces.{name}", block(inspect.getsource(interface), "python")))
     rows = [[f"[`{plugin.name}`](#{plugin.name})", escaped(_summary(plugin))] for plugin in plugins]

@@ -72,6 +72,6 @@ def _blocks(audit: SuiteAudit) -> Iterator[Block]:
     worlds = dict.fromkeys(method.world for method in audit.methods if method.world)
     seconds = sum(method.cpu_seconds for method in audit.methods)
     yield Notes(
-        [*passed, *(f"Data: {world}" for world in worlds), f"{duration(seconds)} of one core"],
+        [*passed, *(f"Data: {world}" for world in worlds), f"the audits took {duration(seconds)} of CPU time"],
         title="What was looked at",
     )

@@ -24,7 +24,7 @@ from grbench.testing.checks.shared import shared_checks
 
 # The module encoders_training adds to the checks of the module encoders.
 _OF_KINDS = {
-    each.CHECKS.kind: each.CHECKS.all
+    each.CHECKS.kind: each.CHECKS
     for each in (
         *(datasets, protocols, tokenizers, encoders_training, losses, trainers),
         *(retrievers, metrics, slices, optimizers, trackers),
@@ -32,6 +32,6 @@ _OF_KINDS = {
 }
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    kind: (*shared_checks(kind), *_OF_KINDS[kind], *file_check(kind)) for kind in KINDS
+    kind: (*shared_checks(kind), *_OF_KINDS[kind].all, *file_check(kind, needs=_OF_KINDS[kind].base)) for kind in KINDS
 }
 """{kind, plural: its checks, in the order of a table}."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ class Check:
     """One check.
 
     kind: of the plug-ins that it is for, plural; name: of letters and `_`; means: a sentence that says what a failure
-    means; mend: one that says how to mend it.
+    means; mend: one that says how to mend it; needs: the checks without which this one would show nothing but their
+    failure, so that it is skipped where one of them fails.
     """
 
     kind: str
@@ -35,20 +36,27 @@ class Check:
     means: str
     mend: str
     run: Try
+    needs: tuple[Check, ...] = ()
 
 
 @dataclass
 class KindChecks:
-    """The checks of a kind, in the order of a table."""
+    """The checks of a kind, in the order of a table. base: those that all later ones need."""
 
     kind: str
     all: list[Check] = field(default_factory=list)
+    base: list[Check] = field(default_factory=list)
 
-    def add(self, *, means: str, mend: str) -> Callable[[Try], Try]:
-        """A decorator that makes a function a check by the function's name."""
+    def add(self, *, means: str, mend: str, base: bool = False, needs: Collection[str] = ()) -> Callable[[Try], Try]:
+        """A decorator that makes a function a check by the function's name. base: all later checks need it; needs:
+        names of earlier ones that this one needs besides."""
 
         def added(run: Try) -> Try:
-            self.all.append(Check(self.kind, run.__name__, means, mend, run))
+            needed = (*self.base, *(check for check in self.all if check.name in needs))
+            check = Check(self.kind, run.__name__, means, mend, run, needed)
+            self.all.append(check)
+            if base:
+                self.base.append(check)
             return run
 
         return added

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from grbench.hookspecs import KIND_OF_PART, singular
 from grbench.interfaces import Decoder, Embedder
 from grbench.registry.component import Component
 from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces
-from grbench.registry.options import options_of
+from grbench.registry.options import flat_values, options_of
 from grbench.suite.method import read_component
 from grbench.testing.checks.check import skip_unless
 from grbench.testing.checks.check_world import CheckWorld, check_world
@@ -32,6 +32,9 @@ from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainState
 from grbench.types import Codes
 
+if TYPE_CHECKING:
+    from grbench.testing.checks.run_checks import CheckOutcome
+
 PARTNERS = ("tokenizer", "encoder", "loss")
 """What may be named to be put together with the plug-in."""
 
@@ -44,6 +47,7 @@ class CheckedPlugin:
 
     partners: {"tokenizer", "encoder" or "loss": the plug-in that it is put together with}; where none is named, a plain
     one of the kit's where the interfaces fit, else the first installed one that fits.
+    outcomes: {check: what came of it} of those that were run.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class CheckedPlugin:
     ) -> None:
         self.registry, self.kind, self.name = registry, kind, name
         self.options, self.partners = dict(options or {}), dict(partners or {})
+        self.outcomes: dict[str, CheckOutcome] = {}
         if kind == "metrics" and "k" in options_of(self.plugin.factory):
             self.options = {"k": CUTOFF, **self.options}
 
@@ -186,11 +191,14 @@ class CheckedPlugin:
         return next((each.name for each in plugins if not _required(each) and fits(each)), None)
 
 
-def check_partners(partners: Iterable[str]) -> None:
-    """Raises PluginError where one is none of PARTNERS."""
-    for part in partners:
+def check_partners(registry: Registry, partners: Mapping[str, PluginChoice]) -> None:
+    """Raises PluginError where a part is none of PARTNERS, and for a plug-in that is unknown or broken; SuiteError for
+    one that is not written as in a suite, and for options that do not fit it."""
+    for part, choice in partners.items():
         if part not in PARTNERS:
             raise PluginError(f"{part}: no partner of a checked plug-in; there are {', '.join(PARTNERS)}")
+        partner = read_component(choice, f"partner {part}")
+        flat_values(registry.get(KIND_OF_PART[part], partner.name).factory, partner.options, f"{part}:{partner.name}")
 
 
 def _needs(plugin: Plugin) -> tuple[type, ...]:

@@ -69,6 +69,7 @@ def _paths(plugin: CheckedPlugin) -> dict[str, Path]:
 
 
 @CHECKS.add(
+    base=True,
     means="Everything that reads the store reads nonsense: padding as an item, actions without a name, time that runs "
     "backwards.",
     mend="Write items as rows from 1, action tokens from FIRST_ACTION (1 = missing), each user's events oldest first, "

@@ -18,6 +18,7 @@ from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.check_world import newest_columns, padded, rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.outputs import ROUNDING, ROUNDING_OF_TOKEN, evaluated, outputs_of, require_same
+from grbench.training.encoder_shapes import wrong_shape
 from grbench.types import Batch
 
 CHECKS = KindChecks("encoders")
@@ -37,9 +38,10 @@ def batch_for(plugin: CheckedPlugin, encoder: nn.Module, *, rows: int = 8) -> Ba
 
 
 @CHECKS.add(
+    base=True,
     means="The harness cannot use what the factory makes as an encoder.",
-    mend="Make an nn.Module with an integer `history_length` and all methods of Embedder, of Decoder, or of the "
-    "interface that your retriever needs.",
+    mend="Make an nn.Module with an integer `history_length` and all methods of Embedder, of Decoder (`grbench plugins "
+    "interface encoders` shows both), or of the interface that your retriever needs.",
 )
 def interface(plugin: CheckedPlugin) -> None:
     """A module with a history length and something that a retriever can use."""
@@ -51,56 +53,51 @@ def interface(plugin: CheckedPlugin) -> None:
 
 
 @CHECKS.add(
+    base=True,
+    means="The run stops when the codes that the encoder has learnt are asked for, or they are fitted to nothing.",
+    mend="Return Codes with a table [N+1, L] int64, row 0 = 0, each code below its level's size.",
+)
+def learnt_codes_fit(plugin: CheckedPlugin) -> None:
+    """Of an encoder with codes of its own."""
+    encoder = plugin.make_encoder()
+    learnt = optional(encoder, Encoder.codes)()
+    skip_unless(learnt is not None, "it learns no codes")
+    assert learnt is not None
+    checked_codes(learnt, plugin.world.store.catalogue.num_items, plugin.id)
+
+
+@CHECKS.add(
+    base=True,
     means="Losses, retrievers and metrics fail on the encoder's output, or read the wrong columns of it.",
-    mend="Return the shapes that grbench/interfaces.py gives: one state an event, with predicts_first_event one more "
-    "in front; one vector an item; one row of logits a position with a target and level.",
+    mend="Return the shapes that `grbench plugins interface encoders` shows: one state an event, with "
+    "predicts_first_event one more in front; one vector an item; one row of logits a position with a target and level.",
 )
 def shapes(plugin: CheckedPlugin) -> None:
     """Shapes and finiteness."""
     encoder = stirred(plugin).eval()
     batch = batch_for(plugin, encoder)
-    users, length = batch.items.shape
-    first = int(optional(encoder, Encoder.predicts_first_event)())
     items = torch.arange(1, 8)
-
-    def right(what: str, value: torch.Tensor, *shape: int) -> None:
-        require(tuple(value.shape) == shape, f"{what} has shape {tuple(value.shape)}, not {shape}")
-        require(value.is_floating_point(), f"{what} is {value.dtype}, not a floating point type")
-        require(value.isfinite().all(), f"{what} has numbers that are not finite")
-
     with torch.no_grad():
+        wrong = wrong_shape(encoder, batch, items, plugin.codes_of(encoder))
+        require(wrong is None, wrong or "")
         if isinstance(encoder, Embedder):
             states, vectors = encoder.embed(batch, items)
-            width = vectors.shape[-1]
-            right("the states of embed", states, users, length + first, width)
-            right("the vectors of embed", vectors, len(items), width)
-            right("embed_histories", encoder.embed_histories(batch), users, width)
-            right("embed_items", encoder.embed_items(items), len(items), width)
-        if isinstance(encoder, Decoder):
-            positions = int((batch.all_targets > 0).sum())
-            codes = plugin.codes_of(encoder)
-            sizes = codes.sizes
-            levels = encoder.code_logits(batch)
-            require(len(levels) == len(sizes), f"code_logits has {len(levels)} levels, not {len(sizes)}")
-            for level, (logits, size) in enumerate(zip(levels, sizes, strict=True), 1):
-                shape = tuple(logits.shape)
-                require(
-                    shape == (positions, size),
-                    f"code_logits of level {level} has shape {shape}, not {(positions, size)}",
-                )
-            logits, state = encoder.start(batch)
-            for level, size in enumerate(sizes, 1):
-                shape = tuple(logits.shape)
-                require(shape == (users, size), f"the logits of level {level} have shape {shape}, not {(users, size)}")
-                if level < len(sizes):
-                    logits, state = encoder.step(codes.table[1 : users + 1, level - 1], state)
+            given = {
+                "the states of embed": states,
+                "the vectors of embed": vectors,
+                "what embed_histories gives": encoder.embed_histories(batch),
+                "what embed_items gives": encoder.embed_items(items),
+            }
+            for what, value in given.items():
+                require(value.isfinite().all(), f"among {what} are numbers that are not finite")
 
 
 @CHECKS.add(
     means="A user's states depend on how many columns of padding stand before the history, so that short histories "
     "are encoded otherwise in another batch.",
     mend="Mask padding (`batch.items == 0`) in attention, sums, counts and norms; count places from the first event; "
-    "turn the histories of a recurrent network so that they begin in column 0.",
+    "let a recurrent network (GRU, LSTM) read histories from column 0 on: padding_last(self.items(batch.items), "
+    "batch.items) before it and padding_first(states, batch.items) behind it, both of grbench.data.padding.",
 )
 def padding_has_no_influence(plugin: CheckedPlugin) -> None:
     """The same histories with fewer columns of padding, and with as many more as the history length allows."""
@@ -146,7 +143,10 @@ def batch_size_has_no_influence(plugin: CheckedPlugin) -> None:
 
 @CHECKS.add(
     means=Causality.meaning,
-    mend="Mask attention to later events, shift nothing to the left, and read no targets; see `Encoder.looks_ahead`.",
+    mend="Mask attention to later events, shift nothing to the left, read no targets, and let a recurrent network run "
+    "in one direction. What is meant to be known, the encoder declares by `looks_ahead` (`grbench plugins interface "
+    "encoders`).",
+    needs=["padding_has_no_influence"],  # a state that knows of padding seems to know how many events follow
 )
 def causality(plugin: CheckedPlugin) -> None:
     """The leak audit of the same name."""
@@ -246,16 +246,3 @@ def require_written(plugin: CheckedPlugin, encoder: Any, batch: Batch, taught: B
             if level + 1 < len(sizes):
                 rows, state = rows[turned], state.select(turned)
                 logits, state = encoder.step(codes.table[written[rows], level], state)
-
-
-@CHECKS.add(
-    means="The run stops when the codes that the encoder has learnt are asked for, or they are fitted to nothing.",
-    mend="Return Codes with a table [N+1, L] int64, row 0 = 0, each code below its level's size.",
-)
-def learnt_codes_fit(plugin: CheckedPlugin) -> None:
-    """Of an encoder with codes of its own."""
-    encoder = plugin.make_encoder()
-    learnt = optional(encoder, Encoder.codes)()
-    skip_unless(learnt is not None, "it learns no codes")
-    assert learnt is not None
-    checked_codes(learnt, plugin.world.store.catalogue.num_items, plugin.id)

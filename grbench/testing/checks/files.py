@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -75,6 +75,6 @@ _WORK: dict[str, Callable[[CheckedPlugin], object]] = {
 }
 
 
-def file_check(kind: str) -> tuple[Check, ...]:
-    """Of a kind whose plug-ins may read files that are no dataset's."""
-    return tuple(replace(check, kind=kind) for check in _FILES.all) if kind in _WORK else ()
+def file_check(kind: str, needs: Sequence[Check]) -> tuple[Check, ...]:
+    """Of a kind whose plug-ins may read files that are no dataset's. needs: see Check."""
+    return tuple(replace(check, kind=kind, needs=tuple(needs)) for check in _FILES.all) if kind in _WORK else ()

@@ -74,6 +74,7 @@ def _joined(*batches: Batch) -> Batch:
 
 
 @CHECKS.add(
+    base=True,
     means="The harness cannot tell which encoders the loss fits, or cannot train it.",
     mend="Inherit from nn.Module, and set the class attribute `needs` to a tuple of interfaces, such as (Embedder,).",
 )
@@ -87,6 +88,7 @@ def interface(plugin: CheckedPlugin) -> None:
 
 
 @CHECKS.add(
+    base=True,
     means="Training stops, since the loss is no number.",
     mend="Return {term: scalar}; mask with values that are large and finite, clamp what goes into log and division.",
 )

@@ -32,6 +32,7 @@ def _values(metric: Metric, ranking: Ranking) -> np.ndarray:
 
 
 @CHECKS.add(
+    base=True,
     means="Tables cannot name the metric or say which values are better.",
     mend="Set `name` to text that is the same for equal options, with the cutoff (`ndcg@10`), and `higher_is_better` "
     "to a bool.",
@@ -47,6 +48,7 @@ def interface(plugin: CheckedPlugin) -> None:
 
 
 @CHECKS.add(
+    base=True,
     means="The run stops with an error when the lists are scored.",
     mend="Return an array of shape [Q] with one finite number for each query, not a mean.",
 )

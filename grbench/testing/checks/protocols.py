@@ -39,6 +39,7 @@ def _queries(split: Split) -> list[tuple[str, Queries]]:
 
 
 @CHECKS.add(
+    base=True,
     means="The run stops, or ranks items that are none.",
     mend="Return a Split: candidates ascending without repeats, from 1 to N; one target or more for each query; users "
     "that are rows of the store, each once.",

@@ -72,6 +72,7 @@ def _require_lists(found: TopK, users: int, k: int, candidates: Tensor) -> None:
 
 
 @CHECKS.add(
+    base=True,
     means="A method with this retriever is not checked before it runs, or refused wrongly.",
     mend="Set the class attribute `needs` to a tuple of the interfaces that it calls, such as (Embedder,).",
 )
@@ -83,6 +84,7 @@ def interface(plugin: CheckedPlugin) -> None:
 
 
 @CHECKS.add(
+    base=True,
     means="The run stops, since what is found is no ranking of the pool.",
     mend="Return items [B, k] int64 of the candidates, none twice, and scores [B, k] float32, best first.",
 )

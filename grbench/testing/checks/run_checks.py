@@ -26,7 +26,19 @@ class CheckOutcome:
 
 
 def run_check(check: Check, plugin: CheckedPlugin) -> CheckOutcome:
-    """Whatever the plug-in raises is a failure."""
+    """Runs the check, where the plug-in passes those that it needs; else it is skipped. What the plug-in raises is a
+    failure. The outcomes of needed checks are kept with the plug-in."""
+    for needed in check.needs:
+        if needed.name not in plugin.outcomes:
+            run_check(needed, plugin)
+        if plugin.outcomes[needed.name].verdict == "failed":
+            return CheckOutcome(plugin.id, check, "skipped", f"needs {needed.name}, which fails: mend that first")
+    outcome = _run(check, plugin)
+    plugin.outcomes[check.name] = outcome
+    return outcome
+
+
+def _run(check: Check, plugin: CheckedPlugin) -> CheckOutcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

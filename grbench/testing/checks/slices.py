@@ -25,6 +25,7 @@ def _groups(groups: Any) -> list[str]:
 
 
 @CHECKS.add(
+    base=True,
     means="A suite cannot name the slice, or two slices with other options have one name.",
     mend="Set `name` to letters, digits and `_`, with options that are not their defaults after an `@`.",
 )
@@ -36,6 +37,7 @@ def interface(plugin: CheckedPlugin) -> None:
 
 
 @CHECKS.add(
+    base=True,
     means="The run stops when users are divided into groups.",
     mend='Return an array of shape [Q] with the name of each query\'s group, "" or None for none.',
 )

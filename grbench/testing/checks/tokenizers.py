@@ -26,6 +26,7 @@ def _fitted(plugin: CheckedPlugin, *, seed: int = 0) -> Codes:
 
 
 @CHECKS.add(
+    base=True,
     means="The run stops, or items are found under codes that are not theirs.",
     mend="Return a table [N+1, L] int64 with a row for each item of the catalogue, row 0 = 0, and each code below its "
     "level's size.",

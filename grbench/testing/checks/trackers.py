@@ -83,6 +83,7 @@ def _hear(tracker: Tracker, folder: Path, record: Mapping[str, Any] = RECORD) ->
 
 
 @CHECKS.add(
+    base=True,
     means="A run with the tracker is refused.",
     mend="Set `every_steps` to a whole number from 1 or None, and `needs` to a tuple of interfaces.",
 )

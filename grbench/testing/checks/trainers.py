@@ -22,6 +22,7 @@ CHECKS = KindChecks("trainers")
 
 
 @CHECKS.add(
+    base=True,
     means="Training stops, since the training curve cannot be drawn.",
     mend="Return at least one finite scalar by name, such as {'loss': loss}; the names of the loop's own columns are "
     "taken.",
