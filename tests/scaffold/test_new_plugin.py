@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from worlds import featured, training_data
 
 from grbench.cli import main
