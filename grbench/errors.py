@@ -58,6 +58,10 @@ class Terminated(KeyboardInterrupt):
     code = 143
 
 
+class RunStopped(KeyboardInterrupt):
+    """The run ends because of another cell; the message says why. A cell that runs ends as after Ctrl-C."""
+
+
 class OutputClosed(BaseException):
     """Nobody reads the output any more (`grbench ... | head`). code: the exit status, as shells have it."""
 

@@ -70,7 +70,7 @@ def check(
 
 
 def _wanted(chosen: Chosen, names: tuple[str, ...]) -> list[tuple[CheckedPlugin, list[Check]]]:
-    """Each plug-in with its checks of these names, all without names; raises SuiteError where no plug-in has a check."""
+    """Each plug-in with its checks of these names, all where there are none; raises SuiteError for an unknown one."""
     from grbench.errors import SuiteError, cut
     from grbench.registry.options import suggestion
     from grbench.testing.checks.all_checks import CHECKS

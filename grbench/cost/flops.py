@@ -9,12 +9,13 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils import flop_counter
 from torch.utils.hooks import RemovableHandle
+from torch.utils.module_tracker import ModuleTracker
 
 from grbench.cost.meter import synchronize
 
@@ -53,6 +54,7 @@ class FlopCount(AbstractContextManager["FlopCount"]):
 
     def __init__(self) -> None:
         self._counter = flop_counter.FlopCounterMode(display=False, custom_mapping=_additional_formulas())
+        self._counter.mod_tracker = _NoModules()  # type: ignore[no-untyped-call]
         self._optimizer_flops = 0
         self._hooks: list[RemovableHandle] = []
 
@@ -76,6 +78,16 @@ class FlopCount(AbstractContextManager["FlopCount"]):
 
     def _add_optimizer_flops(self, sign: int) -> None:
         self._optimizer_flops += sign * int(self._counter.get_total_flops())
+
+
+class _NoModules(ModuleTracker):
+    """In place of torch's record of the module that runs, for sums by module, which are not asked for. Its hooks on
+    gradients fail under no_grad where a module hands on a view of a parameter."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None: ...
 
 
 def _additional_formulas() -> dict[Any, Any]:

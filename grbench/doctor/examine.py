@@ -32,7 +32,7 @@ def examine(cache: Path | None = None, *, thorough: bool = False) -> list[Diagno
         hardware.processors(),
         hardware.memory(),
         hardware.gpu(gpus),
-        libraries.torch(gpus),
+        *filter(None, [libraries.torch(gpus)]),
         libraries.faiss(gpus),
         *libraries.libraries(),
         storage.cache(cache),

@@ -109,12 +109,14 @@ def faiss(gpus: Gpus) -> Diagnosis:
     return Diagnosis("Faiss", text, facts=facts)
 
 
-def torch(gpus: Gpus) -> Diagnosis:
-    """What torch was built for, and whether that is what the machine has. A missing torch is said by `libraries`."""
-    version, built = _version("torch"), _torch_built_for()
-    facts = {"version": version, "cuda": built or None}
+def torch(gpus: Gpus) -> Diagnosis | None:
+    """What torch was built for, and whether that is what the machine has. None where there is no torch, which
+    `libraries` says."""
+    version = _version("torch")
     if version is None:
-        return Diagnosis("torch", "not installed", "stop", pip(f"install '{_requirement('torch')}'"), facts)
+        return None
+    built = _torch_built_for()
+    facts = {"version": version, "cuda": built or None}
     if not built:
         text = f"{version}, built for processors"
         if gpus.found:
@@ -142,10 +144,6 @@ def _torch_built_for() -> str:
 
 def _requirements() -> Iterator[Requirement]:
     return map(Requirement, metadata.requires(DISTRIBUTION) or [])
-
-
-def _requirement(name: str) -> str:
-    return next((f"{each.name}{each.specifier}" for each in _requirements() if each.name == name), name)
 
 
 def _is_met(requirement: Requirement) -> bool:

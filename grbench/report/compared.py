@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from grbench.report.choice import Choice, choice
 from grbench.report.footer import of_all_lists
 from grbench.report.rows import Row, comparable_groups, comparison_facts, differing_keys, rows_of
 from grbench.report.scores import RowScore, shown_scores
+from grbench.report.view import View
 from grbench.results.checksums import refuse_altered
 from grbench.results.integrity import altered_lists
 from grbench.results.record import Record
@@ -22,15 +23,19 @@ from grbench.results.record_files import latest
 @dataclass(frozen=True)
 class ComparedRows:
     """The rows of one table. title: its heading, which says in what it differs from other tables of the same records;
-    records: of all rows."""
+    rows: all of them, those without test scores to show among them."""
 
     title: str
-    records: tuple[Record, ...]
+    rows: tuple[Row, ...]
+
+    def named(self, view: View) -> ComparedRows:
+        """The same under the names that are chosen for the rows; raises RunError where two would have one."""
+        return replace(self, rows=tuple(view.named(self.rows)))
 
     @cached_property
-    def rows(self) -> list[Row]:
-        """All rows, those without test scores to show among them."""
-        return rows_of(self.records)
+    def records(self) -> list[Record]:
+        """Of all rows."""
+        return [record for row in self.rows for record in row.records]
 
     @cached_property
     def chosen(self) -> Choice:
@@ -40,7 +45,7 @@ class ComparedRows:
     @cached_property
     def first(self) -> Record:
         """A record, finished if any is, for the facts that all records share."""
-        return _first(self.records)
+        return next((record for record in self.records if record.status == "ok"), self.records[0])
 
     @cached_property
     def metrics(self) -> dict[str, Mapping[str, Any]]:
@@ -101,22 +106,22 @@ def compared_rows(records: Sequence[Record]) -> list[ComparedRows]:
     Raises AlteredError that names the lists that were altered after they were written, or are gone."""
     newest = latest(records)
     refuse_altered(filter(None, map(altered_lists, newest)))
-    groups = comparable_groups(newest)
+    return compared_groups(comparable_groups(newest))
+
+
+def compared_groups(groups: Sequence[Sequence[Record]]) -> list[ComparedRows]:
+    """The rows of each group, with a title that says in what the groups differ."""
     differing = differing_keys([comparison_facts(group[0]) for group in groups])
     return [
-        ComparedRows(title_of(_first(group), differing, position, len(groups)), tuple(group))
+        ComparedRows(_title_of(group[0], differing, position, len(groups)), tuple(rows_of(group)))
         for position, group in enumerate(groups, 1)
     ]
 
 
-def title_of(first: Record, differing: Sequence[str], position: int, total: int) -> str:
+def _title_of(first: Record, differing: Sequence[str], position: int, total: int) -> str:
     """The heading of a table of records such as `first`, which says in what it differs from the other tables."""
     name = f"{first.suite}: {first.title}" if first.title else first.suite
     if total == 1:
         return name
     keys = ", ".join(differing) or "their facts"
     return f"{name}, table {position} of {total}, not comparable with the others ({keys} differ)"
-
-
-def _first(records: Sequence[Record]) -> Record:
-    return next((record for record in records if record.status == "ok"), records[0])

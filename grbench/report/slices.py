@@ -14,12 +14,12 @@ import numpy as np
 
 from grbench.errors import RunError, cut
 from grbench.registry.options import suggestion
-from grbench.report.choice import choice
 from grbench.report.columns import RENAMED_FROM, metric_heading, score_entry, seeds_text
+from grbench.report.compared import ComparedRows, compared_groups
 from grbench.report.entries import Column, ResultTable, TableEntry
 from grbench.report.footer import explained, facts_line, of_all_lists
 from grbench.report.format import counted
-from grbench.report.rows import Row, comparable_groups, comparison_facts, differing_keys, rows_of
+from grbench.report.rows import Row, comparable_groups
 from grbench.report.scores import RowScore, column_scores, recorded_means, user_scores
 from grbench.report.table import heading_of
 from grbench.report.view import EVERYTHING, View
@@ -56,13 +56,13 @@ def slice_tables(
     if metric in together:
         raise RunError(f"--metric {metric}: is of all lists together, so that it is not divided into groups of users")
     groups = [group for group in comparable_groups(known) if any(metric in record.metrics for record in group)]
-    differing = differing_keys([comparison_facts(group[0]) for group in groups])
-    view.check([row for group in groups for row in rows_of(group)], {})
+    found = compared_groups(groups)
+    view.check([row for each in found for row in each.rows], {})
     tables, columns, left_out = list[ResultTable](), list[Column](), list[RunError]()
-    for position, group in enumerate(groups, 1):
+    for each in found:
         try:
-            title = heading_of(view, group[0], differing, position, len(groups))
-            whole, shown = _table(group, name, metric, title, view)
+            title = heading_of(view, each.title, len(found))
+            whole, shown = _table(each.named(view), name, metric, title, view)
             tables.append(shown.printable())
             columns += whole.printable().columns
         except RunError as error:  # such as records of an earlier grbench beside newer ones
@@ -74,16 +74,14 @@ def slice_tables(
     return [*tables[:-1], replace(tables[-1], footer=(*tables[-1].footer, *notes))]
 
 
-def _table(comparable: list[Record], name: str, metric: str, title: str, view: View) -> tuple[ResultTable, ResultTable]:
-    """(the shown rows with all columns, the same with the shown ones)."""
-    every = view.named(rows_of(comparable))
-    chosen = choice(every)
+def _table(compared: ComparedRows, name: str, metric: str, title: str, view: View) -> tuple[ResultTable, ResultTable]:
+    """(the shown rows with all columns, the same with the shown ones). compared: under the names of the view."""
+    every, chosen = compared.rows, compared.chosen
     rows = [row for place, row in enumerate(every) if place not in chosen.hidden]
     places = view.places(rows)
     if not places:
         raise RunError("; ".join(chosen.notes) or f"{title} has none of the rows that --rows names")
-    records = [record for row in every for record in row.records]
-    with_metric = [record for record in records if metric in record.metrics]
+    with_metric = [record for record in compared.records if metric in record.metrics]
     first = next((record for record in with_metric if record.status == "ok"), with_metric[0])
     sliced = sliced_scores(rows, name, metric, first)
     columns, sizes = sliced.columns, sliced.sizes

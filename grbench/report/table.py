@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from grbench.report.choice import choice, validation_columns
+from grbench.report.choice import validation_columns
 from grbench.report.columns import cost_columns, filter_columns, metric_columns, name_column, run_columns
-from grbench.report.compared import title_of
+from grbench.report.compared import ComparedRows, compared_rows
 from grbench.report.costs import hardware
 from grbench.report.entries import Column, ResultTable
-from grbench.report.footer import footer_lines, of_all_lists
+from grbench.report.footer import footer_lines
 from grbench.report.published import Sources, beside_ours, published_footer
-from grbench.report.rows import comparable_groups, comparison_facts, differing_keys, rows_of
-from grbench.report.scores import shown_scores
 from grbench.report.view import EVERYTHING, View
 from grbench.report.view_notes import view_notes
-from grbench.results.checksums import refuse_altered
-from grbench.results.integrity import altered_lists
 from grbench.results.record import Record
-from grbench.results.record_files import latest
 
 
 def tables(records: Sequence[Record], view: View = EVERYTHING) -> list[ResultTable]:
@@ -29,33 +23,28 @@ def tables(records: Sequence[Record], view: View = EVERYTHING) -> list[ResultTab
 
     Raises AlteredError that names the lists that were altered after they were written, or are gone, and RunError where
     the view names a row, a column or a metric that there is not."""
-    newest = latest(records)
-    refuse_altered(filter(None, map(altered_lists, newest)))
-    groups = comparable_groups(newest)
-    differing = differing_keys([comparison_facts(group[0]) for group in groups])
-    view.check([row for group in groups for row in rows_of(group)], metrics_in(newest))
+    found = compared_rows(records)
+    view.check(
+        [row for each in found for row in each.rows],
+        {name: facts for each in found for name, facts in each.metrics.items()},
+    )
     made, columns = list[ResultTable](), list[Column]()
-    for position, group in enumerate(groups, 1):
-        if not view.places(rows_of(group)):
+    for each in found:
+        if not view.places(each.rows):
             continue
-        whole, shown = _table(group, view, heading_of(view, group[0], differing, position, len(groups)))
+        whole, shown = _table(each.named(view), view, heading_of(view, each.title, len(found)))
         made.append(shown.printable())
         columns += whole.printable().columns
     view.check_columns(columns)
     return made
 
 
-def _table(group: Sequence[Record], view: View, heading: str) -> tuple[ResultTable, ResultTable]:
-    """(the shown rows with all columns, the same with the shown ones)."""
-    every = view.named(rows_of(group))
-    records = [record for row in every for record in row.records]
-    first = next((record for record in records if record.status == "ok"), records[0])
-    metrics = view.metrics_of({**first.metrics, **metrics_in(records)})
-    first = replace(first, metrics={name: dict(facts) for name, facts in metrics.items()})
-    higher_is_better = {name: bool(facts.get("higher_is_better", True)) for name, facts in metrics.items()}
-    together = [name for name, facts in metrics.items() if of_all_lists(facts)]
-    chosen = choice(every)
-    of_all = shown_scores(every, higher_is_better, chosen.hidden, baseline=first.baseline, together=together)
+def _table(compared: ComparedRows, view: View, heading: str) -> tuple[ResultTable, ResultTable]:
+    """(the shown rows with all columns, the same with the shown ones). compared: under the names of the view."""
+    every, chosen = compared.rows, compared.chosen
+    metrics = view.metrics_of(compared.metrics)
+    first = replace(compared.first, metrics={name: dict(facts) for name, facts in metrics.items()})
+    of_all = compared.scores(list(metrics))
     places = view.places(every)
     rows = [every[place] for place in places]
     records = [record for row in rows for record in row.records]
@@ -93,13 +82,9 @@ def _table(group: Sequence[Record], view: View, heading: str) -> tuple[ResultTab
     return whole, replace(shown, footer=footer)
 
 
-def metrics_in(records: Sequence[Record]) -> dict[str, Any]:
-    """{name: facts} of all metrics of the records."""
-    return {name: facts for each in records for name, facts in each.metrics.items()}
-
-
-def heading_of(view: View, first: Record, differing: list[str], position: int, total: int) -> str:
-    """The heading of a table of records such as `first`: the view's own, and in what the table differs from others."""
+def heading_of(view: View, title: str, total: int) -> str:
+    """The heading of one of so many tables: the view's own, and in what the table differs from others. title: as
+    `ComparedRows` has it."""
     if view.caption is None:
-        return title_of(first, differing, position, total)
-    return view.caption if total == 1 else f"{view.caption}: {title_of(first, differing, position, total)}"
+        return title
+    return view.caption if total == 1 else f"{view.caption}: {title}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pydantic
@@ -23,7 +24,7 @@ def record_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "grbench record",
-        "description": f"{summary}\n\n{fields}",
+        "description": f"{summary}\n\n{_of_files(fields)}",
         "type": "object",
         "properties": {"schema": version, **properties},
         "required": ["schema", *schema["required"]],
@@ -32,3 +33,9 @@ def record_schema() -> dict[str, Any]:
         "then": {"required": ["checksum"]},
         "$defs": definitions,
     }
+
+
+def _of_files(fields: str) -> str:
+    """The lines on fields, `name: text` and lines that go on, without those on fields that no file has."""
+    named = "|".join(NOT_WRITTEN)
+    return re.sub(rf"^(?:{named}):.*\n?(?: .*\n?)*", "", fields, flags=re.MULTILINE).rstrip()

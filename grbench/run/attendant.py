@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grbench.errors import OutputClosed, RunError
+from grbench.errors import OutputClosed, RunError, RunStopped
 from grbench.report.format import duration, label_of, number
 from grbench.results.kept_weights import with_kept_weights
 from grbench.results.places import shows_scores
@@ -102,7 +102,7 @@ class Attendant:
                 if "recorded" not in heard and (of_weights or is_kept(plan, planned)):
                     remove_other_weights(plan.folder, read_record(record_path(plan.folder, planned.blank.digest)))
                 elif "recorded" not in heard:
-                    keep("interrupted", type(stop).__name__, "interrupted by the user")
+                    keep("interrupted", type(stop).__name__, _why(stop))
                 raise
             record = _outcome(end, heard, record_path(plan.folder, planned.blank.digest), request.timeout, keep)
         seconds = time.monotonic() - began
@@ -113,6 +113,11 @@ class Attendant:
                 self.ready["models"][record.training_digest] = str(record_path(plan.folder, record.digest))
         progress.end(f"{heading}: {summary(record)} ({duration(seconds)})", seconds, position)
         return record
+
+
+def _why(stop: BaseException) -> str:
+    """What stopped a cell that was running."""
+    return str(stop) if isinstance(stop, RunStopped) else "interrupted by the user"
 
 
 Keep = Callable[..., Record]

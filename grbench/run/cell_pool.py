@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from grbench.cache import cache_folder
+from grbench.errors import OutputClosed, RunStopped, first_line
 from grbench.results.claims import Claim
 from grbench.results.record import Record
 from grbench.run.attendant import Attendant
@@ -21,8 +22,8 @@ from grbench.run.plan import PlannedCell
 class CellPool:
     """A context in which cells are started, and which all of them have left in the end.
 
-    What is raised inside, Ctrl-C above all, stops the cells that run as Ctrl-C does. What a cell raises (its result
-    cannot be kept, or nobody reads the output) is raised by `wait` and `finish`.
+    What is raised inside, Ctrl-C above all, stops the cells that run as Ctrl-C does; their records say by what. What a
+    cell raises (its result cannot be kept, or nobody reads the output) is raised by `wait` and `finish`.
 
     needs: {method: what a cell of it takes}.
     """
@@ -32,7 +33,7 @@ class CellPool:
         self._threads = ThreadPoolExecutor(max(1, len(attendant.plan.to_do)), "cell")  # started as they are needed
         self._running: dict[Future[Record], PlannedCell] = {}
         self._records: dict[str, Record] = {}
-        self._stop: type[BaseException] | None = None
+        self._stop: BaseException | type[BaseException] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -40,8 +41,10 @@ class CellPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt | OutputClosed):
             self._stop = kind if issubclass(kind, KeyboardInterrupt) else KeyboardInterrupt
+        elif error is not None:
+            self._stop = RunStopped(f"stopped with the run: {first_line(error)}")
         self._threads.shutdown()
 
     def is_room(self, planned: PlannedCell) -> bool:

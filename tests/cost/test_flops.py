@@ -30,6 +30,26 @@ def test_a_linear_layer_by_hand() -> None:
     assert backward.flops == 2 * ROWS * WIDE * NARROW  # the weight's gradient; nobody asked for the rows'
 
 
+class HandsOn(nn.Module):
+    """Gives a view of its parameter, as encoders do whose item vectors are rows of a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(NARROW + 1, WIDE))
+
+    def forward(self) -> torch.Tensor:
+        return self.table[1:]
+
+
+def test_a_view_of_a_parameter_is_handed_on_where_no_gradient_is_taken() -> None:
+    table = HandsOn()
+    with FlopCount() as count:
+        with torch.no_grad():
+            torch.randn(ROWS, WIDE) @ table().T
+        torch.randn(ROWS, WIDE) @ table().T
+    assert count.flops == 2 * (2 * ROWS * WIDE * NARROW)
+
+
 def test_products_in_place_and_into_given_memory_count() -> None:
     left, right, result = torch.randn(ROWS, WIDE), torch.randn(WIDE, NARROW), torch.zeros(ROWS, NARROW)
     with FlopCount() as count:

@@ -98,6 +98,15 @@ def test_both_packages_of_faiss_clash(site: Path) -> None:
     assert libraries.faiss(H200).remedy.endswith(" install 'grbench[gpu]'")
 
 
+def test_a_missing_torch_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = libraries._version
+    monkeypatch.setattr(libraries, "_version", lambda name: None if name == "torch" else version(name))
+    found = examine()
+    (torch,) = [each for each in found if each.topic == "torch"]
+    assert (torch.severity, torch.text) == ("stop", "is not installed")
+    assert "install 'torch" in str(torch.remedy)
+
+
 def test_a_gpu_that_a_build_leaves_idle_is_a_note(tmp_path: Path) -> None:
     """In a process of its own, because torch is imported in this one."""
     script = f"""

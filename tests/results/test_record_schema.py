@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from records import a_record
 
-from grbench.results.record import Record
+from grbench.results.record import NOT_WRITTEN, Record
 from grbench.results.record_schema import record_schema
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,8 @@ def test_every_key_of_a_record_is_in_it_and_described() -> None:
     schema = record_schema()
     assert set(schema["properties"]) == set(json.loads(a_record("m", 0, 0.5).to_json()))
     assert "canonical JSON" in schema["description"]
+    assert not [line for line in schema["description"].splitlines() if line.startswith(NOT_WRITTEN)]
+    assert "not written" not in schema["description"]
     text = json.dumps(schema)
     assert all(f'"{name}"' in text for name in ("beside", "train_seconds", "kept_shortest", "broken_by"))
 

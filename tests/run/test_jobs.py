@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from tiny_suite import run, suite_of
 
 from grbench.cli import main
+from grbench.errors import RunError
 from grbench.results.claims import claims_in
 from grbench.results.record import Record
 from grbench.results.record_files import read_records
+from grbench.run import attendant
 
 TRAINED = "{encoder: {name: causal_transformer, width: 8}, loss: bce, training: {epochs: 2, batch_size: 4}}"
 
@@ -75,6 +78,27 @@ def test_ctrl_c_stops_all_cells_that_run_and_keeps_what_is_finished(world: Path)
         ("sleeps", 0, "interrupted"),
         ("sleeps", 1, "interrupted"),
     ]
+
+
+def test_a_result_that_cannot_be_kept_stops_the_cells_beside_it_which_say_so(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = suite_of(world, "sleeps: {encoder: {name: sleeps, seconds: 600}}", "fine: {encoder: fine}")
+    whole_cost = attendant.with_whole_cost
+
+    def full_disk(folder: Path, record: Record, *others: Any) -> Record:
+        if record.method == "fine":
+            raise RunError("fine.json: cannot be written (No space left on device)")
+        return whole_cost(folder, record, *others)
+
+    monkeypatch.setattr(attendant, "with_whole_cost", full_disk)
+    with pytest.raises(RunError, match="No space left"):
+        run(suite, results=world / "results", jobs=2)
+    (stopped,) = [each for each in read_records([world / "results" / "tiny"]) if each.method == "sleeps"]
+    assert stopped.status == "interrupted"
+    assert stopped.error is not None
+    said = "stopped with the run: fine.json: cannot be written (No space left on device)"
+    assert stopped.error["message"] == said
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two"])

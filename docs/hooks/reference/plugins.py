@@ -32,8 +32,8 @@ def _index(shipped: dict[str, list[Plugin]]) -> str:
     return (
         "# Plug-ins and options\n\nAll plug-ins that ship, from their own signatures and docstrings. `grbench plugins` "
         "lists what is installed on your machine, other packages' plug-ins too, and `grbench plugins show KIND NAME` "
-        "the options of one. A kind's page begins with the interface that its plug-ins "
-        "implement, which `grbench plugins interface KIND` prints. [The methods that ship](../../methods.md) has examples of how they are combined.\n\n"
+        "the options of one. A kind's page begins with the interface that its plug-ins implement, as does `grbench "
+        "plugins interface KIND`. [The methods that ship](../../methods.md) has examples of how they are combined.\n\n"
         + table(["kind", "plug-in", "what it is"], rows)
     )
 

@@ -100,7 +100,9 @@ def _sections(results: Results) -> list[Section]:
 def _facts(results: Results) -> list[tuple[str, str]]:
     """What a reader wants to know before any number."""
     records, first = results.compared.records, results.compared.first
-    failed = sum(record.status != "ok" for record in records)
+    interrupted = sum(record.status == "interrupted" for record in records)
+    failed = sum(record.status != "ok" for record in records) - interrupted
+    without = [f"{number} {word}" for number, word in ((failed, "failed"), (interrupted, "interrupted")) if number]
     machines = dict.fromkeys(hardware(record) for record in records if record.status == "ok" and not record.external)
     finished = max((record.finished for record in records), default="")[:10]
     facts = [
@@ -109,7 +111,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("Evaluated", counted(first.counts["evaluated"], "user") if "evaluated" in first.counts else ""),
         ("Ranked", counted(first.pool["size"], "candidate") if first.pool else ""),
         ("Compared", counted(len(results.compared.rows), "method")),
-        ("Cells", f"{len(records)} ({failed} failed)" if failed else f"{len(records)}, all finished"),
+        ("Cells", f"{len(records)} ({', '.join(without)})" if without else f"{len(records)}, all finished"),
         ("Machine", next(iter(machines), "") if len(machines) < 2 else f"{len(machines)} different ones"),
         ("Last result", finished),
     ]

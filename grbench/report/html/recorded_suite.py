@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grbench.output import printable
-from grbench.report.rows import flattened, rows_of
+from grbench.report.html.recorded_grid import recorded_grid
+from grbench.report.rows import Row, flattened, rows_of
 from grbench.results.record import Record
 
 HASHED = "sha256:"
@@ -17,7 +18,7 @@ HASHED = "sha256:"
 
 @dataclass(frozen=True)
 class RecordedSuite:
-    """text: YAML; seeds: {seeds: the methods that ran with them}."""
+    """text: YAML; seeds: {seeds: the methods that ran with them, rows of grids by the names of the rows}."""
 
     text: str
     seeds: Mapping[tuple[int, ...], tuple[str, ...]]
@@ -25,44 +26,69 @@ class RecordedSuite:
 
 def recorded_suite(name: str, records: Sequence[Record]) -> RecordedSuite | None:
     """The suite of records that were run here; None where there are none whose identities have their options, as those
-    of an earlier grbench. Methods with the values that tuning chose; rows of grids as methods of their own."""
+    of an earlier grbench. Methods with the values that tuning chose; grids as grids, where all of their rows have
+    records, else their rows as methods of their own."""
     import yaml
 
+    rows = {row.name: row for row in rows_of(records) if _has_options(row.records[0])}
+    if not rows:
+        return None
+    used = [record for row in rows.values() for record in row.records]
+    found = {method: _method(row.records[0]) for method, row in rows.items()}
+    grids = _grids(rows, found)
     methods: dict[str, dict[str, Any]] = {}
     seeds: dict[tuple[int, ...], list[str]] = {}
-    renamed, used = list[str](), list[Record]()
-    for row in rows_of(records):
-        first = row.records[0]
-        training = first.identity.get("training", {})
-        if first.external or first.older_identity or "encoder" not in training:
-            continue
-        key = _valid_name(row.name, methods)
-        renamed += [f"{key} is {row.name}"] * (key != row.name)
-        methods[key] = _method(first)
-        used += row.records
+    renamed, apart = list[str](), dict[str, None]()
+    for method, row in rows.items():
+        grid, key = row.records[0].grid or {}, method
+        if keys := grids.get(grid.get("name", "")):
+            methods[grid["name"]] = keys
+        else:
+            key = _valid_name(method, {**methods, **grids})
+            methods[key] = found[method]
+            renamed += [f"{key} is {method}"] * (key != method)
+            apart |= {grid["name"]: None} if grid and not grid["ablation"] else {}
         seeds.setdefault(tuple(record.seed for record in row.records), []).append(key)
-    if not methods:
-        return None
-    first = used[0]
+    first, known = used[0], {key for keys in seeds.values() for key in keys}
     content: dict[str, Any] = {"suite": name, **({"title": first.title} if first.title else {})}
     content |= {
         "dataset": {"name": first.dataset.get("name"), **(first.dataset.get("options") or {})},
         "protocol": dict(first.protocol),
         "metrics": [_metric(metric) for metric in first.identity["metrics"]],
         "seeds": sorted({record.seed for record in used}),
-        **({"baseline": first.baseline} if first.baseline in methods else {}),
+        **({"baseline": first.baseline} if first.baseline in known else {}),
         "methods": methods,
     }
     comments = ["Put together from the records: all options are written out, defaults too."]
     hashed = [value for value in flattened(content).values() if isinstance(value, str) and value.startswith(HASHED)]
     if hashed:
         comments.append(f"Options that begin with {HASHED} name a file by its content: put such a file's path there.")
-    grids = dict.fromkeys(record.grid["name"] for record in used if record.grid and not record.grid["ablation"])
-    comments += [f"The rows of the grid {grid} are methods here: all of them show test scores." for grid in grids]
+    comments += [f"The rows of the grid {grid} are methods here: all of them show test scores." for grid in apart]
     comments += renamed
     head = "".join(f"# {printable(line)}\n" for line in comments)
     text = head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return RecordedSuite(text, {ran: tuple(names) for ran, names in seeds.items()})
+
+
+def _has_options(record: Record) -> bool:
+    """Whether it was run here, and its identity has the method's options."""
+    return not record.external and not record.older_identity and "encoder" in record.identity.get("training", {})
+
+
+def _grids(rows: Mapping[str, Row], methods: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{name: keys of the method, with its grid} of the grids that all of their rows have records of."""
+    members: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if grid := row.records[0].grid:
+            members.setdefault(grid["name"], []).append(name)
+    grids = {}
+    for grid_name, names in members.items():
+        grid = rows[names[0]].records[0].grid or {}
+        own = {name: methods[name] for name in names}
+        keys = recorded_grid(grid_name, own, points=grid["points"], ablation=grid["ablation"])
+        if keys is not None and grid_name not in rows:
+            grids[grid_name] = keys
+    return grids
 
 
 def _method(record: Record) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def chosen_plugins(
     plug-ins.
 
     Raises PluginError for an unknown kind, plug-in, distribution or partner and for a plug-in that is broken,
-    SuiteError for options that do not fit a plug-in that is named itself or a partner, or are those of no plug-in that is
-    named.
+    SuiteError for options that do not fit a partner or a plug-in that is named itself, or are those of no plug-in that
+    is named.
     """
     check_partners(registry, partners or {})
     named = list(requests)

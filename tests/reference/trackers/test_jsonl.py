@@ -21,6 +21,16 @@ def test_lines(tmp_path):
     assert finish == {"event": "finish", "status": "ok", "scores": {"ndcg@10": 0.1}}
 
 
+def test_a_row_that_validation_chooses_from_leaves_its_test_scores_out(tmp_path):
+    tracker = JsonLines()
+    tracker.start(tmp_path, {})
+    grid = {"name": "wider", "points": 2, "ablation": False}
+    record = {"status": "ok", "scores": {"ndcg@10": 0.1}, "grid": grid, "counts": {"validated_users": 9}}
+    tracker.finish(record)
+    (finish,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()[1:]]
+    assert finish == {"event": "finish", "status": "ok", "scores": None}
+
+
 def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write here"):

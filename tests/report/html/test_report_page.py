@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from report_world import HOSTILE, identity_of, write_many, write_method, write_world
+from report_world import HOSTILE, identity_of, write_failure, write_many, write_method, write_world
 
 from grbench.cli import main
 from grbench.errors import RunError
@@ -169,6 +169,14 @@ def test_records_without_any_extra_fill_what_they_can(tmp_path: Path) -> None:
         "1 cell finished",
     ):
         assert sentence in text
+
+
+def test_an_interrupted_cell_is_not_counted_as_failed(tmp_path: Path) -> None:
+    records = write_method(tmp_path, "popular", seeds=1)
+    records.append(write_failure(tmp_path, "stopped", 2, status="interrupted"))
+    assert "2 (1 interrupted)" in html_report(records)
+    records.append(write_failure(tmp_path, "broken", 3, status="error"))
+    assert "3 (1 failed, 1 interrupted)" in html_report(records)
 
 
 def test_the_recorded_suite_has_each_option_as_it_was(tmp_path: Path) -> None:
