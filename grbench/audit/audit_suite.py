@@ -18,6 +18,7 @@ from grbench.registry.options import suggestion
 from grbench.report.format import duration
 from grbench.results.audit_file import AuditResult, MethodAudit, SuiteAudit, audit_digest, read_audit, write_audit
 from grbench.run.backends.child_process import ChildMessage, End, ForkServer, run_child, terminated_is_interrupted
+from grbench.run.data_source import build_dataset
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.suite.suite import Cell, load_suite
 from grbench.temporary import temporary_folder
@@ -60,7 +61,7 @@ def audit_suite(request: AuditRequest, console: Console) -> SuiteAudit:
     folder, meanings = request.results / suite.name, {audit.name: audit.meaning for audit in audits}
     former = read_audit(folder)
     if request.own_data and not cells[0].error:
-        source = registry.build("datasets", cells[0].dataset)
+        source = build_dataset(registry, cells[0].dataset)
         source.digest()  # raises where the data is missing
         optional(registry.build("protocols", cells[0].protocol), EvaluationProtocol.check)(source)
     registry.save_signatures()

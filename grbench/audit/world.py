@@ -16,6 +16,7 @@ from grbench.data.store_writer import build_store, no_progress
 from grbench.interfaces import Dataset, optional
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
+from grbench.run.data_source import build_dataset
 from grbench.run.shared_store import shared_store
 from grbench.types import FIRST_ACTION, FIRST_VALUE
 
@@ -37,7 +38,7 @@ class World:
 def open_world(dataset: Component, registry: Registry, cache: Path, *, own_data: bool) -> World:
     """The world of a suite's dataset. cache: a folder for the stand-in's store. own_data: cut down the suite's own data
     in place of a synthetic world. Raises what the dataset raises."""
-    source = registry.build("datasets", dataset)
+    source = build_dataset(registry, dataset)
     if own_data:
         store = shared_store(source, dataset, registry, cache=cache_folder(), report=no_progress)
         return World(cut_down(store), f"{dataset.name}, cut down", own=True)

@@ -26,6 +26,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.registry.option_types import OptionGroup, PathHash
+from grbench.storage.place import url_text
 
 Factory = Callable[..., Any]
 
@@ -61,7 +62,7 @@ def bind(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, 
     where: place of the options in the suite, for messages. Raises SuiteError, `<where>.<option>: <problem>`, where the
     options do not fit the signature, PluginError where the signature cannot declare options.
     """
-    return _validate(factory, options, where).model_dump(mode="json")
+    return _as_json(_validate(factory, options, where))
 
 
 def bound_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -90,12 +91,21 @@ def bound_contents(factory: Factory, options: Mapping[str, Any], where: str) -> 
             unread.append(f"{path}: cannot be read ({error.strerror})")
             return ""
 
-    values = model.model_dump(mode="json", context=serialize_content)
+    values = _as_json(model, serialize_content)
     for name in type(model).model_fields if unread else ():
         unread.clear()
         model.model_dump(mode="json", include={name}, context=serialize_content)
         if unread:
             raise SuiteError(f"{where}.{name}: {unread[0]}")
+    return values
+
+
+def _as_json(model: pydantic.BaseModel, context: Any = None) -> dict[str, Any]:
+    """The values JSON-ready; those of paths that are URLs as they were written, of which Path has merged slashes."""
+    values: dict[str, Any] = model.model_dump(mode="json", context=context)
+    for name, value in model.__dict__.items():
+        if isinstance(value, Path) and values[name] == str(value):
+            values[name] = url_text(value)
     return values
 
 

@@ -88,6 +88,13 @@ def metric_identities(registry: Registry, metrics: Sequence[Component]) -> list[
     return [_describe(registry, "metrics", metric, f"metrics.{index}") for index, metric in enumerate(metrics)]
 
 
+def dataset_options(registry: Registry, dataset: Component) -> dict[str, Any]:
+    """The options of a dataset that are part of its identity: without paths, with the content of files in place of
+    theirs."""
+    options: dict[str, Any] = _describe_dataset(registry, dataset)["options"]
+    return options
+
+
 def longest_cutoff(metrics: Sequence[Mapping[str, Any]]) -> int:
     """The length of the lists that metrics of an identity look at: their largest `k`."""
     cutoffs = [int(k) for metric in metrics if (k := metric.get("options", {}).get("k"))]

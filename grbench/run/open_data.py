@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from grbench.cache import cache_folder
 from grbench.interfaces import EvaluationProtocol, optional
+from grbench.run.data_source import build_dataset
 from grbench.run.prepare import split_store
 from grbench.types import Progress
 
@@ -32,16 +33,22 @@ class OpenData:
 
 
 def open_data(
-    dataset: Component, protocol: Component, registry: Registry, *, cache: Path | None, report: Progress
+    dataset: Component,
+    protocol: Component,
+    registry: Registry,
+    *,
+    cache: Path | None,
+    report: Progress,
+    copying: Progress | None = None,
 ) -> OpenData:
-    """Opens the store in the cache, which is built first where it is not there, and splits it. Raises DataError where
-    the source is missing or malformed, or the protocol does not fit it."""
+    """Opens the store in the cache, which is built first where it is not there, and splits it. copying: as of
+    `build_dataset`. Raises DataError where the source is missing or malformed, or the protocol does not fit it."""
     from grbench.run.shared_store import shared_store
 
-    source = registry.build("datasets", dataset, where="dataset")
+    source = build_dataset(registry, dataset, where="dataset", cache=cache, copying=copying)
     digest = str(source.digest())
     optional(registry.build("protocols", protocol, where="protocol"), EvaluationProtocol.check)(source)
-    store = shared_store(source, dataset, registry, cache=cache_folder(cache), report=report)
+    store = shared_store(source, dataset, registry, cache=cache_folder(cache), report=report, copying=copying)
     report("splitting users", 0, None)
     return OpenData(digest, store, split_store(store, protocol, registry))
 

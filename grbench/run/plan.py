@@ -26,6 +26,7 @@ from grbench.results.record_files import (
     record_path,
     weights_path,
 )
+from grbench.run.data_source import build_dataset
 from grbench.run.places import at_all_places
 from grbench.run.prepare import placed
 from grbench.suite.suite import Cell, Suite
@@ -189,11 +190,12 @@ def make_plan(
     *,
     force: bool = False,
     tuning: Mapping[str, dict[str, Any] | None] = MappingProxyType({}),
+    cache: Path | None = None,
 ) -> Plan:
     """Works out every cell's digest and looks for its record below `results`.
 
     tuning: of each method whose options are tuned, the search by which the values in its cells were chosen; None where
-    they are not chosen yet.
+    they are not chosen yet. cache: for copies of data that lie elsewhere.
     Raises DataError where the dataset is missing or incomplete, RunError where the results are of a newer schema, and
     what a tokenizer raises of its options and files.
     """
@@ -204,7 +206,7 @@ def make_plan(
         former = [with_altered(record) for record in records]
     by_digest = {record.digest: record for record in former if record_path(folder, record.digest).is_file()}
     clear_caches()
-    dataset_digest = _checked_source(cells[0], registry)
+    dataset_digest = _checked_source(cells[0], registry, cache)
     order = {name: position for position, name in enumerate(suite.methods)}
     metrics: dict[str, dict[str, Any]] | None = None
     planned = []
@@ -317,11 +319,11 @@ def _weights(blank: Record, former: Sequence[Record], folder: Path) -> Record | 
     return max(able, key=lambda record: record.finished, default=None)
 
 
-def _checked_source(cell: Cell, registry: Registry) -> str:
+def _checked_source(cell: Cell, registry: Registry, cache: Path | None) -> str:
     """The digest of the source's content, which has what the protocol needs; empty where the dataset's plug-in is
     broken, so that no cell can run anyway."""
     try:
-        dataset = registry.build("datasets", cell.dataset)
+        dataset = build_dataset(registry, cell.dataset, cache=cache)
     except BrokenPluginError:
         return ""
     digest = str(dataset.digest())

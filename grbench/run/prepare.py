@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     from grbench.evaluation.filters import filtered_candidates
     from grbench.evaluation.scoring import check_metrics
     from grbench.registry.discovery import Registry
+    from grbench.run.data_source import build_dataset, copying_events
     from grbench.run.label_users import check_slices
     from grbench.run.shared_store import shared_store
     from grbench.suite.suite import Cell
@@ -118,12 +120,13 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     cell = Cell.from_json(job["cell"])
     device = resolve_device(job["device"])
     registry = Registry.load()
-    dataset = registry.build("datasets", cell.dataset)
+    cache = Path(job["cache"])
+    copying = copying_events(partial(events, "prepare"))
+    dataset = build_dataset(registry, cell.dataset, cache=cache, copying=copying)
     trains = any(method.stages for method in _methods(job))
     if trains:
         _settle(device)
     bare, _ = _resident()
-    cache = Path(job["cache"])
     store = shared_store(
         dataset,
         cell.dataset,
@@ -131,6 +134,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
         cache=cache,
         report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
         wait=lambda holder: events("phase", name=f"waiting: {holder}"),
+        copying=copying,
     )
     events("phase", name="splitting users")
     _, before = _resident()

@@ -74,10 +74,12 @@ class RunningCell:
         if "loss" in figures:
             parts.append(f"loss {figures['loss']:.4f}")
         rates = {"users_per_second": "users/s", "events_per_second": "events/s", "queries_per_second": "queries/s"}
+        rates["megabytes_per_second"] = "MB/s"
         parts += [f"{figures[key]:,.0f} {unit}" for key, unit in rates.items() if figures.get(key)]
         done, total = figures.get("done"), figures.get("total")
         if "epoch" not in figures and done is not None and total != 1:  # of one thing, none is worth counting
-            parts.append(f"{done:,}" + (f" of {total:,} ({done / total:.0%})" if total else ""))
+            unit = " MB" if "megabytes_per_second" in figures else ""
+            parts.append(f"{done:,}" + (f" of {total:,}{unit} ({done / total:.0%})" if total else ""))
         return printable(", ".join(parts))
 
     def _enter(self, phase: str, now: float) -> None:

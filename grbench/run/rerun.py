@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grbench.cache import cache_folder
-from grbench.errors import GRBenchError, RunError, SuiteError
+from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.evaluation.scoring import score_lists
 from grbench.registry.discovery import Registry
 from grbench.report.format import counted
@@ -23,6 +23,7 @@ from grbench.results.record import Record
 from grbench.results.record_files import ranking_path
 from grbench.results.values import read_values
 from grbench.results.verify import NOT_SHOWN, ROUNDING
+from grbench.run.data_source import build_dataset
 from grbench.run.plan import Plan, make_plan
 from grbench.run.prepare import split_store
 from grbench.run.run_request import RunRequest
@@ -72,7 +73,7 @@ class SuiteCells:
             with contextlib.suppress(SuiteError):  # values of an earlier suite: the record is none of its cells
                 kept += [suite.tuned_cell(self._registry, cell, values) for cell in cells if cell.method.name == method]
         with temporary_folder() as nothing:
-            self._plan: Plan = make_plan(suite, kept or cells, self._registry, nothing)
+            self._plan: Plan = make_plan(suite, kept or cells, self._registry, nothing, cache=request.cache)
         self._cells = {planned.blank.digest: planned.cell for planned in self._plan.cells if kept}
         self._split: Split | None = None
 
@@ -82,16 +83,17 @@ class SuiteCells:
     def prepare(self) -> str | None:
         """Opens the data for `score_problems`; returns why that cannot be, None where it can."""
         from grbench.data.store import Store
-        from grbench.data.store_writer import store_digest, store_folder
+        from grbench.run.shared_store import ready_store
 
-        cell = self._plan.cells[0].cell
+        cell, cache = self._plan.cells[0].cell, cache_folder(self._request.cache)
         if cell.error:
             return cell.error
-        source = self._registry.build("datasets", cell.dataset)
-        contents = self._registry.file_contents("datasets", cell.dataset, "dataset")
-        digest = store_digest(type(source), self._plan.dataset_digest, contents)
-        folder = store_folder(cache_folder(self._request.cache), cell.dataset.name, digest)
         try:
+            source = build_dataset(self._registry, cell.dataset, cache=cache)
+            digest = self._plan.dataset_digest
+            folder = ready_store(source, cell.dataset, self._registry, cache=cache, digest=digest)
+            if folder is None:
+                raise DataError(f"{cache} has no store of them; `grbench data prepare` makes it")
             self._split = split_store(Store.open(folder), cell.protocol, self._registry)
         except GRBenchError as error:
             return f"metrics were not computed from the lists, because the data are not prepared here: {error}"

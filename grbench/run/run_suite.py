@@ -24,6 +24,7 @@ from grbench.run.backends.by_name import BACKENDS
 from grbench.run.backends.child_process import ChildMessage, ForkServer, terminated_is_interrupted
 from grbench.run.backends.local import LocalWorker
 from grbench.run.cell_pool import CellPool
+from grbench.run.data_source import build_dataset
 from grbench.run.memory_plan import memory_text
 from grbench.run.neighbours import Neighbours
 from grbench.run.places import as_planned, with_present_places
@@ -32,6 +33,7 @@ from grbench.run.preparation import Ready, prepare, refuse_too_large
 from grbench.run.prepare import disk_text
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.run.run_request import RunRequest
+from grbench.run.shared_store import ready_store
 from grbench.run.sharing import share
 from grbench.run.tune import tune
 from grbench.run.tuned_methods import TunedMethod, plan_with_choices, searches_text, trials_folder, with_choices
@@ -64,7 +66,7 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     registry = Registry.load(signature_cache=cache_folder(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
-    plan, tuned = plan_with_choices(suite, cells, registry, request.results, force=request.force)
+    plan, tuned = plan_with_choices(suite, cells, registry, request.results, force=request.force, cache=request.cache)
     plan = plan.only(request.digests)
     registry.save_signatures()
     console.file.write(plan.text() + searches_text(tuned) + "\n")
@@ -80,7 +82,9 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
                 with ForkServer(_modules(plan, registry), note=progress.say) as server:
                     if any(planned.awaits_tuning for planned in plan.cells):
                         _tune(plan, tuned, registry, request, server=server, progress=progress)
-                        plan = with_choices(plan, tuned, registry, request.results, force=request.force)
+                        plan = with_choices(
+                            plan, tuned, registry, request.results, force=request.force, cache=request.cache
+                        )
                         progress.say(f"\n{plan.text()}")
                     records = _run(plan, request, server, progress)
             finally:
@@ -193,14 +197,10 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     able = [planned.cell for planned in plan.to_run if planned.cell.error is None]
     if not able:
         return
-    from grbench.data.store import STORE_FILE
-    from grbench.data.store_writer import store_digest, store_folder
-
     cache, dataset = cache_folder(request.cache), able[0].dataset
-    source = registry.build("datasets", dataset)
-    contents = registry.file_contents("datasets", dataset, "dataset")
-    folder = store_folder(cache, dataset.name, store_digest(type(source), plan.dataset_digest, contents))
-    if not (folder / STORE_FILE).is_file():
+    source = build_dataset(registry, dataset, cache=cache)
+    folder = ready_store(source, dataset, registry, cache=cache, digest=plan.dataset_digest)
+    if folder is None:
         console.file.write(disk_text(source, cache, oversize=request.oversize))
         return
     held = sum(file.stat().st_size for file in folder.iterdir())

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grbench.errors import RunError
 from grbench.report.format import counted
@@ -13,8 +14,10 @@ from grbench.results.claims import Claim, ClaimFile, claim
 from grbench.results.integrity import with_altered
 from grbench.results.record import Record
 from grbench.results.record_files import finish_write, read_record, record_path
-from grbench.run.plan import PlannedCell
-from grbench.run.progress import PlainProgress
+
+if TYPE_CHECKING:
+    from grbench.run.plan import PlannedCell
+    from grbench.run.progress import PlainProgress
 
 POLL_SECONDS = 1.0
 """How often it is looked whether another run has ended a cell."""

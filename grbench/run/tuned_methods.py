@@ -107,16 +107,30 @@ def _example(plan: Plan, cell: Cell, space: Space, registry: Registry) -> Cell:
 
 
 def plan_with_choices(
-    suite: Suite, cells: Sequence[Cell], registry: Registry, results: Path, *, force: bool = False
+    suite: Suite,
+    cells: Sequence[Cell],
+    registry: Registry,
+    results: Path,
+    *,
+    force: bool = False,
+    cache: Path | None = None,
 ) -> tuple[Plan, list[TunedMethod]]:
     """The plan, with the chosen values in the cells of tuned methods as far as they are known; and these methods.
     Raises what `make_plan` raises, and RunError where the file of the searches is damaged."""
-    plan = make_plan(suite, cells, registry, results, force=force)
+    plan = make_plan(suite, cells, registry, results, force=force, cache=cache)
     tuned = tuned_methods(plan, registry)
-    return with_choices(plan, tuned, registry, results, force=force), tuned
+    return with_choices(plan, tuned, registry, results, force=force, cache=cache), tuned
 
 
-def with_choices(plan: Plan, tuned: Sequence[TunedMethod], registry: Registry, results: Path, *, force: bool) -> Plan:
+def with_choices(
+    plan: Plan,
+    tuned: Sequence[TunedMethod],
+    registry: Registry,
+    results: Path,
+    *,
+    force: bool,
+    cache: Path | None = None,
+) -> Plan:
     """The plan with the chosen values in the cells of tuned methods; those whose search is not finished await it."""
     if not tuned:
         return plan
@@ -130,7 +144,7 @@ def with_choices(plan: Plan, tuned: Sequence[TunedMethod], registry: Registry, r
         elif chosen is not None:
             cell = replace(cell, error=_no_choice(searches[cell.method.name]))
         cells.append(cell)
-    return make_plan(plan.suite, cells, registry, results, force=force, tuning=facts)
+    return make_plan(plan.suite, cells, registry, results, force=force, tuning=facts, cache=cache)
 
 
 def _choice(method: TunedMethod) -> dict[str, Any] | None:

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import click
 
-from grbench.errors import PluginError
+from grbench.errors import DataError, PluginError
 from grbench.interfaces import Dataset, optional
 from grbench.types import MAX_SEED
 from grbench_reference.commands.console import make_console, plain, print_remarks, print_table, progress_report
-from grbench_reference.commands.sources import cache_option, dataset_option, locate, open_or_build_store
+from grbench_reference.commands.sources import (
+    cache_option,
+    dataset_option,
+    locate,
+    open_or_build_store,
+    own_files,
+    pushable_store,
+    shown_path,
+)
 
 PROBLEM_FOUND = 2
 """Exit status of `validate` where something is wrong with the data."""
@@ -34,12 +42,15 @@ def add_commands(cli: click.Group) -> None:
 
 @click.group()
 def data() -> None:
-    """Generate, download, check, count and prepare datasets.
+    """Generate, download, check, count, prepare and push datasets.
+
+    PATH is a folder, a file, s3://bucket/folder or file:///folder.
 
     \b
     grbench data synth --users 20000 --items 100000 --actions 2 --out data/synthetic
     grbench data download 1M --embeddings 81 --out data/TencentGR-1M
     grbench data validate data/TencentGR-1M
+    grbench data push data/TencentGR-1M s3://bucket/stores
     """
 
 
@@ -60,22 +71,31 @@ def validate(*, path: Path, dataset: str | None, overrides: tuple[str, ...]) -> 
     from rich.table import Table
 
     from grbench.registry.discovery import Registry
+    from grbench.run.data_source import build_dataset
+    from grbench.run.prepared_store import PreparedStore
 
     registry, console = Registry.load(), make_console()
     component = locate(registry, path, dataset, overrides)
-    source = registry.build("datasets", component, where=str(path))
+    with progress_report(console, in_bytes=True) as report:
+        source = build_dataset(registry, component, where=shown_path(path), copying=report)
+    if isinstance(source, PreparedStore):
+        raise DataError(
+            f"{shown_path(path)}: is a prepared store, whose source was read where it was prepared; `grbench data "
+            "prepare` copies it and compares all files with their checksums"
+        )
     with progress_report(console) as report:
         findings = optional(source, Dataset.validate)(report)
     if findings is None:
         raise PluginError(
-            f"{component.name}: the dataset plug-in has no `validate`; `grbench data stats {path}` also reads all of it"
+            f"{component.name}: the dataset plug-in has no `validate`; `grbench data stats {shown_path(path)}` also "
+            "reads all of it"
         )
     table = Table("part", "status", "rows", "detail")
     for finding in findings:
         colour = _COLOURS.get(finding.status, "")
         rows = "" if finding.rows is None else f"{finding.rows:,}"
         table.add_row(plain(finding.part), f"[{colour}]{finding.status}[/]", rows, plain(finding.detail))
-    print_table(console, f"{path} ({component.name})", table)
+    print_table(console, f"{shown_path(path)} ({component.name})", table)
     counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
     console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if counts["problem"]:
@@ -219,8 +239,11 @@ def download(
 def prepare(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cache: Path | None) -> None:
     """Build the store of a dataset, or of a suite's dataset, in advance; otherwise `grbench run` builds it.
 
+    A store that was pushed is copied.
+
     \b
     grbench data prepare data/TencentGR-1M
+    grbench data prepare s3://bucket/stores/tencentgr-0123456789abcdef
     grbench data prepare preliminary_round --set dataset.path=data/TencentGR-1M
     """
     from grbench_reference.datasets.download.release import readable
@@ -235,6 +258,47 @@ def prepare(*, path: Path, dataset: str | None, overrides: tuple[str, ...], cach
         soft_wrap=True,
     )
     print_remarks(console, store)
+
+
+@data.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("place", type=click.Path(path_type=Path))
+@dataset_option
+@_set_option
+@click.option("--source", is_flag=True, help="Push the dataset's own files in place of its store.")
+@cache_option
+def push(
+    *, path: Path, place: Path, dataset: str | None, overrides: tuple[str, ...], source: bool, cache: Path | None
+) -> None:
+    """Push the store of a dataset, or of a suite's dataset, to PLACE: s3://bucket/folder, file:///folder or a folder.
+    It is prepared first where the cache does not have it.
+
+    What is printed in the end is the `path` that suites on other machines have: they copy the store once, compare it
+    with its checksums, and give the same cells the same identities as here. After an interruption, run the command
+    again: it pushes what is missing.
+
+    \b
+    grbench data push data/TencentGR-1M s3://bucket/stores
+    grbench data push preliminary_round /shared/stores --set dataset.path=data/TencentGR-1M
+    grbench data push data/TencentGR-1M s3://bucket/data --source
+    """
+    from grbench.storage.place import place_of
+    from grbench.storage.push import push as push_files
+    from grbench.storage.refusals import readable
+
+    console, started, target = make_console(), time.monotonic(), place_of(place)
+    option = "path"
+    if source:
+        folder = own_files(path)
+    else:
+        folder, option = pushable_store(path, dataset, overrides, cache, console)
+    target = target.below(folder.resolve().name)
+    with progress_report(console, in_bytes=True) as report:
+        written = push_files(folder, target, report)
+    size = sum(file.stat().st_size for file in (folder.rglob("*") if folder.is_dir() else [folder]) if file.is_file())
+    how = f"{readable(size)}, {time.monotonic() - started:.0f} s" if written else "is there already"
+    console.print(f"{target.url}: {how}. Suites that read it have:", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"  dataset.{option}={target.url}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _embeddings(given: Sequence[str]) -> list[str]:

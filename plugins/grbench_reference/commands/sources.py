@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from grbench.data.store import Store
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
+    from grbench.storage.listing import Listing
 
 cache_option = click.option(
     "--cache",
@@ -31,10 +32,17 @@ dataset_option = click.option(
 
 
 def is_store(path: Path) -> bool:
-    """Whether the folder at `path` is a store."""
+    """Whether the folder at `path` is a store on this machine."""
     from grbench.data.store import STORE_FILE
 
     return (path / STORE_FILE).is_file()
+
+
+def shown_path(path: Path) -> str:
+    """A path or URL as the user wrote it."""
+    from grbench.storage.place import url_text
+
+    return url_text(path)
 
 
 def locate(registry: Registry, path: Path, dataset: str | None, overrides: Sequence[str]) -> Component:
@@ -45,6 +53,7 @@ def locate(registry: Registry, path: Path, dataset: str | None, overrides: Seque
     """
     from grbench.interfaces import EvaluationProtocol, optional
     from grbench.registry.component import Component
+    from grbench.run.data_source import build_dataset
     from grbench.suite.installed import is_suite
     from grbench.suite.suite import load_suite
 
@@ -55,15 +64,21 @@ def locate(registry: Registry, path: Path, dataset: str | None, overrides: Seque
         raise SuiteError(f"{path}: is a suite, which names its dataset; leave --dataset away")
     cell = load_suite(path, list(overrides)).cells(registry)[0]
     protocol = registry.build("protocols", cell.protocol)
-    optional(protocol, EvaluationProtocol.check)(registry.build("datasets", cell.dataset))
+    optional(protocol, EvaluationProtocol.check)(build_dataset(registry, cell.dataset))
     return cell.dataset
 
 
 def recognise(registry: Registry, path: Path, dataset: str | None) -> Component:
     """The dataset plug-in that reads `path`, named or recognised; raises DataError where none recognises it."""
     from grbench.registry.component import Component
+    from grbench.storage.listing import list_place
+    from grbench.storage.place import is_url, place_of
     from grbench_reference.datasets.download.release import describe_missing
 
+    if is_url(path):
+        return _recognise_elsewhere(registry, path, dataset)
+    if is_store(path):
+        return _of_store(list_place(place_of(path)), dataset)
     if dataset is not None:
         return Component(dataset, {"path": str(path)})
     if not path.exists() and path.suffix:
@@ -78,14 +93,43 @@ def recognise(registry: Registry, path: Path, dataset: str | None) -> Component:
     raise DataError(f"{path}: none of the dataset plug-ins ({names}) recognises it; name one with --dataset")
 
 
-def build_dataset_store(registry: Registry, source: Component, cache: Path | None, console: Console) -> Store:
-    """The store of a dataset, built where the cache does not have it yet."""
+def _recognise_elsewhere(registry: Registry, path: Path, dataset: str | None) -> Component:
+    """As `recognise`, for a URL: of a store by its descriptions, of other data by their local copy."""
     from grbench.cache import cache_folder
+    from grbench.data.store import STORE_FILE
+    from grbench.registry.component import Component
+    from grbench.run.data_source import local_copy
+    from grbench.storage.listing import list_place
+    from grbench.storage.place import place_of
+
+    listing = list_place(place_of(path))
+    if STORE_FILE in listing:
+        return _of_store(listing, dataset)
+    if dataset is None:
+        dataset = recognise(registry, local_copy(listing, cache_folder()), None).name
+    return Component(dataset, {"path": listing.place.url})
+
+
+def _of_store(listing: Listing, dataset: str | None) -> Component:
+    """The dataset that a store was made of."""
+    from grbench.registry.component import Component
+    from grbench.run.prepared_store import read_origin
+
+    origin = read_origin(listing)
+    return Component(dataset or origin.dataset, {**origin.options, "path": listing.place.url})
+
+
+def build_dataset_store(registry: Registry, source: Component, cache: Path | None, console: Console) -> Store:
+    """The store of a dataset, built or copied where the cache does not have it yet."""
+    from grbench.cache import cache_folder
+    from grbench.run.data_source import build_dataset
+    from grbench.run.prepared_store import PreparedStore
     from grbench.run.shared_store import shared_store
 
-    dataset = registry.build("datasets", source, where="dataset")
-    with progress_report(console) as report:
-        return shared_store(dataset, source, registry, cache=cache_folder(cache), report=report)
+    with progress_report(console, in_bytes=True) as report:
+        dataset = build_dataset(registry, source, where="dataset", cache=cache, copying=report)
+    with progress_report(console, in_bytes=isinstance(dataset, PreparedStore)) as report:
+        return shared_store(dataset, source, registry, cache=cache_folder(cache), report=report, copying=report)
 
 
 def open_or_build_store(
@@ -99,6 +143,36 @@ def open_or_build_store(
         return Store.open(path)
     registry = Registry.load()
     return build_dataset_store(registry, locate(registry, path, dataset, overrides), cache, console)
+
+
+def pushable_store(
+    path: Path, dataset: str | None, overrides: Sequence[str], cache: Path | None, console: Console
+) -> tuple[Path, str]:
+    """The folder of the store, which says what it was made of, and the dataset's option that takes it in place of the
+    source. Raises DataError where the dataset has no such option, or an earlier grbench has built the store."""
+    from grbench.registry.discovery import Registry
+    from grbench.run.data_source import data_paths
+    from grbench.run.prepared_store import read_origin
+    from grbench.storage.listing import list_place
+    from grbench.storage.place import place_of
+
+    registry = Registry.load()
+    component = locate(registry, path, dataset, overrides)
+    options = data_paths(registry, component)
+    if not options:
+        raise DataError(f"{shown_path(path)}: the dataset {component.name} reads no files, so each machine can make it")
+    folder = build_dataset_store(registry, component, cache, console).path
+    read_origin(list_place(place_of(folder)))
+    return folder, next(iter(options))
+
+
+def own_files(path: Path) -> Path:
+    """A dataset's folder or file; raises DataError where it is not on this machine."""
+    from grbench.suite.installed import is_suite
+
+    if not path.exists() or is_suite(path):
+        raise DataError(f"{shown_path(path)}: --source pushes a dataset's folder or file that is on this machine")
+    return path
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

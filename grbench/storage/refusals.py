@@ -1,0 +1,75 @@
+"""What is said where a place cannot be read or written."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grbench.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    from grbench.storage.place import Place
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+
+# What the libraries of pyarrow say, and what is said in its place.
+_ACCESS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID")
+_ACCESS += ("UNRECOGNIZED_CLIENT", "MISSING_AUTHENTICATION_TOKEN", "EXPIRED_TOKEN", "HTTP STATUS 403", "(403)")
+_NETWORK = ("NETWORK_CONNECTION", "CURLCODE", "REQUEST_TIMEOUT", "COULDN'T CONNECT", "COULDN'T RESOLVE", "TIMEOUT")
+_BUCKET = ("NO_SUCH_BUCKET", "BUCKET NOT FOUND", "SPECIFIED BUCKET DOES NOT EXIST")
+
+
+@contextmanager
+def explained(place: Place, doing: str) -> Iterator[None]:
+    """Turns what pyarrow raises into one DataError that says what to do. doing: `read` or `written`."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (OSError, ArrowException) as error:
+        raise DataError(f"{place.url}: {_reason(place, error, doing)}") from error
+
+
+def no_bucket(place: Place) -> str:
+    """There is no such bucket."""
+    return f"there is no bucket {place.path.partition('/')[0]} at {place.endpoint}"
+
+
+def no_space(folder: Path, needed: int, free: int) -> DataError:
+    """Where a copy does not fit on the local disk. needed, free: bytes."""
+    return DataError(
+        f"{folder}: {readable(needed)} are still to be copied, and {readable(free)} are free; free some, or set "
+        "GRBENCH_CACHE to a folder on a larger disk. Files that have arrived whole are kept"
+    )
+
+
+def readable(size: float) -> str:
+    """Bytes in the unit in which disks and transfers are counted."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= 0.1 * unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1e3:.1f} kB"
+
+
+def _reason(place: Place, error: BaseException, doing: str) -> str:
+    said = str(error).upper()
+    if place.is_local:
+        return f"cannot be {doing} ({getattr(error, 'strerror', None) or first_line(error)})"
+    if any(word in said for word in _BUCKET):
+        return no_bucket(place)
+    if any(word in said for word in _ACCESS):
+        return f"{place.endpoint} refuses access, or knows no such credentials; {CREDENTIALS}"
+    if any(word in said for word in _NETWORK):
+        return f"{place.endpoint} cannot be reached ({_short(error)}); look at the network and at AWS_ENDPOINT_URL"
+    return f"cannot be {doing} ({_short(error)})"
+
+
+def _short(error: BaseException) -> str:
+    """The end of the library's message, which says why; what comes before repeats the request."""
+    line = first_line(error, 1_000)
+    return line.rpartition("operation: ")[2].partition(" (Request ID")[0][:200] or line[:200]
