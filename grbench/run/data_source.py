@@ -83,7 +83,8 @@ def local_copy(
             wait or (lambda holder: report(f"waiting for {holder}, which copies {listing.place.url}", 0, None)),
         ),
     ):
-        copy(cache, listing, report)
+        if not is_copied(cache, listing):
+            copy(cache, listing, report)
     return copied_path(cache, listing)
 
 

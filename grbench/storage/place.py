@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to accept a connection."""
-READ_SECONDS = 30.0
+READ_SECONDS = 8.0
 """How long a server may take between two pieces of an answer."""
 ATTEMPTS = 3
 """How often a request is sent before it has failed."""

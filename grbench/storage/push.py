@@ -31,11 +31,11 @@ def push(source: Path, place: Place, report: Progress) -> bool:
     Raises DataError where there is nothing, other files are there, or the place cannot be written.
     """
     root = source if source.is_dir() else source.parent
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    files = sorted(path for path in (source.rglob("*") if source.is_dir() else [source]) if path.is_file())
     sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
     sizes.pop(SUMS, None)
     if not sizes:
-        raise DataError(f"{source}: the folder has no files to push")
+        raise DataError(f"{source}: there are no files to push")
     sums = _checksums(root, sizes, report)
     there = _sizes_at(place)
     if SUMS in there and read_sums(place) != sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +63,21 @@ def _reason(place: Place, error: BaseException, doing: str) -> str:
         return f"cannot be {doing} ({getattr(error, 'strerror', None) or first_line(error)})"
     if any(word in said for word in _BUCKET):
         return no_bucket(place)
-    if any(word in said for word in _ACCESS):
-        return f"{place.endpoint} refuses access, or knows no such credentials; {CREDENTIALS}"
     if any(word in said for word in _NETWORK):
         return f"{place.endpoint} cannot be reached ({_short(error)}); look at the network and at AWS_ENDPOINT_URL"
+    if not _has_credentials():
+        return f"{place.endpoint} refuses access without credentials; {CREDENTIALS}"
+    if any(word in said for word in _ACCESS):
+        return f"{place.endpoint} refuses access, or knows no such credentials; {CREDENTIALS}"
     return f"cannot be {doing} ({_short(error)})"
+
+
+def _has_credentials() -> bool:
+    """Whether there are some where AWS' own tools look for them. Those of a machine's role are not looked for: a server
+    that refuses them says so."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials"
+    return any(os.environ.get(name) for name in names) or Path(file).is_file()
 
 
 def _short(error: BaseException) -> str:

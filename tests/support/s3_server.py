@@ -11,11 +11,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-MOTO = os.environ.get("GRBENCH_TEST_MOTO") or shutil.which("moto_server")
-MISSING = "needs moto's server: pipx install 'moto[server]', or its path in GRBENCH_TEST_MOTO"
+OWN = Path(__file__).parents[2] / ".venv-moto" / "bin" / "moto_server"
+MOTO = os.environ.get("GRBENCH_TEST_MOTO") or shutil.which("moto_server") or (str(OWN) if OWN.exists() else None)
+MISSING = "needs moto's server: make s3-server installs it, or GRBENCH_TEST_MOTO names it"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 
 
