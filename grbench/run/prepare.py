@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from grbench import errors
-from grbench.cache import cache_folder
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.interfaces import Dataset, Retriever, Tokenizer, optional
 from grbench.report.format import size_text
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
     from grbench.suite.method import Method
-
-store_cache = cache_folder
-"""By this name a plug-in imports it whose source is part of its cells' identities."""
 
 REFUSED = 2
 """Exit status where the request was wrong; the event `refused` says why."""

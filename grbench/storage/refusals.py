@@ -19,8 +19,9 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 # What the libraries of pyarrow say, and what is said in its place.
-_ACCESS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID")
-_ACCESS += ("UNRECOGNIZED_CLIENT", "MISSING_AUTHENTICATION_TOKEN", "EXPIRED_TOKEN", "HTTP STATUS 403", "(403)")
+_ACCESS: tuple[str, ...] = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
+_ACCESS += ("INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT", "MISSING_AUTHENTICATION_TOKEN", "EXPIRED_TOKEN")
+_ACCESS += ("HTTP STATUS 403", "NO RESPONSE BODY")
 _NETWORK = ("NETWORK_CONNECTION", "CURLCODE", "REQUEST_TIMEOUT", "COULDN'T CONNECT", "COULDN'T RESOLVE", "TIMEOUT")
 _BUCKET = ("NO_SUCH_BUCKET", "BUCKET NOT FOUND", "SPECIFIED BUCKET DOES NOT EXIST")
 
@@ -65,10 +66,9 @@ def _reason(place: Place, error: BaseException, doing: str) -> str:
         return no_bucket(place)
     if any(word in said for word in _NETWORK):
         return f"{place.endpoint} cannot be reached ({_short(error)}); look at the network and at AWS_ENDPOINT_URL"
-    if not _has_credentials():
-        return f"{place.endpoint} refuses access without credentials; {CREDENTIALS}"
     if any(word in said for word in _ACCESS):
-        return f"{place.endpoint} refuses access, or knows no such credentials; {CREDENTIALS}"
+        why = ", or knows no such credentials" if _has_credentials() else " without credentials"
+        return f"{place.endpoint} refuses access{why}; {CREDENTIALS}"
     return f"cannot be {doing} ({_short(error)})"
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grbench.run.prepare import store_cache
+from grbench.cache import cache_folder
 from grbench.temporary import beside
 from grbench_reference.kernels.faiss_library import load_faiss
 
@@ -35,7 +35,7 @@ def index_path(vectors: np.ndarray, parameters: Mapping[str, Any]) -> Path:
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(vectors).data)
-    return store_cache() / "indices" / f"{digest.hexdigest()[:16]}.faiss"
+    return cache_folder() / "indices" / f"{digest.hexdigest()[:16]}.faiss"
 
 
 def read_index(path: Path) -> CachedIndex | None:

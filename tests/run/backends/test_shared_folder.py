@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from grbench.errors import RunError
-from grbench.run.shared_folder import marked, require_shared
+from grbench.run.backends.shared_folder import marked, require_shared
 
 
 def test_a_folder_that_both_see_and_one_that_only_one_does(tmp_path: Path) -> None:
