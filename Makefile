@@ -3,6 +3,7 @@
 # make bench        the benchmarks, compared with tests/benchmarks/reference.json        make bench-reference   writes it anew
 # make docs         the documentation site, into build/docs        make docs-serve   shows it while it is written
 # make constraints  writes constraints.txt, the versions that all of the above install, anew
+# make s3-server    an S3-compatible server, which the tests of buckets start; without it they are skipped
 # make test-newest  the tests with the newest releases that pyproject.toml allows        make test-oldest   with its lower bounds
 #
 # Nothing is installed outside .venv and its siblings .venv-*. Stamp files in .venv remember what is installed, so that a second
@@ -26,7 +27,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
 UV := $(VENV)-uv/bin/uv
 
 .DEFAULT_GOAL := quickstart
-.PHONY: quickstart test test-all lint docs docs-serve bench bench-reference constraints test-newest test-oldest clean
+.PHONY: quickstart test test-all lint docs docs-serve bench bench-reference constraints s3-server test-newest test-oldest clean
 
 quickstart: $(VENV)/.project
 	$(BIN)/grbench run quickstart
@@ -78,6 +79,9 @@ test-newest test-oldest: $(UV)
 	$(UV) pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable '.[$(FAISS),dev]'
 	$(VENV)-$@/bin/python -m pytest --slow
 
+# moto needs older versions of some libraries than the tests, so that it has an environment of its own.
+s3-server: $(VENV)-moto/bin/moto_server
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
@@ -99,6 +103,10 @@ $(VENV)/.documentation: pyproject.toml constraints.txt | $(VENV)/.project
 	@echo "installing what builds the documentation"
 	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(FAISS),docs]'
 	@touch $@
+
+$(VENV)-moto/bin/moto_server:
+	$(PYTHON) -m venv --clear $(VENV)-moto
+	$(VENV)-moto/bin/python $(PIP_INSTALL) 'moto[server]>=5'
 
 # pip cannot resolve to the lowest versions.
 $(UV):

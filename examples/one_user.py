@@ -20,9 +20,12 @@ folder, a, b, *user = given
 
 
 def lists_of(method: str) -> pd.DataFrame:
-    """The lists of the method's first seed, a row a user."""
+    """The lists of the method's first seed that tables show, a row a user."""
     results = grbench.load_results(folder)
-    cell = results[results.method == method].sort_values("seed").iloc[0]
+    done = results[results.shown & (results.method == method)]  # no grid's row that was not chosen on validation
+    if done.empty:
+        sys.exit(f"{folder}: has no scores of {method} to show; of {', '.join(results[results.shown].method.unique())}")
+    cell = done.sort_values("seed").iloc[0]
     return pd.read_parquet(Path(folder) / f"{cell.digest}.parquet").set_index("user")
 
 

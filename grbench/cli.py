@@ -16,6 +16,7 @@ from grbench.commands.compare import compare
 from grbench.commands.completion import completion
 from grbench.commands.doctor import doctor
 from grbench.commands.export import export
+from grbench.commands.groups import WholeSummaries
 from grbench.commands.merge import merge
 from grbench.commands.new import new
 from grbench.commands.plot import plot
@@ -48,7 +49,7 @@ REMEDIES = {
 """What to do about errors of the operating system."""
 
 
-class CommandGroup(click.Group):
+class CommandGroup(WholeSummaries):
     """The commands below, and those of plug-ins, which are loaded only when needed."""
 
     _plugins_loaded = False

@@ -88,6 +88,17 @@ def test_every_command_shows_an_example(command: list[str], capsys: pytest.Captu
     assert f"  grbench {' '.join(command)}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("group", [[], ["data"], ["suite"], ["plugins"], ["inspect"], ["new"], ["schema"]])
+def test_summaries_of_commands_are_whole(
+    group: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*group, "--help"]) == 0
+    commands = capsys.readouterr().out.partition("Commands:")[2]
+    assert commands
+    assert "..." not in commands
+
+
 COMMANDS = [
     pytest.param([sys.executable, "-m", "grbench"], id="module"),
     pytest.param([str(Path(sys.executable).with_name("grbench"))], id="script", marks=pytest.mark.slow),
@@ -249,7 +260,9 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     write_record(tmp_path, a_record("a", 0.1))
     (tmp_path / "file").touch()
     assert main(["table", str(tmp_path), "--out", str(tmp_path / "file" / "such.md")]) == 2
-    assert "such.md: cannot be written" in capsys.readouterr().err
+    assert f"such.md: cannot be written, because {tmp_path / 'file'} is a file and no folder" in capsys.readouterr().err
+    assert main(["table", str(tmp_path), "--out", str(tmp_path / "file" / "deep" / "such.md")]) == 2
+    assert f"because {tmp_path / 'file'} is a file" in capsys.readouterr().err
 
 
 def test_plugins_are_listed_and_shown(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

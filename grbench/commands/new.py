@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from grbench.commands.groups import WholeSummaries
 from grbench.commands.streams import say
 
 
-@click.group()
+@click.group(cls=WholeSummaries)
 def new() -> None:
     """Write a package of your own to start from.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from grbench.commands import complete
+from grbench.commands.groups import WholeSummaries
 from grbench.commands.streams import say
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=WholeSummaries, invoke_without_command=True)
 @click.pass_context
 def plugins(context: click.Context) -> None:
     """List the installed plug-ins, show one, or show what plug-ins of a kind have to do.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from grbench.commands.groups import WholeSummaries
 from grbench.commands.streams import say
 
 
-@click.group()
+@click.group(cls=WholeSummaries)
 def schema() -> None:
     """Print JSON schemas of files that grbench writes (that of suite files: `grbench suite schema`).
 

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from grbench.commands import complete
+from grbench.commands.groups import WholeSummaries
 from grbench.commands.options import overrides_option
 from grbench.commands.streams import complain, say
 
 
-@click.group()
+@click.group(cls=WholeSummaries)
 def suite() -> None:
     """List, show and check suites.
 

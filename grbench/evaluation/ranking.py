@@ -62,7 +62,9 @@ class Ranker:
         with evaluating(encoder), _phase(meter, "index"):
             _report(report, "index", candidates=len(self._pool))
             self.codes = current_codes(encoder, codes, _num_items(split))
-            retriever.index(encoder, torch.from_numpy(self._pool).to(device), self.codes)
+            retriever.index(
+                encoder, torch.tensor(self._pool, device=device), self.codes
+            )  # a copy: the store is read-only
             synchronize(device)
 
     def rank(self, queries: Queries) -> Ranking:

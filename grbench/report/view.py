@@ -61,7 +61,11 @@ class View:
         """The same of the columns of all tables."""
         names = list(dict.fromkeys(column.names for column in columns))
         check_picks(self.columns, names, "--columns")
-        check_picks([self._sort_column] if self._sort_column else [], names, "--sort")
+        if self._sort_column:
+            column, colon, _ = self._sort_column.name.rpartition(":")
+            if colon and any(column in each for each in names):
+                raise RunError(f"--sort {cut(str(self.sort))}: a direction is {ASCENDING} or {DESCENDING}")
+            check_picks([self._sort_column], names, "--sort")
 
     def named(self, rows: Sequence[Row]) -> list[Row]:
         """The rows under the names that are chosen for them, which all notes then use. Raises RunError where two rows

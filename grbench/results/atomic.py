@@ -40,7 +40,14 @@ def complete_file(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[
                 f"{path}: no space left for this result; free some and run the same command again. "
                 "Results written before are complete, and the incomplete file was removed"
             ) from error
+        if isinstance(error, FileExistsError | NotADirectoryError) and (file := _file_above(path)):
+            raise RunError(f"{path}: cannot be written, because {file} is a file and no folder") from error
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _file_above(path: Path) -> Path | None:
+    """The one of the folders that the path names that is a file."""
+    return next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None)
 
 
 def _sync_folder(folder: Path) -> None:

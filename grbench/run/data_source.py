@@ -18,7 +18,7 @@ from grbench.run.prepared_store import PreparedStore, open_prepared
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.run.sharing import alone
 from grbench.storage.copying import copied_path, copy, is_copied
-from grbench.storage.listing import Listing, list_place
+from grbench.storage.listing import FileListing, list_place
 from grbench.storage.place import is_url, place_of
 from grbench.types import Progress
 
@@ -67,7 +67,7 @@ def data_paths(registry: Registry, component: Component, where: str | None = Non
 
 
 def local_copy(
-    listing: Listing,
+    listing: FileListing,
     cache: Path,
     copying: Progress | None = None,
     wait: Callable[[str], object] | None = None,

@@ -18,7 +18,7 @@ from grbench.errors import DataError, cut
 from grbench.interfaces import Dataset, optional
 from grbench.registry.component import Component
 from grbench.results.identity import dataset_options
-from grbench.storage.listing import Listing, read_small
+from grbench.storage.listing import FileListing, read_small
 from grbench.storage.place import Place
 from grbench.temporary import replacing
 
@@ -53,7 +53,7 @@ def write_origin(store: Path, source: Dataset, dataset: Component, registry: Reg
 class PreparedStore:
     """Stands for a Dataset: has those of its methods that can be asked without the source."""
 
-    def __init__(self, listing: Listing, origin: Origin, facts: Mapping[str, Any], dataset: Dataset) -> None:
+    def __init__(self, listing: FileListing, origin: Origin, facts: Mapping[str, Any], dataset: Dataset) -> None:
         """facts: the content of its `store.json`; dataset: of the same name and options."""
         self.listing, self._origin, self._facts, self._dataset = listing, origin, facts, dataset
 
@@ -74,7 +74,7 @@ class PreparedStore:
         return optional(self._dataset, Dataset.stand_in)()
 
 
-def open_prepared(listing: Listing, component: Component, registry: Registry) -> PreparedStore:
+def open_prepared(listing: FileListing, component: Component, registry: Registry) -> PreparedStore:
     """The store at a place, which must be what this grbench would make of the dataset's source with the component's
     options. Only its descriptions are read. Raises DataError where it is another one."""
     url = listing.place.url
@@ -99,7 +99,7 @@ def open_prepared(listing: Listing, component: Component, registry: Registry) ->
     return PreparedStore(listing, origin, facts, dataset)
 
 
-def read_origin(listing: Listing) -> Origin:
+def read_origin(listing: FileListing) -> Origin:
     """What the store at a place was made of; raises DataError where it does not say so."""
     place = listing.place.below(ORIGIN_FILE)
     if ORIGIN_FILE not in listing:

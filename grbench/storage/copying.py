@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grbench.errors import DataError
-from grbench.storage.listing import ListedFile, Listing
+from grbench.storage.listing import FileListing, ListedFile
 from grbench.storage.refusals import NO_SPACE, explained, no_space
 from grbench.temporary import beside, replacing
 from grbench.types import Progress
@@ -27,25 +27,25 @@ Piece = tuple[ListedFile, int]
 """A file, and where in it PIECE_BYTES begin."""
 
 
-def copy_folder(cache: Path, listing: Listing) -> Path:
+def copy_folder(cache: Path, listing: FileListing) -> Path:
     """The folder that holds the copy, whose name says what the content is: copies of the same content are one."""
     return cache / "copies" / f"{listing.place.name or 'data'}-{listing.digest}"
 
 
-def copied_path(cache: Path, listing: Listing) -> Path:
+def copied_path(cache: Path, listing: FileListing) -> Path:
     """The copy of the listing's place, which may be a file."""
     folder = copy_folder(cache, listing)
     return folder / listing.files[0].name if listing.is_file else folder
 
 
-def is_copied(cache: Path, listing: Listing) -> bool:
+def is_copied(cache: Path, listing: FileListing) -> bool:
     """Whether all files are there, as they were when they were compared with their checksums."""
     folder = copy_folder(cache, listing)
     record = _read_record(folder)
     return all(_as_recorded(folder, file, record) for file in listing.files)
 
 
-def copy(cache: Path, listing: Listing, report: Progress) -> Path:
+def copy(cache: Path, listing: FileListing, report: Progress) -> Path:
     """Copies what is not there, or has changed since it was copied, and returns the folder. `report` is called with a
     name, and bytes that are there and bytes in all. Only one process at a time may copy the same listing.
 
@@ -80,7 +80,7 @@ def copy(cache: Path, listing: Listing, report: Progress) -> Path:
 
 
 def _fetched(
-    listing: Listing, files: Sequence[ListedFile], folder: Path, advance: Callable[[int], None]
+    listing: FileListing, files: Sequence[ListedFile], folder: Path, advance: Callable[[int], None]
 ) -> Iterator[tuple[ListedFile, str]]:
     """Brings the files to the folder; yields each with its sha256. What arrives with another checksum than it should
     have is brought a second time, since it may have been altered on its way."""
@@ -122,7 +122,7 @@ def _write(path: Path, file: ListedFile, contents: Iterator[bytes], advance: Cal
     return digest.hexdigest()
 
 
-def _read_ahead(pool: ThreadPoolExecutor, listing: Listing, files: Iterable[ListedFile]) -> Iterator[bytes]:
+def _read_ahead(pool: ThreadPoolExecutor, listing: FileListing, files: Iterable[ListedFile]) -> Iterator[bytes]:
     """The pieces of all files in order; the next STREAMS of them are being read."""
     coming = deque[Future[bytes]]()
     for file in files:
@@ -134,7 +134,7 @@ def _read_ahead(pool: ThreadPoolExecutor, listing: Listing, files: Iterable[List
         yield coming.popleft().result()
 
 
-def _read(listing: Listing, file: ListedFile, start: int) -> bytes:
+def _read(listing: FileListing, file: ListedFile, start: int) -> bytes:
     """One piece; raises DataError where the file has become shorter."""
     place = listing.folder.below(file.name)
     length = min(PIECE_BYTES, file.size - start)

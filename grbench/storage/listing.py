@@ -34,7 +34,7 @@ class ListedFile:
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileListing:
     """The files at a place, sorted by name. folder: that holds them; place: what was asked for, the folder itself or
     its only file."""
 
@@ -66,7 +66,7 @@ class Listing:
         return any(file.name == name for file in self.files)
 
 
-def list_place(place: Place) -> Listing:
+def list_place(place: Place) -> FileListing:
     """What lies there. Raises DataError where that is nothing, it cannot be read, or its SHA256SUMS names other files
     than there are."""
     from pyarrow.fs import FileSelector, FileType
@@ -86,7 +86,7 @@ def list_place(place: Place) -> Listing:
         raise DataError(f"{place.url}: the folder is empty")
     if any(file.name == SUMS for file in files):
         files = _with_sums(place, files)
-    return Listing(place, place, tuple(sorted(files, key=lambda file: file.name)))
+    return FileListing(place, place, tuple(sorted(files, key=lambda file: file.name)))
 
 
 def read_small(place: Place) -> bytes:
@@ -117,16 +117,15 @@ def read_sums(place: Place) -> dict[str, str]:
     return found
 
 
-def _only_file(place: Place, info: object) -> Listing:
-    head, _, name = place.path.rpartition("/")
-    url, mark, query = place.url.partition("?")
-    folder = Place(url.rpartition("/")[0] + mark + query, place.files, head, place.is_local)
+def _only_file(place: Place, info: object) -> FileListing:
     from pyarrow.fs import FileType
 
+    head, _, name = place.path.rpartition("/")
+    folder = Place(place.url.rpartition("/")[0], place.files, head, place.is_local)
     with explained(place, "read"):
         has_sums = place.files.get_file_info(f"{head}/{SUMS}").type == FileType.File
     digest = read_sums(folder).get(name) if has_sums else None
-    return Listing(place, folder, (replace(_listed(name, info, place), sha256=digest),))
+    return FileListing(place, folder, (replace(_listed(name, info, place), sha256=digest),))
 
 
 def _listed(name: str, info: object, place: Place) -> ListedFile:

@@ -1,17 +1,18 @@
 """A place where data lie: `s3://bucket/folder`, `file:///folder` or a path.
 
-Credentials come from where AWS' own tools have them (environment, ~/.aws, the machine's role) and are no part of a
-place, because places are written into records.
+Server, region and credentials are those of AWS' own tools (environment, ~/.aws, the machine's role) and no part of a
+place, because places are written into records, and into suites of others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from grbench.errors import DataError, cut
 
@@ -26,7 +27,6 @@ ATTEMPTS = 3
 """How often a request is sent before it has failed."""
 
 FORMS = "s3://bucket/folder, file:///folder, or a path"
-S3_OPTIONS = ("endpoint_override", "region", "scheme")
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+|(?P<bare>[sS]3):")
 
@@ -49,13 +49,12 @@ class Place:
     @property
     def endpoint(self) -> str:
         """The server, for messages."""
-        return "this machine's file systems" if self.is_local else _endpoint(self.url) or "Amazon's S3"
+        return "this machine's file systems" if self.is_local else _endpoint() or "Amazon's S3"
 
     def below(self, *names: str) -> Place:
         """The place of a file or folder in this one."""
-        head, mark, query = self.url.partition("?")
-        url = "/".join([head.rstrip("/"), *names]) + mark + query
-        return Place(url, self.files, "/".join([self.path.rstrip("/"), *names]), self.is_local)
+        url, path = ("/".join([text.rstrip("/"), *names]) for text in (self.url, self.path))
+        return Place(url, self.files, path, self.is_local)
 
 
 def is_url(path: str | Path) -> bool:
@@ -81,10 +80,14 @@ def place_of(path: str | Path) -> Place:
         return Place(str(path), LocalFileSystem(), os.path.abspath(where), is_local=True)
     url = url_text(path)
     parts = urlsplit(url)
-    if "@" in parts.netloc or re.search(r"(?i)(secret|access)_?key|token", parts.query):
+    if "@" in parts.netloc or re.search(r"(?i)key|token", parts.query):
         raise DataError(
             f"{parts.scheme}://...: credentials do not belong into a path, which is written into records; set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if parts.query or parts.fragment:
+        raise DataError(
+            f"{cut(url)}: a place has no ? and no #; the server is named by AWS_ENDPOINT_URL, the region by AWS_REGION"
         )
     if parts.scheme == "file":
         return Place(url, LocalFileSystem(), unquote(parts.path).rstrip("/") or "/", is_local=True)
@@ -93,42 +96,27 @@ def place_of(path: str | Path) -> Place:
     bucket, key = parts.netloc, unquote(parts.path).strip("/")
     if not bucket or url.partition(":")[2][:2] != "//":
         raise DataError(f"{cut(url)}: should name a bucket and a folder, s3://bucket/folder")
-    return Place(url, _s3(url, bucket), f"{bucket}/{key}".rstrip("/"), is_local=False)
+    return Place(url, _s3(bucket), f"{bucket}/{key}".rstrip("/"), is_local=False)
 
 
-def _s3(url: str, bucket: str) -> Any:
+def _s3(bucket: str) -> Any:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
-    options = _options(url)
-    endpoint = _endpoint(url)
-    if endpoint and "://" in endpoint:
-        options["scheme"], endpoint = endpoint.split("://", 1)
-    region = options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if region is None and not endpoint:
-        try:
+    scheme, _, server = (_endpoint() or "").rpartition("://")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region is None and not server:
+        with contextlib.suppress(OSError):  # the first request says what is wrong
             region = resolve_s3_region(bucket)
-        except OSError:  # the first request says what is wrong
-            region = None
     return S3FileSystem(
-        endpoint_override=endpoint.rstrip("/") if endpoint else None,
+        endpoint_override=server.rstrip("/") or None,
         region=region,
-        scheme=options.get("scheme"),
+        scheme=scheme or None,
         connect_timeout=CONNECT_SECONDS,
         request_timeout=READ_SECONDS,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )
 
 
-def _options(url: str) -> dict[str, str]:
-    """The options in a URL's query; raises DataError for one that is none of S3_OPTIONS."""
-    options = dict(parse_qsl(urlsplit(url).query))
-    for name in options:
-        if name not in S3_OPTIONS:
-            raise DataError(f"{cut(url)}: {cut(name)} is no option of a place; there are {', '.join(S3_OPTIONS)}")
-    return options
-
-
-def _endpoint(url: str) -> str | None:
-    """Of a server that is not Amazon's: from the URL, else from the environment."""
-    named = _options(url).get("endpoint_override")
-    return named or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+def _endpoint() -> str | None:
+    """The address of a server that is not Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None

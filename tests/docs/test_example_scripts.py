@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from records import a_record
 from scored_world import run_world
 from worlds import everything
 
 import grbench
 from grbench.errors import SuiteError
+from grbench.results.record_files import write_record
 from grbench.testing import tiny_store
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,15 @@ def test_one_user_s_lists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     marked = [place for place, line in enumerate(lists, 1) if f"{target} <-- target" in line]
     assert marked == sorted({*better.loc[chosen, "ranks"], *worse.loc[chosen, "ranks"]} - {0})
     assert [line.split()[1] for line in lists] == [str(item) for item in better.loc[chosen, "items"]]
+
+
+def test_one_user_s_lists_are_of_rows_that_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path, a_record("good", hit_rate=0.1))
+    write_record(tmp_path, a_record("failed"))
+    with pytest.raises(SystemExit, match="has no scores of failed to show; of good"):
+        printed("one_user.py", str(tmp_path), "failed", "good", monkeypatch=monkeypatch, capsys=capsys)
 
 
 def test_the_plug_in_forgets(tmp_path: Path) -> None:

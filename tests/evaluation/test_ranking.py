@@ -111,6 +111,12 @@ def test_lists_scores_and_ranks(split: Split) -> None:
     assert (ranking.items.dtype, ranking.scores.dtype, ranking.ranks.dtype) == (np.int64, np.float32, np.int64)
 
 
+@pytest.mark.filterwarnings("error")
+def test_candidates_of_a_store_are_read_only(split: Split) -> None:
+    split.candidates.flags.writeable = False
+    assert ranked(split, [1, 2, 3, 4, 5, 6, 7], 1).items.tolist() == [[6]] * 3
+
+
 def test_a_ranking_knows_the_history_lengths_and_the_training_data(split: Split) -> None:
     ranking = ranked(split, [1, 2, 3, 4, 5, 6, 7], 4)
     assert ranking.history_lengths.tolist() == [4, 1, 2]  # what is visible, and not only what is encoded

@@ -207,6 +207,7 @@ def test_a_table_without_the_chosen_rows_is_left_out_and_counted() -> None:
         ({"rows": "good,god"}, r"--rows: there is no 'god'; there are: poor, good, middling, broken"),
         ({"columns": "ndcg@10"}, r"--columns: there is no 'ndcg@10'; there are: method, hit_rate@10 \(HR@10\), mean_"),
         ({"sort": "ndcg@10:asc"}, r"--sort: there is no 'ndcg@10'; there are: method, hit_rate@10 \(HR@10\), mean_"),
+        ({"sort": "hit_rate@10:up"}, "--sort hit_rate@10:up: a direction is :asc or :desc"),
         ({"metrics": ["ndcg@10"]}, r"--metric: there is no 'ndcg@10'; there are: hit_rate@10 \(HR@10\), mean_rank"),
         ({"rows": "poor=good"}, "--rows: poor cannot be called good, as another row is"),
     ],

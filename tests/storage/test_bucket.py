@@ -76,15 +76,6 @@ def test_to_a_bucket_and_back(server: str, source: Path, tmp_path: Path, monkeyp
     assert list_place(place_of(tmp_path / "shared")).digest == listing.digest, "the content counts, not the place"
 
 
-def test_the_endpoint_may_be_in_the_url(
-    server: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pushed(server, source, "endpoint", monkeypatch)
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    query = f"endpoint_override={server.removeprefix('http://')}&scheme=http"
-    assert len(list_place(place_of(Path(f"s3://bucket/endpoint?{query}"))).files) == 3
-
-
 def test_a_broken_copy_is_brought_again(
     server: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from grbench.errors import DataError
 from grbench.run.data_source import copying_events, local_copy
 from grbench.storage import copying
 from grbench.storage.copying import copy, is_copied
-from grbench.storage.listing import SUMS, Listing, list_place
+from grbench.storage.listing import SUMS, FileListing, list_place
 from grbench.storage.place import place_of
 from grbench.storage.push import push
 
@@ -49,7 +49,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def listed(folder: Path) -> Listing:
+def listed(folder: Path) -> FileListing:
     return list_place(place_of(f"file://{folder}"))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from grbench.commands.groups import WholeSummaries
 from grbench.errors import PluginError, SuiteError
 from grbench.output import printable
 from grbench_reference.commands.console import make_console
@@ -38,7 +39,7 @@ def add_inspect_command(cli: click.Group) -> None:
     """Adds `codes` to the group `inspect`, which is created where it does not exist."""
     group = cli.commands.get("inspect")
     if not isinstance(group, click.Group):
-        group = click.Group("inspect", help="Inspect the parts of a method before it is trained.")
+        group = WholeSummaries("inspect", help="Inspect the parts of a method before it is trained.")
         cli.add_command(group)
     group.add_command(codes)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from grbench.commands.groups import WholeSummaries
 from grbench.errors import DataError, PluginError
 from grbench.interfaces import Dataset, optional
 from grbench.types import MAX_SEED
@@ -40,7 +41,7 @@ def add_commands(cli: click.Group) -> None:
     cli.add_command(data)
 
 
-@click.group()
+@click.group(cls=WholeSummaries)
 def data() -> None:
     """Generate, download, check, count, prepare and push datasets.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grbench.data.store import Store
     from grbench.registry.component import Component
     from grbench.registry.discovery import Registry
-    from grbench.storage.listing import Listing
+    from grbench.storage.listing import FileListing
 
 cache_option = click.option(
     "--cache",
@@ -110,7 +110,7 @@ def _recognise_elsewhere(registry: Registry, path: Path, dataset: str | None) ->
     return Component(dataset, {"path": listing.place.url})
 
 
-def _of_store(listing: Listing, dataset: str | None) -> Component:
+def _of_store(listing: FileListing, dataset: str | None) -> Component:
     """The dataset that a store was made of."""
     from grbench.registry.component import Component
     from grbench.run.prepared_store import read_origin
