@@ -40,8 +40,8 @@ def complete_file(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[
                 f"{path}: no space left for this result; free some and run the same command again. "
                 "Results written before are complete, and the incomplete file was removed"
             ) from error
-        if isinstance(error, FileExistsError | NotADirectoryError) and (file := _file_above(path)):
-            raise RunError(f"{path}: cannot be written, because {file} is a file and no folder") from error
+        if isinstance(error, FileExistsError | NotADirectoryError) and (above := _file_above(path)):
+            raise RunError(f"{path}: cannot be written, because {above} is a file and no folder") from error
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 

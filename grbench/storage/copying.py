@@ -23,9 +23,6 @@ PIECE_BYTES = 1 << 24
 STREAMS = 8
 """Requests at once: one alone does not fill a fast network."""
 
-Piece = tuple[ListedFile, int]
-"""A file, and where in it PIECE_BYTES begin."""
-
 
 def copy_folder(cache: Path, listing: FileListing) -> Path:
     """The folder that holds the copy, whose name says what the content is: copies of the same content are one."""

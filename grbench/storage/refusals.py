@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grbench.errors import DataError, first_line
+from grbench.errors import DataError, cut, first_line
 
 if TYPE_CHECKING:
     from grbench.storage.place import Place
@@ -81,6 +82,7 @@ def _has_credentials() -> bool:
 
 
 def _short(error: BaseException) -> str:
-    """The end of the library's message, which says why; what comes before repeats the request."""
+    """The part of the library's message that says why; the rest repeats the request."""
     line = first_line(error, 1_000)
-    return line.rpartition("operation: ")[2].partition(" (Request ID")[0][:200] or line[:200]
+    why = line.rpartition("operation: ")[2].partition(" (Request ID")[0] or line
+    return cut(re.sub(r"^curlCode: [0-9]+, ([^;]*);.*", r"\1", why), 200)

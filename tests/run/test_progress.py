@@ -101,6 +101,18 @@ def test_the_figures_of_a_phase_in_a_line() -> None:
     assert left.text().startswith("reading seq")
 
 
+def test_a_copy_is_counted_in_megabytes_and_what_follows_is_not() -> None:
+    left = RemainingTime([None])
+    left.start(0, 0.0)
+    left.listen({"event": "phase", "name": "prepare"}, 0.0)
+    copying = {"what": "copying s3://b/x", "done": 1500, "total": 6000, "megabytes_per_second": 75.2}
+    left.listen({"event": "prepare", **copying}, 20.0)
+    assert left.text() == "copying s3://b/x, 75 MB/s, 1,500 of 6,000 MB (25%)"
+    assert left.cell_left(20.0) == 60.0
+    left.listen({"event": "prepare", "what": "seq", "done": 10, "total": 40}, 30.0)
+    assert left.text() == "seq, 10 of 40 (25%)"
+
+
 def test_a_log_is_never_silent_for_long() -> None:
     out, clock = io.StringIO(), Clock()
     progress = PlainProgress(out, every=20.0, clock=clock)
