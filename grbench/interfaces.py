@@ -229,6 +229,11 @@ class Loss(ABC):
     def forward(self, encoder: Any, batch: Batch) -> Mapping[str, Tensor]:
         """-> scalar terms by name, each a mean over positions; training minimises their sum."""
 
+    def weight(self, batch: Batch) -> Tensor:
+        """What its terms' sums over positions are divided by, as a scalar: how much a part of a batch counts where
+        several devices share it. The default: the number of positions that have a target."""
+        return (batch.all_targets > 0).sum()
+
     def start_stage(self, name: str, number: int) -> None:
         """Called once before the first step. name: of the training stage, empty where the method has no stages; number:
         of the stage, 0 = first."""

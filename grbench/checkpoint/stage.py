@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from grbench.checkpoint.generators import generator_states, restore_generators
 from grbench.checkpoint.tokenizer import codes_that_were_saved, codes_to_save
+from grbench.distributed.whole import apart, optimizer_state, state_of, together
 from grbench.errors import RunError, first_line
 from grbench.interfaces import Trainer, optional
 from grbench.types import Codes
@@ -28,6 +29,8 @@ def saved_stage(state: TrainState) -> dict[str, Any]:
     """What `TrainState.state_dict` returns. Tensors are not copied."""
     best = state.best
     gradients = {name: each.grad for name, each in state.modules.named_parameters() if each.grad is not None}
+    modules = state.modules
+    optimizers = [(each.state_dict(), each) for each in state.optimizers]
     return {
         "stage": state.stage,
         "codes": codes_to_save(state.codes),
@@ -39,10 +42,15 @@ def saved_stage(state: TrainState) -> dict[str, Any]:
         "totals": {name: [total, steps] for name, (total, steps) in state.totals.items()},
         "curve": state.curve,
         "flops_per_step": state.flops_per_step,
-        "best": {"epoch": best.epoch, "score": best.score, "since": best.since, "encoder": best.encoder},
-        "modules": state.modules.state_dict(),
-        "gradients": gradients,
-        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "best": {
+            "epoch": best.epoch,
+            "score": best.score,
+            "since": best.since,
+            "encoder": state_of(best.encoder, modules, together, prefix="encoder."),
+        },
+        "modules": state_of(modules.state_dict(), modules, together),
+        "gradients": state_of(gradients, modules, together),
+        "optimizers": [optimizer_state(saved, each, modules, together) for saved, each in optimizers],
         "scaler": state.scaler.state_dict(),
         "trainer": optional(state.trainer, Trainer.state_dict)(),
         "generators": generator_states(state.device),
@@ -71,13 +79,15 @@ def _load(state: TrainState, saved: Mapping[str, Any]) -> None:
     state.curve = [dict(row) for row in saved["curve"]]
     best = saved["best"]
     state.best.epoch, state.best.score, state.best.since = best["epoch"], best["score"], best["since"]
-    state.best.encoder = dict(best["encoder"])
-    state.modules.load_state_dict(saved["modules"])
-    for name, parameter in state.modules.named_parameters():
-        gradient = saved["gradients"].get(name)
+    modules = state.modules
+    state.best.encoder = state_of(best["encoder"], modules, apart, prefix="encoder.")
+    modules.load_state_dict(state_of(saved["modules"], modules, apart))
+    gradients = state_of(saved["gradients"], modules, apart)
+    for name, parameter in modules.named_parameters():
+        gradient = gradients.get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
     for optimizer, each in zip(state.optimizers, saved["optimizers"], strict=True):
-        optimizer.load_state_dict(each)
+        optimizer.load_state_dict(optimizer_state(each, optimizer, modules, apart))
     state.scaler.load_state_dict(saved["scaler"])
     optional(state.trainer, Trainer.load_state_dict)(saved["trainer"])
     restore_generators(saved["generators"], state.device)

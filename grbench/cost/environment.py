@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import torch
 
+from grbench.distributed.ranks import current
+
 
 def environment(device: torch.device | str = "cpu", *, git: bool = True) -> dict[str, Any]:
     """Hardware and software versions for the record, JSON-ready; None = absent or unknown. git: with the state of the
@@ -19,6 +21,7 @@ def environment(device: torch.device | str = "cpu", *, git: bool = True) -> dict
     device = torch.device(device)
     return {
         "device": device.type,
+        "devices": current().size,
         "cpu": _cpu_model(),
         "cpu_cores": psutil.cpu_count(logical=False),
         "cpu_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

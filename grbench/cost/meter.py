@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from grbench.cost.environment import nvml_handle
+from grbench.distributed.row_table import divided_tables
 from grbench.errors import RunError
 
 SAMPLING_SECONDS = 0.02
@@ -39,8 +40,11 @@ def synchronize(device: torch.device | str) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of scalar parameters: shared parameters count once, frozen ones count, buffers do not."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    """Number of scalar parameters, on all ranks: shared parameters count once, frozen ones count, buffers do not."""
+    elsewhere = (table.num_embeddings - len(table.weight) for table in divided_tables(module).values())
+    widths = (table.embedding_dim for table in divided_tables(module).values())
+    others = sum(rows * width for rows, width in zip(elsewhere, widths, strict=True))
+    return others + sum(parameter.numel() for parameter in module.parameters())
 
 
 @dataclass

@@ -64,16 +64,18 @@ class Throughput:
             synchronize(self.device)
             self._since = time.perf_counter()
 
-    def count(self, batch: Batch) -> None:
-        """Called once per step. The batch is on the host, so that counting does not wait for the device."""
+    def count(self, batch: Batch, size: tuple[int, int] | None = None) -> None:
+        """Called once per step. The batch is on the host, so that counting does not wait for the device. size: users
+        and events of the whole batch, where this is a part of it."""
         if self._warm_up_left:
             self._warm_up_left -= 1
             self.resume()
             return
         present = batch.items != 0
+        users, events = size or (int(present.any(1).sum()), int(present.sum()))
         self.steps += 1
-        self.users += int(present.any(1).sum())
-        self.events += int(present.sum())
+        self.users += users
+        self.events += events
 
     def pause(self) -> None:
         """Stops the clock once the device has finished its queued work."""
@@ -143,10 +145,12 @@ class EpochMonitor:
         self.first_not_finite = torch.zeros((), dtype=torch.int64, device=throughput.device)
         self.last_report = time.perf_counter()
 
-    def step(self, step: int, batch: Batch, values: Mapping[str, Tensor | float]) -> None:
+    def step(
+        self, step: int, batch: Batch, values: Mapping[str, Tensor | float], size: tuple[int, int] | None = None
+    ) -> None:
         """Adds the values of step number `step` (1 = first). Raises RunError where there are none, where one has a
-        reserved name, and as `report_means` does."""
-        self.throughput.count(batch)
+        reserved name, and as `report_means` does. size: as `Throughput.count` has it."""
+        self.throughput.count(batch, size)
         if not values:
             raise RunError(
                 f"trainer {self.trainer}: step returned no values; return at least {{'loss': scalar tensor}}"

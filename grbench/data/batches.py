@@ -31,28 +31,41 @@ def training_batches(
     first: int = 0,
     workers: int = 1,
     pin_memory: bool = False,
+    part: slice | None = None,
 ) -> Iterator[Batch]:
     """Yields the batches of one epoch: every example once, in order. The target at a position is the next event, that
     of the user's token the row's first event, where the data counts it as a target and the example reaches it.
 
     Shapes are static: the last batch is padded with rows without events and targets.
+    part: which rows of each batch are read, where several devices share it; None = all.
     first: index of the first batch, to continue training within an epoch.
     workers: threads that prefetch batches (numpy releases the interpreter lock while it gathers); 0 = no prefetching.
     """
-    slices = [slice(start, start + batch_size) for start in range(first * batch_size, len(examples), batch_size)]
+    own = slice(0, batch_size) if part is None else part
+    starts = range(first * batch_size, len(examples), batch_size)
+    slices = [slice(start + own.start, start + own.stop) for start in starts]
 
     def read(chosen: slice) -> Batch:
-        batch = _training_batch(data, examples, chosen, history_length, batch_size)
+        batch = _training_batch(data, examples, chosen, history_length, own.stop - own.start)
         return batch.pin_memory() if pin_memory else batch
 
     return _prefetch(read, slices, workers)
 
 
 def query_batches(
-    queries: Queries, *, history_length: int, batch_size: int, workers: int = 1
+    queries: Queries,
+    *,
+    history_length: int,
+    batch_size: int,
+    workers: int = 1,
+    only: Sequence[int] | None = None,
 ) -> Iterator[tuple[slice, Batch]]:
-    """Yields (slice of the queries, their batch) for all queries in order. Reads histories only, never a target."""
+    """Yields (slice of the queries, their batch) for all queries in order. Reads histories only, never a target.
+
+    only: the numbers of the batches that are read, 0 = the first; None = all."""
     slices = [slice(first, min(first + batch_size, len(queries))) for first in range(0, len(queries), batch_size)]
+    if only is not None:
+        slices = [slices[number] for number in only]
     histories, next_action = queries.histories, queries.next_action
 
     def read(chosen: slice) -> tuple[slice, Batch]:

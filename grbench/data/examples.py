@@ -33,6 +33,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def users_and_events(self, chosen: slice, history_length: int) -> tuple[int, int]:
+        """How many of these examples have a history, and how many events these histories have."""
+        events = np.minimum(self.stops[chosen] - 1, history_length)
+        return int((events > 0).sum()), int(events.sum())
+
     def num_batches(self, batch_size: int) -> int:
         """Number of batches; the last one may be padded."""
         return -(-len(self) // batch_size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from grbench.cost.meter import Meter, Phase, synchronize
 from grbench.data.batches import query_batches
 from grbench.data.codes import current_codes
 from grbench.data.split import Queries, Split
+from grbench.distributed.ranks import current
 from grbench.errors import RunError
 from grbench.evaluation.filters import HistoryFilter, filtered_candidates
 from grbench.interfaces import Encoder, Retriever, history_length, optional
@@ -30,6 +31,10 @@ WARM_UP_BATCHES = 1
 
 class Ranker:
     """Indexes the candidates at construction and ranks them for queries, in float32, with the encoder in eval mode.
+
+    On several devices each rank indexes all candidates and searches for some of the batches; the first one gets the
+    lists of all, and the others' rankings hold their own alone. The batches are those of one device, so that the lists
+    are too.
 
     The meter gets the phases `index`, `search` and `keep`; `report("search", done=, total=, queries_per_second=)` is
     called after each batch. Memory use is that of the result and of one batch. Attribute `codes`: the codes that were
@@ -86,15 +91,24 @@ class Ranker:
         history = HistoryFilter(queries, self._in_pool) if "history" in self._filters else None
         lists = _Lists.empty(len(queries), k, queries.targets.shape[1])
         search = _TimedSearch(len(queries), self._batch_size, self._report)
-        batches = query_batches(queries, history_length=history_length(encoder), batch_size=self._batch_size)
+        ranks, size = current(), self._batch_size
+        turns, kept = ranks.turns(-(-len(queries) // size), last_is_smaller=len(queries) % size > 0)
+        batches = query_batches(queries, history_length=history_length(encoder), batch_size=size, only=turns)
+        own: list[slice] = []
         with evaluating(encoder), _phase(self._meter, name) as phase:
-            for rows, batch in batches:
+            for (rows, batch), is_own in zip(batches, kept, strict=True):
                 length = min(k + 1 + (history.max_removed(rows) if history else 0), len(self._pool))
-                items, scores = search.run(self._retriever, encoder, batch, length, self._device)
+                items, scores = search.run(self._retriever, encoder, batch, length, self._device, counts=is_own)
+                if not is_own:
+                    continue
+                own.append(rows)
                 _check(items, scores, self._in_pool, queries.users[rows])
                 if history:
                     items, scores = history.remove(rows, items, scores)
                 lists.fill(rows, items, scores, queries.targets[rows])
+            if not ranks.alone:
+                lists.gather(ranks.to_first((own, lists.of(own))))
+                search = search.joined(ranks.to_first((search.seconds, search.sizes)))
             phase.note(**search.timings())
         return Ranking(
             users=queries.users,
@@ -179,6 +193,16 @@ class _Lists:
         self.items[rows, :length], self.scores[rows, :length] = items[:, :length], scores[:, :length]
         self.ranks[rows] = target_ranks(items, scores, targets, k)
 
+    def of(self, own: Sequence[slice]) -> list[tuple[np.ndarray, ...]]:
+        """The rows of some batches."""
+        return [(self.items[rows], self.scores[rows], self.ranks[rows]) for rows in own]
+
+    def gather(self, found: Sequence[tuple[Sequence[slice], Sequence[tuple[np.ndarray, ...]]]]) -> None:
+        """Takes the rows over that each rank has found."""
+        for own, filled in found:
+            for rows, columns in zip(own, filled, strict=True):
+                self.items[rows], self.scores[rows], self.ranks[rows] = columns
+
 
 @dataclass
 class _TimedSearch:
@@ -192,16 +216,19 @@ class _TimedSearch:
     report: Report | None
     seconds: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    others: tuple[_TimedSearch, ...] = ()
 
     def run(
-        self, retriever: Retriever, encoder: Any, batch: Batch, k: int, device: torch.device | str
+        self, retriever: Retriever, encoder: Any, batch: Batch, k: int, device: torch.device | str, *, counts: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """-> items and scores, each [B, k]; raises RunError where the retriever returns another shape."""
+        """-> items and scores, each [B, k]; raises RunError where the retriever returns another shape. counts: whether
+        it is one of the batches that are timed."""
         started = time.perf_counter()
         found = retriever.search(encoder, batch.to(device), k)
         items, scores = found.items.cpu().numpy(), found.scores.float().cpu().numpy()  # .cpu() waits for the device
-        self.seconds.append(time.perf_counter() - started)
-        self.sizes.append(len(batch.users))
+        if counts:
+            self.seconds.append(time.perf_counter() - started)
+            self.sizes.append(len(batch.users))
         if items.shape != (len(batch.users), k) or scores.shape != items.shape:
             raise RunError(
                 f"the retriever returned items {items.shape} and scores {scores.shape}; both should be "
@@ -210,24 +237,33 @@ class _TimedSearch:
         _report(self.report, "search", done=sum(self.sizes), total=self.total, queries_per_second=self._rate())
         return items, scores
 
+    def joined(self, of_ranks: Sequence[tuple[list[float], list[int]]]) -> _TimedSearch:
+        """That of several ranks, which have searched at the same time; itself where nothing was gathered."""
+        if not of_ranks:
+            return self
+        first, *others = [replace(self, seconds=seconds, sizes=sizes) for seconds, sizes in of_ranks]
+        return replace(first, others=tuple(others))
+
     def timings(self) -> dict[str, Any]:
         """The rate over all counted batches, and percentiles of milliseconds per batch, of full batches if there are
         any."""
         skipped = self._skipped()
-        full = [
-            second
-            for second, size in zip(self.seconds[skipped:], self.sizes[skipped:], strict=True)
-            if size == self.batch_size
-        ]
-        milliseconds = 1000 * np.array(full or self.seconds[skipped:] or [0.0])
+        timed = [pair for each in (self, *self.others) for pair in each.counted()]
+        full = [second for second, size in timed if size == self.batch_size]
+        milliseconds = 1000 * np.array(full or [second for second, _ in timed] or [0.0])
         return {
             "queries": self.total,
-            "queries_per_second": self._rate(),
+            "queries_per_second": sum(each._rate() for each in (self, *self.others) if each.sizes),
             "batch_size": self.batch_size,
             "p50_ms": float(np.percentile(milliseconds, 50)),
             "p99_ms": float(np.percentile(milliseconds, 99)),
             "warm_up_batches": skipped,
         }
+
+    def counted(self) -> list[tuple[float, int]]:
+        """(seconds, queries) of the batches that count."""
+        skipped = self._skipped()
+        return list(zip(self.seconds[skipped:], self.sizes[skipped:], strict=True))
 
     def _skipped(self) -> int:
         return WARM_UP_BATCHES if len(self.seconds) > WARM_UP_BATCHES else 0

@@ -14,6 +14,7 @@ import torch
 
 from grbench.cost.meter import Meter
 from grbench.data.split import Split
+from grbench.distributed.ranks import current
 from grbench.errors import RunError, SuiteError
 from grbench.evaluation.ranking import Ranker
 from grbench.interfaces import Metric, Retriever
@@ -105,7 +106,7 @@ def validation_scores(
     (`Queries.sample`). k: length of the lists.
 
     Timed as the phase `validate`, which is not part of training. Raises SuiteError where the split has no validation
-    queries.
+    queries. On several devices the first rank scores all lists.
     """
     if split.validation is None or not len(split.validation):
         raise SuiteError(
@@ -114,4 +115,6 @@ def validation_scores(
     with meter.phase("validate") if meter else nullcontext():
         ranker = Ranker(retriever, encoder, split, codes, k=k, filters=filters, batch_size=batch_size, device=device)
         ranking = ranker.rank(split.validation.sample(users))
-    return {name: float(values.mean()) for name, values in score(metrics, ranking).items()}
+        return current().done_by_first(
+            lambda: {name: float(values.mean()) for name, values in score(metrics, ranking).items()}
+        )

@@ -42,7 +42,11 @@ def hardware(record: Record) -> str:
         parts.append(f"{facts['cpu_threads']} threads")
     if facts.get("ram_bytes"):
         parts.append(f"{facts['ram_bytes'] / GIB:.0f} GiB RAM")
-    parts.append(str(facts.get("gpu") or "no GPU used"))
+    gpu, devices = facts.get("gpu"), facts.get("devices") or 1
+    if devices == 1:
+        parts.append(str(gpu or "no GPU used"))
+    else:
+        parts.append(f"{devices} x {gpu}" if gpu else f"no GPU used, {devices} processes a cell")
     return ", ".join(parts)
 
 

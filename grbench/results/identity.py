@@ -22,12 +22,12 @@ from grbench.types import DEFAULT_LIST_LENGTH
 
 # Packages and modules of the core whose source code is part of the identity; no other code of the core is. The
 # interfaces are, because their methods have defaults.
-TRAINING_ROOMS = ("data", "training", "interfaces", "types")
+TRAINING_ROOMS = ("data", "distributed", "training", "interfaces", "types")
 RANKING_ROOMS = ("evaluation",)
 # Libraries whose versions are part of every identity; others are part of it through the plug-ins that import them.
 LIBRARIES = ("numpy", "torch")
 # Training options that change the speed of training but not its result.
-_SPEED_ONLY = frozenset({"workers"})
+_SPEED_ONLY = frozenset({"workers", "shard_tables"})
 
 
 def cell_identity(cell: Cell, registry: Registry, dataset_digest: str) -> dict[str, Any]:
@@ -152,6 +152,9 @@ def _effective_options(training: Mapping[str, Any]) -> dict[str, Any]:
     unused = set(_SPEED_ONLY)
     if not training.get("validate_every"):
         unused |= {"validate_every", *VALIDATION_ONLY}  # null and 0 are the same
+    # The whole batch's negatives, order and mean do not depend on how many devices share it.
+    if training.get("gather_targets", True) or training.get("devices", 1) == 1:
+        unused |= {"devices", "gather_targets"}
     if training.get("schedule") == "constant":
         unused.add("final_rate")
     return {key: value for key, value in training.items() if key not in unused}

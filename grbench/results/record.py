@@ -91,8 +91,12 @@ class Record:
                  those that the same user runs with the same cache folder}, ...}; of a cell that went on from
                  checkpoints, sums over its attempts: {resumptions, lost_seconds: of work that was done again and is in
                  no other cost, earlier_seconds: of total_seconds, those of earlier attempts, or of the record that
-                 `weights_from` names, begun_with: what of the machine was another then}
-    environment: CPU, RAM, GPU, versions, git
+                 `weights_from` names, begun_with: what of the machine was another then}; of a cell on several devices,
+                 devices: {number, backend: gloo or nccl, device_seconds: of all phases, times the devices,
+                 communication_share: of the time of training, spent in exchanges and in waiting for slower devices,
+                 peak_gpu_bytes and peak_process_bytes: of each}, where CPU time, energy and peak_process_bytes are
+                 sums over its processes, and peak_gpu_bytes that of the device with most
+    environment: CPU, RAM, GPU, devices that shared the cell, versions, git
     tokenizer:   the tokenizer's report; curve: one row per epoch, with its stage where there are several
     trial:       of a trial of a tuned method, None for other cells: {study: its search, number: 0 = the first, values:
                  {option's key: value}, metric: that trials are compared by, value: its validation score, state:

@@ -132,8 +132,18 @@ class _BesideFields(_OpenFields, total=False):
     threads: int
 
 
+class _DeviceFields(_OpenFields, total=False):
+    number: int
+    backend: str
+    device_seconds: Amount
+    communication_share: Amount
+    peak_gpu_bytes: list[Amount]
+    peak_process_bytes: list[Amount]
+
+
 class _CostFields(_OpenFields, total=False):
     beside: Annotated[dict[str, Any], _holds(_BesideFields)]
+    devices: Annotated[dict[str, Any], _holds(_DeviceFields)]
     phases: dict[str, Annotated[dict[str, Any], _holds(_PhaseFields)]]
     total_seconds: Amount
     train_seconds: Amount
@@ -163,6 +173,7 @@ class _EnvironmentFields(_OpenFields, total=False):
     cpu_threads: int | None
     ram_bytes: Amount
     gpu: str | None
+    devices: int
 
 
 class _PublishedFields(_OpenFields):

@@ -27,6 +27,8 @@ from grbench.checkpoint.file import DamagedFileError, read_about, read_file, wri
 from grbench.checkpoint.stage import saved_codes, saved_results
 from grbench.checkpoint.tokenizer import codes_that_were_saved, load_tokenizer, saved_tokenizer
 from grbench.cost.environment import environment
+from grbench.distributed.ranks import current
+from grbench.distributed.row_table import divided_weights
 from grbench.errors import RunError, first_line
 from grbench.results.record_files import checkpoint_folder, remove_checkpoints
 from grbench.run.beside_file import kept_beside
@@ -57,7 +59,7 @@ ABOUT = {
     "total_steps": int,
 }
 """What a checkpoint says of itself besides its training digest."""
-MACHINE = ("device", "cpu", "gpu", "torch_threads", "python", "torch", "cuda", "numpy")
+MACHINE = ("device", "devices", "cpu", "gpu", "torch_threads", "python", "torch", "cuda", "numpy")
 """What of the environment a last bit may depend on."""
 
 
@@ -103,6 +105,7 @@ def checkpoints_of(cell: Cell, blank: Record, job: Mapping[str, Any], events: Ch
         say=lambda text: events("note", text=text),
         tell=lambda first, rows: events("curve", first=first, rows=rows),
         written=lambda **facts: events("checkpoint", **facts),
+        follows=not current().first,
     )
 
 
@@ -130,9 +133,11 @@ class Checkpoints:
         say: Callable[[str], None],
         tell: Callable[[int, list[dict[str, Any]]], None],
         written: Callable[..., None] = lambda **_: None,
+        follows: bool = False,
     ) -> None:
-        """folder: of the cell's checkpoints; it need not exist, and is looked for among its siblings too."""
-        self.folder, self.minutes = folder, minutes
+        """folder: of the cell's checkpoints; it need not exist, and is looked for among its siblings too. follows: of
+        a rank that goes on from what the first one does, and changes no file."""
+        self.folder, self.minutes, self._follows = folder, 0 if follows else minutes, follows
         self.tokenizer: Mapping[str, Any] = {}
         self.curve: list[dict[str, Any]] = []
         self._digest, self._device, self._say, self._tell = training_digest, torch.device(device), say, tell
@@ -144,7 +149,7 @@ class Checkpoints:
         self._tell_written, self._complained = written, False
         self._trains = self._stops = False
         self._beside: dict[str, Any] | None = None
-        if anew or folder.is_symlink():  # nothing is written through a link
+        if not follows and (anew or folder.is_symlink()):  # nothing is written through a link
             remove_checkpoints(folder.parent, folder.stem)
         self._lost_seconds, self._resumptions = self._lost_before()
         self._begin(None if anew else self._find())
@@ -164,7 +169,8 @@ class Checkpoints:
     def discard(self, reason: str) -> None:
         """What was left turns out to be of no use: the cell starts at its beginning."""
         self._say(f"{TRAINING}: {reason}; training starts again")
-        (self.folder / TRAINING).unlink(missing_ok=True)
+        if not self._follows:
+            (self.folder / TRAINING).unlink(missing_ok=True)
         self._resumptions -= 1
         self._begin(None)
 
@@ -231,16 +237,21 @@ class Checkpoints:
             rows = [row for result in state.finished for row in result.curve] + state.curve
             self._tell(len(self.curve), rows[len(self.curve) :])
             self.curve = [dict(row) for row in rows]
-        if not self.minutes:
+        divided = bool(divided_weights(state.modules))  # then the ranks save together, when the first one says so
+        if not self.minutes and not divided:
             return
-        if now - self._beaten >= BEAT_SECONDS:
+        if self.minutes and now - self._beaten >= BEAT_SECONDS:
             self._beaten = now
             with contextlib.suppress(OSError):  # then a second more or less counts as lost
                 os.utime(self.folder / ATTEMPT)
         since = now - self._written
         # Not after an epoch's last step: its validation comes next, which would be logged twice.
         within = state.step < state.steps and (since >= 60 * self.minutes or self._stops)
-        if (ends_epoch and (since * LARGEST_SHARE >= self._took or self._stops)) or (within and not ends_epoch):
+        due = (ends_epoch and (since * LARGEST_SHARE >= self._took or self._stops)) or (within and not ends_epoch)
+        due = due and bool(self.minutes)
+        if divided:
+            due = bool(current().from_first(due))
+        if due:
             self._write(TRAINING, {"stage": state.state_dict()}, stage=state.name, total_steps=state.total_steps)
             if self._stops:
                 raise KeyboardInterrupt
@@ -262,7 +273,7 @@ class Checkpoints:
             other = ", ".join(f"{key} {was}" for key, was in self._elsewhere.items())
             note = f"; it was begun with {other}, so that the last digits of its scores may be others" if other else ""
             self._say(f"going on {left.position}{note}")
-        if self.minutes or self.folder.is_dir():
+        if not self._follows and (self.minutes or self.folder.is_dir()):
             attempt = {"began": time.time(), "lost_seconds": self._lost_seconds, "resumptions": self._resumptions}
             with self._complaining():
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -298,6 +309,8 @@ class Checkpoints:
 
     def _write(self, name: str, content: Mapping[str, Any], *, stage: str, total_steps: int) -> None:
         """Writes a file, outside of the time of training. Where it cannot be written, this is said once."""
+        if self._follows:
+            return
         with self._throughput.paused(), self._meter.phase(KIND), self._complaining():
             began = time.monotonic()
             about = {

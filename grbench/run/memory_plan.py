@@ -23,7 +23,8 @@ MAPPED = (
 class MemoryPlan:
     """Bytes by part. device: where the model is (RAM on a CPU); host: RAM whatever the device; growing: what of them is
     in proportion to the batch; mapped: of the store's columns that the cell reads, at most, in no other part. key:
-    where in the method the batch size is. unknown: why some parts are missing; "" where none is."""
+    where in the method the batch size is. unknown: why some parts are missing; "" where none is. devices: how many
+    share the batch, each of which has a process with all these parts."""
 
     method: str
     batch_size: int
@@ -34,6 +35,7 @@ class MemoryPlan:
     mapped: int = 0
     key: str = "training"
     unknown: str = ""
+    devices: int = 1
 
     @property
     def parts(self) -> dict[str, int]:
@@ -48,13 +50,13 @@ class MemoryPlan:
 
     @property
     def gpu_bytes(self) -> int:
-        """The most GPU memory at one time."""
+        """The most memory of a GPU at one time."""
         return self.device_bytes if self.on_gpu else 0
 
     @property
     def ram_bytes(self) -> int:
-        """The most RAM at one time, without what is mapped."""
-        return sum(self.host.values()) + (0 if self.on_gpu else self.device_bytes)
+        """The most RAM at one time, that of all devices' processes together, without what is mapped."""
+        return self.devices * (sum(self.host.values()) + (0 if self.on_gpu else self.device_bytes))
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping."""
@@ -67,9 +69,15 @@ class MemoryPlan:
 
     def refusal(self, ram: int, gpu: int | None) -> str | None:
         """Why it cannot fit into so many bytes, and what would; None where it can, as far as is known."""
+        each = f" on each of {self.devices} devices" if self.devices > 1 else ""
         for needed, limit, what, parts in (
-            (self.gpu_bytes, gpu, "GPU memory", self.device),
-            (self.ram_bytes, ram, "RAM", self.host if self.on_gpu else self.parts),
+            (self.gpu_bytes, gpu, f"GPU memory{each}", self.device),
+            (
+                self.ram_bytes // self.devices,
+                ram // self.devices,
+                f"RAM{each}",
+                self.host if self.on_gpu else self.parts,
+            ),
         ):
             if limit is None or needed <= limit:
                 continue
@@ -103,6 +111,8 @@ def memory_text(plans: Sequence[MemoryPlan]) -> str:
         if plan.unknown:
             named.append(f"not known: {plan.unknown}")
         known = bool(parts)
+        if plan.devices > 1:
+            named = [f"on each of {plan.devices} devices: {', '.join(named)}"]
         rows.append(
             [
                 plan.method,
@@ -112,5 +122,6 @@ def memory_text(plans: Sequence[MemoryPlan]) -> str:
                 ", ".join(named),
             ]
         )
-    headers = ["method", "RAM", "mapped data", "GPU", "parts of RAM and GPU, largest first (estimated)"]
+    gpu = "GPU (each)" if any(plan.devices > 1 for plan in plans) else "GPU"
+    headers = ["method", "RAM", "mapped data", gpu, "parts of RAM and GPU, largest first (estimated)"]
     return f"{tabulate(rows, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{MAPPED}"

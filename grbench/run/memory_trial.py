@@ -24,6 +24,8 @@ from grbench.data.batches import training_batches
 from grbench.data.split import Split
 from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import Rehearsal
+from grbench.distributed.row_table import divide_tables
 from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, history_length, optional
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled, peak
@@ -79,8 +81,10 @@ class _Step:
 def plan_memory(
     method: Method, registry: Registry, split: Split, *, device: str, process: int, mapped: MappedColumns
 ) -> MemoryPlan:
-    """The plan of a trained method, of the stage that takes most where it has several. process: bytes of the process
-    with its split. Raises whatever a plug-in raises."""
+    """The plan of a trained method, on each of its devices, of the stage that takes most where it has several.
+
+    process: bytes of the process with its split. Raises whatever a plug-in raises.
+    """
     plan = partial(_plan_stage, method, registry, split, device=device, process=process, mapped=mapped)
     return max(map(plan, range(len(method.stages))), key=lambda plan: (plan.gpu_bytes, plan.ram_bytes))
 
@@ -88,10 +92,11 @@ def plan_memory(
 def _plan_stage(
     method: Method, registry: Registry, split: Split, place: int, *, device: str, process: int, mapped: MappedColumns
 ) -> MemoryPlan:
-    stage, on_gpu = method.stages[place], torch.device(device).type == "cuda"
-    options = TrainingOptions(**stage.training)
+    stage, on_gpu, devices = method.stages[place], torch.device(device).type == "cuda", method.devices
+    whole = TrainingOptions(**stage.training)
+    options = replace(whole, batch_size=-(-whole.batch_size // devices))
     data = targets_of(stage, split.training, f"stages.{place}.targets")
-    plan = partial(MemoryPlan, method.name, options.batch_size, on_gpu, key=method.training_key(place))
+    plan = partial(MemoryPlan, method.name, whole.batch_size, on_gpu, key=method.training_key(place), devices=devices)
     codes = optional(registry.build("tokenizers", method.tokenizer), Tokenizer.stand_in)(data)
     if codes is None:
         return plan(
@@ -99,6 +104,7 @@ def _plan_stage(
         )
     with Unfilled():
         encoder = registry.build("encoders", method.encoder, data, codes)
+        divide_tables(encoder, method.shard_tables, Rehearsal(size=devices))
         losses = losses_of(stage, registry, data, codes, "cpu")
     for loss, _ in losses:
         optional(loss, Loss.grow)()

@@ -54,6 +54,22 @@ def refuse_too_large(ready: Ready, request: RunRequest) -> None:
         raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
 
 
+def refuse_devices(plan: Plan, ready: Ready, request: RunRequest) -> None:
+    """Raises RunError naming the methods that ask for more GPUs than there are for a cell."""
+    if not ready.facts.get("gpus"):  # on the CPU a device is a process
+        return
+    there, lines = len(ready.facts["gpus"]), dict[str, None]()
+    for method in (each.cell.method for each in plan.to_run if each.cell.error is None):
+        key = f"{plan.suite.path}: methods.{method.name}.training.devices: {method.devices}"
+        if method.devices > there:
+            gpus = f"{there} GPU{'s' * (there != 1)}"
+            lines[f"{key}, and torch sees {gpus} here; set it to {there}, or run the suite with --device cpu"] = None
+        elif method.devices > 1 and request.jobs > 1 and request.backend == "local":
+            lines[f"{key}, and with --jobs {request.jobs} each cell has one GPU; run it with --jobs 1"] = None
+    if lines:
+        raise RunError("\n".join(lines))
+
+
 def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be.
 

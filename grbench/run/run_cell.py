@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,25 +21,30 @@ import torch
 
 from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
-from grbench.cost.flops import device_peak, utilisation
+from grbench.cost.flops import device_peak
 from grbench.cost.meter import Meter
 from grbench.cost.monitor import Throughput
 from grbench.data.store import Store
+from grbench.distributed.ranks import current
+from grbench.distributed.row_table import divided_tables
 from grbench.errors import GRBenchError, RunError
 from grbench.evaluation.ranking import Ranker
 from grbench.evaluation.scoring import score
-from grbench.interfaces import Retriever, Tracker, optional
+from grbench.interfaces import Tracker, optional
 from grbench.registry.discovery import Registry
 from grbench.results.kept_weights import weights_of, with_kept_weights
 from grbench.results.lists import lists_table
-from grbench.results.record import Record, Status, now
+from grbench.results.record import Record, now
 from grbench.results.record_files import read_record, remove_other_weights, write_record
 from grbench.results.values import with_values
 from grbench.run.backends.child_process import ChildMessages
+from grbench.run.cell_costs import costs, spent_by_all
 from grbench.run.checkpoints import Checkpoints, checkpoints_of
 from grbench.run.data_counts import data_counts
+from grbench.run.failed_cell import failed
 from grbench.run.label_users import label_users
 from grbench.run.prepare import split_store
+from grbench.run.rank_processes import RankError, run_ranks
 from grbench.run.reporter import Reporter
 from grbench.run.rescore_cell import rescore_cell
 from grbench.run.weights import (
@@ -50,25 +55,15 @@ from grbench.run.weights import (
 )
 from grbench.suite.suite import Cell
 from grbench.training.numerics import flush_denormals, seed_everything
-from grbench.training.stages import Assembled, train_method
+from grbench.training.stages import train_method
 from grbench.training.state import TrainingResult
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from grbench.data.split import Queries, Split
-    from grbench.suite.method import Method, Stage
+    from grbench.suite.method import Method
     from grbench.types import Codes, Ranking
-
-NOT_NEEDED = ("keep", "checkpoint", "resume")
-"""Phases that no score takes: the search for longer lists, the writing of checkpoints, and what a cell does again that
-goes on from one."""
-
-Peak = Callable[[str], tuple[float, str]]
-"""TFLOP/s that the device reaches at a precision, and the source of the number."""
-
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
-"""How libraries say it that have no exception of their own for it: torch's CPU allocator, CUDA libraries, Faiss."""
 
 
 def run_cell(
@@ -131,18 +126,22 @@ def run_cell(
             report("phase", name="keep weights")
             blank = keep_weights(keep, blank, method, trained, checkpoints.tokenizer)
     if blank.trial is not None:
+        spent = spent_by_all(meter)
+        if not current().first:
+            return blank, None
         record = replace(
             blank,
             status="ok",
             counts=counts(store, split, cell.method, trained, method.codes),
-            cost=costs(meter, method, trained, cell.method.stages, peak),
+            cost=costs(spent, method, trained, cell.method.stages, peak),
             environment=environment(device),
             tokenizer=dict(method.codes.report),
             curve=trained.curve,
             finished=now(),
         )
         return record, None
-    report.keep(method.encoder, store.catalogue.num_items)
+    if not divided_tables(method.encoder):  # else it could not give item vectors without the other ranks
+        report.keep(method.encoder, store.catalogue.num_items)
     report("phase", name="search")
     ranker = Ranker(
         method.retriever,
@@ -156,8 +155,11 @@ def run_cell(
         report=report,
     )
     ranking = ranker.rank(split.test)
-    values = score(method.metrics, ranking)
     kept, lists = keep_lists(ranker, split.test, ranking, cell, report)
+    spent = spent_by_all(meter)
+    if not current().first:  # it has found its users' lists, and the first rank has them
+        return blank, None
+    values = score(method.metrics, ranking)
     groups, unlabelled = label_users(cell.slices, ranking, registry)
     machine = environment(device)
     record = replace(
@@ -170,7 +172,7 @@ def run_cell(
         weights_from=None if former is None else former.weights_from or former.digest,
         # Where the model was trained elsewhere, its share of this device's peak is not asked for.
         cost=costs(
-            meter, method, replace(trained, flops_per_step=None) if former else trained, cell.method.stages, peak
+            spent, method, replace(trained, flops_per_step=None) if former else trained, cell.method.stages, peak
         )
         | (checkpoints.costs() if checkpoints else {})
         | (figures_of_training(former, machine) if former else {}),
@@ -231,67 +233,6 @@ def counts(store: Store, split: Split, method: Method, trained: TrainingResult, 
     }
 
 
-def costs(
-    meter: Meter, method: Assembled, trained: TrainingResult, stages: Sequence[Stage], peak: Peak
-) -> dict[str, Any]:
-    """Every phase's cost, and the figures that tables show; None where a phase did not run or cannot be measured."""
-    phases = meter.costs()
-    precision = stages[-1].training.get("precision", "fp32") if stages else "fp32"
-    used = utilisation(trained.flops_per_step, trained.steps_per_second, lambda: peak(precision))
-    train_cost, search_cost = phases.get("train", {}), phases.get("search", {})
-
-    needed = [phase for name, phase in phases.items() if name not in NOT_NEEDED]
-
-    def largest(key: str) -> int | None:
-        return max((phase[key] for phase in needed if phase.get(key) is not None), default=None)
-
-    joules = [phase["energy_joules"] for phase in needed if phase.get("energy_joules") is not None]
-    return {
-        "train_seconds": train_cost.get("seconds"),
-        "train_users_per_second": train_cost.get("users_per_second"),
-        "train_events_per_second": train_cost.get("events_per_second"),
-        **used,
-        "search_queries_per_second": search_cost.get("queries_per_second"),
-        "search_p50_ms": search_cost.get("p50_ms"),
-        "search_p99_ms": search_cost.get("p99_ms"),
-        "peak_process_bytes": largest("peak_process_bytes"),
-        "peak_gpu_bytes": largest("peak_gpu_allocated_bytes"),
-        "peak_gpu_reserved_bytes": largest("peak_gpu_reserved_bytes"),
-        "energy_joules": sum(joules) if joules else None,
-        "phases": phases,
-        "index": optional(method.retriever, Retriever.report)(),
-    }
-
-
-def status_of(error: BaseException) -> Status:
-    """oom where memory ran out, of whichever kind, else error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        said = str(cause).lower()
-        if isinstance(cause, MemoryError | torch.OutOfMemoryError) or (
-            isinstance(cause, RuntimeError) and any(words in said for words in OUT_OF_MEMORY)
-        ):
-            return "oom"
-        cause = cause.__cause__ or cause.__context__
-    return "error"
-
-
-def failed(blank: Record, error: BaseException, device: str) -> Record:
-    """The record of a cell that raised; a user's mistake needs no traceback to be understood, but keeps it."""
-    message = str(error) if isinstance(error, GRBenchError) else f"{type(error).__name__}: {error}"
-    return replace(
-        blank,
-        status=status_of(error),
-        error={
-            "type": type(error).__name__,
-            "message": message,
-            "traceback": "".join(traceback.format_exception(error)),
-        },
-        environment=environment(device),
-        finished=now(),
-    )
-
-
 def start_trackers(
     cell: Cell, blank: Record, report: Reporter, *, registry: Registry, results: Path, steps: int
 ) -> None:
@@ -319,53 +260,96 @@ def start_trackers(
 def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     """The child: runs the job, writes the record, says so. Exit status 0 = ok, 1 = failed, 2 = it cannot be kept."""
     flush_denormals()  # first, because threads take this over from the one that starts them
-    blank, folder, device = Record.from_json(job["blank"], "the job"), Path(job["folder"]), job["device"]
     os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
-    report = Reporter(events)
-    lists: pa.Table | None = None
-    checkpoints: Checkpoints | None = None
+    attempt = CellAttempt(job, events)
     try:
+        if attempt.devices > 1:
+            return run_ranks(attempt.devices, job["device"], attempt.as_rank, curve=lambda: attempt.curve)
+        record, lists = attempt.run(job["device"])
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
+        traceback.print_exc()
+        record, lists = attempt.failed(error), None
+    return attempt.write(record, lists)
+
+
+class CellAttempt:
+    """What a child does with its job, in one process or in several ranks, each of which has a copy of this."""
+
+    def __init__(self, job: Mapping[str, Any], events: ChildMessages) -> None:
+        self._job, self._events = job, events
+        self._blank, self._folder = Record.from_json(job["blank"], "the job"), Path(job["folder"])
+        self._report = Reporter(events)
+        self._checkpoints: Checkpoints | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many the cell is run on; one where it is scored from lists."""
+        return 1 if self._job["source"] else Cell.from_json(self._job["cell"]).method.devices
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """Of the epochs that are done."""
+        return self._checkpoints.curve if self._checkpoints else []
+
+    def run(self, device: str) -> tuple[Record, pa.Table | None]:
+        """The record, and every user's lists. Raises whatever a plug-in raises."""
+        job = self._job
         cell, registry = Cell.from_json(job["cell"]), Registry.load()
         store = Store.open(Path(job["store"]))
         if job["source"]:
-            record, lists = rescore_cell(cell, blank, Path(job["source"]), store, registry=registry)
-        else:
-            checkpoints = checkpoints_of(cell, blank, job, events)
+            return rescore_cell(cell, self._blank, Path(job["source"]), store, registry=registry)
+        checkpoints = self._checkpoints = checkpoints_of(cell, self._blank, job | {"device": device}, self._events)
 
-            def attempt() -> tuple[Record, pa.Table | None]:
-                nonlocal report
-                report = Reporter(events)
+        def attempt() -> tuple[Record, pa.Table | None]:
+            self._report = Reporter(self._events)
+            if current().first:
                 steps = 0 if checkpoints is None else checkpoints.total_steps
-                start_trackers(cell, blank, report, registry=registry, results=folder, steps=steps)
-                return run_cell(
-                    cell,
-                    blank,
-                    store,
-                    registry=registry,
-                    device=device,
-                    report=report,
-                    peaks={precision: (most, source) for precision, (most, source) in job["peaks"].items()},
-                    checkpoints=checkpoints,
-                    keep=folder if job["keep_weights"] else None,
-                    source=Path(job["weights"]) if job["weights"] else None,
-                )
+                start_trackers(cell, self._blank, self._report, registry=registry, results=self._folder, steps=steps)
+            return run_cell(
+                cell,
+                self._blank,
+                store,
+                registry=registry,
+                device=device,
+                report=self._report,
+                peaks={precision: (most, source) for precision, (most, source) in job["peaks"].items()},
+                checkpoints=checkpoints,
+                keep=self._folder if job["keep_weights"] else None,
+                source=Path(job["weights"]) if job["weights"] else None,
+            )
 
-            try:
-                record, lists = attempt()
-            except UnusableCheckpointError as error:
-                assert checkpoints is not None
-                checkpoints.discard(str(error))
-                record, lists = attempt()
-    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything, and what it raised is the result
-        traceback.print_exc()
-        record = replace(failed(blank, error, device), curve=checkpoints.curve if checkpoints else [])
-        record = with_kept_weights(folder, record)
-    try:
-        written = write_record(folder, record, lists)
-    except GRBenchError as error:
-        events("unkept", kind=type(error).__name__, message=str(error))
-        return 2
-    remove_other_weights(folder, record)
-    events("recorded")
-    report.finish(json.loads(written.read_bytes()))
-    return 0 if record.status == "ok" else 1
+        try:
+            return attempt()
+        except UnusableCheckpointError as error:
+            assert checkpoints is not None
+            checkpoints.discard(str(error))
+            return attempt()
+
+    def as_rank(self, device: torch.device) -> int:
+        """Runs the cell together with the other ranks. The first one writes the record."""
+        if not current().first:
+            self._events = ChildMessages(open(os.devnull, "w"))  # noqa: SIM115 - for the life of the process
+            self.run(str(device))
+            return 0
+        record, lists = self.run(str(device))
+        return self.write(record, lists)
+
+    def failed(self, error: Exception) -> Record:
+        """The record of an attempt that raised."""
+        record = replace(failed(self._blank, error, self._job["device"]), curve=self.curve)
+        if isinstance(error, RankError):
+            told = {"type": error.kind, "message": str(error), "traceback": error.said}
+            record = replace(record, status=error.status, error=told, curve=error.curve)
+        return with_kept_weights(self._folder, record)
+
+    def write(self, record: Record, lists: pa.Table | None) -> int:
+        """Writes the record and says so; returns the exit status."""
+        try:
+            written = write_record(self._folder, record, lists)
+        except GRBenchError as error:
+            self._events("unkept", kind=type(error).__name__, message=str(error))
+            return 2
+        remove_other_weights(self._folder, record)
+        self._events("recorded")
+        self._report.finish(json.loads(written.read_bytes()))
+        return 0 if record.status == "ok" else 1

@@ -29,7 +29,7 @@ from grbench.run.memory_plan import memory_text
 from grbench.run.neighbours import Neighbours
 from grbench.run.places import as_planned, with_present_places
 from grbench.run.plan import Plan, PlannedCell
-from grbench.run.preparation import Ready, prepare, refuse_too_large
+from grbench.run.preparation import Ready, prepare, refuse_devices, refuse_too_large
 from grbench.run.prepare import disk_text
 from grbench.run.progress import PlainProgress, progress_for
 from grbench.run.run_request import RunRequest
@@ -137,6 +137,7 @@ def _tune(
     waiting = replace(plan, cells=tuple(planned for planned in plan.cells if planned.awaits_tuning))
     _check_writable(trials_folder(plan))
     prepared = prepare(waiting, request, server, progress, plan.folder / PREPARATION_LOG)
+    refuse_devices(waiting, prepared, request)
     refuse_too_large(prepared, request)
     ready, worker = _shared(prepared), LocalWorker(server)
 
@@ -158,6 +159,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
         _check_writable(plan.folder)
     if any(planned.cell.error is None for planned in plan.to_do):
         prepared = prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
+        refuse_devices(plan, prepared, request)
         refuse_too_large(prepared, request)
     progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do], request.jobs)
     records = {
@@ -213,6 +215,7 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
     console.file.writelines(line for line in said.getvalue().splitlines(keepends=True) if line.startswith("note: "))
     console.file.write(f"\n{memory_text(ready.plans)}\n")
     console.file.flush()
+    refuse_devices(plan, ready, request)
     refuse_too_large(ready, request)
 
 

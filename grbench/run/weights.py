@@ -15,6 +15,8 @@ from grbench.checkpoint.file import read_about, read_file, write_file
 from grbench.checkpoint.generators import generator_states, restore_generators
 from grbench.checkpoint.tokenizer import load_tokenizer
 from grbench.data.codes import checked_codes
+from grbench.distributed.ranks import current
+from grbench.distributed.whole import apart, state_of, together
 from grbench.errors import RunError, first_line
 from grbench.results.checksums import file_checksum
 from grbench.results.record import Record
@@ -44,10 +46,13 @@ def keep_weights(
     made of `blank`; returns it with what it says of the file. A model that an earlier record keeps stays until the new
     record is written. tokenizer: as `saved_tokenizer` gave it.
 
-    Raises RunError where it cannot be written.
+    Every rank calls it, and the first one writes. Raises RunError where it cannot be written.
     """
+    encoder = state_of(method.encoder.state_dict(), method.encoder, together)
+    if not current().first:
+        return blank
     content = {
-        "encoder": method.encoder.state_dict(),
+        "encoder": encoder,
         "tokenizer": tokenizer,
         "trained": asdict(trained),
         "generators": generator_states(_device_of(method.encoder)),
@@ -81,8 +86,9 @@ def method_from_weights(
         codes = load_tokenizer(saved["tokenizer"], torch.device(device))
         codes = checked_codes(codes, split.training.catalogue.num_items, "the codes kept")
         method = assemble(cell, registry, split, codes, device)
-        _check_states(saved["encoder"], method.encoder.state_dict())
-        method.encoder.load_state_dict(saved["encoder"])
+        own = state_of(saved["encoder"], method.encoder, apart)
+        _check_states(own, method.encoder.state_dict())
+        method.encoder.load_state_dict(own)
         method.encoder.eval()
         restore_generators(saved["generators"], torch.device(device))
         return method, TrainingResult(**saved["trained"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -74,6 +74,16 @@ class Method:
             *(("trackers", tracker.name) for tracker in self.trackers),
         }
 
+    @property
+    def devices(self) -> int:
+        """How many devices share the work of a cell; one where nothing is trained."""
+        return max((stage.training.get("devices", 1) for stage in self.stages), default=1)
+
+    @property
+    def shard_tables(self) -> int | None:
+        """Rows from which on an embedding table is divided among its devices; None = none is."""
+        return next((stage.training.get("shard_tables") for stage in self.stages), None)
+
     def training_key(self, number: int) -> str:
         """The method's key that holds the training options of stage `number` (0 = first)."""
         return f"stages.{number}.training" if self.stages[number].name else "training"
@@ -141,6 +151,7 @@ def bind_method(registry: Registry, name: str, keys: Mapping[str, Any], where: s
     with problems:
         trackers = _bind_trackers(registry, keys.get("trackers"), f"{where}.trackers", broken)
     problems.raise_found()
+    _check_devices(stages, where)
     method = Method(name, tokenizer, encoder, retriever, stages, tuple(sorted(set(filters))), trackers)
     if not broken:
         _check_interfaces(registry, method, where)
@@ -256,6 +267,21 @@ def _bind_stage(
     problems.raise_found()
     targets = None if own.get("targets") is None else tuple(own["targets"])
     return Stage(own.get("name", ""), targets, losses, trainer, optimizer, training)
+
+
+def _check_devices(stages: Sequence[Stage], where: str) -> None:
+    """Raises SuiteError where stages are to run on different devices, or a batch has fewer users than devices."""
+    for number, stage in enumerate(stages):
+        key = f"{where}.stages.{number}.training" if stage.name else f"{where}.training"
+        for option in ("devices", "shard_tables"):
+            if stage.training.get(option) != stages[0].training.get(option):
+                raise SuiteError(f"{key}.{option}: should be the same for all stages; set it in {where}.training alone")
+        batch_size, devices = stage.training.get("batch_size", 1), stage.training.get("devices", 1)
+        if batch_size < devices:
+            raise SuiteError(
+                f"{key}.batch_size: {batch_size} users cannot be shared by {devices} devices; it is the whole batch's, "
+                f"so give it at least {devices}"
+            )
 
 
 def _has_training(keys: Mapping[str, Any]) -> bool:

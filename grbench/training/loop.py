@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -80,19 +80,24 @@ def train(
         )
         with meter.phase("train") as phase:
             throughput.resume()
+            exchanging = state.ranks.communication_seconds()
             for batch in batches_of(state, examples):
                 state.step += 1
-                with counted_flops(state, warm_up):
+                with counted_flops(state, warm_up), own_random_numbers(state):
                     values = state.trainer.step(state, batch.to(state.device, non_blocking=True))
+                values = state.ranks.mean(values)
                 state.steps_run += 1
                 if state.step % STEPS_BETWEEN_HEAP_TRIMS == 0:
                     return_freed_memory()
-                monitor.step(state.step, batch, values)
+                monitor.step(state.step, batch, values, size_of_batch(state, examples))
                 if checkpoint:
                     checkpoint(state)
             state.curve.append({**named, "epoch": state.epoch, **monitor.report_means(state.step)})
             throughput.pause()
             phase.note(**throughput.rates())
+            if not state.ranks.alone:
+                spent = state.ranks.communication_seconds() - exchanging
+                phase.note(communication_seconds=phase.notes.get("communication_seconds", 0.0) + spent)
         if validate is not None and options.validate_every and len(state.curve) % options.validate_every == 0:
             state.eval()
             with meter.phase("validate"), torch.no_grad():
@@ -145,7 +150,22 @@ def batches_of(state: TrainState, examples: Examples) -> Iterator[Batch]:
         first=state.step,
         workers=state.options.workers,
         pin_memory=state.device.type == "cuda",
+        part=state.ranks.part(state.options.batch_size),
     )
+
+
+def size_of_batch(state: TrainState, examples: Examples) -> tuple[int, int] | None:
+    """Users with a history and events of the batch that was done last, where this process has read a part of it."""
+    if state.ranks.alone:
+        return None
+    batch_size = state.options.batch_size
+    batch = slice((state.step - 1) * batch_size, state.step * batch_size)
+    return examples.users_and_events(batch, history_length(state.encoder))
+
+
+def own_random_numbers(state: TrainState) -> AbstractContextManager[None]:
+    """A context for a step: where several devices train, each draws for its own users."""
+    return state.ranks.step(state.seed, state.total_steps, gathers=state.options.gather_targets)
 
 
 @contextmanager

@@ -30,6 +30,12 @@ class TrainingOptions:
         warmup_steps: updates over which the learning rate rises from zero.
         warmup_share: the same as a share of the stage's updates, at least one, in place of warmup_steps; 0 = not used.
         workers: threads that read batches ahead.
+        devices: GPUs, or processes on a CPU, that share each batch, the evaluated users and, by `shard_tables`, the
+            tables; the method's, not a stage's.
+        gather_targets: with several devices, in-batch negatives and memory banks are made of the whole batch's targets,
+            so that the numbers do not depend on how many devices there are; false = of the device's own part.
+        shard_tables: rows from which on an embedding table is divided among the devices by rows; null = each device
+            has all tables.
         validate_every: epochs between validations; null or 0 = none, and the last state is kept.
         validation_users: how many of the validation users are scored, a random sample that is the same for all methods
             and seeds; null = all.
@@ -48,6 +54,9 @@ class TrainingOptions:
     warmup_steps: Natural = 0
     warmup_share: Share = 0.0
     workers: Natural = 1
+    devices: Count = 1
+    gather_targets: bool = True
+    shard_tables: Count | None = None
     validate_every: Natural | None = None
     validation_users: Count | None = None
     select: str = "ndcg@10"

@@ -14,6 +14,8 @@ from grbench.checkpoint.stage import saved_codes, saved_results
 from grbench.cost.meter import Meter, count_parameters
 from grbench.cost.monitor import Throughput
 from grbench.data.codes import checked_codes, current_codes
+from grbench.distributed.ranks import current
+from grbench.distributed.row_table import divide_tables
 from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_scores
 from grbench.interfaces import Loss, Retriever, Tokenizer, optional
@@ -82,8 +84,11 @@ def train_method(
     if codes is None:
         report("phase", name="fit tokenizer")
         with meter.phase("fit_tokenizer"):
-            fit = optional(registry.build("tokenizers", tokenizer), Tokenizer.fit_reporting)
-            codes = fit(split.training, partial(_say_how_far, report))
+            codes = current().done_by_first(
+                lambda: optional(registry.build("tokenizers", tokenizer), Tokenizer.fit_reporting)(
+                    split.training, partial(_say_how_far, report)
+                )
+            )
         codes = checked_codes(codes, num_items, f"tokenizer {tokenizer.name}")
         if checkpoints:
             checkpoints.tokenizer_fitted(codes)
@@ -111,12 +116,13 @@ def _say_how_far(report: Report, what: str, done: int, total: int | None) -> Non
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:
     """Builds the method's parts from its plug-ins. Raises SuiteError where retriever and encoder do not go together."""
     method = cell.method
-    encoder = registry.build("encoders", method.encoder, split.training, codes).to(device)
+    encoder = registry.build("encoders", method.encoder, split.training, codes)
+    divide_tables(encoder, method.shard_tables, current())
     retriever = registry.build("retrievers", method.retriever)
     optional(retriever, Retriever.check_encoder)(encoder)
     return Assembled(
         codes=codes,
-        encoder=encoder,
+        encoder=encoder.to(device),
         retriever=retriever,
         metrics=[registry.build("metrics", metric) for metric in cell.metrics],
     )

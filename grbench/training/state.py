@@ -11,17 +11,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grbench.checkpoint.stage import load_stage, saved_stage
+from grbench.distributed.gradients import average_gradients
+from grbench.distributed.ranks import current
+from grbench.distributed.row_table import divided_weights
 from grbench.interfaces import Encoder, Loss, Trainer, TrainEvalOptimizer, optional
 from grbench.training.options import TrainingOptions
 from grbench.training.selection import BestState
 from grbench.training.update import clip_gradients, learning_rate, set_learning_rate, spoil_unless_finite
-from grbench.types import Codes
+from grbench.types import Batch, Codes
 
 if TYPE_CHECKING:
     from grbench.data.training_data import TrainingData
 
-WeightedLosses = list[tuple[nn.Module, float]]
-"""Losses with the weights that their terms count."""
+WeightedLosses = list[tuple[nn.Module, Any]]
+"""Losses with the weights that their terms count, numbers or scalar tensors."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class TrainState:
     totals: {name: (sum, steps)} of what the trainer's steps gave in the running epoch.
     curve: the rows of the stage's epochs that are done.
     finished: the results of the stages before.
+    ranks: the processes that train it together, each with its part of a batch; one where there is one device.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class TrainState:
         self.encoder, self.losses, self.trainer, self.options = encoder, losses, trainer, options
         predicts_first = optional(encoder, Encoder.predicts_first_event)()
         self.data, self.codes = data.with_first_events() if predicts_first else data, codes
+        self.ranks = current()
         self.device, self.seed, self.name, self.finished = torch.device(device), seed, name, list(finished)
         self.modules = nn.ModuleDict({"encoder": encoder, "losses": nn.ModuleList(loss for loss, _ in losses)})
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
@@ -133,6 +138,15 @@ class TrainState:
         half = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=half)
 
+    def weighted_losses(self, batch: Batch) -> WeightedLosses:
+        """The losses, with the weights that their terms count in this batch. On several devices, whose gradients are
+        averaged, a device counts by its share of the positions, so that the mean is the whole batch's."""
+        if self.ranks.alone or not self.losses:
+            return self.losses
+        own = torch.stack([optional(loss, Loss.weight)(batch).detach().float() for loss, _ in self.losses])
+        shares = self.ranks.size * own / self.ranks.total(own).clamp(min=torch.finfo(torch.float32).tiny)
+        return [(loss, weight * share) for (loss, weight), share in zip(self.losses, shares, strict=True)]
+
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a loss to those that wait for the next update; in fp16 the loss is scaled first."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -142,17 +156,20 @@ class TrainState:
 
         The learning rate is that of the batch's position in the stage, however often a trainer updates. In fp16 an
         update whose gradients have no finite norm is left out, for all optimizers. Without optimizers nothing happens.
+        On several devices gradients are averaged first.
         """
         if not self.optimizers:
             return
+        average_gradients(self.modules, self.ranks)
         set_learning_rate(self.optimizers, self._learning_rate())
         parameters = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
+        divided = divided_weights(self.modules)
         if self.scaler.is_enabled():
-            spoil_unless_finite(parameters)
+            spoil_unless_finite(parameters, divided)
         if self.options.clip_norm is not None:
             for optimizer in self.optimizers:
                 self.scaler.unscale_(optimizer)
-            clip_gradients(parameters, self.options.clip_norm)
+            clip_gradients(parameters, self.options.clip_norm, divided)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -189,6 +206,8 @@ class TrainState:
         Loaded into a state made of the same parts in another process, training goes on with the same numbers.
         `torch.load(weights_only=True)` reads what `torch.save` writes of it. Tensors are not copied: save it, or copy
         it, before the next step.
+
+        Where tables are divided among ranks, all of them call it, and the first one's holds the whole tables.
         """
         return saved_stage(self)
 

@@ -104,6 +104,27 @@ def test_sparse_gradients_grow_with_the_batch_and_not_with_the_table(registry, s
     assert sparse.device["optimizer state"] == pytest.approx(dense.device["optimizer state"], rel=0.02)
 
 
+def test_a_divided_table_is_a_part_on_each_device(registry, split, store) -> None:
+    options = {"sparse": True, "width": 256}
+    one = planned(a_method(encoder=options), registry, split, store)
+    four = planned(a_method(encoder=options, devices=4, shard_tables=1000), registry, split, store)
+    rows = int((split.training.item_counts() > 0).sum()) + 2
+    whole, part = 4 * 256 * rows, 4 * 256 * -(-rows // 4)
+    assert one.device["tables"] - four.device["tables"] == whole - part
+    assert one.device["optimizer state"] - four.device["optimizer state"] == pytest.approx(2 * (whole - part), rel=0.01)
+    assert (four.device["index"], four.host["process"]) == (one.device["index"], one.host["process"])
+    assert four.device["activations"] < one.device["activations"]  # of a quarter of the batch
+    assert four.ram_bytes == 4 * (sum(four.host.values()) + four.device_bytes)
+    assert four.batch_size == one.batch_size
+
+    # The ids of TencentGR-10M's 17.5 million ads, and two moments of each: too much for one GPU of 24 GB, not for four.
+    def at_full_size(plan, of_ids):
+        return plan.device_bytes - 3 * of_ids + 3 * of_ids * 17_500_000 / rows
+
+    assert at_full_size(one, whole) > 53e9
+    assert at_full_size(four, part) < 14e9
+
+
 def test_tables_of_further_features_are_known(registry, split, store) -> None:
     options = {"hashed_ids": [101, 103], "hashed_width": 4, "user_id": True, "id_width": WIDTH}
     context = {"time_features": ["hour", "gap", "fourier"], "popularity_windows": [1, 30], "context_dropout": 0.5}

@@ -30,6 +30,7 @@ class BucketTable(nn.Module):
         hidden = np.cumsum([1, *(size + 1 for size in sizes)])  # row 0 is of no event
         on_device(self, "hidden", hidden[:-1])
         self.table = EmbeddingTable(int(hidden[-1]), width)
+        self.table.divisible = False  # its weight is read as a whole, for sums of rows
         with torch.no_grad():
             self.table.weight[self.hidden] = 0
 

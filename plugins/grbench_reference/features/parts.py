@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.data.store import Embedding, FeatureTable, Field
+from grbench.distributed.row_table import RowTable
 from grbench.types import FIRST_VALUE, MISSING, PADDING, UNKNOWN
 from grbench_reference.kernels.embedding import distinct, distinct_rows, gather_rows, sum_rows
 
@@ -35,7 +36,7 @@ def on_device(module: nn.Module, name: str, array: np.ndarray) -> None:
         module.register_buffer(name, torch.from_numpy(np.asarray(array)), persistent=False)
 
 
-class EmbeddingTable(nn.Embedding):
+class EmbeddingTable(RowTable):
     """An embedding table whose rows start with one fixed spread; row 0 is padding, always zero.
 
     sparse: gradients are sparse, so that their cost follows the batch and not R. unknown: row 1, of unknown entities,
@@ -55,10 +56,16 @@ class EmbeddingTable(nn.Embedding):
 
     def look_up(self, rows: Tensor) -> Tensor:
         """rows [M] -> [M, W]; like calling the table, and faster on a CPU where gradients are dense."""
-        if self.sparse:
+        if self.sparse or self.ranks is not None:
             vectors: Tensor = self(rows)
             return vectors
         return gather_rows(self.weight, rows.long(), padding=0)
+
+    def of_distinct(self, rows: Tensor) -> Tensor:
+        """rows [K] int64, ascending, each once -> [K, W]."""
+        if self.ranks is not None:
+            return super().of_distinct(rows)
+        return distinct_rows(self.weight, rows, sparse=self.sparse, padding=0)
 
 
 class FeaturePart(nn.Module):
@@ -213,8 +220,8 @@ class FusedFields(FeaturePart):
         if weight.is_cuda:
             return super().project(entities, weight)
         rows = self.rows(entities)
-        used, where = distinct(rows, len(self.table.weight))
-        vectors = distinct_rows(self.table.weight, used, sparse=self.table.sparse, padding=0)
+        used, where = distinct(rows, self.table.num_embeddings)
+        vectors = self.table.of_distinct(used)
         bounds = [*torch.searchsorted(used, self.first_rows).tolist(), len(used)]
         padding, *by_field = torch.split(
             vectors, [bounds[0], *(stop - start for start, stop in itertools.pairwise(bounds))]

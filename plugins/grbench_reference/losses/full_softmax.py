@@ -53,6 +53,10 @@ class FullSoftmax(nn.Module, Loss):
         self.register_buffer("items", included.nonzero().squeeze(1), persistent=False)
         self.register_buffer("index_of", included.cumsum(0) - 1, persistent=False)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions, by their targets' actions."""
+        return self.select_targets.total_weight(batch)
+
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.select_targets(batch)
         histories, vectors = encoder.embed(batch, self.items)

@@ -101,6 +101,10 @@ class InfoNCE(nn.Module, Loss):
         """Fills the memory bank, as it is late in training, for the memory forecast."""
         self.sampler.fill_bank()
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions, by their targets' actions."""
+        return self.select_targets.total_weight(batch)
+
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.select_targets(batch)
         negatives = self.sampler(positions.targets)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import drawn_alike, gathered
 from grbench.errors import SuiteError
 from grbench.types import FIRST_ACTION, Batch
 from grbench_reference.kernels.embedding import distinct_rows
@@ -50,6 +51,11 @@ class TargetSelector(nn.Module):
         super().__init__()
         by_token = [1.0] * FIRST_ACTION + weights_by_action(data, weights)
         self.register_buffer("weight_of_token", torch.tensor(by_token), persistent=False)
+
+    def total_weight(self, batch: Batch) -> Tensor:
+        """-> scalar, the weights of all positions that have a target."""
+        weights = self.weight_of_token[batch.all_next_actions]
+        return (weights * (batch.all_targets > 0)).sum()
 
     def forward(self, batch: Batch) -> WeightedTargets:
         """Only these positions get logits."""
@@ -206,20 +212,22 @@ class NegativeSampler(nn.Module):
         stored = self.bank[self.bank > 0]
         sources = [stored]
         if self.uniform:
-            sources.append(draw_uniform(self.pool, (self.uniform,)))
-        if self.distribution is not None:
-            sources.append(self.distribution.draw((self.popularity,)))
+            sources.append(drawn_alike(lambda: draw_uniform(self.pool, (self.uniform,))))
+        if (distribution := self.distribution) is not None:
+            sources.append(drawn_alike(lambda: distribution.draw((self.popularity,))))
+        # On several devices the negatives are those of the whole batch, and the same on each.
+        seen = gathered(targets) if self.in_batch or len(self.bank) else targets
         if self.in_batch:
-            sources.append(targets if self.repeats else torch.unique(targets))
+            sources.append(seen if self.repeats else torch.unique(seen))
         items, copies = torch.unique(torch.cat(sources), return_counts=True)
         if self.training and len(self.bank):
-            self.bank.copy_(torch.cat([self.bank, targets])[-len(self.bank) :])
+            self.bank.copy_(torch.cat([self.bank, seen])[-len(self.bank) :])
         if self.logq == "none":
             return Negatives(items, None if self.distinct else copies.float().log())
-        log_weights = copies.float().log() - self._expected_copies(items, len(targets), len(stored)).log()
+        log_weights = copies.float().log() - self._expected_copies(items, len(seen), len(stored)).log()
         if self.logq == "negatives":
             return Negatives(items, log_weights)
-        positive = -self._expected_copies(targets, len(targets), len(stored)).log()
+        positive = -self._expected_copies(targets, len(seen), len(stored)).log()
         if not self.repeats:
             return Negatives(items, log_weights, positive)
         # All copies of the positive have its logit: they are one term of the softmax, and the loss is of one of them.

@@ -49,14 +49,23 @@ class NextAction(nn.Module, Loss):
             raise SuiteError("loss: next_action has nothing to learn: this dataset has only one kind of action")
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions, by their next actions."""
+        weights = self.weights[(batch.all_next_actions - FIRST_ACTION).clamp(min=0)]
+        return (weights * _has_next_action(batch)).sum()
+
     def forward(self, encoder: ActionPredictor, batch: Batch) -> Mapping[str, Tensor]:
         logits = encoder.action_logits(batch)
-        next_actions = batch.all_next_actions
-        has_next_action = next_actions >= FIRST_ACTION
-        has_next_action[:, 1:] &= batch.items > 0
-        indices = has_next_action.reshape(-1).nonzero().squeeze(1)
-        actions = next_actions.reshape(-1)[indices] - FIRST_ACTION
+        indices = _has_next_action(batch).reshape(-1).nonzero().squeeze(1)
+        actions = batch.all_next_actions.reshape(-1)[indices] - FIRST_ACTION
         selected = distinct_rows(logits.flatten(0, 1), batch.rows_of(logits, indices)).float()
         weights = self.weights[actions]
         losses = functional.cross_entropy(selected, actions, reduction="none")
         return {"next_action": (weights * losses).sum() / weights.sum().clamp(min=1e-6)}
+
+
+def _has_next_action(batch: Batch) -> Tensor:
+    """[B, T + 1] bool: the user's token and the events that an event with an action follows."""
+    has_next_action = batch.all_next_actions >= FIRST_ACTION
+    has_next_action[:, 1:] &= batch.items > 0
+    return has_next_action

@@ -101,6 +101,10 @@ class NextCode(nn.Module, Loss):
             )
         self.register_buffer("codes", codes.table.int(), persistent=False)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions, by their targets' actions."""
+        return self.select_targets.total_weight(batch)
+
     def forward(self, encoder: Decoder, batch: Batch) -> Mapping[str, Tensor]:
         positions = self.select_targets(batch)
         needed = self._needed(positions.targets)

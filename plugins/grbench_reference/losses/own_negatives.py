@@ -71,6 +71,10 @@ class OwnNegatives(nn.Module, Loss, ABC):
     def terms(self, positive: Tensor, negative: Tensor, unmasked: Tensor) -> Mapping[str, Tensor]:
         """Logits positive [P] and negative [P, n], unmasked [P, n] bool -> {term: [P], of each position}."""
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions, by their targets' actions."""
+        return self.select_targets.total_weight(batch)
+
     def forward(self, encoder: Embedder, batch: Batch) -> Mapping[str, Tensor]:
         """-> each term's mean over positions, weighted by the target's action."""
         positions = self.select_targets(batch)

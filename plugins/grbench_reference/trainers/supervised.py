@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -12,10 +12,10 @@ from grbench.data.examples import Examples, all_prefixes, consecutive_windows
 from grbench.data.training_data import TrainingData
 from grbench.errors import SuiteError
 from grbench.interfaces import Encoder, Trainer, optional
-from grbench.training.state import TrainState
+from grbench.training.state import TrainState, WeightedLosses
 from grbench.types import Batch
 
-WeightedTerms = Callable[[nn.Module, Sequence[tuple[nn.Module, float]], Batch], dict[str, Tensor]]
+WeightedTerms = Callable[[nn.Module, WeightedLosses, Batch], dict[str, Tensor]]
 
 
 class Supervised(Trainer):
@@ -40,8 +40,9 @@ class Supervised(Trainer):
 
     def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor]:
         """-> `loss`, which is minimised, and its terms."""
+        losses = state.weighted_losses(batch)
         with state.autocast():
-            terms = self.terms(state.encoder, state.losses, batch)
+            terms = self.terms(state.encoder, losses, batch)
             loss = sum_of(terms)
         # Of batches that share an update the gradients are averaged; an epoch's last ones may be fewer.
         first = (state.step - 1) // state.options.accumulate * state.options.accumulate
@@ -60,7 +61,7 @@ class Supervised(Trainer):
         return None
 
 
-def weighted_terms(encoder: nn.Module, losses: Sequence[tuple[nn.Module, float]], batch: Batch) -> dict[str, Tensor]:
+def weighted_terms(encoder: nn.Module, losses: WeightedLosses, batch: Batch) -> dict[str, Tensor]:
     """-> {term: weighted scalar} of all losses, which share one pass of the encoder where it has one, and of the
     encoder itself; terms of one name add up."""
     terms: dict[str, Tensor] = {}
