@@ -3,7 +3,6 @@ lists and metrics of one model exactly."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -119,10 +118,8 @@ def test_costs_count_every_process(runs: Runs) -> None:
     assert runs("dense 2").environment["devices"] == 2
 
 
-@pytest.mark.kills
-def test_four_processes_and_the_other_ways_to_fail(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("--kills"):
-        pytest.skip("takes minutes; runs with --kills 1")
+@pytest.mark.slow
+def test_four_processes_and_the_other_ways_to_fail(tmp_path: Path) -> None:
     run_in(tmp_path, [name for name in RUNS if name not in QUICK or name in ("dense 1", "generative 1", "begun 2")])
     for name in ("dense", "generative", "sparse", "divided", "divided sparse"):
         one = record_of(tmp_path, f"{name} 1")
@@ -136,8 +133,3 @@ def test_four_processes_and_the_other_ways_to_fail(tmp_path: Path, request: pyte
         error = record_of(tmp_path, f"ended {rank}").error
         assert error is not None
         assert error["message"].startswith(f"rank {rank} of 2 (cpu): ended with exit status 7")
-
-
-def test_the_runs_are_what_they_are_called() -> None:
-    assert set(QUICK) <= set(RUNS)
-    assert json.dumps(sorted(RUNS))
