@@ -8,7 +8,7 @@ import torch
 from grbench.errors import PluginError, RunError
 from grbench.registry.discovery import Registry
 from grbench.results.record import Record
-from grbench.run.run_cell import failed, status_of
+from grbench.run.failed_cell import failed, status_of
 
 
 @pytest.mark.parametrize(
