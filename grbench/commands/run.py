@@ -24,15 +24,35 @@ from grbench.commands.streams import say
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run the first N seeds only.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--backend", type=click.Choice(["local"]), default="local", show_default=True, help="Where cells run: this machine."
+    "--backend",
+    type=click.Choice(["local", "ray", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Where cells run: on this machine, on a Ray cluster, or as Slurm jobs.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
     metavar="N",
-    help="Run N cells at once, each with 1/N of the cores and one GPU, as far as memory allows.",
+    help="Run N cells at once. On this machine (default 1) each has 1/N of the cores and one GPU, as far as memory "
+    "allows; the default of a cluster is as many as there is room for.",
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Of the Ray cluster; default RAY_ADDRESS, else Ray is started on this machine alone.",
+)
+@click.option(
+    "--cpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPUs of each cell on a cluster; default OMP_NUM_THREADS, else 4.",
+)
+@click.option(
+    "--scheduler",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of sbatch for Slurm jobs, as partition=gpu or time=120; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, disk and memory included, and stop.")
 @click.option("--force", is_flag=True, help="Run finished cells again too, from their beginning.")
@@ -75,6 +95,8 @@ def run(context: click.Context, /, suite: str, only: tuple[str, ...], **options:
     grbench run preliminary_round --set dataset.path=data/TencentGR-1M --dry-run
     grbench run my_suite.yaml --jobs 4
     grbench run my_suite.yaml --keep weights --checkpoint-minutes 5
+    grbench run my_suite.yaml --backend ray --address 10.0.0.1:6379 --cpus 8
+    grbench run my_suite.yaml --backend slurm --device cuda --scheduler partition=gpu --scheduler time=240
     """
     from rich.console import Console
 

@@ -103,8 +103,9 @@ class Record:
                  running, complete, pruned or failed, seconds: of training, same_as: digest of the record whose training
                  this one repeats, so that it was not done again}. A trial has no test scores and no lists
     tuning:      of a method whose options were tuned: {budget, trials, complete, pruned, failed: how many; sampler,
-                 pruner, startup_trials, seed; metric, number, values, validation: of the trial that was chosen, and its
-                 score; seconds: of training of all trials; not_repeatable: reasons why the search may end otherwise}
+                 pruner, startup_trials, batch (where it is not 1), seed; metric, number, values, validation: of the
+                 trial that was chosen, and its score; seconds: of training of all trials; not_repeatable: reasons why
+                 the search may end otherwise}
     grid:        of a row of a grid: {name: of the grid, points: its number of rows, ablation: whether the suite says
                  that all are tested and none is chosen}
     also:        further methods of the suite with the same options, which are the same experiment: {method, order,

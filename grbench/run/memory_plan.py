@@ -67,7 +67,7 @@ class MemoryPlan:
         """Back from it."""
         return cls(**values)
 
-    def refusal(self, ram: int, gpu: int | None) -> str | None:
+    def refusal(self, ram: int | None, gpu: int | None) -> str | None:
         """Why it cannot fit into so many bytes, and what would; None where it can, as far as is known."""
         each = f" on each of {self.devices} devices" if self.devices > 1 else ""
         for needed, limit, what, parts in (

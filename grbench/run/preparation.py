@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grbench.cache import cache_folder
 from grbench.errors import RunError
 from grbench.report.format import duration
-from grbench.run.backends.backend import Machine, Needs
-from grbench.run.backends.child_process import ChildMessage, ForkServer, run_child
+from grbench.run.backends.backend import Machine, Needs, Site, Worker
+from grbench.run.backends.child_process import ChildMessage
 from grbench.run.memory_plan import MemoryPlan
 from grbench.run.plan import Plan
 from grbench.run.prepare import refusal
@@ -45,32 +44,35 @@ class Ready:
         return {plan.method: Needs(plan.ram_bytes, plan.gpu_bytes) for plan in self.plans}
 
 
-def refuse_too_large(ready: Ready, request: RunRequest) -> None:
-    """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same."""
+def refuse_too_large(ready: Ready, request: RunRequest, site: Site | None = None) -> None:
+    """Raises RunError naming the methods that cannot fit and what would, unless they are to run all the same. site:
+    where they would run, None = where the child was."""
     if request.oversize or not ready.limits:
         return
-    refusals = [plan.refusal(ready.limits["ram"], ready.limits["gpu"]) for plan in ready.plans]
+    limits = ready.limits if site is None else site.limits(ready.limits)
+    refusals = [plan.refusal(limits["ram"], limits["gpu"]) for plan in ready.plans]
     if lines := [line for line in refusals if line]:
         raise RunError("\n".join([*lines, "leave them out (--only), or run them all the same with --oversize"]))
 
 
 def refuse_devices(plan: Plan, ready: Ready, request: RunRequest) -> None:
-    """Raises RunError naming the methods that ask for more GPUs than there are for a cell."""
-    if not ready.facts.get("gpus"):  # on the CPU a device is a process
+    """Raises RunError naming the methods that ask for more GPUs than there are for a cell on this machine; of a cluster,
+    its back-end knows."""
+    if request.backend != "local" or not ready.facts.get("gpus"):  # on the CPU a device is a process
         return
-    there, lines = len(ready.facts["gpus"]), dict[str, None]()
+    there, jobs, lines = len(ready.facts["gpus"]), request.jobs or 1, dict[str, None]()
     for method in (each.cell.method for each in plan.to_run if each.cell.error is None):
         key = f"{plan.suite.path}: methods.{method.name}.training.devices: {method.devices}"
         if method.devices > there:
             gpus = f"{there} GPU{'s' * (there != 1)}"
             lines[f"{key}, and torch sees {gpus} here; set it to {there}, or run the suite with --device cpu"] = None
-        elif method.devices > 1 and request.jobs > 1 and request.backend == "local":
-            lines[f"{key}, and with --jobs {request.jobs} each cell has one GPU; run it with --jobs 1"] = None
+        elif method.devices > 1 and jobs > 1:
+            lines[f"{key}, and with --jobs {jobs} each cell has one GPU; run it with --jobs 1"] = None
     if lines:
         raise RunError("\n".join(lines))
 
 
-def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress, log: Path) -> Ready:
+def prepare(plan: Plan, request: RunRequest, worker: Worker, progress: PlainProgress, log: Path) -> Ready:
     """Builds the store, tries the protocol and plans memory; raises GRBenchError where the first two cannot be.
 
     log: keeps what the child printed where it fails; other runs may use the same folder meanwhile.
@@ -80,7 +82,7 @@ def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plain
     trained = [name for name, cell in methods.items() if cell.method.stages]
     job = {
         "cell": able[0].to_json(),
-        "cache": str(cache_folder(request.cache)),
+        "cache": None if request.cache is None else str(request.cache),
         "device": request.device,
         "filters": sorted({cell.method.filters for cell in methods.values()}),
         "suite": plan.suite.path,
@@ -98,12 +100,14 @@ def prepare(plan: Plan, request: RunRequest, server: ForkServer, progress: Plain
             plans[event["plan"]["method"]] = MemoryPlan.from_json(event["plan"])
         elif event["event"] == "note":
             progress.say(f"note: {event['text']}")
+        elif event["event"] == "place":
+            progress.start(f"preparing the data ({event['name']})", 0)
         progress.listen(event)
 
     began = time.monotonic()
     progress.start("preparing the data", 0)
     with beside(log) as said:
-        end = run_child(server, "grbench.run.prepare", job, log=said, listen=listen, tick=progress.tick)
+        end = worker.run("grbench.run.prepare", job, log=said, listen=listen, tick=progress.tick)
         if "prepared" in found or "refused" in found:
             log.unlink(missing_ok=True)
         else:

@@ -101,8 +101,8 @@ class Prepared:
 
 
 def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
-    """Builds or finds the store and tries the protocol. job: {cell, cache, device, filters: every method's,
-    validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
+    """Builds or finds the store and tries the protocol. job: {cell, cache: None = this
+    machine's own, device, filters: every method's, validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
     Raises GRBenchError where the request cannot be met.
     """
     from grbench.evaluation.filters import filtered_candidates
@@ -116,7 +116,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     cell = Cell.from_json(job["cell"])
     device = resolve_device(job["device"])
     registry = Registry.load()
-    cache = Path(job["cache"])
+    cache = cache_folder(Path(job["cache"]) if job["cache"] else None)
     copying = copying_events(partial(events, "prepare"))
     dataset = build_dataset(registry, cell.dataset, cache=cache, copying=copying)
     trains = any(method.stages for method in _methods(job))

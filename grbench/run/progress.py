@@ -117,7 +117,7 @@ class RemainingTime:
 
     def start(self, position: int, now: float, name: str = "") -> None:
         """Cell `position` (0 = first) begins."""
-        if len(self._running) >= self._jobs:  # of one after another, the one before has ended
+        if self._jobs == 1:  # of one after another, the one before has ended
             self._over |= self._running.keys()
             self._running.clear()
         self._last = self._running[position] = RunningCell(position, now, name)
@@ -130,6 +130,7 @@ class RemainingTime:
     def end(self, seconds: float, position: int | None = None) -> None:
         """The cell took so long; cells without an estimate are expected to take the mean of those known."""
         position = self._last.position if position is None else position
+        self._estimates += [None] * (position + 1 - len(self._estimates))  # where it was not known how many there are
         self._estimates[position] = seconds
         self._running.pop(position, None)
         self._over.add(position)
@@ -149,7 +150,8 @@ class RemainingTime:
         cell = self._cell(position)
         if self._waiting:
             return None
-        return cell.left(self._estimates[cell.position] if self._estimates else None, now)
+        known = cell.position < len(self._estimates)
+        return cell.left(self._estimates[cell.position] if known else None, now)
 
     def suite_left(self, now: float) -> float | None:
         """Seconds until the last cell ends, where each begins as soon as another one has ended."""

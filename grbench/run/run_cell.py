@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from grbench.cache import cache_folder
 from grbench.checkpoint.stage import UnusableCheckpointError
 from grbench.cost.environment import environment
 from grbench.cost.flops import device_peak
@@ -260,7 +261,7 @@ def start_trackers(
 def main(job: Mapping[str, Any], events: ChildMessages) -> int:
     """The child: runs the job, writes the record, says so. Exit status 0 = ok, 1 = failed, 2 = it cannot be kept."""
     flush_denormals()  # first, because threads take this over from the one that starts them
-    os.environ["GRBENCH_CACHE"] = job["cache"]  # what plug-ins keep for later runs lies beside the stores
+    os.environ["GRBENCH_CACHE"] = str(_cache(job))  # what plug-ins keep for later runs lies beside the stores
     attempt = CellAttempt(job, events)
     try:
         if attempt.devices > 1:
@@ -270,6 +271,11 @@ def main(job: Mapping[str, Any], events: ChildMessages) -> int:
         traceback.print_exc()
         record, lists = attempt.failed(error), None
     return attempt.write(record, lists)
+
+
+def _cache(job: Mapping[str, Any]) -> Path:
+    """The run's, or where it names none, that of this machine."""
+    return cache_folder(Path(job["cache"]) if job["cache"] else None)
 
 
 class CellAttempt:
@@ -295,7 +301,7 @@ class CellAttempt:
         """The record, and every user's lists. Raises whatever a plug-in raises."""
         job = self._job
         cell, registry = Cell.from_json(job["cell"]), Registry.load()
-        store = Store.open(Path(job["store"]))
+        store = Store.open(_cache(job) / job["store"])
         if job["source"]:
             return rescore_cell(cell, self._blank, Path(job["source"]), store, registry=registry)
         checkpoints = self._checkpoints = checkpoints_of(cell, self._blank, job | {"device": device}, self._events)

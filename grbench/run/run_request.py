@@ -12,7 +12,8 @@ class RunRequest:
     """What `grbench run` was asked for. suite: a file, or an installed suite's name; timeout: seconds a cell may take;
     oversize: run what is expected not to fit; checkpoint_minutes: between checkpoints within an epoch, 0 = none is ever
     written; keep: what else of a cell is kept, `weights` or nothing; digests: of the only cells to run, None = all;
-    backend: where cells run, a name in `BACKENDS`; jobs: how many cells at once."""
+    backend: where cells run, a name in `BACKENDS`; jobs: how many cells at once, None = one on this machine, as many as
+    there is room for on a cluster; address, cpus, scheduler: of a cluster, see `SiteRequest`."""
 
     suite: str | Path
     overrides: Sequence[str] = ()
@@ -29,4 +30,7 @@ class RunRequest:
     keep: Sequence[str] = ()
     digests: frozenset[str] | None = None
     backend: str = "local"
-    jobs: int = 1
+    jobs: int | None = None
+    address: str | None = None
+    cpus: int | None = None
+    scheduler: Sequence[str] = ()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,13 @@ from grbench.results.claims import claims_in
 from grbench.results.record import Record
 from grbench.results.record_files import remove_checkpoints
 from grbench.run.attendant import Attendant, is_kept, summary
-from grbench.run.backends.by_name import BACKENDS
-from grbench.run.backends.child_process import ChildMessage, ForkServer, terminated_is_interrupted
+from grbench.run.backends.backend import Site, SiteRequest, Worker
+from grbench.run.backends.by_name import open_site
+from grbench.run.backends.child_process import ForkServer, terminated_is_interrupted
 from grbench.run.backends.local import LocalWorker
 from grbench.run.cell_pool import CellPool
 from grbench.run.data_source import build_dataset
 from grbench.run.memory_plan import memory_text
-from grbench.run.neighbours import Neighbours
 from grbench.run.places import as_planned, with_present_places
 from grbench.run.plan import Plan, PlannedCell
 from grbench.run.preparation import Ready, prepare, refuse_devices, refuse_too_large
@@ -37,7 +37,9 @@ from grbench.run.shared_store import ready_store
 from grbench.run.sharing import share
 from grbench.run.tune import tune
 from grbench.run.tuned_methods import TunedMethod, plan_with_choices, searches_text, trials_folder, with_choices
+from grbench.run.worker_pool import WorkerPool
 from grbench.suite.suite import load_suite
+from grbench.suite.tuning import MAX_TRIALS
 from grbench.temporary import beside, temporary_folder
 
 if TYPE_CHECKING:
@@ -79,14 +81,17 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
     try:
         with terminated_is_interrupted():
             try:
-                with ForkServer(_modules(plan, registry), note=progress.say) as server:
+                with (
+                    ForkServer(_modules(plan, registry), note=progress.say) as server,
+                    contextlib.closing(_site(plan, request, server, progress)) as site,
+                ):
                     if any(planned.awaits_tuning for planned in plan.cells):
-                        _tune(plan, tuned, registry, request, server=server, progress=progress)
+                        _tune(plan, tuned, registry, request, site=site, progress=progress)
                         plan = with_choices(
                             plan, tuned, registry, request.results, force=request.force, cache=request.cache
                         )
                         progress.say(f"\n{plan.text()}")
-                    records = _run(plan, request, server, progress)
+                    records = _run(plan, request, site, progress)
             finally:
                 progress.close()
     except (KeyboardInterrupt, OutputClosed) as stop:
@@ -124,44 +129,66 @@ def _modules(plan: Plan, registry: Registry) -> list[str]:
     return sorted(modules | {"torch._dynamo" for cell in able if cell.method.stages})
 
 
+def _site(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> Site:
+    """Where the run's work is done; no cluster is reached for nothing."""
+    waits = any(planned.awaits_tuning or planned.cell.error is None for planned in plan.to_do)
+    asked = SiteRequest(
+        name=request.backend if waits else "local",
+        folder=plan.folder,
+        device=request.device,
+        cache=request.cache,
+        jobs=request.jobs,
+        address=request.address,
+        cpus=request.cpus,
+        options=tuple(request.scheduler),
+        oversize=request.oversize,
+    )
+    return open_site(asked, server, note=progress.say)
+
+
 def _tune(
     plan: Plan,
     tuned: Sequence[TunedMethod],
     registry: Registry,
     request: RunRequest,
     *,
-    server: ForkServer,
+    site: Site,
     progress: PlainProgress,
 ) -> None:
-    """Prepares what the trials share, and runs those that are left, one after another."""
+    """Prepares what the trials share, and runs those that are left."""
     waiting = replace(plan, cells=tuple(planned for planned in plan.cells if planned.awaits_tuning))
     _check_writable(trials_folder(plan))
-    prepared = prepare(waiting, request, server, progress, plan.folder / PREPARATION_LOG)
+    prepared = prepare(waiting, request, site.worker(), progress, plan.folder / PREPARATION_LOG)
     refuse_devices(waiting, prepared, request)
-    refuse_too_large(prepared, request)
-    ready, worker = _shared(prepared), LocalWorker(server)
+    refuse_too_large(prepared, request, site)
+    ready = _shared(prepared)
 
-    def run_trial(
-        plan: Plan, planned: PlannedCell, *, watch: Callable[[ChildMessage], None], place: tuple[int, int]
-    ) -> Record:
+    def run_trial(plan: Plan, planned: PlannedCell, worker: Worker, **options: Any) -> Record:
         """A trial is run as a cell is, and is marked and looks for others as one. plan: of the trials' folder."""
         attendant = Attendant(plan, ready, request, progress)
-        with Neighbours(cache_folder(request.cache), plan.folder) as neighbours:
-            return attendant.run(planned, worker, neighbours, tick=progress.tick, watch=watch, place=place)
+        with worker.beside(cache_folder(request.cache), plan.folder) as beside:
+            return attendant.run(planned, worker, beside, **options)
 
-    tune(plan, tuned, registry, run_trial, progress)
+    left = [(method.search.tuning.budget.trials or 1) - len(method.search.trials) for method in tuned]
+    progress.plan([None] * sum(max(0, each) for each in left), site.at_once)
+    backend = site.backend(prepared.machine, prepared.needs)
+    with (
+        contextlib.closing(backend),
+        WorkerPool[Record](backend, MAX_TRIALS * len(tuned), progress.tick) as pool,
+    ):
+        tune(plan, tuned, registry, run_trial, progress=progress, pool=pool, needs=prepared.needs)
 
 
-def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> list[Record]:
+def _run(plan: Plan, request: RunRequest, site: Site, progress: PlainProgress) -> list[Record]:
     """Prepares what the cells share, runs those to do, and returns every cell's record in the plan's order."""
     prepared = Ready({}, [], {})
     if plan.to_do:  # also where none of them can run: each gets a record that says so
         _check_writable(plan.folder)
     if any(planned.cell.error is None for planned in plan.to_do):
-        prepared = prepare(plan, request, server, progress, plan.folder / PREPARATION_LOG)
+        prepared = prepare(plan, request, site.worker(), progress, plan.folder / PREPARATION_LOG)
         refuse_devices(plan, prepared, request)
-        refuse_too_large(prepared, request)
-    progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do], request.jobs)
+        refuse_too_large(prepared, request, site)
+    progress.plan([0.0 if planned.source else planned.seconds for planned in plan.to_do], site.at_once)
     records = {
         planned.blank.digest: with_present_places(plan.folder, planned.blank, planned.former)
         for planned in plan.cells
@@ -173,7 +200,7 @@ def _run(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPro
     cells = {planned.blank.digest: planned for planned in reversed(plan.to_do)}  # of equal ones, the first
     to_do = [each for each in plan.to_do if cells[each.blank.digest] is each]
     attendant = Attendant(plan, _shared(prepared), request, progress)
-    backend = BACKENDS[request.backend](request.jobs, server, prepared.machine, note=progress.say)
+    backend = site.backend(prepared.machine, prepared.needs)
     with contextlib.closing(backend), CellPool(attendant, backend, prepared.needs) as pool:
         for planned, got in share(plan.folder, to_do, progress, is_room=pool.is_room, wait=pool.wait):
             if isinstance(got, Record):
@@ -211,7 +238,7 @@ def _dry_run(plan: Plan, request: RunRequest, registry: Registry, console: Conso
         return
     said = io.StringIO()
     with temporary_folder() as place, ForkServer() as server:
-        ready = prepare(plan, request, server, PlainProgress(said), place / PREPARATION_LOG)
+        ready = prepare(plan, request, LocalWorker(server), PlainProgress(said), place / PREPARATION_LOG)
     console.file.writelines(line for line in said.getvalue().splitlines(keepends=True) if line.startswith("note: "))
     console.file.write(f"\n{memory_text(ready.plans)}\n")
     console.file.flush()

@@ -1,4 +1,5 @@
-"""Tuning the methods of a suite: trials, one after another, each in a child process as a cell's.
+"""Tuning the methods of a suite: trials, each in a child process as a cell's. Those of different methods may run at
+once, and those of a method that do not depend on each other.
 
 A trial is trained as a cell with its values is, and ends there: no test query is ranked. Where a record says how that
 training went, of a trial or of a cell, it is not done again.
@@ -9,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from grbench.errors import DataError, PluginError, RunError, SuiteError, first_line
@@ -18,11 +21,13 @@ from grbench.results.facts import short_hash
 from grbench.results.identity import cell_digest, cell_identity, lists_digest, training_digest
 from grbench.results.record import Record, now
 from grbench.results.record_files import finish_write, read_record, read_records, record_path, write_record
+from grbench.run.backends.backend import Needs, Worker
 from grbench.run.backends.child_process import ChildMessage
 from grbench.run.plan import Plan, PlannedCell
 from grbench.run.progress import PlainProgress
 from grbench.run.sharing import alone
 from grbench.run.tuned_methods import TunedMethod, searches_text, trials_folder
+from grbench.run.worker_pool import WorkerPool
 from grbench.suite.suite import Suite
 from grbench.tuning.search import State, Trial, values_text
 
@@ -33,11 +38,20 @@ NAMES = ("suite", "method", "order", "title", "baseline", "grid", "published", "
 
 
 class RunTrial(Protocol):
-    """Runs a planned cell in a child process and returns its record, which is on disk by then. watch: gets every event
-    of the child, and may stop it by raising; place: (its number, of how many), counted from 1."""
+    """Runs a planned cell by a worker and returns its record, which is on disk by then. tick: called about twice a
+    second, watch: gets every event of the child; either may stop it by raising. place: (its number, of how many),
+    counted from 1; position: where it is among all trials, for progress."""
 
     def __call__(
-        self, plan: Plan, planned: PlannedCell, *, watch: Callable[[ChildMessage], None], place: tuple[int, int]
+        self,
+        plan: Plan,
+        planned: PlannedCell,
+        worker: Worker,
+        *,
+        tick: Callable[[], None],
+        watch: Callable[[ChildMessage], None],
+        place: tuple[int, int],
+        position: int,
     ) -> Record: ...
 
 
@@ -46,9 +60,17 @@ class Pruned(Exception):
 
 
 def tune(
-    plan: Plan, tuned: Sequence[TunedMethod], registry: Registry, run_trial: RunTrial, progress: PlainProgress
+    plan: Plan,
+    tuned: Sequence[TunedMethod],
+    registry: Registry,
+    run_trial: RunTrial,
+    *,
+    progress: PlainProgress,
+    pool: WorkerPool[Record],
+    needs: Mapping[str, Needs] = MappingProxyType({}),
 ) -> None:
-    """Runs the trials that are left of each method, and waits for those that other runs are at."""
+    """Runs the trials that are left of each method, and waits for those that other runs are at. needs: {method: what a
+    trial of it takes}."""
     records = [
         record
         for trials in (False, True)
@@ -61,20 +83,27 @@ def tune(
     ]
     known = {record.training_digest: record for record in records if _is_pruned(record)}
     known |= {record.training_digest: record for record in records if _is_trained(record)}
-    for method in tuned:
-        waited = False
-        while not method.search.finished:
-            trial = method.search.claim()
-            if trial is not None:
-                record = _Attempt(plan, method, trial, registry, progress).run(run_trial, known)
-                if _is_trained(record) and not _is_trained(known.get(record.training_digest)):
-                    known[record.training_digest] = record
-                continue
+    left, begun, waited = list(tuned), 0, False
+    while left:
+        for method in left:
+            asked = needs.get(method.name, Needs())
+            while pool.is_room(asked) and not method.search.waits and (trial := method.search.claim()) is not None:
+                attempt = _Attempt(plan, method, trial, registry, progress=progress, position=begun)
+                pool.start(method.name, asked, partial(attempt.run, run_trial, known))
+                begun, waited = begun + 1, False
+        ended = pool.wait()
+        for record in ended or ():
+            if _is_trained(record) and not _is_trained(known.get(record.training_digest)):
+                known[record.training_digest] = record
+        finished = [method for method in left if method.name not in pool.running and method.search.finished]
+        left = [method for method in left if method not in finished]
+        for method in finished:
+            progress.say(searches_text([method]).rstrip())
+        if ended is None and not finished:
             if not waited:
-                progress.say(f"{method.name}: waiting for the trials that other runs are at")
+                progress.say(f"{left[0].name}: waiting for the trials that other runs are at")
                 waited = True
             time.sleep(WAIT_SECONDS)
-        progress.say(searches_text([method]).rstrip())
 
 
 def _is_pruned(record: Record) -> bool:
@@ -95,8 +124,16 @@ class _Attempt:
     """One trial, from its values to its record and its end in the search."""
 
     def __init__(
-        self, plan: Plan, method: TunedMethod, trial: Trial, registry: Registry, progress: PlainProgress
+        self,
+        plan: Plan,
+        method: TunedMethod,
+        trial: Trial,
+        registry: Registry,
+        *,
+        progress: PlainProgress,
+        position: int,
     ) -> None:
+        self.position = position
         self.plan, self.method, self.trial, self.registry, self.progress = plan, method, trial, registry, progress
         self.scores = dict(trial.scores)
         self.rows: list[dict[str, Any]] = []
@@ -104,22 +141,29 @@ class _Attempt:
         self.seconds: float | None = None  # of a training that is repeated
         self.suite: Suite = plan.suite
 
-    def run(self, run_trial: RunTrial, known: Mapping[str, Record]) -> Record:
+    def run(self, run_trial: RunTrial, known: Mapping[str, Record], worker: Worker, tick: Callable[[], None]) -> Record:
         """Runs the trial, or repeats what is recorded; returns its record, which is on disk. known: {training digest: a
-        record of how that training went, or went until it was pruned}."""
+        record of how that training went, or went until it was pruned}; tick: raises where it is to be stopped."""
         folder = trials_folder(self.plan)
         try:
             planned = self._planned()
         except (SuiteError, DataError, PluginError) as error:  # values that do not go together
             blank = self._named(self.method.planned.blank)
             failure = {"type": type(error).__name__, "message": str(error), "traceback": ""}
-            self.progress.say(f"{self._heading}: error: {first_line(error)}")
+            self.progress.leave_out(self.position, f"{self._heading}: error: {first_line(error)}")
             return self._end(replace(blank, error=failure, started=now(), finished=now()), "failed")
         waiting = f"{self._heading}: waiting for another run"
-        with alone(folder, planned.blank.digest, lambda where: self.progress.wait(f"{waiting} ({where})")):
-            return self._run_claimed(planned, run_trial, known)
 
-    def _run_claimed(self, planned: PlannedCell, run_trial: RunTrial, known: Mapping[str, Record]) -> Record:
+        def wait(where: str) -> None:
+            tick()
+            self.progress.wait(f"{waiting} ({where})")
+
+        with alone(folder, planned.blank.digest, wait):
+            return self._run_claimed(planned, partial(run_trial, worker=worker, tick=tick), known)
+
+    def _run_claimed(
+        self, planned: PlannedCell, run_trial: Callable[..., Record], known: Mapping[str, Record]
+    ) -> Record:
         folder = trials_folder(self.plan)
         former = known.get(planned.blank.training_digest) or self._recorded(folder, planned.blank.digest)
         try:
@@ -129,10 +173,10 @@ class _Attempt:
                     return self._repeat(planned.blank, former)
                 self.rows, self.seconds = [], None
             total = self.method.search.tuning.budget.trials or self.trial.number + 1
-            before = [trial.seconds or None for trial in self.method.search.trials[: self.trial.number]]
-            self.progress.plan([*before, *[None] * (total - len(before))])
             trials = replace(self.plan, folder=folder, cells=(planned,), strays=())
-            record = run_trial(trials, planned, watch=self._watch, place=(self.trial.number + 1, total))
+            record = run_trial(
+                trials, planned, watch=self._watch, place=(self.trial.number + 1, total), position=self.position
+            )
         except Pruned:
             return self._pruned(planned.blank)
         if record.status == "ok" and self.method.metric not in record.validation:
@@ -180,6 +224,8 @@ class _Attempt:
 
     def _watch(self, event: ChildMessage) -> None:
         """Hears the child; raises Pruned where the trial is to be stopped."""
+        if event.get("event") == "place":  # a trial whose node was lost begins anew
+            self.rows = []
         if event.get("event") == "phase" and event.get("name") == "train":
             self.began = time.monotonic()
         whole_name = f"train {self.method.stage}" if self.method.stage else None
@@ -230,7 +276,8 @@ class _Attempt:
                 weights={},
                 weights_from=None,
             )
-        self.progress.say(f"{self._heading}: {self.method.score_text(former.validation[self.method.metric])}, known")
+        said = f"{self._heading}: {self.method.score_text(former.validation[self.method.metric])}, known"
+        self.progress.leave_out(self.position, said)
         return self._end(former, "complete")
 
     def _pruned(self, blank: Record) -> Record:
@@ -243,9 +290,9 @@ class _Attempt:
         )
         said = f"{self._heading}: pruned after epoch {epoch}, {self.method.score_text(best[metric])}"
         if self.began is None:
-            self.progress.say(said)
+            self.progress.leave_out(self.position, said)
         else:
-            self.progress.end(said, self._spent)
+            self.progress.end(said, self._spent, self.position)
         return self._end(record, "pruned")
 
     def _end(self, record: Record, state: State) -> Record:

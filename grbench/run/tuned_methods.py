@@ -88,7 +88,7 @@ def _study_name(plan: Plan, planned: PlannedCell, space: Space, registry: Regist
         "training": identity["training"],
         "space": {key: values.to_json() for key, values in space.items()},
         "metric": planned.blank.metrics[metric],
-        **{key: getattr(tuning, key) for key in ("sampler", "pruner", "startup_trials", "seed")},
+        **tuning.facts(),
     }
     return f"{planned.cell.method.name} {short_hash(facts)}"
 

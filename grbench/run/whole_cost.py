@@ -10,12 +10,13 @@ from typing import Any
 
 from grbench.results.record import Record
 from grbench.results.record_files import checkpoint_folder, replace_record
+from grbench.run.backends.backend import Beside
 from grbench.run.backends.child_process import ChildMessage
 from grbench.run.beside_file import keep_beside
-from grbench.run.neighbours import Neighbours, joined
+from grbench.run.neighbours import joined
 
 
-def with_whole_cost(folder: Path, record: Record, neighbours: Neighbours, seconds: float) -> Record:
+def with_whole_cost(folder: Path, record: Record, neighbours: Beside, seconds: float) -> Record:
     """A cell's record that also says the costs of the whole cell, on disk too. seconds: of this attempt."""
     if record.status != "ok":
         if "beside" in record.cost:
@@ -31,7 +32,7 @@ def with_whole_cost(folder: Path, record: Record, neighbours: Neighbours, second
     return record
 
 
-def note_checkpoint(folder: Path, digest: str, event: ChildMessage, neighbours: Neighbours, began: float) -> None:
+def note_checkpoint(folder: Path, digest: str, event: ChildMessage, neighbours: Beside, began: float) -> None:
     """Keeps what ran beside a cell until the checkpoint that its child has just written, for an attempt that goes on
     from it. event: the child's; began: when this attempt did, by the monotonic clock."""
     seconds = time.monotonic() - began

@@ -44,6 +44,7 @@ def tuning_options(
     sampler: Literal["tpe", "random"] = "tpe",
     pruner: Literal["median", "none"] = "median",
     startup_trials: Natural = 5,
+    batch: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 1,
     metric: str | None = None,
     seed: Seed = 0,
 ) -> None:
@@ -59,6 +60,9 @@ def tuning_options(
             others' at the same validation (Optuna's); none.
         startup_trials: trials that are drawn at random before tpe learns from them, and that are completed before any
             is pruned.
+        batch: so many trials are drawn together, from what the batches before them came to, so that they may run at
+            once (--jobs, --backend); how many do changes nothing. 1 = each trial knows all before it. With sampler
+            random and pruner none, trials know nothing of each other, and all may run at once.
         metric: the metric of validation that trials are compared by; null = `select` of the method's training.
         seed: of the sampler. Trials are trained with the first of the suite's seeds.
     """
@@ -173,8 +177,18 @@ class Tuning:
     sampler: str = "tpe"
     pruner: str = "median"
     startup_trials: int = 5
+    batch: int = 1
     metric: str | None = None
     seed: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What the trials that are tried depend on, besides budget and space; of batches of one, nothing is said."""
+        batch = {"batch": self.batch} if self.batch != 1 else {}
+        return {key: getattr(self, key) for key in ("sampler", "pruner", "startup_trials", "seed")} | batch
+
+    def known_before(self, number: int) -> int:
+        """The trials with a smaller number than this one are what trial `number` depends on."""
+        return 0 if self.sampler == "random" and self.pruner == "none" else number - number % self.batch
 
     def metric_of(self, method: Method) -> str:
         """The metric that the trials of a method are compared by."""
@@ -209,7 +223,7 @@ def read_tuning(
                 if name not in methods:
                     raise SuiteError(f"{where}.space: unknown method {cut(name)!r}; {suggestion(name, methods)}")
                 spaces[name] = _read_space(options, f"{where}.space.{name}", problems)
-        given = {key: bound[key] for key in ("sampler", "pruner", "startup_trials", "metric", "seed")}
+        given = {key: bound[key] for key in ("sampler", "pruner", "startup_trials", "batch", "metric", "seed")}
         return Tuning(Budget(**budget), spaces, **given)
     return None
 

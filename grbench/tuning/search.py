@@ -1,8 +1,9 @@
 """The search for the best values of a method's options: an Optuna study in a file that several runs may share.
 
-What a trial tries is a function of the trials before it: each one's sampler has a seed of its own, by the trial's
-number, and sees the trials that are finished by then. So a search that was killed goes on as if it had not been, and a
-search by one run alone gives the same trials each time.
+What a trial tries is a function of the trials before it, or where they come in batches, of the batches before its own:
+each one's sampler has a seed of its own, by the trial's number, and sees those of them that are finished. So a search
+that was killed goes on as if it had not been, and a search by one run alone gives the same trials each time, however
+many of a batch it runs at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,7 +42,7 @@ INTERRUPTED = ("killed", "timeout", "oom")
 class Trial:
     """One trial. number: 0 = the first; scores: {epoch: validation score} as far as they came; value: the best of them,
     by which trials are compared, None unless it is complete; seconds: of training; status: of its record; sequential:
-    whether all trials before it had ended when it began."""
+    whether all trials that it depends on had ended when it began."""
 
     number: int
     values: dict[str, Any]
@@ -61,14 +63,16 @@ class Search:
         self.folder, self.name, self.space, self.tuning = folder, name, space, tuning
         self.higher_is_better = higher_is_better
         self._claims: dict[int, IO[bytes]] = {}
+        self._lock = threading.RLock()  # trials that run at once report from threads of their own
         self._study: Study | None = None
         self._read_only: JournalStorage | None = None
 
     @property
     def trials(self) -> list[Trial]:
         """All trials within the budget, by number. Before any was claimed, the file is only read."""
-        study = self._study or self._read()
-        return [] if study is None else self._within_budget(self._all(study))
+        with self._lock:
+            study = self._study or self._read()
+            return [] if study is None else self._within_budget(self._all(study))
 
     @property
     def finished(self) -> bool:
@@ -99,6 +103,13 @@ class Search:
             reasons.append(f"trials ended as {' and '.join(sorted(set(ended)))}")
         return reasons
 
+    @property
+    def waits(self) -> bool:
+        """Whether the next trial depends on one that this process is at."""
+        with self._lock:
+            known = self.tuning.known_before(len(self._all(self._opened)))
+            return any(number < known for number in self._claims)
+
     def claim(self) -> Trial | None:
         """The next trial to run, which no other run has until `finish` or the end of this process: one that another run
         was killed in, or else a new one. None where all have ended or are run by others."""
@@ -109,20 +120,22 @@ class Search:
                     return trial
             if self.tuning.budget.used(trial.seconds for trial in trials) is not None:
                 return None
-            return self._begin(len(trials), sequential=all(trial.state != "running" for trial in trials))
+            known = trials[: self.tuning.known_before(len(trials))]
+            return self._begin(len(trials), sequential=all(trial.state != "running" for trial in known))
 
     def report(self, trial: Trial, epoch: int, scores: Mapping[int, float]) -> bool:
         """Keeps the validation score of an epoch; true where the trial is to be pruned. scores: {epoch: score} of the
-        trial so far. Only the trials before it count, so that others that run beside it change nothing."""
+        trial so far. Only the trials that it depends on count, so that others that run beside it change nothing."""
         from optuna.trial import TrialState, create_trial
 
-        if epoch not in trial.scores:
-            self._storage.set_trial_intermediate_value(self._id(trial.number), epoch, scores[epoch])
-        if self.tuning.pruner == "none":
-            return False
-        before = self._copy(trial.number)
-        known = {each: score for each, score in scores.items() if each <= epoch}
-        return bool(before.pruner.prune(before, create_trial(state=TrialState.RUNNING, intermediate_values=known)))
+        with self._lock:
+            if epoch not in trial.scores:
+                self._storage.set_trial_intermediate_value(self._id(trial.number), epoch, scores[epoch])
+            if self.tuning.pruner == "none":
+                return False
+            before = self._copy(trial.number)
+            known = {each: score for each, score in scores.items() if each <= epoch}
+            return bool(before.pruner.prune(before, create_trial(state=TrialState.RUNNING, intermediate_values=known)))
 
     def finish(self, trial: Trial, state: State, value: float | None, seconds: float, status: str) -> None:
         """The trial has ended; no other run can claim it any more."""
@@ -143,7 +156,7 @@ class Search:
             "budget": tuning.budget.to_json(),
             "trials": len(trials),
             **{state: states.count(state) for state in ("complete", "pruned", "failed")},
-            **{key: getattr(tuning, key) for key in ("sampler", "pruner", "startup_trials", "seed")},
+            **tuning.facts(),
             "space": {key: values.to_json() for key, values in self.space.items()},
             "seconds": math.fsum(trial.seconds for trial in trials),
             "not_repeatable": self.not_repeatable,
@@ -165,13 +178,13 @@ class Search:
         return self._all(self._opened)[number]
 
     def _copy(self, number: int) -> Study:
-        """A study in memory of the finished trials before this one, with this trial's sampler."""
+        """A study in memory of the finished trials that this one depends on, with this trial's sampler."""
         import optuna
 
         copy = optuna.create_study(
             direction=self._direction, sampler=_sampler(self.tuning, number), pruner=_pruner(self.tuning)
         )
-        before = self._opened.get_trials(deepcopy=False)[:number]
+        before = self._opened.get_trials(deepcopy=False)[: self.tuning.known_before(number)]
         copy.add_trials([trial for trial in before if trial.state.is_finished()])
         return copy
 
@@ -258,7 +271,7 @@ class Search:
         """Keeps other runs from claiming and finishing trials meanwhile. The kernel lets go of a killed process's
         lock."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "claims.lock").open("wb") as file:
+        with self._lock, (self.folder / "claims.lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

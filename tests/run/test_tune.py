@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,10 +26,14 @@ from grbench.results.checksums import AlteredError
 from grbench.results.claims import Claim, claim, claims_in, find_claim
 from grbench.results.record import Record
 from grbench.results.record_files import read_records
+from grbench.run.backends.backend import Machine
+from grbench.run.backends.child_process import ForkServer
+from grbench.run.backends.local import LocalBackend
 from grbench.run.plan import Plan, PlannedCell, make_plan
 from grbench.run.progress import PlainProgress
 from grbench.run.tune import tune
 from grbench.run.tuned_methods import _example, tuned_methods, with_choices
+from grbench.run.worker_pool import WorkerPool
 from grbench.suite.suite import load_suite
 from grbench.suite.tuning import Choices
 
@@ -93,6 +98,10 @@ class Run:
         found = read_records([self.folder], trials=True)
         methods = dict.fromkeys(record.method for record in found)
         return {name: sorted((r for r in found if r.method == name), key=number_of) for name in methods}
+
+
+def one_at_a_time() -> WorkerPool[Record]:
+    return WorkerPool(LocalBackend(1, ForkServer(), Machine()), 1)
 
 
 def number_of(record: Record) -> int:
@@ -204,6 +213,34 @@ def test_the_table_says_trials_budget_values_and_validation(tuned: Run) -> None:
     assert "Validation: 6 users, each by an event before the one of the test" in footer
 
 
+@pytest.mark.parametrize(("sampler", "pruner", "batch"), [("tpe", "median", 2), ("random", "none", 1)])
+def test_trials_that_run_at_once_are_those_of_one_after_another(
+    planted: Path, tmp_path: Path, sampler: str, pruner: str, batch: int
+) -> None:
+    found = []
+    for jobs in (1, 2):
+        options = [
+            f"tuning.{key}={value}" for key, value in {"sampler": sampler, "pruner": pruner, "batch": batch}.items()
+        ]
+        outcome, said = run(
+            planted / "suite.yaml",
+            results=tmp_path / str(jobs),
+            only=["tuned"],
+            jobs=jobs,
+            seeds=1,
+            overrides=[*options, "tuning.budget={trials: 4}"],
+        )
+        trials = sorted(read_records([tmp_path / str(jobs)], trials=True), key=number_of)
+        (record,) = outcome.records
+        found.append(
+            ([facts(trial) for trial in trials], record.digest, record.scores, record.tuning["not_repeatable"])
+        )
+    assert "trial 2" in said
+    assert {*re.findall(r"\((job \d)\): ", said)} == {"job 1", "job 2"}
+    assert found[0] == found[1]
+    assert found[0][-1] == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_to_the_same_trials(
     how: signal.Signals, tuned: Run, planted: Path, tmp_path: Path
@@ -285,8 +322,10 @@ def test_a_trial_is_claimed_while_it_runs(planted: Path, tmp_path: Path) -> None
         found.append(find_claim(trials.folder, planned.blank.digest))
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        tune(plan, tuned_methods(plan, registry), registry, interrupted, PlainProgress(io.StringIO()))
+    with pytest.raises(KeyboardInterrupt), one_at_a_time() as pool:
+        tune(
+            plan, tuned_methods(plan, registry), registry, interrupted, progress=PlainProgress(io.StringIO()), pool=pool
+        )
     assert [got is not None and got.lives for got in found] == [True]
     assert claims_in(tmp_path / "tiny" / "trials") == {}
 
@@ -301,7 +340,8 @@ def test_a_lost_study_is_rebuilt_from_the_records(tuned: Run, planted: Path, tmp
     def never(*arguments: object, **options: object) -> Record:
         raise AssertionError("nothing is trained again")
 
-    tune(plan, methods, registry, never, PlainProgress(out))
+    with one_at_a_time() as pool:
+        tune(plan, methods, registry, never, progress=PlainProgress(out), pool=pool)
     kept = sorted((r for r in read_records([tmp_path], trials=True) if r.method == "tuned"), key=number_of)
     assert list(map(facts, kept)) == list(map(facts, tuned.trials["tuned"]))
     assert out.getvalue().count(", known") + out.getvalue().count(": pruned after epoch 1") == 6

@@ -14,11 +14,30 @@ cell's record. Events arrive in order; those of an attempt that was lost need no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from grbench.run.backends.child_process import ChildMessage, End
+
+
+@dataclass(frozen=True)
+class SiteRequest:
+    """What a run asks of the place where its work is done. name: in `BACKENDS`; folder: of the results; device: auto,
+    cpu or cuda; cache: None = each machine's own; jobs: how many cells at most at once, None = one on this machine, as
+    many as there is room for on a cluster; address: of a cluster; cpus: of each cell on a cluster, None = as its
+    back-end says; options: for the scheduler of a cluster; oversize: take what is not expected to fit."""
+
+    name: str
+    folder: Path
+    device: str = "auto"
+    cache: Path | None = None
+    jobs: int | None = None
+    address: str | None = None
+    cpus: int | None = None
+    options: tuple[str, ...] = ()
+    oversize: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,16 +57,28 @@ class Machine:
     gpus: tuple[int, ...] = ()
 
 
+class Beside(Protocol):
+    """What runs beside a cell, counted while it runs."""
+
+    def facts(self) -> dict[str, Any]:
+        """The record's `cost.beside` until now."""
+
+
 class Worker(Protocol):
     """Runs one cell at a time."""
 
     @property
-    def name(self) -> str:
-        """Where it is, for lines of progress; "" where there is nothing to tell apart."""
+    def name(self) -> str | None:
+        """Where it is, for lines of progress; "" where there is nothing to tell apart; None where an event `place` says
+        its `name` once the cell has begun, and again where it begins anew elsewhere."""
 
     @property
     def threads(self) -> int | None:
         """How many threads a cell computes with there; None = as many as it would alone."""
+
+    def beside(self, cache: Path, folder: Path) -> AbstractContextManager[Beside]:
+        """A context for one cell, which counts what runs beside it where it runs. cache: this machine's; folder: of
+        results."""
 
     def run(
         self,
@@ -80,3 +111,24 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Ends what the back-end has started. No cell runs any more."""
+
+
+class Site(Protocol):
+    """Where a run's work is done: this machine, or a cluster that was reached."""
+
+    @property
+    def at_once(self) -> int:
+        """How many cells run at once, as far as is known, to estimate how long they will take."""
+
+    def worker(self) -> Worker:
+        """For what is done before any cell, and for trials that run one after another."""
+
+    def limits(self, found: Mapping[str, int | None]) -> dict[str, int | None]:
+        """{ram, gpu}: bytes that one cell can have at most, None = not known. found: where the worker is."""
+
+    def backend(self, machine: Machine, needs: Mapping[str, Needs]) -> Backend:
+        """Lends workers for cells. needs: {method: what a cell of it takes}. Raises RunError where nothing here has
+        what a cell needs."""
+
+    def close(self) -> None:
+        """Ends what was started, and leaves the cluster."""

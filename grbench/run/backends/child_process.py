@@ -46,6 +46,7 @@ class End:
 
     server_lost: the server ended while the child ran, which was stopped with it; `code` is then the server's.
     oom_killed: the child was killed by SIGKILL, and the kernel counted a kill for memory meanwhile (see `oom_kills`).
+    lost: how the machine was lost that it ran on, or what there took care of it.
     """
 
     code: int
@@ -53,10 +54,13 @@ class End:
     log: str
     server_lost: bool = False
     oom_killed: bool = False
+    lost: str = ""
 
     @property
     def how(self) -> str:
         """For messages about a child that said nothing itself."""
+        if self.lost:
+            return self.lost
         if self.server_lost:
             return f"stopped, because the process that cells are forked from ended meanwhile (exit status {self.code})"
         if self.oom_killed:
@@ -139,6 +143,11 @@ class ForkServer:
     def like(self, settings: Mapping[str, str]) -> ForkServer:
         """Another server of the same modules, with these settings too."""
         return ForkServer(self._modules, note=self._note, settings={**self._settings, **settings})
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What it imports besides the core."""
+        return self._modules
 
     @property
     def process_id(self) -> int:

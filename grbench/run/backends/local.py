@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from grbench.cost.limits import processor_limit
-from grbench.run.backends.backend import Machine, Needs, Worker
+from grbench.run.backends.backend import Machine, Needs, SiteRequest, Worker
 from grbench.run.backends.child_process import ChildMessage, End, ForkServer, run_child
+from grbench.run.neighbours import Neighbours
 
 THREADS, GPUS = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"
 
@@ -26,6 +27,10 @@ class LocalWorker:
     ) -> None:
         self.name, self.threads, self.gpu = name, threads, gpu
         self._server = server
+
+    def beside(self, cache: Path, folder: Path) -> Neighbours:
+        """Counts what else this machine is at."""
+        return Neighbours(cache, folder, self.threads)
 
     def run(
         self,
@@ -105,6 +110,29 @@ class LocalBackend:
             if worker not in busy and not (beside and _exceeds([*beside, needs], "gpu", limit)):
                 found[worker] = len(beside)
         return min(found, key=lambda worker: found[worker], default=None)
+
+
+class LocalSite:
+    """This machine. server: of the run."""
+
+    def __init__(self, request: SiteRequest, server: ForkServer, *, note: Callable[[str], None] = lambda _: None):
+        self.at_once = request.jobs or 1
+        self._server, self._note = server, note
+
+    def worker(self) -> LocalWorker:
+        """One that has all of the machine."""
+        return LocalWorker(self._server)
+
+    def limits(self, found: Mapping[str, int | None]) -> dict[str, int | None]:
+        """What was found here."""
+        return dict(found)
+
+    def backend(self, machine: Machine, needs: Mapping[str, Needs]) -> LocalBackend:
+        """Lends workers that share the machine."""
+        return LocalBackend(self.at_once, self._server, machine, note=self._note)
+
+    def close(self) -> None:
+        """The server is the run's."""
 
 
 def _exceeds(needs: list[Needs], kind: str, limit: int | None) -> bool:

@@ -1,0 +1,79 @@
+"""What is said where a cluster cannot be used, and what a node refuses."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from grbench.errors import RunError
+from grbench.run.backends import on_node
+from grbench.run.backends.backend import SiteRequest
+from grbench.run.backends.by_name import open_site
+from grbench.run.backends.child_process import ForkServer
+from grbench.run.backends.cluster import EventFile
+from grbench.run.backends.on_node import NodeTask, run_on_node
+
+
+def refused(request: SiteRequest) -> str:
+    with pytest.raises(RunError) as raised:
+        open_site(request, ForkServer(), note=lambda _: None)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    said = refused(SiteRequest(name, tmp_path))
+    assert said.startswith(f"--backend {name}: needs {package}, which cannot be imported")
+    assert said.endswith(f"pip install 'grbench[{name}]'")
+
+
+def test_an_address_where_no_ray_is_fails_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    with socket.socket() as nobody:  # bound, but nobody listens
+        nobody.bind(("127.0.0.1", 0))
+        address, began = f"127.0.0.1:{nobody.getsockname()[1]}", time.monotonic()
+        assert f"--address {address}: no Ray cluster can be reached there (" in refused(
+            SiteRequest("ray", tmp_path, address=address)
+        )
+        assert time.monotonic() - began < 60
+    assert "an address of Ray Client" in refused(SiteRequest("ray", tmp_path, address="ray://head:10001"))
+    assert "is no address of a Ray cluster" in refused(SiteRequest("ray", tmp_path, address="head"))
+
+
+def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refused(SiteRequest("slurm", tmp_path)) == (
+        "--backend slurm: sbatch is not found; start the run on a login node of the cluster"
+    )
+
+
+def test_a_node_that_does_not_see_the_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_node, "LATE_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    log, events, marker = (tmp_path / name for name in ("log", "events", "marker"))
+    task = NodeTask("module", {}, None, (), log, events, marker, tmp_path, None, 1, None)
+    end = run_on_node(task, "node3")
+    assert end.end is None
+    assert end.refused.startswith(
+        f"{tmp_path}: node node3 does not see what is written there, so the folder is not shared"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_events_are_read_while_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    events = EventFile(path)
+    assert list(events.new()) == []
+    path.write_text('{"event": "a"}\n{"event": "b"')
+    assert list(events.new()) == [{"event": "a"}]
+    with path.open("a") as file:
+        file.write("}\n")
+    assert list(events.new()) == [{"event": "b"}]
+    assert list(events.new()) == []
