@@ -41,7 +41,7 @@ class Ready:
     @property
     def needs(self) -> dict[str, Needs]:
         """{method: what a cell of it takes}, of the methods that are trained."""
-        return {plan.method: Needs(plan.ram_bytes, plan.gpu_bytes) for plan in self.plans}
+        return {plan.method: Needs(plan.ram_bytes, plan.gpu_bytes, plan.devices) for plan in self.plans}
 
 
 def refuse_too_large(ready: Ready, request: RunRequest, site: Site | None = None) -> None:
@@ -56,8 +56,8 @@ def refuse_too_large(ready: Ready, request: RunRequest, site: Site | None = None
 
 
 def refuse_devices(plan: Plan, ready: Ready, request: RunRequest) -> None:
-    """Raises RunError naming the methods that ask for more GPUs than there are for a cell on this machine; of a cluster,
-    its back-end knows."""
+    """Raises RunError naming the methods that ask for more GPUs than there are for a cell on this machine; what there
+    is on a cluster, its back-end knows."""
     if request.backend != "local" or not ready.facts.get("gpus"):  # on the CPU a device is a process
         return
     there, jobs, lines = len(ready.facts["gpus"]), request.jobs or 1, dict[str, None]()

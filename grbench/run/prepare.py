@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from grbench import errors
+from grbench.cache import cache_folder
 from grbench.errors import DataError, GRBenchError, RunError, SuiteError
 from grbench.interfaces import Dataset, Retriever, Tokenizer, optional
 from grbench.report.format import size_text
@@ -101,8 +102,9 @@ class Prepared:
 
 
 def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
-    """Builds or finds the store and tries the protocol. job: {cell, cache: None = this
-    machine's own, device, filters: every method's, validates: whether any method selects by validation users, suite: its file, methods: a cell of each}.
+    """Builds or finds the store and tries the protocol. job: {cell, cache: None = this machine's own,
+    device, filters: every method's, validates: whether any method selects by validation users, suite: its file,
+    methods: a cell of each}.
     Raises GRBenchError where the request cannot be met.
     """
     from grbench.evaluation.filters import filtered_candidates

@@ -42,10 +42,12 @@ class SiteRequest:
 
 @dataclass(frozen=True)
 class Needs:
-    """The memory that a cell is expected to take, in bytes; what is not known of it is not in it."""
+    """What a cell is expected to take. ram: bytes; gpu: bytes of each of its `devices`. What is not known of them is not
+    in them."""
 
     ram: int = 0
     gpu: int = 0
+    devices: int = 1
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,8 @@ class RayTask:
 
 
 class RayScheduler:
-    """Cells as tasks. cpus: of each, which it computes with; GPUs: one for each cell where the cluster has any, unless
-    the device is the CPU."""
+    """Cells as tasks. cpus: of each, which it computes with; GPUs: as many as it has devices, where the cluster has
+    any, unless the device is the CPU."""
 
     def __init__(self, request: SiteRequest) -> None:
         nodes = _nodes()
@@ -159,12 +159,15 @@ class RayScheduler:
         return {**found, "ram": _most_memory()}
 
     def check(self, needs: Mapping[str, Needs]) -> None:
-        """Raises RunError where no node has the memory of a cell beside the CPUs and the GPU."""
-        nodes = [node for node in _nodes() if self._fits(node)]
+        """Raises RunError where no node has the memory of a cell beside the CPUs and the GPUs."""
         for method, each in needs.items():
+            gpus = self._gpus * each.devices
+            wanted = f"{self.cpus} CPUs{f' and {gpus} GPU' if gpus else ''}{'s' * (gpus > 1)}"
+            nodes = [node for node in _nodes() if self._fits(node) and node.get("GPU", 0) >= gpus]
+            if not nodes:
+                raise RunError(f"{method}: no node of the Ray cluster has {wanted}; set fewer devices, or --cpus")
             if not self._oversize and not any(node.get("memory", 0) >= each.ram for node in nodes):
                 most = max((int(node.get("memory", 0)) for node in nodes), default=0)
-                wanted = f"{self.cpus} CPUs{' and a GPU' if self._gpus else ''}"
                 raise RunError(
                     f"{method}: needs about {size_text(each.ram)} of RAM beside {wanted}; the largest such node has "
                     f"{size_text(most)}; leave it out (--only), or run it all the same with --oversize"
@@ -175,7 +178,7 @@ class RayScheduler:
         hosts = [node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]
         asked = self._remote.options(
             num_cpus=self.cpus,
-            num_gpus=self._gpus,
+            num_gpus=self._gpus * needs.devices,
             memory=min(needs.ram, _most_memory()) or None,
             name=str(task.log.stem),
         )

@@ -168,7 +168,7 @@ class SlurmScheduler:
         if needs.ram:
             asked["mem"] = f"{int(MARGIN * needs.ram + MARGIN_BYTES) >> 20}M"
         if self._device == "cuda" and not any(key in self._options for key in GPU_OPTIONS):
-            asked["gpus_per_node"] = 1
+            asked["gpus_per_node"] = needs.devices
         return asked | self._options
 
 
@@ -258,5 +258,5 @@ def _reason(error: Exception) -> str:
     return lines[-1].rpartition("sbatch: error: ")[2] if lines else first_line(error)
 
 
-def _needs_key(waiting: _Waiting) -> tuple[int, int]:
-    return waiting.needs.ram, waiting.needs.gpu
+def _needs_key(waiting: _Waiting) -> tuple[int, int, int]:
+    return waiting.needs.ram, waiting.needs.gpu, waiting.needs.devices
