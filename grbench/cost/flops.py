@@ -54,7 +54,7 @@ class FlopCount(AbstractContextManager["FlopCount"]):
 
     def __init__(self) -> None:
         self._counter = flop_counter.FlopCounterMode(display=False, custom_mapping=_additional_formulas())
-        self._counter.mod_tracker = _NoModules()  # type: ignore[no-untyped-call]
+        self._counter.mod_tracker = _NoModules()
         self._optimizer_flops = 0
         self._hooks: list[RemovableHandle] = []
 

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(hours=2)
 """For another rank, such as the first one while it writes a checkpoint; one that has died is noticed at once."""
@@ -135,11 +137,12 @@ class Ranks:
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
-    def done_by_first(self, work: Callable[[], Any]) -> Any:
+    def done_by_first(self, work: Callable[[], T]) -> T:
         """What `work` gives on the first rank, on all; the generators are as it left them."""
         if self.alone:
             return work()
         done = (work(), _generators(self.device)) if self.first else None
+        result: T
         result, states = self.from_first(done)
         _set_generators(states, self.device)
         return result
@@ -240,7 +243,7 @@ class _Clock:
 
     def __enter__(self) -> None:
         if self._on_gpu:
-            self._pairs.append([torch.cuda.Event(enable_timing=True) for _ in range(2)])
+            self._pairs.append([torch.cuda.Event(enable_timing=True) for _ in range(2)])  # type: ignore[no-untyped-call]
             self._pairs[-1][0].record()
         self._began = time.perf_counter()
 
@@ -290,7 +293,7 @@ def join(rank: int, size: int, device: torch.device | str, meeting_point: Path) 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's own name need not lead to it
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo",
-        store=dist.FileStore(str(meeting_point), size),
+        store=dist.FileStore(str(meeting_point), size),  # type: ignore[attr-defined]
         rank=rank,
         world_size=size,
         timeout=LONGEST_WAIT,

@@ -32,6 +32,7 @@ class RowTable(nn.Embedding):
 
     divisible = True
     ranks: Ranks | None = None
+    weight: nn.Parameter
 
     def divide(self, ranks: Ranks) -> None:
         """Keeps this rank's rows alone. Called before the table is on a GPU, by every rank."""

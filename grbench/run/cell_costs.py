@@ -49,9 +49,9 @@ def spent_by_all(meter: Meter) -> Spent:
     phases = {name: dict(phase) for name, phase in meter.costs().items()}
     for name, phase in phases.items():
         each = [costs[name] for costs in every if name in costs]
-        for key, join in [*((key, sum) for key in OF_ALL), *((key, max) for key in LARGEST)]:
+        for key in (*OF_ALL, *LARGEST):
             known = [costs[key] for costs in each if costs.get(key) is not None]
-            phase[key] = join(known) if known else None
+            phase[key] = (sum(known) if key in OF_ALL else max(known)) if known else None
     needed = [[phase for name, phase in costs.items() if name not in NOT_NEEDED] for costs in every]
 
     def peaks(key: str) -> list[int | None]:

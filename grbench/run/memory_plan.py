@@ -74,7 +74,7 @@ class MemoryPlan:
             (self.gpu_bytes, gpu, f"GPU memory{each}", self.device),
             (
                 self.ram_bytes // self.devices,
-                ram // self.devices,
+                None if ram is None else ram // self.devices,
                 f"RAM{each}",
                 self.host if self.on_gpu else self.parts,
             ),

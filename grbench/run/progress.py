@@ -41,6 +41,8 @@ class RunningCell:
         self.position, self.began, self.name = position, began, name
         self.fraction: float | None = None
         """Share of the present phase that is done, None where it is not known."""
+        self._what: str | None = None
+        self._figures: dict[str, Any] = {}
         self._enter(phase, began)
 
     def listen(self, event: dict[str, Any], now: float) -> None:

@@ -67,7 +67,7 @@ def run_ranks(size: int, device: str, work: Work, *, curve: Callable[[], list[di
     with temporary_folder() as folder:
         kills = oom_kills()
         arguments = (size, device, work, folder, curve)
-        context = torch.multiprocessing.start_processes(
+        context = torch.multiprocessing.start_processes(  # type: ignore[attr-defined,no-untyped-call]
             _be_rank, arguments, nprocs=size, join=False, start_method="fork"
         )
         try:

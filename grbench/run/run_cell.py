@@ -304,7 +304,7 @@ class CellAttempt:
         store = Store.open(_cache(job) / job["store"])
         if job["source"]:
             return rescore_cell(cell, self._blank, Path(job["source"]), store, registry=registry)
-        checkpoints = self._checkpoints = checkpoints_of(cell, self._blank, job | {"device": device}, self._events)
+        checkpoints = self._checkpoints = checkpoints_of(cell, self._blank, {**job, "device": device}, self._events)
 
         def attempt() -> tuple[Record, pa.Table | None]:
             self._report = Reporter(self._events)

@@ -42,8 +42,8 @@ class SiteRequest:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a cell is expected to take. ram: bytes; gpu: bytes of each of its `devices`. What is not known of them is not
-    in them."""
+    """What a cell is expected to take. ram: bytes; gpu: bytes on each of its `devices`. What is not known is not in
+    them."""
 
     ram: int = 0
     gpu: int = 0

@@ -107,7 +107,8 @@ class RayTask:
     def wait(self, seconds: float) -> NodeEnd | Lost | None:
         """How it ended."""
         try:
-            return ray.get(self._reference, timeout=seconds)
+            ended: NodeEnd = ray.get(self._reference, timeout=seconds)
+            return ended
         except GetTimeoutError:
             return None
         except OutOfMemoryError as error:

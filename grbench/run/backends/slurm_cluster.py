@@ -204,7 +204,8 @@ class SlurmTask:
 
     def _result(self) -> NodeEnd | Lost:
         try:
-            return self._job.result()
+            result: NodeEnd | Lost = self._job.result()
+            return result
         except (FailedJobError, UncompletedJobError) as error:
             folder = self._scheduler.keep()
             lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
