@@ -17,11 +17,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import getattr_static
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
-
-from grbench.errors import PluginError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,29 +48,6 @@ def optional(plugin: object, default: Callable[..., Result]) -> Callable[..., Re
     found = getattr_static(owner, default.__name__, None)
     own = found.__get__(None if owner is plugin else plugin, owner) if hasattr(found, "__get__") else found
     return own if callable(own) else partial(default, plugin)
-
-
-def history_length(encoder: object) -> int:
-    """The encoder's `history_length`; raises PluginError, naming its class, where that is missing or no number of
-    events."""
-    length = getattr(encoder, "history_length", None)
-    if not isinstance(length, Integral) or length < 1:
-        raise PluginError(
-            f"encoder {type(encoder).__name__}: history_length should be the number of newest events that it encodes, "
-            f"a whole number from 1, {'and is missing' if length is None else f'got {length!r}'}"
-        )
-    return int(length)
-
-
-def every_steps(tracker: object) -> int | None:
-    """The tracker's `every_steps`, None where it has none; raises PluginError, naming its class, where that is not a
-    number of steps."""
-    every = getattr(tracker, "every_steps", Tracker.every_steps)
-    if every is not None and (not isinstance(every, Integral) or every < 1):
-        raise PluginError(
-            f"tracker {type(tracker).__name__}: every_steps should be a whole number from 1, or None; got {every!r}"
-        )
-    return None if every is None else int(every)
 
 
 class Dataset(ABC):

@@ -10,7 +10,8 @@ from torch import nn
 
 from grbench.data.codes import current_codes
 from grbench.errors import PluginError
-from grbench.interfaces import Dataset, Encoder, Loss, Retriever, history_length, optional
+from grbench.interfaces import Dataset, Encoder, Loss, Retriever, optional
+from grbench.registry.attributes import history_length
 from grbench.types import Codes
 
 CODES = Codes(torch.tensor([[0], [0], [1]]), (2,))

@@ -17,7 +17,8 @@ from grbench.audit.later_events import LaterEvents, later_events
 from grbench.data.split import Split
 from grbench.errors import PluginError
 from grbench.evaluation.ranking import evaluating
-from grbench.interfaces import Decoder, Embedder, Encoder, LookAhead, history_length, optional
+from grbench.interfaces import Decoder, Embedder, Encoder, LookAhead, optional
+from grbench.registry.attributes import history_length
 from grbench.results.audit_file import AuditResult
 from grbench.types import Batch
 

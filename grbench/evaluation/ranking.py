@@ -23,7 +23,8 @@ from grbench.data.split import Queries, Split
 from grbench.distributed.ranks import current
 from grbench.errors import RunError
 from grbench.evaluation.filters import HistoryFilter, filtered_candidates
-from grbench.interfaces import Encoder, Retriever, history_length, optional
+from grbench.interfaces import Encoder, Retriever, optional
+from grbench.registry.attributes import history_length
 from grbench.types import Batch, Codes, Ranking, Report
 
 WARM_UP_BATCHES = 1

@@ -15,8 +15,9 @@ import pluggy
 
 from grbench.errors import PluginError, cut
 from grbench.hookspecs import GROUP, KINDS, HookSpecs, singular
+from grbench.registry.arguments import Factory, resolve
 from grbench.registry.component import Component
-from grbench.registry.options import Factory, bound_values, file_contents, options_model, resolve, suggestion
+from grbench.registry.options import bound_values, file_contents, options_model, suggestion
 
 if TYPE_CHECKING:
     from pathlib import Path

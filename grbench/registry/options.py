@@ -15,7 +15,7 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,26 +25,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_json
 
 from grbench.errors import PluginError, Problems, SuiteError, cut
+from grbench.registry.arguments import Argument, Factory, declared_arguments, title_of, unresolved
 from grbench.registry.option_types import OptionGroup, PathHash
 from grbench.storage.place import url_text
-
-Factory = Callable[..., Any]
 
 # Numbers must be finite, because options are written as JSON. Option names may begin with `model_`.
 _STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
-
-
-class Argument(NamedTuple):
-    """A keyword-only argument of a factory, or a field of a group. default: `Parameter.empty` where it has none."""
-
-    annotation: Any
-    default: Any
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
 
 
 class Option(NamedTuple):
@@ -68,7 +55,7 @@ def bind(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, 
 def bound_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The keyword arguments that the factory is called with: like `bind`, but with values of the annotated types (Path,
     tuple) and with groups as instances. Raises as `bind` does."""
-    return _grouped(_arguments(factory), flat_values(factory, options, where))
+    return _grouped(declared_arguments(factory), flat_values(factory, options, where))
 
 
 def flat_values(factory: Factory, options: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -128,9 +115,9 @@ def options_model(factory: Factory) -> type[pydantic.BaseModel]:
         with warnings.catch_warnings():
             # Options called `copy` or `json` shadow methods of the model that are not used here.
             warnings.filterwarnings("ignore", message=".*shadows an attribute", category=UserWarning)
-            model: type[pydantic.BaseModel] = pydantic.create_model(_title(factory), __config__=_STRICT, **fields)
+            model: type[pydantic.BaseModel] = pydantic.create_model(title_of(factory), __config__=_STRICT, **fields)
     except (pydantic.errors.PydanticUserError, NameError, TypeError) as error:
-        raise PluginError(f"{_title(factory)}: its options cannot be read: {error}") from error
+        raise PluginError(f"{title_of(factory)}: its options cannot be read: {error}") from error
     return model
 
 
@@ -208,7 +195,7 @@ def _validate(factory: Factory, options: Mapping[str, Any], where: str) -> pydan
             annotation = known[name].annotation
             if name not in options and problem["type"] != "missing":
                 raise PluginError(
-                    f"{_title(factory)}: the default of option {name} does not fit its annotation "
+                    f"{title_of(factory)}: the default of option {name} does not fit its annotation "
                     f"{type_name(annotation)}"
                 ) from error
             if name not in explained_already or _alternatives(annotation) == 1:
@@ -267,11 +254,11 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
 def options_of(factory: Factory) -> Mapping[str, Argument]:
     """All options of the factory by name: its own arguments, and the fields of its groups."""
     found: dict[str, Argument] = {}
-    for name, option in _flat(_arguments(factory)):
+    for name, option in _flat(declared_arguments(factory)):
         if name in found:
-            raise PluginError(f"{_title(factory)}: option {name} is declared twice; names must be unique")
+            raise PluginError(f"{title_of(factory)}: option {name} is declared twice; names must be unique")
         if name.startswith("_"):
-            raise PluginError(f"{_title(factory)}: option {name} must not start with an underscore")
+            raise PluginError(f"{title_of(factory)}: option {name} must not start with an underscore")
         found[name] = option
     return found
 
@@ -303,13 +290,13 @@ def _fields(name: str, argument: Argument) -> dict[str, Argument]:
     defaults."""
     group = argument.annotation
     if "__dataclass_fields__" not in vars(group) or not group.__dataclass_params__.frozen:
-        raise PluginError(f"{_title(group)}: a group of options must be a dataclass(frozen=True, kw_only=True)")
+        raise PluginError(f"{title_of(group)}: a group of options must be a dataclass(frozen=True, kw_only=True)")
     if not argument.required and not isinstance(argument.default, group):
-        raise PluginError(f"{_title(group)}: the default of argument {name} must be a {_title(group)}")
+        raise PluginError(f"{title_of(group)}: the default of argument {name} must be a {title_of(group)}")
     try:
         hints = typing.get_type_hints(group, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
-        raise _unresolved(group, error) from error
+        raise unresolved(group, error) from error
     fields = [field for field in dataclasses.fields(group) if field.init]
     return {
         field.name: Argument(
@@ -325,78 +312,15 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
-@cache
-def _arguments(factory: Factory) -> Mapping[str, Argument]:
-    """The factory's keyword-only arguments. Other annotations are not resolved, because the types of run-time objects
-    are often imported for type checkers only."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{_title(factory)}: its signature cannot be read: {error}") from error
-    found = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_KEYWORD:
-            raise PluginError(f"{_title(factory)}: name its options instead of taking **{parameter.name}")
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is not parameter.empty:
-            raise PluginError(
-                f"{_title(factory)}: argument {parameter.name} has a default but is not keyword-only; put a * before it"
-            )
-    for parameter in found.values():
-        if parameter.annotation is parameter.empty:
-            raise PluginError(
-                f"{_title(factory)}: option {parameter.name} has no annotation; write `{_annotated(parameter)}`"
-                f"{_place(factory)}"
-            )
-    hints = resolve(factory, {name: parameter.annotation for name, parameter in found.items()})
-    return {name: Argument(hint, found[name].default) for name, hint in hints.items()}
-
-
-def _annotated(option: inspect.Parameter) -> str:
-    """The option as it might be declared, by the type of its default: `layers: int = 1`."""
-    if option.default is inspect.Parameter.empty:
-        return f"{option.name}: int"
-    kind = "int | None" if option.default is None else type(option.default).__name__
-    return f"{option.name}: {kind} = {option.default!r}"
-
-
-def _place(factory: Factory) -> str:
-    """` (file, line n)` of the factory's function, empty where it is not written in Python."""
-    function = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
-    code = getattr(function, "__code__", None)
-    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
-
-
-def resolve(factory: Factory, annotations: dict[str, Any]) -> dict[str, Any]:
-    """Evaluates annotations of the factory that are text (`from __future__ import annotations`); raises PluginError
-    where a name in them is not defined at run time."""
-    function = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
-
-    def holder() -> None: ...
-
-    holder.__annotations__ = annotations
-    try:
-        return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
-    except (NameError, AttributeError, SyntaxError, TypeError) as error:
-        raise _unresolved(factory, error) from error
-
-
-def _unresolved(factory: Factory, error: Exception) -> PluginError:
-    return PluginError(
-        f"{_title(factory)}: an annotation cannot be resolved: {error}; import it outside of TYPE_CHECKING"
-    )
-
-
-def _title(factory: Factory) -> str:
-    return getattr(factory, "__qualname__", repr(factory))
-
-
 def _documentation(factory: Factory) -> dict[str, str]:
     """{option: text} from `Args:` sections: of the factory's docstring, else of its constructor's, else of the groups'
     docstrings."""
     texts = [inspect.getdoc(factory) or ""]
     if inspect.isclass(factory):
         texts.append(inspect.getdoc(factory.__init__) or "")
-    texts += [inspect.cleandoc(base.__doc__ or "") for group in _groups(_arguments(factory)) for base in group.__mro__]
+    texts += [
+        inspect.cleandoc(base.__doc__ or "") for group in _groups(declared_arguments(factory)) for base in group.__mro__
+    ]
     found: dict[str, str] = {}
     for text in texts:
         section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)+)", text, re.MULTILINE)

@@ -31,8 +31,9 @@ from typing_extensions import TypedDict, is_typeddict
 
 from grbench.errors import PluginError
 from grbench.hookspecs import GROUP
+from grbench.registry.arguments import Factory
 from grbench.registry.option_types import DataFile, DataFolder
-from grbench.registry.options import Factory, describe, json_schema, options_of
+from grbench.registry.options import describe, json_schema, options_of
 from grbench.registry.source_hash import plugin_packages
 from grbench.temporary import beside
 

@@ -26,7 +26,8 @@ from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
 from grbench.distributed.ranks import Rehearsal
 from grbench.distributed.row_table import divide_tables
-from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, history_length, optional
+from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, optional
+from grbench.registry.attributes import history_length
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled, peak
 from grbench.run.memory_plan import MemoryPlan

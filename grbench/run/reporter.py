@@ -11,7 +11,8 @@ from torch import nn
 
 from grbench.errors import first_line
 from grbench.evaluation.ranking import evaluating
-from grbench.interfaces import Tracker, every_steps, optional
+from grbench.interfaces import Tracker, optional
+from grbench.registry.attributes import every_steps
 from grbench.run.backends.child_process import ChildMessages
 
 REPORT_SECONDS = 0.5

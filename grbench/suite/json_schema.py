@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from grbench.hookspecs import KIND_OF_PART
+from grbench.registry.arguments import Factory
 from grbench.registry.discovery import Registry
-from grbench.registry.options import Factory, json_schema, options_model
+from grbench.registry.options import json_schema, options_model
 from grbench.suite.method import STAGE_KEYS, stage_options, training_options
 from grbench.suite.published import figure_options
 from grbench.suite.suite import REQUIRED_KEYS

@@ -12,6 +12,7 @@ import pydantic
 from grbench.errors import PluginError, Problems, SuiteError, cut
 from grbench.hookspecs import DEFAULT_PARTS, PARTS, singular
 from grbench.interfaces import Tracker, Trainer
+from grbench.registry.arguments import Factory
 from grbench.registry.component import Component
 from grbench.registry.discovery import (
     BrokenPluginError,
@@ -20,7 +21,7 @@ from grbench.registry.discovery import (
     interface_methods,
     missing_interfaces,
 )
-from grbench.registry.options import Factory, bind
+from grbench.registry.options import bind
 from grbench.suite.grid import as_mapping, merge
 from grbench.training.options import VALIDATION_ONLY
 from grbench.types import Filter

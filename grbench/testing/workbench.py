@@ -25,7 +25,8 @@ from grbench.data.store import Store
 from grbench.data.store_writer import build_store
 from grbench.errors import PluginError
 from grbench.hookspecs import DEFAULT_PARTS, KIND_OF_PART, KINDS, singular
-from grbench.interfaces import Embedder, history_length
+from grbench.interfaces import Embedder
+from grbench.registry.attributes import history_length
 from grbench.registry.component import Component
 from grbench.registry.discovery import Plugin, Registry, interface_class, missing_interfaces
 from grbench.registry.options import options_model

@@ -18,7 +18,8 @@ from grbench.data.examples import Examples
 from grbench.data.training_data import TrainingData
 from grbench.errors import PluginError
 from grbench.evaluation.ranking import evaluating
-from grbench.interfaces import Decoder, Embedder, Encoder, history_length, optional
+from grbench.interfaces import Decoder, Embedder, Encoder, optional
+from grbench.registry.attributes import history_length
 from grbench.types import Batch, Codes
 
 USERS, ITEMS = 3, 5

@@ -15,7 +15,8 @@ from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, no_rep
 from grbench.data.batches import training_batches
 from grbench.data.examples import Examples, newest_events
 from grbench.errors import DataError
-from grbench.interfaces import Trainer, history_length, optional
+from grbench.interfaces import Trainer, optional
+from grbench.registry.attributes import history_length
 from grbench.training.state import TrainingResult, TrainState
 from grbench.types import Batch, Report
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from grbench.audit.causality import Causality, apart, stir
 from grbench.data.codes import checked_codes
-from grbench.interfaces import Decoder, Embedder, Encoder, history_length, optional
+from grbench.interfaces import Decoder, Embedder, Encoder, optional
+from grbench.registry.attributes import history_length
 from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.check_world import newest_columns, padded, rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin

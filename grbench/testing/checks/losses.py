@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grbench.interfaces import Embedder, Encoder, Loss, history_length, optional
+from grbench.interfaces import Embedder, Encoder, Loss, optional
+from grbench.registry.attributes import history_length
 from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.half_precision import half_precision as in_half_precision

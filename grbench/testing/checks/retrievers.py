@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from grbench.interfaces import Decoder, Embedder, Retriever, history_length, optional
+from grbench.interfaces import Decoder, Embedder, Retriever, optional
+from grbench.registry.attributes import history_length
 from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.check_world import rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin

@@ -11,7 +11,8 @@ import torch
 
 from grbench.errors import PluginError
 from grbench.evaluation.ranking import evaluating
-from grbench.interfaces import Tracker, every_steps, optional
+from grbench.interfaces import Tracker, optional
+from grbench.registry.attributes import every_steps
 from grbench.registry.component import Component
 from grbench.suite.cell import Cell
 from grbench.suite.method import Method, Stage

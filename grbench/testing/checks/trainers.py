@@ -11,7 +11,8 @@ from torch import Tensor
 
 from grbench.cost.monitor import RESERVED_NAMES
 from grbench.data.examples import Examples
-from grbench.interfaces import Trainer, history_length, optional
+from grbench.interfaces import Trainer, optional
+from grbench.registry.attributes import history_length
 from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.steps import begun, copied, differing, steps, through_a_checkpoint
