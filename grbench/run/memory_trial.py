@@ -26,13 +26,13 @@ from grbench.data.store import Store
 from grbench.data.training_data import TrainingData
 from grbench.distributed.ranks import Rehearsal
 from grbench.distributed.row_table import divide_tables
+from grbench.encoder_shapes import check_shapes
 from grbench.interfaces import Embedder, Loss, Retriever, Tokenizer, optional
 from grbench.registry.attributes import history_length
 from grbench.registry.discovery import Registry
 from grbench.run.live_memory import LiveBytes, Unfilled, peak
 from grbench.run.memory_plan import MemoryPlan
 from grbench.suite.method import Method
-from grbench.training.encoder_shapes import check_shapes
 from grbench.training.loop import examples_of
 from grbench.training.options import TrainingOptions
 from grbench.training.stages import losses_of, targets_of

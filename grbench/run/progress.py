@@ -50,8 +50,11 @@ class RunningCell:
         if event.get("event") == "phase":
             self._enter(str(event.get("name")), now)
             return
-        if isinstance(event.get("what"), str) and event["what"] != self._what:
-            self._what, self._figures = event["what"], {}
+        if isinstance(what := event.get("what"), str):
+            if event.get("event") == "fit":
+                what = f"{PHASES['fit tokenizer']}: {what}"
+            if what != self._what:
+                self._what, self._figures = what, {}
         figures = {key: value for key, value in event.items() if _is_figure(value)}
         self._figures |= figures
         epoch, epochs, step, steps = (int(figures.get(key, 0)) for key in ("epoch", "epochs", "step", "steps"))

@@ -16,11 +16,11 @@ from grbench.cost.monitor import Throughput
 from grbench.data.codes import checked_codes, current_codes
 from grbench.distributed.ranks import current
 from grbench.distributed.row_table import divide_tables
+from grbench.encoder_shapes import check_shapes
 from grbench.errors import PluginError, SuiteError
 from grbench.evaluation.scoring import validation_scores
 from grbench.interfaces import Loss, Retriever, Tokenizer, optional
 from grbench.registry.discovery import Registry
-from grbench.training.encoder_shapes import check_shapes
 from grbench.training.loop import Checkpoint, Validate, joined, train
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainingResult, TrainState, WeightedLosses
@@ -110,7 +110,7 @@ def train_method(
 
 
 def _say_how_far(report: Report, what: str, done: int, total: int | None) -> None:
-    report("fit", what=f"fitting the tokenizer: {what}", done=done, total=total)
+    report("fit", what=what, done=done, total=total)
 
 
 def assemble(cell: Cell, registry: Registry, split: Split, codes: Codes, device: str) -> Assembled:

@@ -228,12 +228,18 @@ def test_the_modules_of_the_core_in_the_training_identity():
         "grbench.data.codes",
         "grbench.data.examples",
         "grbench.data.histories",
+        "grbench.data.padding",
         "grbench.data.queries",
         "grbench.data.split",
         "grbench.data.store",
         "grbench.data.store_writer",
         "grbench.data.ties",
         "grbench.data.training_data",
+        "grbench.distributed",
+        "grbench.distributed.gradients",
+        "grbench.distributed.ranks",
+        "grbench.distributed.row_table",
+        "grbench.distributed.whole",
         "grbench.interfaces",
         "grbench.training",
         "grbench.training.loop",
@@ -328,10 +334,11 @@ def test_a_reworded_message_reruns_nothing_and_a_changed_expression_does(core, r
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_text_of_an_error_counts(core, room):
-    before, errors = room_hash(room), RewordErrors()
+    before, errors, raises = room_hash(room), RewordErrors(), False
     for file in sources_of(core, room):
+        raises |= " raise " in file.read_text()
         file.write_text(ast.unparse(errors.visit(ast.parse(file.read_text()))))
-    assert errors.count > 0 or not (core / room).is_dir()
+    assert errors.count > 0 or not raises
     clear_caches()
     assert room_hash(room) == before
 

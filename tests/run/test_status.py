@@ -26,7 +26,7 @@ METHODS = "".join(
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that plans the demo suite, whose dataset has nothing to look at."""
-    monkeypatch.setattr("grbench.run.plan._checked_source", lambda cell, registry: "data")
+    monkeypatch.setattr("grbench.run.plan._checked_source", lambda cell, registry, cache: "data")
     suite = load_suite(write_suite(tmp_path, methods=METHODS), ["seeds=[0]"])
     registry = demo_registry()
     return lambda: make_plan(suite, suite.cells(registry), registry, tmp_path / "results")

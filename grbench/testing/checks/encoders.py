@@ -13,13 +13,13 @@ from torch import nn
 
 from grbench.audit.causality import Causality, apart, stir
 from grbench.data.codes import checked_codes
+from grbench.encoder_shapes import wrong_shape
 from grbench.interfaces import Decoder, Embedder, Encoder, optional
 from grbench.registry.attributes import history_length
 from grbench.testing.checks.check import KindChecks, require, skip_unless
 from grbench.testing.checks.check_world import newest_columns, padded, rows_of
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.outputs import ROUNDING, ROUNDING_OF_TOKEN, evaluated, outputs_of, require_same
-from grbench.training.encoder_shapes import wrong_shape
 from grbench.types import Batch
 
 CHECKS = KindChecks("encoders")

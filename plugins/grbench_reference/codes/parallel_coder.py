@@ -16,15 +16,12 @@ from itertools import accumulate
 from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.registry.option_types import Count, OptionGroup, Share
 from grbench_reference.codes.residual_autoencoder import perceptron, squared_distance
-
-Weight = Annotated[float, Field(ge=0)]
-Temperature = Annotated[float, Field(gt=0)]
 
 SPREAD = 0.02  # of the rows of fields
 CODER = "coder."
@@ -57,11 +54,11 @@ class CoderOptions(OptionGroup):
     coder_widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 64)
     categories: tuple[str | int, ...] | None = None
     hidden_share: Share = 0.2
-    contrast_temperature: Temperature = 0.1
-    code_temperature: Temperature = 0.1
-    level_weight: Weight = 1.0
-    embedding_weight: Weight = 1.0
-    reconstruction_weight: Weight = 0.1
+    contrast_temperature: PositiveFloat = 0.1
+    code_temperature: PositiveFloat = 0.1
+    level_weight: NonNegativeFloat = 1.0
+    embedding_weight: NonNegativeFloat = 1.0
+    reconstruction_weight: NonNegativeFloat = 0.1
 
 
 class ItemInputs(NamedTuple):

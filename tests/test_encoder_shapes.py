@@ -10,6 +10,7 @@ import torch
 from heard import Heard
 
 from grbench.data.store import Store
+from grbench.encoder_shapes import check_shapes, wrong_shape
 from grbench.errors import PluginError
 from grbench.hookspecs import hookimpl
 from grbench.interfaces import Decoder, Embedder
@@ -24,7 +25,6 @@ from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.testing.checks.check_world import check_world
 from grbench.testing.checks.plain_parts import PlainEncoder, PlainTokenizer
-from grbench.training.encoder_shapes import check_shapes, wrong_shape
 
 
 class NewestState(PlainEncoder):
