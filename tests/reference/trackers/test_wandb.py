@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,18 @@ def records(path: Path):
             parts = b""
 
 
+def wait_for_the_end_of(path: Path) -> None:
+    """wandb's own process writes the file, and may still be at it when the run is over."""
+    for _ in range(120):
+        if any(record.HasField("exit") for record in records(path)):
+            return
+        time.sleep(0.25)
+    raise AssertionError(f"{path} has no end")
+
+
 def read(path: Path):
     """(run, config, rows of the history, summary) of a run's file."""
+    wait_for_the_end_of(path)
     run, config, rows, summary = None, {}, [], {}
     for record in records(path):
         if record.HasField("run"):
