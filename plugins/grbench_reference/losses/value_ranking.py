@@ -70,8 +70,7 @@ class ValueRanking(nn.Module, Loss):
         """-> `value_pairs`, `consistency`."""
         columns, used = self._places(batch)
         items, values = self._next_targets(batch, columns)
-        with torch.no_grad():
-            negatives = self._hardest(encoder, batch, columns, items)
+        negatives = self._hardest(encoder, batch, columns, items)
         candidates = torch.cat([items, negatives], 2)
         known = (candidates > 0) & used.unsqueeze(2)
         values = torch.cat([values, values.new_zeros(negatives.shape)], 2)
@@ -102,7 +101,9 @@ class ValueRanking(nn.Module, Loss):
     def _hardest(self, encoder: CandidateRanker, batch: Batch, columns: Tensor, items: Tensor) -> Tensor:
         """-> [B, W, h], of the items drawn those that generation scores highest, without the place's own."""
         drawn = draw_uniform(self.pool, (self.drawn,))
+        # With gradients, since `rank` goes on from the states of this pass.
         states, vectors = encoder.embed(batch, drawn)  # type: ignore[attr-defined]
+        states, vectors = states.detach(), vectors.detach()
         rows = torch.arange(len(columns), device=columns.device).unsqueeze(1)
         scores = states[rows, columns - (batch.all_targets.shape[1] - states.shape[1])] @ vectors.T
         own = (items.unsqueeze(3) == drawn).any(2)

@@ -110,8 +110,13 @@ def test_what_does_not_go_together_is_said(fitted: Codes) -> None:
         made("encoders", "sid_decoder", {**OPTIONS, "coder_widths": [9]}, data, fitted)
     encoder = made("encoders", "sid_decoder", OPTIONS, data, fitted)
     loss = made("losses", "next_code", {"softmax": "tree"}, data, fitted)
+    batch = check_world().batch(8, first_events=True)
     with pytest.raises(SuiteError, match=r"loss\.softmax: tree is of the tokenizer's codes"):
-        loss(encoder, check_world().batch(8, first_events=True))
+        loss(encoder, batch)
+    judged = made("encoders", "sid_decoder", {**OPTIONS, "verifier": True, "value_head": True}, data, fitted)
+    for name in "path_verification", "path_value":
+        with pytest.raises(SuiteError, match=f"loss {name}: its paths are of the tokenizer's codes"):
+            made("losses", name, {}, data, fitted)(judged, batch)
 
 
 @pytest.mark.parametrize("check", CHECKS["encoders"], ids=lambda check: check.name)

@@ -1,6 +1,7 @@
 """OneRanker against one dense attention for each place; fake items; and candidates that do not see each other."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from grbench_reference.encoders.one_ranker import OneRanker
 from grbench_reference.layers.attention_parts import Part, attend
 from grbench_reference.layers.fake_items import KEPT, FakeItems
 from grbench_reference.layers.token_packing import lay_out
+from grbench_reference.losses.value_ranking import ValueRanking
 from grbench_reference.tokenizers.ids import Ids
 
 BATCH = batch_of([1, 2, 3, 4], [], [2], [3, 3], actions=[[2, 3, 1, 2], [], [3], [2, 3]], length=4)
@@ -126,6 +128,32 @@ def test_the_ranking_stage_starts_at_the_scores_of_generation(data):
     found = encoder.eval().rank_newest(BATCH, candidates)
     expected = 2 * encoder.embed_histories(BATCH) @ encoder.embed_items(candidates[0]).T
     torch.testing.assert_close(found, expected)
+
+
+def test_the_loss_of_ranking_teaches_generation_also_where_it_comes_first(data):
+    """Its negatives are chosen without gradients, in the pass that its scores have theirs from."""
+    encoder, loss = build(data), ValueRanking(data, None, ahead=2, negatives=2, drawn=20, places=2)
+    batch = dataclasses.replace(BATCH, targets=torch.tensor([[2, 3, 4, 5], [0] * 4, [0, 0, 0, 1], [0, 0, 3, 6]]))
+    found = []
+    for shared in True, False:
+        torch.manual_seed(0)
+        encoder.zero_grad()
+        with encoder.one_pass() if shared else nullcontext():
+            sum(loss(encoder, batch).values()).backward()
+        found.append({name: each.grad for name, each in encoder.named_parameters() if each.grad is not None})
+    assert found[0]["blocks.0.qkv.weight"].any()
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_training_shows_a_place_nothing_of_later_events(data):
+    """Not by the fake items either, which learn from all of the batch's events."""
+    items, batches = torch.tensor([1]), []
+    for newest in 4, 6:
+        events = BATCH.items.clone()
+        events[0, -1] = newest
+        batches.append(dataclasses.replace(BATCH, items=events))
+    states = [build(data, dropout=0.0).train().embed(batch, items)[0][0, :-1] for batch in batches]
+    torch.testing.assert_close(*states)
 
 
 def test_without_a_user_token_it_is_refused(data):
