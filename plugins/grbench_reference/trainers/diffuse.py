@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grbench.data.examples import Examples, newest_targets
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import drawn_alike
 from grbench.errors import SuiteError
 from grbench.registry.option_types import Count
 from grbench.training.state import TrainState
@@ -122,7 +123,8 @@ class Diffuse(PolicyTrainer):
     def _ranks(self, encoder: IntentDenoiser, intents: Tensor, targets: Tensor) -> Tensor:
         """intents [B, G, D], targets [B] -> [B, G] float32, 1 = first, among items drawn for the step; a tie counts
         against the target."""
-        chosen = self.items[torch.randperm(len(self.items), device=self.items.device)[: self.ranked]]
+        order = drawn_alike(lambda: torch.randperm(len(self.items), device=self.items.device))
+        chosen = self.items[order[: self.ranked]]
         vectors = encoder.embed_items(torch.cat([chosen, targets])).float()
         others, wanted = vectors[: len(chosen)], vectors[len(chosen) :]
         with torch.autocast(intents.device.type, enabled=False):  # as the target's own score below

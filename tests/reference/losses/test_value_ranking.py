@@ -7,6 +7,7 @@ import pytest
 import torch
 from worlds import batch_of, training_data
 
+from grbench.distributed import ranks
 from grbench.errors import SuiteError
 from grbench_reference.layers.interfaces import Ranked
 from grbench_reference.losses.task_prediction import TaskPrediction
@@ -122,3 +123,48 @@ def test_each_task_learns_from_its_targets(data):
         "task_value": total - 2 * 1 / 4.5,
     }
     torch.testing.assert_close(terms, {name: torch.tensor(value) for name, value in expected.items()})
+
+
+def test_terms_of_unequal_parts_average_to_those_of_the_batch(data, monkeypatch):
+    """One device has the conversion, the other the clicks; negatives are drawn alike, here as the same two."""
+    whole = taught(EXPOSURE, CLICK, CONVERSION, CLICK)
+    parts = [
+        dataclasses.replace(whole, targets=whole.targets * torch.tensor(kept)) for kept in ([0, 0, 1, 0], [1, 1, 0, 1])
+    ]
+    losses = [
+        TaskPrediction(data, None, negatives={"uniform": 2}),
+        ValueRanking(data, None, ahead=1, negatives=1, drawn=2, places=4),
+    ]
+    monkeypatch.setattr(losses[0].sampler, "pool", torch.tensor([1]))
+    monkeypatch.setattr(losses[1], "pool", torch.tensor([1]))
+    encoders = [Tasks(), Fixed()]
+    for loss, encoder in zip(losses, encoders, strict=True):
+        expected, noted = loss(encoder, whole), []
+        with monkeypatch.context() as patched:
+            patched.setattr(ranks, "_current", Counting(noted))
+            loss(encoder, whole)
+            totals, found = list(noted), []
+            for part in parts:
+                patched.setattr(ranks, "_current", Counting([], totals))
+                found.append(loss(encoder, part))
+        for name, term in expected.items():
+            torch.testing.assert_close((found[0][name] + found[1][name]) / 2, term)
+        assert loss.weight(whole) == 1
+
+
+class Counting(ranks.Ranks):
+    """Two devices whose sums are given in turn; without, one is noted as if it were of both."""
+
+    def __init__(self, noted, totals=None):
+        super().__init__(0, 2)
+        self.noted, self.totals = noted, totals
+
+    def total(self, values):
+        self.noted.append(values)
+        return 2 * values if self.totals is None else self.totals[len(self.noted) - 1]
+
+    def drawn_alike(self, draw):
+        return draw()
+
+    def concatenated(self, rows):
+        return rows
