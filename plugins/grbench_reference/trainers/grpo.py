@@ -14,11 +14,13 @@ from torch import Tensor
 
 from grbench.data.examples import Examples, all_prefixes, newest_targets
 from grbench.data.training_data import TrainingData
+from grbench.errors import SuiteError
 from grbench.interfaces import Decoder
 from grbench.training.state import TrainState
 from grbench.types import Batch
 from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.kernels.keyed_noise import seed_of
+from grbench_reference.layers.interfaces import CodeLearner
 from grbench_reference.layers.path_sampling import path_log_probabilities, sample_paths
 from grbench_reference.trainers.advantages import group_advantages, sibling_advantages
 from grbench_reference.trainers.policy import (
@@ -68,8 +70,17 @@ class GRPO(PolicyTrainer):
 
     def start(self, state: TrainState) -> None:
         """Freezes the reference, and builds the trie of all items' codes. Raises SuiteError for options that do not fit
-        the data or the training options."""
+        the data or the training options, and where codes would change in the stage."""
         check_options(state, "grpo")
+        if (
+            isinstance(state.encoder, CodeLearner)
+            and state.encoder.learns_codes()
+            and (state.losses or not state.stage)
+        ):
+            raise SuiteError(
+                "trainer grpo: items keep the codes that they have as the stage begins; with `encoder.learn_codes` it "
+                "needs a stage before it, and `loss: []`"
+            )
         items = torch.arange(1, state.data.catalogue.num_items + 1, device=state.device)
         self.trie, self.codes = PrefixTrie(items, state.codes), state.codes.table.to(state.device)
         actions = state.data.catalogue.actions

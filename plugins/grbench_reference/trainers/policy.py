@@ -86,8 +86,8 @@ class PolicyTrainer(Trainer):
         for _ in range(self.options.updates):
             terms = losses_of_stage(state, batch)
             with state.autocast():
-                new, away = decisions()
-                away = torch.zeros_like(new) if away is None else away
+                new, apart = decisions()
+                away = torch.zeros_like(new) if apart is None else apart
                 old = new.detach() if old is None else old
                 ratio = (new - old).exp()
                 gained = clipped_objective(ratio, advantages, self.options.clip)
