@@ -96,7 +96,11 @@ class ValueRanking(nn.Module, Loss):
 
     def _next_targets(self, batch: Batch, columns: Tensor) -> tuple[Tensor, Tensor]:
         """-> ([B, W, m] the targets of each column and those after it, 0 behind the last; what each is worth)."""
-        ahead = columns.unsqueeze(2) + torch.arange(self.ahead, device=columns.device)
+        real = batch.items != 0
+        padding = torch.where(real.any(1), real.int().argmax(1), real.shape[1])  # between the user's column and events
+        further = torch.arange(self.ahead, device=columns.device)
+        ahead = columns.unsqueeze(2) + further
+        ahead = ahead + padding[:, None, None] * ((columns == 0).unsqueeze(2) & (further > 0))
         targets, actions = (
             functional.pad(each, (0, self.ahead)) for each in (batch.all_targets, batch.all_next_actions)
         )

@@ -61,6 +61,15 @@ def test_candidates_are_the_next_targets(data):
     assert values[0, 1, 0] == 0
 
 
+def test_behind_the_users_place_come_those_of_its_events(data):
+    """Whatever padding lies between them; a user without events has none."""
+    loss = ValueRanking(data, None, ahead=3)
+    batch = batch_of([1, 2], [], targets=[[2, 3], []], length=4)
+    batch = dataclasses.replace(batch, user_targets=torch.tensor([1, 4]))
+    items, _ = loss._next_targets(batch, torch.tensor([[0, 3], [0, 4]]))
+    assert items.tolist() == [[[1, 2, 3], [2, 3, 0]], [[4, 0, 0], [0, 0, 0]]]
+
+
 class Fixed(torch.nn.Module):
     """Every state and item i are [i, 1] of the item; generation scores larger items higher; ranking, smaller ones."""
 
