@@ -11,6 +11,7 @@ import torch
 from code_worlds import BATCH, ITEMS, codes_of, decoder, world
 from training import state_of
 
+from grbench.distributed import ranks
 from grbench.errors import SuiteError
 from grbench.testing.checks.other_device import OTHER, OtherDevice
 from grbench.training.options import TrainingOptions
@@ -310,16 +311,18 @@ class Devices:
         return values if self.given is None else self.given[len(self.noted) - 1]
 
 
-def test_devices_of_unequal_parts_take_the_step_of_one(data):
+@pytest.mark.parametrize("scale", ["none", "group", "batch"])
+def test_devices_of_unequal_parts_take_the_step_of_one(data, scale, monkeypatch):
     """Their gradients are averaged: a part with one user and a part with three count as the four of the batch."""
     gradients, whole = [], Devices(1)
     for rows, devices in ((slice(0, 4), whole), (slice(0, 1), None), (slice(1, 4), None)):
         encoder = decoder(data, codes_of(data), dropout=0.0, blocks=1)
-        trainer = GRPO(reward="prefix", policy=PolicyOptions(samples=4))
+        trainer = GRPO(reward="prefix", policy=PolicyOptions(samples=4, scale=scale))
         losses = [(NextCode(data, codes_of(data)), 0.5)]
         state = state_of(encoder, losses, [], TrainingOptions(), data=data, codes=codes_of(data), trainer=trainer)
         state.begin()
         state.ranks = devices or Devices(2, whole.noted)
+        monkeypatch.setattr(ranks, "_current", state.ranks)
         part = {field.name: getattr(BATCH, field.name)[rows] for field in dataclasses.fields(BATCH)}
         trainer.step(state, dataclasses.replace(BATCH, **part))
         gradients.append(flat([each.grad for each in encoder.parameters()]))
