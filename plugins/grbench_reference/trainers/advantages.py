@@ -57,5 +57,6 @@ def _mean_over(chosen: Tensor, values: Tensor) -> Tensor:
 def _by_batch(centred: Tensor, real: Tensor) -> Tensor:
     """[B, ...] divided by the deviation from 0 over all users that count, those of other devices too."""
     own = torch.stack([(centred.flatten(1).square().mean(1) * real).sum(), real.sum().to(centred.dtype)])
-    squares, users = current().total(own)
-    return centred / ((squares / users.clamp(min=1)).sqrt() + EPSILON)
+    squares, users = current().total(own).unbind()
+    deviation = (squares / users.clamp(min=1)).sqrt()
+    return centred / (deviation + EPSILON)
