@@ -327,3 +327,12 @@ def drawn_alike(draw: Callable[[], Tensor]) -> Tensor:
     """What `draw` gives, from random numbers that are the same on all devices: for what all positions of a batch
     share."""
     return draw() if _current.alone else _current.drawn_alike(draw)
+
+
+def divisor_of_batch(counts: Tensor) -> Tensor:
+    """counts: what sums over this device's part of a batch are divided by, such as weights of positions -> what to
+    divide them by so that their mean over devices is the mean over the whole batch.
+
+    For a loss whose terms are divided by different numbers: its `weight` is 1 then.
+    """
+    return counts if _current.alone else _current.total(counts) / _current.size

@@ -115,6 +115,7 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("lazy_decoder", {"heads": 2}, "next_code", {}),
     ("lazy_decoder", {"heads": 2, "action_conditioning": "attention_bias", "next_action": True}, "next_code", {}),
     ("sid_decoder", {"heads": 2}, "next_code", {}),
+    ("sid_decoder", {"heads": 2, "verifier": True}, "path_verification", {"negatives": 3, "positions": 2}),
     ("sid_decoder", {"heads": 2, "history": "codes", "action_conditioning": "none"}, "next_code", {"softmax": "tree"}),
 ]
 

@@ -181,10 +181,10 @@ class OneRanker(HistoryEncoder):
     def _everywhere(self, batch: Batch, layout: Layout, events: Tensor) -> Generation:
         """events [P, D], item vectors -> the context of all columns."""
         tokens = self.dropout(self._tokens(batch, layout, events))
-        if self.training and self.fake_items is not None:
-            self.fake_items.learn(events.detach(), layout.events >= 0)
         kinds = TaskLayout(layout, self._fakes, len(self.tasks), newest=False)
         mixed, keys_values, of_tasks = self._blocks(tokens, batch, kinds)
+        if self.training and self.fake_items is not None:  # afterwards: no place may see later events in them
+            self.fake_items.learn(events.detach(), layout.events >= 0)
         real = pad(batch.items != 0, (1, 0), value=True)
         real[:, 1:] = real[:, 1:].cumsum(1) > 0  # all columns behind the first event are events, as the layout has them
         column = torch.arange(real.shape[1], device=real.device)

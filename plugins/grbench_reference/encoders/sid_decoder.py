@@ -221,6 +221,10 @@ class SIDDecoder(nn.Module):
         """With `learn_codes`, the codes as they are now."""
         return self.history.codes.current() if isinstance(self.history.codes, LearntCodes) else None
 
+    def learns_codes(self) -> bool:
+        """With the option `learn_codes`."""
+        return isinstance(self.history.codes, LearntCodes)
+
     def item_codes(self, items: Tensor) -> Tensor | None:
         """items [P] -> [P, L] int64 with `learn_codes`, else None."""
         return self.history.codes.codes_of(items) if isinstance(self.history.codes, LearntCodes) else None

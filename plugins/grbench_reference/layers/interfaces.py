@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from grbench.errors import SuiteError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,8 +48,21 @@ class CodeScorer(Protocol):
 class CodeLearner(Protocol):
     """A Decoder whose codes may change while it is trained."""
 
+    def learns_codes(self) -> bool:
+        """Whether the encoder's options say so."""
+
     def item_codes(self, items: Tensor) -> Tensor | None:
         """items [P] -> [P, L] int64, their codes as they are now; None = those of the tokenizer."""
+
+
+def check_codes_stay(encoder: object, part: str) -> None:
+    """Raises SuiteError where the encoder learns codes, for a part, such as `loss path_value`, that writes the
+    tokenizer's."""
+    if isinstance(encoder, CodeLearner) and encoder.learns_codes():
+        raise SuiteError(
+            f"{part}: its paths are of the tokenizer's codes, and those of an encoder with `learn_codes` change; leave "
+            "out one of the two"
+        )
 
 
 @runtime_checkable

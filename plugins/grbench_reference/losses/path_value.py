@@ -19,7 +19,7 @@ from grbench.interfaces import Decoder, Loss
 from grbench.registry.option_types import Count
 from grbench.types import MAX_SEED, Batch, Codes
 from grbench_reference.codes.prefix_trie import PrefixTrie
-from grbench_reference.layers.interfaces import PathValuer
+from grbench_reference.layers.interfaces import PathValuer, check_codes_stay
 from grbench_reference.layers.path_sampling import sample_paths
 
 REWARDS = (0.3, 0.5, 1.0)
@@ -71,7 +71,13 @@ class PathValue(nn.Module, Loss):
         self.register_buffer("table", codes.table.int(), persistent=False)
         self._trie: PrefixTrie | None = None
 
+    def weight(self, batch: Batch) -> Tensor:
+        """The number of users whose newest event has a target."""
+        return (batch.targets[:, -1] > 0).sum()
+
     def forward(self, encoder: ValuedDecoder, batch: Batch) -> Mapping[str, Tensor]:
+        """Raises SuiteError where the encoder learns codes of its own."""
+        check_codes_stay(encoder, "loss path_value")
         targets = batch.targets[:, -1]
         seed = int(torch.randint(MAX_SEED, ()))
         trie = self._trie_on(targets.device)

@@ -18,7 +18,7 @@ from grbench.interfaces import Loss
 from grbench.registry.option_types import Count
 from grbench.types import Batch, Codes
 from grbench_reference.codes.prefix_trie import trie_levels
-from grbench_reference.layers.interfaces import PathVerifier
+from grbench_reference.layers.interfaces import PathVerifier, check_codes_stay
 from grbench_reference.losses.negatives import TargetSelector
 
 
@@ -59,7 +59,16 @@ class PathVerification(nn.Module, Loss):
                 f"prefix_of_{level}", nn.functional.pad(prefixes.of_row, (1, 0), value=-1).int(), persistent=False
             )
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions that are drawn, in the mean."""
+        weights = self.select_targets.weight_of_token[batch.all_next_actions] * (batch.all_targets > 0)
+        if self.positions is None:
+            return weights.sum()
+        return (weights.sum(1) * (self.positions / (batch.all_targets > 0).sum(1).clamp(min=1)).clamp(max=1)).sum()
+
     def forward(self, encoder: PathVerifier, batch: Batch) -> Mapping[str, Tensor]:
+        """Raises SuiteError where the encoder learns codes of its own."""
+        check_codes_stay(encoder, "loss path_verification")
         targets, places = batch.all_targets, self._drawn_positions(batch)
         items = targets if places is None else targets.gather(1, places)
         if places is None:

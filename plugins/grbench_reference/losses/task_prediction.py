@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import divisor_of_batch
 from grbench.errors import SuiteError
 from grbench.interfaces import Loss
 from grbench.types import FIRST_ACTION, Batch, Codes
@@ -70,6 +71,10 @@ class TaskPrediction(nn.Module, Loss):
         """Fills the memory bank, as it is late in training, for the memory forecast."""
         self.sampler.fill_bank()
 
+    def weight(self, batch: Batch) -> Tensor:
+        """1: each task's term is divided by what its targets weigh in the whole batch."""
+        return batch.items.new_ones(())
+
     def forward(self, encoder: TaskPredictor, batch: Batch) -> Mapping[str, Tensor]:
         """-> a term for each task, `task_` and the action's name or `value`."""
         flat = batch.all_targets.reshape(-1)
@@ -79,11 +84,11 @@ class TaskPrediction(nn.Module, Loss):
         states, vectors = encoder.task_states(batch, torch.cat([targets, negatives.items]))
         positives, negative_vectors = torch.split(vectors, [len(targets), len(negatives.items)])
         copies, places = positive_among(targets, negatives.items), batch.rows_of(states, indices)
+        weights_of_tasks = torch.stack([*self._weights_of_actions(tokens), self.values[tokens]])
+        divisors = divisor_of_batch(weights_of_tasks.sum(1)).clamp(min=1e-6)
         terms = {}
-        for task, name in enumerate((*self.actions, "value")):
-            weights, scale = self.values[tokens], 1.0
-            if name != "value" or task < len(self.actions):
-                weights, scale = (tokens >= (FIRST_ACTION + task if task else 0)).float(), self.action_weight
+        for task, (name, weights) in enumerate(zip((*self.actions, "value"), weights_of_tasks, strict=True)):
+            scale = self.action_weight if task < len(self.actions) else 1.0
             some = weights.nonzero().squeeze(1)  # conversions are few
             total = cross_entropy(
                 distinct_rows(states[:, :, task].flatten(0, 1), places[some]),
@@ -98,8 +103,12 @@ class TaskPrediction(nn.Module, Loss):
             )
             if negatives.repetitions is not None:
                 total = total + (weights * negatives.repetitions).sum()
-            terms[f"task_{name}"] = scale * total / weights.sum().clamp(min=1e-6)
+            terms[f"task_{name}"] = scale * total / divisors[task]
         return terms
+
+    def _weights_of_actions(self, tokens: Tensor) -> list[Tensor]:
+        """tokens [P] of the targets -> for each action [P] float32, 1 where its task learns from the target."""
+        return [(tokens >= (FIRST_ACTION + task if task else 0)).float() for task in range(len(self.actions))]
 
 
 def _some(values: Tensor | None, some: Tensor) -> Tensor | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import divisor_of_batch, drawn_alike
 from grbench.interfaces import Embedder, Loss
 from grbench.registry.option_types import Count
 from grbench.types import Batch, Codes
@@ -66,12 +67,15 @@ class ValueRanking(nn.Module, Loss):
         self.register_buffer("values", values_by_token(data, values), persistent=False)
         self.register_buffer("pool", uniform_pool(data, "trained"), persistent=False)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """1: each term is divided by what there is of it in the whole batch."""
+        return batch.items.new_ones(())
+
     def forward(self, encoder: CandidateRanker, batch: Batch) -> Mapping[str, Tensor]:
         """-> `value_pairs`, `consistency`."""
         columns, used = self._places(batch)
         items, values = self._next_targets(batch, columns)
-        with torch.no_grad():
-            negatives = self._hardest(encoder, batch, columns, items)
+        negatives = self._hardest(encoder, batch, columns, items)
         candidates = torch.cat([items, negatives], 2)
         known = (candidates > 0) & used.unsqueeze(2)
         values = torch.cat([values, values.new_zeros(negatives.shape)], 2)
@@ -92,7 +96,11 @@ class ValueRanking(nn.Module, Loss):
 
     def _next_targets(self, batch: Batch, columns: Tensor) -> tuple[Tensor, Tensor]:
         """-> ([B, W, m] the targets of each column and those after it, 0 behind the last; what each is worth)."""
-        ahead = columns.unsqueeze(2) + torch.arange(self.ahead, device=columns.device)
+        real = batch.items != 0
+        padding = torch.where(real.any(1), real.int().argmax(1), real.shape[1])  # between the user's column and events
+        further = torch.arange(self.ahead, device=columns.device)
+        ahead = columns.unsqueeze(2) + further
+        ahead = ahead + padding[:, None, None] * ((columns == 0).unsqueeze(2) & (further > 0))
         targets, actions = (
             functional.pad(each, (0, self.ahead)) for each in (batch.all_targets, batch.all_next_actions)
         )
@@ -101,8 +109,10 @@ class ValueRanking(nn.Module, Loss):
 
     def _hardest(self, encoder: CandidateRanker, batch: Batch, columns: Tensor, items: Tensor) -> Tensor:
         """-> [B, W, h], of the items drawn those that generation scores highest, without the place's own."""
-        drawn = draw_uniform(self.pool, (self.drawn,))
+        drawn = drawn_alike(lambda: draw_uniform(self.pool, (self.drawn,)))
+        # With gradients, since `rank` goes on from the states of this pass.
         states, vectors = encoder.embed(batch, drawn)  # type: ignore[attr-defined]
+        states, vectors = states.detach(), vectors.detach()
         rows = torch.arange(len(columns), device=columns.device).unsqueeze(1)
         scores = states[rows, columns - (batch.all_targets.shape[1] - states.shape[1])] @ vectors.T
         own = (items.unsqueeze(3) == drawn).any(2)
@@ -116,7 +126,7 @@ def value_pairs(scores: Tensor, values: Tensor, known: Tensor) -> Tensor:
     more = (values.unsqueeze(-1) - values.unsqueeze(-2)).clamp(min=0)
     weights = more * (known.unsqueeze(-1) & known.unsqueeze(-2))
     losses = functional.softplus(scores.unsqueeze(-2) - scores.unsqueeze(-1))
-    return (weights * losses).sum() / weights.sum().clamp(min=1e-6)
+    return (weights * losses).sum() / divisor_of_batch(weights.sum()).clamp(min=1e-6)
 
 
 def disagreement(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
@@ -126,4 +136,4 @@ def disagreement(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
     shares = logs[0].exp() - logs[1].exp()
     lists = known.any(-1)
     divergence = (shares * (logs[0] - logs[1])).masked_fill(~known, 0).sum(-1) / 2
-    return (divergence * lists).sum() / lists.sum().clamp(min=1)
+    return (divergence * lists).sum() / divisor_of_batch(lists.sum().float()).clamp(min=1e-6)

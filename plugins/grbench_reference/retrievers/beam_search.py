@@ -101,9 +101,9 @@ class BeamSearch:
 
 
 def check_search(width: Width, options: SelectionOptions, candidates: int, codes: Codes | None) -> None:
-    """Raises SuiteError where a beam is wider than the number of candidates, there is not one width per level, or
-    options do not go together."""
-    listed = len(width) if isinstance(width, list) else 1
+    """codes: None = it is not known yet how many levels they have. Raises SuiteError where a beam is wider than the
+    number of candidates, there is not one width per level, or options do not go together."""
+    listed = next((len(each) for each in (width, options.verify) if isinstance(each, list)), 1)
     options.check(_widths(width, listed if codes is None else len(codes.sizes), candidates))
 
 

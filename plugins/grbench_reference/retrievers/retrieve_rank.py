@@ -15,8 +15,8 @@ from grbench.errors import RunError
 from grbench.interfaces import Embedder, Encoder, Retriever, optional
 from grbench.types import Batch, Codes, TopK
 from grbench_reference.layers.interfaces import CandidateRanker
-from grbench_reference.retrievers.exact_search import ExactSearch
-from grbench_reference.retrievers.similarity import IndexSimilarity, candidate_vectors, history_vectors, largest_norm
+from grbench_reference.retrievers.exact import Exact
+from grbench_reference.retrievers.similarity import IndexSimilarity
 from grbench_reference.retrievers.top_k import full_precision, padded_top_k
 
 
@@ -46,28 +46,23 @@ class RetrieveRank(Retriever):
         block: PositiveInt | None = None,
         encode_block: PositiveInt = 16_384,
     ) -> None:
-        self.items, self.block, self.encode_block = items, block, encode_block
-        self.similarity: IndexSimilarity = similarity
-        self._exact: ExactSearch | None = None
-        self._candidates = torch.empty(0, dtype=torch.int64)
-        self._max_norm = 0.0
+        self.items = items
+        self._exact = Exact(similarity=similarity, block=block, encode_block=encode_block)
+        self._ranked = 0
 
     @torch.no_grad()
-    def index(self, encoder: RankingEncoder, candidates: Tensor, codes: Codes) -> None:  # noqa: ARG002
+    def index(self, encoder: RankingEncoder, candidates: Tensor, codes: Codes) -> None:
         """candidates: [P] int64, ascending, on the encoder's device."""
-        vectors = candidate_vectors(encoder, candidates, self.similarity, self.encode_block)
-        self._candidates, self._max_norm = candidates, largest_norm(vectors)
-        self._exact = ExactSearch(vectors, block=self.block)
+        self._exact.index(encoder, candidates, codes)
+        self._ranked = min(self.items, len(candidates))
 
     @torch.no_grad()
     def search(self, encoder: RankingEncoder, batch: Batch, k: int) -> TopK:
         """The k best of the candidates retrieved; raises RunError where a history's vector or a score of the ranking
         stage is not finite."""
-        assert self._exact is not None, "index comes before search"
         with optional(encoder, Encoder.one_pass)():  # a history is encoded once for both stages
-            queries = history_vectors(encoder, batch, self.similarity, self._max_norm)
-            positions, _ = self._exact.search(queries, self.items)
-            found = self._candidates[positions.sort(1).values]  # ascending, so that ties go to the smaller item
+            retrieved = self._exact.search(encoder, batch, self._ranked)
+            found = retrieved.items.sort(1).values  # ascending, so that ties go to the smaller item
             with full_precision(batch.users.device.type):
                 scores = encoder.rank_newest(batch, found).float()
         finite = scores.isfinite().all(1)
@@ -79,12 +74,4 @@ class RetrieveRank(Retriever):
 
     def report(self) -> dict[str, Any]:
         """Facts about the index for the record."""
-        assert self._exact is not None, "index comes before report"
-        vectors = self._exact.vectors
-        return {
-            "candidates": vectors.shape[0],
-            "width": vectors.shape[1],
-            "bytes": vectors.numel() * vectors.element_size(),
-            "device": str(vectors.device),
-            "ranked": min(self.items, vectors.shape[0]),
-        }
+        return {**self._exact.report(), "ranked": self._ranked}

@@ -71,7 +71,7 @@ class DiverseGroups:
     probability - penalty * number of beams of earlier groups that chose the same code at this level.
 
     Differs from the paper: at the last level no group takes a path that an earlier one has, so that no item is listed
-    twice. DiverseGroups are as large as each other, up to one beam.
+    twice. Groups are as large as each other, up to one beam.
     """
 
     count: int
@@ -170,6 +170,10 @@ class ValueGuided:
         return expansion.keep(largest(expansion.log_probabilities + self.weight * guide.gather(1, parents), width))
 
 
+NEEDED = {"seed": "temperature", "group_penalty": "groups", "rank_weight": "verify", "exploration": "value_weight"}
+"""Options that say how another one works, with that one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SelectionOptions(OptionGroup):
     """Which beams a search keeps at each level; the most probable where none of these options is given.
@@ -200,13 +204,17 @@ class SelectionOptions(OptionGroup):
     exploration: Annotated[float, Field(ge=0)] = 1.0
 
     def check(self, widths: Sequence[int]) -> None:
-        """widths: of each level. Raises SuiteError where options exclude each other or do not fit these."""
+        """widths: of each level. Raises SuiteError where options exclude each other, have no effect or do not fit
+        these."""
         chosen = {
             "temperature": self.temperature is not None,
             "groups": self.groups > 1,
             "verify": self.verify is not None,
             "value_weight": self.value_weight is not None,
         }
+        for name, needed in NEEDED.items():
+            if getattr(self, name) != getattr(SelectionOptions, name) and not chosen[needed]:
+                raise SuiteError(f"retriever.{name}: it has no effect without {needed}; set {needed}, or leave it out")
         named = [name for name, given in chosen.items() if given]
         if len(named) > 1:
             raise SuiteError(f"retriever.{named[0]}: it excludes {named[1]}; a search has one of {', '.join(chosen)}")

@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from grbench.data.training_data import TrainingData
-from grbench.errors import RunError, SuiteError
+from grbench.errors import RunError
 from grbench.types import Progress
 from grbench_reference.codes.code_levels import Assignment, Level
 from grbench_reference.codes.item_batches import item_batches
@@ -71,11 +71,7 @@ class RQVAE(VectorTokenizer):
         self.widths, self.cosine, self.commitment = widths, distance == "cosine", commitment
         self.lr, self.batch_size, self.steps, self.restart_every = lr, batch_size, steps, restart_every
         self.start_iterations, self.training_items = start_iterations, training_items
-        if training_items is not None and training_items < max(self.sizes):
-            raise SuiteError(
-                f"tokenizer.training_items: a level of {max(self.sizes)} codes cannot be learnt from {training_items} "
-                "items"
-            )
+        self.check_training_items(training_items)
 
     def learn(
         self,

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from grbench.data.training_data import TrainingData
-from grbench.errors import RunError, SuiteError
+from grbench.errors import RunError
 from grbench.types import Codes, Progress
 from grbench_reference.codes.code_levels import Assignment, CodeLevels, Level
 from grbench_reference.codes.item_batches import item_batches
@@ -70,11 +70,7 @@ class UniSID(VectorTokenizer):
         super().__init__(options)
         self.coder_options, self.lr, self.batch_size, self.steps = coder, lr, batch_size, steps
         self.restart_every, self.training_items = restart_every, training_items
-        if training_items is not None and training_items < max(self.sizes):
-            raise SuiteError(
-                f"tokenizer.training_items: a level of {max(self.sizes)} codes cannot be learnt from {training_items} "
-                "items"
-            )
+        self.check_training_items(training_items)
 
     def learn(self, data: TrainingData, vectors: VectorSource, progress: Progress) -> Learnt:
         """The coder, trained on a sample of items. Raises SuiteError for a field that the items lack, RunError where

@@ -121,6 +121,13 @@ class VectorTokenizer(Tokenizer):
         """The sum of the squared distances of the items' vectors from what their codes stand for: with the last level's
         nearest codes, and with the codes as placed. levels: those that `learn` gave; items: [n]."""
 
+    def check_training_items(self, count: int | None) -> None:
+        """Raises SuiteError where a sample of so many items (None = all) has fewer than a level has codes."""
+        if count is not None and count < max(self.sizes):
+            raise SuiteError(
+                f"tokenizer.training_items: a level of {max(self.sizes)} codes cannot be learnt from {count} items"
+            )
+
     def fit(self, data: TrainingData) -> Codes:
         """Raises SuiteError where the sizes cannot hold the items, DataError where a vector is not finite."""
         return self.fit_reporting(data, no_progress)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from grbench.data.examples import Examples, newest_targets
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import drawn_alike
 from grbench.errors import SuiteError
-from grbench.interfaces import Trainer
 from grbench.registry.option_types import Count
 from grbench.training.state import TrainState
 from grbench.types import Batch
@@ -26,19 +26,16 @@ from grbench_reference.layers.interfaces import IntentDenoiser
 from grbench_reference.trainers.advantages import group_advantages
 from grbench_reference.trainers.policy import (
     PolicyOptions,
-    Reference,
+    PolicyTrainer,
     check_options,
-    clipped_objective,
-    losses_of_stage,
     mean_over_users,
     newest_targets_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import RANK_REWARDS
-from grbench_reference.trainers.supervised import sum_of
 
 
-class Diffuse(Trainer):
+class Diffuse(PolicyTrainer):
     """Draws denoised intents, rewards each by the rank that it gives the target, and makes the steps of those that did
     better than their group more probable: thinking, denoiser and history encoder learn together. Items' vectors change
     by the stage's losses only, which are added to the objective; `loss: []` trains by reward alone.
@@ -61,8 +58,8 @@ class Diffuse(Trainer):
         ranked: Count = 1000,
         policy: PolicyOptions = PolicyOptions(),
     ) -> None:
-        self.reward, self.ranked, self.options = RANK_REWARDS[reward], ranked, policy
-        self.reference = Reference()
+        super().__init__(policy)
+        self.reward, self.ranked = RANK_REWARDS[reward], ranked
 
     def start(self, state: TrainState) -> None:
         """Freezes the reference. Raises SuiteError where the encoder denoises nothing, and for options that do not fit
@@ -74,8 +71,7 @@ class Diffuse(Trainer):
         self.items = trained.to(state.device)
         actions = state.data.catalogue.actions
         self.weights = weight_of_tokens(actions, self.options.action_weights, "diffuse").to(state.device)
-        if self.options.kl:
-            self.reference.freeze(state.encoder)
+        self.freeze(state.encoder)
 
     def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor]:
         """-> `loss`, the terms of the stage's losses if there are any, and: reward, of the mean sample; best, of each
@@ -87,48 +83,27 @@ class Diffuse(Trainer):
         with torch.no_grad(), state.autocast():
             drawn = self._draw(encoder, batch)
             rewards = self.reward(self._ranks(encoder, drawn[-1], targets))
-            of_reference = None
-            if self.reference.policy is not None:
-                of_reference = self._moves(cast(IntentDenoiser, self.reference.policy), batch, drawn)
+            frozen = None
+            if self.reference is not None:
+                frozen = self._moves(cast(IntentDenoiser, self.reference), batch, drawn)
         advantages = group_advantages(rewards, options.scale, real) * self.weights[actions].unsqueeze(1)
-        advantages = advantages.unsqueeze(2)
-        old: Tensor | None = None
-        for _ in range(options.updates):
-            terms = losses_of_stage(state, batch)
-            with state.autocast():
-                moves = self._moves(encoder, batch, drawn)
-                new = torch.stack([log_density(*each) for each in zip(drawn, moves, strict=True)], 2)
-                old = new.detach() if old is None else old
-                ratio = (new - old).exp()
-                away = torch.zeros_like(new)
-                if of_reference is not None:
-                    away = torch.stack([divergence(*each) for each in zip(moves, of_reference, strict=True)], 2)
-                gained = clipped_objective(ratio, advantages, options.clip)
-                objective = (gained - options.kl * away).sum(2)
-                loss = sum_of({**terms, "policy": -mean_over_users(objective, real)})
-            state.backward(loss)
-            state.update()
-        clipped = (gained.detach() < ratio.detach() * advantages).float()
+
+        def decisions() -> tuple[Tensor, Tensor | None]:
+            moves = self._moves(encoder, batch, drawn)
+            new = torch.stack([log_density(*each) for each in zip(drawn, moves, strict=True)], 2)
+            if frozen is None:
+                return new, None
+            return new, torch.stack([divergence(*each) for each in zip(moves, frozen, strict=True)], 2)
+
         return {
-            "loss": loss,
-            **terms,
+            **self.improve(state, batch, decisions, advantages.unsqueeze(2), real),
             "reward": mean_over_users(rewards, real),
             "best": mean_over_users(rewards.amax(1), real),
-            "kl": mean_over_users(away.detach().sum(2), real),
-            "clipped": mean_over_users(clipped, real),
         }
 
     def examples(self, data: TrainingData, history_length: int, seed: int, epoch: int) -> Examples | None:  # noqa: ARG002
         """See Trainer."""
         return newest_targets(data, seed=seed, epoch=epoch, least=2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The frozen reference."""
-        return self.reference.state_dict()
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restores the frozen reference."""
-        self.reference.load_state_dict(saved)
 
     def _draw(self, encoder: IntentDenoiser, batch: Batch) -> list[Tensor]:
         """-> [B, G, D], the noisy intents that denoising starts with, and those after each of its K steps."""
@@ -148,10 +123,12 @@ class Diffuse(Trainer):
     def _ranks(self, encoder: IntentDenoiser, intents: Tensor, targets: Tensor) -> Tensor:
         """intents [B, G, D], targets [B] -> [B, G] float32, 1 = first, among items drawn for the step; a tie counts
         against the target."""
-        chosen = self.items[torch.randperm(len(self.items), device=self.items.device)[: self.ranked]]
+        order = drawn_alike(lambda: torch.randperm(len(self.items), device=self.items.device))
+        chosen = self.items[order[: self.ranked]]
         vectors = encoder.embed_items(torch.cat([chosen, targets])).float()
         others, wanted = vectors[: len(chosen)], vectors[len(chosen) :]
-        scores = intents.float() @ others.T
+        with torch.autocast(intents.device.type, enabled=False):  # as the target's own score below
+            scores = intents.float() @ others.T
         of_target = (intents.float() * wanted.unsqueeze(1)).sum(2, keepdim=True)
         above = (scores >= of_target) & (chosen != targets[:, None, None])
         return 1.0 + above.sum(2)

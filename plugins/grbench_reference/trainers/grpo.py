@@ -7,36 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from grbench.data.examples import Examples, all_prefixes, newest_targets
 from grbench.data.training_data import TrainingData
-from grbench.interfaces import Decoder, Trainer
+from grbench.errors import SuiteError
+from grbench.interfaces import Decoder
 from grbench.training.state import TrainState
 from grbench.types import Batch
 from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.kernels.keyed_noise import seed_of
+from grbench_reference.layers.interfaces import CodeLearner
 from grbench_reference.layers.path_sampling import path_log_probabilities, sample_paths
 from grbench_reference.trainers.advantages import group_advantages, sibling_advantages
 from grbench_reference.trainers.policy import (
     PolicyOptions,
-    Reference,
+    PolicyTrainer,
     check_options,
-    clipped_objective,
     distance,
-    losses_of_stage,
     mean_over_users,
     newest_targets_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import REWARDS, Samples
-from grbench_reference.trainers.supervised import sum_of
 
 
-class GRPO(Trainer):
+class GRPO(PolicyTrainer):
     """Draws items from the decoder, rewards those that are the target, and makes what did better than its group more
     probable. For a stage after supervised training, with a small learning rate (V-STAR: 1e-5).
 
@@ -65,20 +64,28 @@ class GRPO(Trainer):
         examples: Literal["newest", "prefixes"] = "newest",
         policy: PolicyOptions = PolicyOptions(),
     ) -> None:
+        super().__init__(policy)
         self.reward, self.siblings = REWARDS[reward], advantage == "siblings"
-        self.newest, self.options = examples == "newest", policy
-        self.reference = Reference()
+        self.newest = examples == "newest"
 
     def start(self, state: TrainState) -> None:
         """Freezes the reference, and builds the trie of all items' codes. Raises SuiteError for options that do not fit
-        the data or the training options."""
+        the data or the training options, and where codes would change in the stage."""
         check_options(state, "grpo")
+        if (
+            isinstance(state.encoder, CodeLearner)
+            and state.encoder.learns_codes()
+            and (state.losses or not state.stage)
+        ):
+            raise SuiteError(
+                "trainer grpo: items keep the codes that they have as the stage begins; with `encoder.learn_codes` it "
+                "needs a stage before it, and `loss: []`"
+            )
         items = torch.arange(1, state.data.catalogue.num_items + 1, device=state.device)
         self.trie, self.codes = PrefixTrie(items, state.codes), state.codes.table.to(state.device)
         actions = state.data.catalogue.actions
         self.weights = weight_of_tokens(actions, self.options.action_weights, "grpo").to(state.device)
-        if self.options.kl:
-            self.reference.freeze(state.encoder)
+        self.freeze(state.encoder)
 
     def step(self, state: TrainState, batch: Batch) -> Mapping[str, Tensor]:
         """-> `loss`, the terms of the stage's losses if there are any, and: reward, of the mean sample; found, the
@@ -100,32 +107,20 @@ class GRPO(Trainer):
             samples = Samples(paths.prefixes, paths.codes, self.codes[targets], paths.log_probabilities.sum(2))
             rewards = self.reward(samples)
             advantages = self._advantages(rewards, paths.prefixes, real) * self.weights[actions][:, None, None]
-            reference = None
-            if self.reference.policy is not None:
+            frozen = None
+            if self.reference is not None:
                 with torch.no_grad():
-                    reference = self._log_probabilities(cast(Decoder, self.reference.policy), batch, paths.prefixes)
-        old: Tensor | None = None
-        for _ in range(options.updates):
-            terms = losses_of_stage(state, batch)
-            with state.autocast():
-                new = self._log_probabilities(policy, batch, paths.prefixes)
-                old = new.detach() if old is None else old
-                ratio = (new - old).exp()
-                away = torch.zeros_like(new) if reference is None else distance(new, reference)
-                gained = clipped_objective(ratio, advantages, options.clip)
-                objective = (gained - options.kl * away).sum(2)
-                loss = sum_of({**terms, "policy": -mean_over_users(objective, real)})
-            state.backward(loss)
-            state.update()
-        clipped = (gained.detach() < ratio.detach() * advantages).float()
+                    frozen = self._log_probabilities(cast(Decoder, self.reference), batch, paths.prefixes)
+
+        def decisions() -> tuple[Tensor, Tensor | None]:
+            new = self._log_probabilities(policy, batch, paths.prefixes)
+            return new, None if frozen is None else distance(new, frozen)
+
         return {
-            "loss": loss,
-            **terms,
+            **self.improve(state, batch, decisions, advantages, real),
             "reward": mean_over_users(rewards, real),
             "found": mean_over_users(samples.hits.amax(1), real),
             "distinct": mean_over_users(samples.distinct, real),
-            "kl": mean_over_users(away.detach().sum(2), real),
-            "clipped": mean_over_users(clipped, real),
         }
 
     def examples(self, data: TrainingData, history_length: int, seed: int, epoch: int) -> Examples | None:  # noqa: ARG002
@@ -135,14 +130,6 @@ class GRPO(Trainer):
         found = all_prefixes(data, seed=seed, epoch=epoch)
         with_history = found.stops > 1
         return replace(found, rows=found.rows[with_history], stops=found.stops[with_history])
-
-    def state_dict(self) -> dict[str, Any]:
-        """The frozen reference."""
-        return self.reference.state_dict()
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restores the frozen reference."""
-        self.reference.load_state_dict(saved)
 
     def _advantages(self, rewards: Tensor, prefixes: Tensor, real: Tensor) -> Tensor:
         """rewards [B, G], prefixes [B, G, L] -> [B, G, L]."""

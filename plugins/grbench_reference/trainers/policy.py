@@ -8,7 +8,7 @@ Shapes: B users, G samples of a user, L decisions of a sample: its codes, or its
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,11 +17,12 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from grbench.errors import SuiteError
+from grbench.interfaces import Trainer
 from grbench.registry.option_types import Count, OptionGroup
 from grbench.training.state import TrainState
 from grbench.types import FIRST_ACTION, Batch
 from grbench_reference.trainers.advantages import AdvantageScale
-from grbench_reference.trainers.supervised import weighted_terms
+from grbench_reference.trainers.supervised import sum_of, weighted_terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +52,65 @@ class PolicyOptions(OptionGroup):
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
 
-class Reference:
-    """The policy as a stage of training found it; it learns nothing. Part of a checkpoint."""
+class PolicyTrainer(Trainer):
+    """A trainer by reward. reference: the policy as the stage found it, which learns nothing; None where the distance
+    from it has no weight. It is part of a checkpoint."""
 
-    def __init__(self) -> None:
-        self.policy: nn.Module | None = None
+    def __init__(self, options: PolicyOptions) -> None:
+        self.options = options
+        self.reference: nn.Module | None = None
 
     def freeze(self, encoder: nn.Module) -> None:
-        """Copies the encoder."""
-        self.policy = copy.deepcopy(encoder).eval().requires_grad_(False)
+        """Copies the encoder, but not what it never saves as it never changes, such as the items' features."""
+        if self.options.kl:
+            saved = encoder.state_dict().keys()
+            constant = {id(buffer): buffer for name, buffer in encoder.named_buffers() if name not in saved}
+            self.reference = copy.deepcopy(encoder, constant).eval().requires_grad_(False)
+
+    def improve(
+        self,
+        state: TrainState,
+        batch: Batch,
+        decisions: Callable[[], tuple[Tensor, Tensor | None]],
+        advantages: Tensor,
+        real: Tensor,
+    ) -> dict[str, Tensor]:
+        """Updates the model by decisions that were drawn from it, and by the stage's losses.
+
+        decisions: -> (the model's log probabilities of them [B, G, L], their distance from the reference [B, G, L] or
+        None); advantages: [B, G, L]; real: [B] bool, the users that count.
+        -> of the last update: `loss`, the terms of the stage's losses, `kl`, `clipped`, the share of decisions by which
+        it gained nothing.
+        """
+        old: Tensor | None = None
+        for _ in range(self.options.updates):
+            terms = losses_of_stage(state, batch)
+            with state.autocast():
+                new, apart = decisions()
+                away = torch.zeros_like(new) if apart is None else apart
+                old = new.detach() if old is None else old
+                ratio = (new - old).exp()
+                gained = clipped_objective(ratio, advantages, self.options.clip)
+                objective = mean_over_users((gained - self.options.kl * away).sum(2), real)
+                loss = sum_of({**terms, "policy": -objective * state.share_of(real.sum().float())})
+            state.backward(loss)
+            state.update()
+        clipped = (gained.detach() < ratio.detach() * advantages).float()
+        return {
+            "loss": loss,
+            **terms,
+            "kl": mean_over_users(away.detach().sum(2), real),
+            "clipped": mean_over_users(clipped, real),
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty where there is none."""
-        return {} if self.policy is None else {"reference": self.policy.state_dict()}
+        """The frozen reference; empty where there is none."""
+        return {} if self.reference is None else {"reference": self.reference.state_dict()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Of a reference that is frozen already."""
-        if self.policy is not None:
-            self.policy.load_state_dict(saved["reference"])
+        """Restores the reference, which is frozen already."""
+        if self.reference is not None:
+            self.reference.load_state_dict(saved["reference"])
 
 
 def check_options(state: TrainState, trainer: str) -> None:
@@ -102,7 +144,7 @@ def losses_of_stage(state: TrainState, batch: Batch) -> dict[str, Tensor]:
         return {}
     state.encoder.train()
     with state.autocast():
-        terms = weighted_terms(state.encoder, state.losses, batch)
+        terms = weighted_terms(state.encoder, state.weighted_losses(batch), batch)
     state.encoder.eval()
     return terms
 

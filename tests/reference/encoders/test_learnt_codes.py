@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,8 +18,12 @@ from grbench.testing.checks.all_checks import CHECKS
 from grbench.testing.checks.check_world import check_world
 from grbench.testing.checks.checked_plugin import CheckedPlugin
 from grbench.testing.checks.run_checks import run_check
+from grbench.training.options import TrainingOptions
+from grbench.training.state import TrainingResult, TrainState
 from grbench.types import Codes
 from grbench_reference.retrievers.beam import Beam
+from grbench_reference.trainers.grpo import GRPO
+from grbench_reference.trainers.policy import PolicyOptions
 
 REGISTRY = Registry.load()
 CODER = {"coder_widths": [8]}
@@ -110,8 +115,26 @@ def test_what_does_not_go_together_is_said(fitted: Codes) -> None:
         made("encoders", "sid_decoder", {**OPTIONS, "coder_widths": [9]}, data, fitted)
     encoder = made("encoders", "sid_decoder", OPTIONS, data, fitted)
     loss = made("losses", "next_code", {"softmax": "tree"}, data, fitted)
+    batch = check_world().batch(8, first_events=True)
     with pytest.raises(SuiteError, match=r"loss\.softmax: tree is of the tokenizer's codes"):
-        loss(encoder, check_world().batch(8, first_events=True))
+        loss(encoder, batch)
+    judged = made("encoders", "sid_decoder", {**OPTIONS, "verifier": True, "value_head": True}, data, fitted)
+    for name in "path_verification", "path_value":
+        with pytest.raises(SuiteError, match=f"loss {name}: its paths are of the tokenizer's codes"):
+            made("losses", name, {}, data, fitted)(judged, batch)
+
+
+def test_reward_needs_codes_that_stay(fitted: Codes) -> None:
+    data = check_world().training_data()
+    encoder = made("encoders", "sid_decoder", OPTIONS, data, fitted)
+    losses = [(made("losses", "next_code", {}, data, fitted), 1.0)]
+    for given, finished, refused in ([], 0, True), (losses, 1, True), ([], 1, False):
+        trainer, options = GRPO(policy=PolicyOptions(samples=2)), TrainingOptions()
+        parts: Any = encoder, given, trainer, lambda _: [], options
+        before = [TrainingResult()] * finished
+        state = TrainState(*parts, data=data, codes=fitted, device="cpu", seed=0, finished=before)
+        with pytest.raises(SuiteError, match="trainer grpo: items keep the codes") if refused else nullcontext():
+            state.begin()
 
 
 @pytest.mark.parametrize("check", CHECKS["encoders"], ids=lambda check: check.name)

@@ -15,6 +15,7 @@ from grbench_reference.losses.full_softmax import FullSoftmax
 from grbench_reference.losses.infonce import InfoNCE
 from grbench_reference.losses.next_action import NextAction
 from grbench_reference.losses.next_code import NextCode
+from grbench_reference.losses.path_value import PathValue
 from grbench_reference.trainers.supervised import sum_of, weighted_terms
 
 EXPERTS = {"experts": 2, "active_experts": 1, "balance": 0.25}
@@ -53,6 +54,19 @@ def test_equals_separate_passes(data, history, options, order):
         torch.testing.assert_close(value, apart[name])
     for one, other in zip(gradients(together, encoder), gradients(apart, encoder), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("history", ["items", "codes"])
+def test_a_loss_that_reads_without_gradients_leaves_the_others_theirs(data, history):
+    codes = codes_of(data)
+    encoder = decoder(data, codes, history=history, value_head=True)
+    losses = [(PathValue(data, codes, samples=2), 1.0), (NextCode(data, codes), 1.0)]
+    expected = gradients(weighted_terms(encoder, losses[1:], BATCH), encoder)
+    for order in losses, losses[::-1]:
+        terms = weighted_terms(encoder, order, BATCH)
+        found = gradients({name: value for name, value in terms.items() if name != "path_value"}, encoder)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [CausalTransformer, HSTU])
@@ -142,3 +156,15 @@ def test_what_is_kept():
         passes.put(other, 2)
         assert (passes.get(one), passes.get(other), passes.newest) == (None, 2, 2)
     assert (passes.get(other), passes.newest, passes.is_open) == (None, None, False)
+
+
+def test_what_has_no_gradient_is_not_kept_for_what_needs_one():
+    batch, passes = "a batch", OnePass()
+    with passes.open():
+        with torch.no_grad():
+            passes.put(batch, 1)
+            assert passes.get(batch) == 1
+        assert passes.get(batch) is None
+        passes.put(batch, 2)
+        with torch.no_grad():
+            assert passes.get(batch) == 2

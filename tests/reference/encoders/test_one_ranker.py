@@ -1,6 +1,7 @@
 """OneRanker against one dense attention for each place; fake items; and candidates that do not see each other."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from worlds import away_from_the_start, batch_of, featured, made_with
 
 from grbench.errors import SuiteError
 from grbench_reference.encoders.one_ranker import OneRanker
+from grbench_reference.layers import fake_items
 from grbench_reference.layers.attention_parts import Part, attend
 from grbench_reference.layers.fake_items import KEPT, FakeItems
 from grbench_reference.layers.token_packing import lay_out
+from grbench_reference.losses.value_ranking import ValueRanking
 from grbench_reference.tokenizers.ids import Ids
 
 BATCH = batch_of([1, 2, 3, 4], [], [2], [3, 3], actions=[[2, 3, 1, 2], [], [3], [2, 3]], length=4)
@@ -128,6 +131,32 @@ def test_the_ranking_stage_starts_at_the_scores_of_generation(data):
     torch.testing.assert_close(found, expected)
 
 
+def test_the_loss_of_ranking_teaches_generation_also_where_it_comes_first(data):
+    """Its negatives are chosen without gradients, in the pass that its scores have theirs from."""
+    encoder, loss = build(data), ValueRanking(data, None, ahead=2, negatives=2, drawn=20, places=2)
+    batch = dataclasses.replace(BATCH, targets=torch.tensor([[2, 3, 4, 5], [0] * 4, [0, 0, 0, 1], [0, 0, 3, 6]]))
+    found = []
+    for shared in True, False:
+        torch.manual_seed(0)
+        encoder.zero_grad()
+        with encoder.one_pass() if shared else nullcontext():
+            sum(loss(encoder, batch).values()).backward()
+        found.append({name: each.grad for name, each in encoder.named_parameters() if each.grad is not None})
+    assert found[0]["blocks.0.qkv.weight"].any()
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_training_shows_a_place_nothing_of_later_events(data):
+    """Not by the fake items either, which learn from all of the batch's events."""
+    items, batches = torch.tensor([1]), []
+    for newest in 4, 6:
+        events = BATCH.items.clone()
+        events[0, -1] = newest
+        batches.append(dataclasses.replace(BATCH, items=events))
+    states = [build(data, dropout=0.0).train().embed(batch, items)[0][0, :-1] for batch in batches]
+    torch.testing.assert_close(*states)
+
+
 def test_without_a_user_token_it_is_refused(data):
     with pytest.raises(SuiteError, match="user_token: one_ranker needs it"):
         build(data, user_token=False)
@@ -178,6 +207,35 @@ def test_fake_items_start_at_events_and_start_anew_where_nothing_is_near():
     fakes.counts[1] = 0
     fakes.learn(torch.tensor([[-7.0, 2]] * 3), real)
     torch.testing.assert_close(fakes()[1], torch.tensor([-7.0, 2]))
+
+
+class Devices:
+    """One of two devices, as fake items see them; `theirs`: what the other has to add, in turn."""
+
+    def __init__(self, first, theirs):
+        self.first, self.theirs, self.own = first, list(theirs), []
+
+    def total(self, values):
+        self.own.append(values)
+        return values + self.theirs.pop(0)
+
+
+def test_fake_items_of_two_devices_are_those_of_one(monkeypatch):
+    """The last centre stands for nothing: on both it starts at the event of the first device, 1."""
+    vectors, real = torch.tensor([[1.0], [-3], [100]]), torch.tensor([True, True, False])
+    found, theirs = [], [torch.zeros(3, 2), torch.zeros(3, 2)]
+    for rows, first in ((slice(1, 3), False), (slice(0, 1), True), (slice(1, 3), False)):
+        device = Devices(first, theirs)
+        monkeypatch.setattr(fake_items, "current", lambda device=device: device)
+        fakes = FakeItems(3, 1)
+        fakes.sums.copy_(torch.tensor([[0.0], [20], [0]]))
+        fakes.counts.copy_(torch.tensor([1.0, 1, 0]))
+        fakes.learn(vectors[rows], real[rows])
+        found.append(fakes)
+        theirs = device.own
+    for fakes in found[1:]:
+        torch.testing.assert_close(fakes.sums, torch.tensor([[-3.0], [20 * KEPT], [1 + KEPT]]))
+        torch.testing.assert_close(fakes.counts, torch.tensor([KEPT + 1, KEPT, KEPT + 1]))
 
 
 def test_only_training_moves_fake_items(data):

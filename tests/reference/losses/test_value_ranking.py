@@ -7,6 +7,7 @@ import pytest
 import torch
 from worlds import batch_of, training_data
 
+from grbench.distributed import ranks
 from grbench.errors import SuiteError
 from grbench_reference.layers.interfaces import Ranked
 from grbench_reference.losses.task_prediction import TaskPrediction
@@ -58,6 +59,15 @@ def test_candidates_are_the_next_targets(data):
     assert items.tolist() == [[[3, 4], [5, 0]]]
     assert values[0, 0].tolist() == [1, 2.5]
     assert values[0, 1, 0] == 0
+
+
+def test_behind_the_users_place_come_those_of_its_events(data):
+    """Whatever padding lies between them; a user without events has none."""
+    loss = ValueRanking(data, None, ahead=3)
+    batch = batch_of([1, 2], [], targets=[[2, 3], []], length=4)
+    batch = dataclasses.replace(batch, user_targets=torch.tensor([1, 4]))
+    items, _ = loss._next_targets(batch, torch.tensor([[0, 3], [0, 4]]))
+    assert items.tolist() == [[[1, 2, 3], [2, 3, 0]], [[4, 0, 0], [0, 0, 0]]]
 
 
 class Fixed(torch.nn.Module):
@@ -122,3 +132,48 @@ def test_each_task_learns_from_its_targets(data):
         "task_value": total - 2 * 1 / 4.5,
     }
     torch.testing.assert_close(terms, {name: torch.tensor(value) for name, value in expected.items()})
+
+
+def test_terms_of_unequal_parts_average_to_those_of_the_batch(data, monkeypatch):
+    """One device has the conversion, the other the clicks; negatives are drawn alike, here as the same two."""
+    whole = taught(EXPOSURE, CLICK, CONVERSION, CLICK)
+    parts = [
+        dataclasses.replace(whole, targets=whole.targets * torch.tensor(kept)) for kept in ([0, 0, 1, 0], [1, 1, 0, 1])
+    ]
+    losses = [
+        TaskPrediction(data, None, negatives={"uniform": 2}),
+        ValueRanking(data, None, ahead=1, negatives=1, drawn=2, places=4),
+    ]
+    monkeypatch.setattr(losses[0].sampler, "pool", torch.tensor([1]))
+    monkeypatch.setattr(losses[1], "pool", torch.tensor([1]))
+    encoders = [Tasks(), Fixed()]
+    for loss, encoder in zip(losses, encoders, strict=True):
+        expected, noted = loss(encoder, whole), []
+        with monkeypatch.context() as patched:
+            patched.setattr(ranks, "_current", Counting(noted))
+            loss(encoder, whole)
+            totals, found = list(noted), []
+            for part in parts:
+                patched.setattr(ranks, "_current", Counting([], totals))
+                found.append(loss(encoder, part))
+        for name, term in expected.items():
+            torch.testing.assert_close((found[0][name] + found[1][name]) / 2, term)
+        assert loss.weight(whole) == 1
+
+
+class Counting(ranks.Ranks):
+    """Two devices whose sums are given in turn; without, one is noted as if it were of both."""
+
+    def __init__(self, noted, totals=None):
+        super().__init__(0, 2)
+        self.noted, self.totals = noted, totals
+
+    def total(self, values):
+        self.noted.append(values)
+        return 2 * values if self.totals is None else self.totals[len(self.noted) - 1]
+
+    def drawn_alike(self, draw):
+        return draw()
+
+    def concatenated(self, rows):
+        return rows

@@ -147,3 +147,27 @@ def test_what_does_not_fit(tmp_path):
         search(judged, width=2, verify=[3, 3, 3])
     with pytest.raises(SuiteError, match=r"retriever\.verify: it excludes value_weight"):
         search(judged, width=2, verify=3, value_weight=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"rank_weight": 0.5}, "verify"),
+        ({"exploration": 0.5, "verify": 3}, "value_weight"),
+        ({"group_penalty": 1.0}, "groups"),
+        ({"seed": 1}, "temperature"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options, needed):
+    (name, *_) = options
+    with pytest.raises(SuiteError, match=rf"retriever\.{name}: it has no effect without {needed}"):
+        made_with(Beam, width=2, **options).check(9, CODES)
+
+
+def test_widths_are_checked_before_codes_are_known():
+    made_with(Beam, width=2, verify=[3, 4, 5]).check(9, None)
+    made_with(Beam, width=[2, 3], verify=[3, 4]).check(9, None)
+    with pytest.raises(SuiteError, match=r"retriever\.verify: 3 numbers for codes of 2 levels"):
+        made_with(Beam, width=[2, 3], verify=[3, 4, 5]).check(9, None)
+    with pytest.raises(SuiteError, match=r"retriever\.verify: of 1 beams that are scored, 2 cannot be kept"):
+        made_with(Beam, width=2, verify=[1, 4]).check(9, None)

@@ -159,6 +159,21 @@ def test_ranks_are_those_of_all_items_where_there_are_few(data):
     assert RANK_REWARDS["hit"](torch.tensor([10.0, 11])).tolist() == [1, 0]
 
 
+class TwoItems:
+    """Items 1 and 2, whose scores of the intent below are 256.5 and 256.25: equal in half precision."""
+
+    def embed_items(self, items):
+        return torch.stack([256 + 0.5 / items, torch.ones(len(items))], 1)
+
+
+def test_ranks_in_half_precision_tell_close_scores_apart(data):
+    trainer = Diffuse(policy=PolicyOptions(samples=2))
+    trainer.items = torch.tensor([1, 2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ranks = trainer._ranks(TwoItems(), torch.tensor([[[1.0, 0]], [[1.0, 0]]]), torch.tensor([1, 2]))
+    assert ranks.tolist() == [[1], [2]]
+
+
 def test_a_step_makes_what_did_better_more_probable_by_the_exact_gradient(data):
     """On the policy that drew the samples, the gradient is that of the advantages times the log densities."""
     trainer = Diffuse(policy=PolicyOptions(samples=4, kl=0, scale="none"))

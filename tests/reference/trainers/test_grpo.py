@@ -11,12 +11,14 @@ import torch
 from code_worlds import BATCH, ITEMS, codes_of, decoder, world
 from training import state_of
 
+from grbench.distributed import ranks
 from grbench.errors import SuiteError
 from grbench.testing.checks.other_device import OTHER, OtherDevice
 from grbench.training.options import TrainingOptions
 from grbench.training.state import TrainState
 from grbench_reference.codes.prefix_trie import PrefixTrie
 from grbench_reference.layers.path_sampling import SampledPaths, path_log_probabilities
+from grbench_reference.losses.next_code import NextCode
 from grbench_reference.trainers import grpo
 from grbench_reference.trainers.grpo import GRPO
 from grbench_reference.trainers.policy import PolicyOptions, clipped_objective, distance
@@ -143,7 +145,7 @@ def test_the_mean_gradient_of_the_distance_is_that_of_the_reverse_divergence(pol
     with torch.no_grad():
         for each in reference.parameters():
             each.add_(0.2 * torch.randn(each.shape, generator=torch.Generator().manual_seed(1)))
-    monkeypatch.setattr(trainer.reference, "freeze", lambda _: setattr(trainer.reference, "policy", reference))
+    monkeypatch.setattr(trainer, "freeze", lambda _: setattr(trainer, "reference", reference))
     policy.eval()
     trie = PrefixTrie(ITEMS, codes_of(data))
     every = all_paths(trie)[0]
@@ -280,3 +282,50 @@ def test_a_step_on_another_device_is_that_of_the_cpu(data):
             ends.append([float(each.detach().cpu()) for each in values.values()])
             ends[-1] += torch.cat([each.detach().cpu().flatten() for each in policy.parameters()]).tolist()
     assert ends[1] == pytest.approx(ends[0], rel=1e-5, abs=1e-7)
+
+
+def test_the_reference_has_its_own_weights_and_shares_what_never_changes(policy, data):
+    trainer = GRPO()
+    state_of(policy, [], [], TrainingOptions(), data=data, codes=codes_of(data), trainer=trainer).begin()
+    theirs = dict(trainer.reference.named_parameters())
+    for name, own in policy.named_parameters():
+        assert torch.equal(own, theirs[name])
+        assert own.data_ptr() != theirs[name].data_ptr()
+        assert own.requires_grad
+        assert not theirs[name].requires_grad
+    table = "history.items.codes.codes"
+    assert trainer.reference.get_buffer(table) is policy.get_buffer(table)
+    assert set(trainer.state_dict()["reference"]) == set(policy.state_dict())
+
+
+class Devices:
+    """Some of several devices, as a trainer sees them: sums over all of them are given in turn, or noted."""
+
+    alone = False
+
+    def __init__(self, size, totals=None):
+        self.size, self.given, self.noted = size, totals, []
+
+    def total(self, values):
+        self.noted.append(values)
+        return values if self.given is None else self.given[len(self.noted) - 1]
+
+
+@pytest.mark.parametrize("scale", ["none", "group", "batch"])
+def test_devices_of_unequal_parts_take_the_step_of_one(data, scale, monkeypatch):
+    """Their gradients are averaged: a part with one user and a part with three count as the four of the batch."""
+    gradients, whole = [], Devices(1)
+    for rows, devices in ((slice(0, 4), whole), (slice(0, 1), None), (slice(1, 4), None)):
+        encoder = decoder(data, codes_of(data), dropout=0.0, blocks=1)
+        trainer = GRPO(reward="prefix", policy=PolicyOptions(samples=4, scale=scale))
+        losses = [(NextCode(data, codes_of(data)), 0.5)]
+        state = state_of(encoder, losses, [], TrainingOptions(), data=data, codes=codes_of(data), trainer=trainer)
+        state.begin()
+        state.ranks = devices or Devices(2, whole.noted)
+        monkeypatch.setattr(ranks, "_current", state.ranks)
+        part = {field.name: getattr(BATCH, field.name)[rows] for field in dataclasses.fields(BATCH)}
+        trainer.step(state, dataclasses.replace(BATCH, **part))
+        gradients.append(flat([each.grad for each in encoder.parameters()]))
+    together, one, three = gradients
+    torch.testing.assert_close((one + three) / 2, together, rtol=1e-4, atol=1e-6)
+    assert together.abs().max() > 1e-3
