@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from grbench.distributed.ranks import current, drawn_alike
+
 KEPT = 0.99
 """What is left of a centre's sums after a training step."""
 FEWEST = 0.01
@@ -20,7 +22,8 @@ class FakeItems(nn.Module):
     occurs.
 
     Centres are means whose weights fade, as the codebooks of VQ-VAE (arXiv 1711.00937, appendix A) learn. Nothing waits
-    for the device. sums: [F, D], counts: [F], of the vectors nearest to each centre; part of a checkpoint.
+    for the device. Several devices learn the same centres, from the whole batch. sums: [F, D], counts: [F], of the
+    vectors nearest to each centre; part of a checkpoint.
     """
 
     sums: Tensor
@@ -38,16 +41,31 @@ class FakeItems(nn.Module):
     @torch.no_grad()
     def learn(self, vectors: Tensor, real: Tensor) -> None:
         """vectors [P, D], real [P] bool, false for padding."""
-        if not len(vectors):
-            return
         vectors, weight = vectors.float(), real.float()
         started = self.counts >= FEWEST
-        # A new centre's events are drawn with replacement; a centre at padding is empty again in the next step.
-        drawn = (weight + 1e-9).multinomial(len(self.counts), replacement=True)
-        sums = torch.where(started.unsqueeze(1), self.sums, vectors[drawn] * weight[drawn].unsqueeze(1))
-        counts = torch.where(started, self.counts, weight[drawn])
+        begun, of_begun = _drawn(vectors, weight, len(self.counts))
+        sums = torch.where(started.unsqueeze(1), self.sums, begun)
+        counts = torch.where(started, self.counts, of_begun)
         centres = sums / counts.clamp(min=FEWEST).unsqueeze(1)
         distances = centres.square().sum(1) - 2 * vectors @ centres.T
         nearest = one_hot(distances.argmin(1), len(counts)).float() * weight.unsqueeze(1)
-        self.sums.copy_(KEPT * sums + nearest.T @ vectors)
-        self.counts.copy_(KEPT * counts + nearest.sum(0))
+        self.sums.copy_(KEPT * sums + current().total(nearest.T @ vectors))
+        self.counts.copy_(KEPT * counts + current().total(nearest.sum(0)))
+
+
+def _drawn(vectors: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """-> ([F, D] vectors of events, drawn with replacement; [F], 1, or 0 where there was only padding to draw from,
+    which gives zeros). Each device draws from its own part, and for each centre one device's draw is taken, in
+    proportion to its events."""
+    begun, of_begun = vectors.new_zeros(count, vectors.shape[1]), weight.new_zeros(count)
+    if len(vectors):
+        places = (weight + 1e-9).multinomial(count, replacement=True)
+        begun, of_begun = vectors[places] * weight[places].unsqueeze(1), weight[places]
+    ranks = current()
+    if ranks.alone:
+        return begun, of_begun
+    every = ranks.concatenated(torch.cat([begun, of_begun.unsqueeze(1)], 1)).view(ranks.size, count, -1)
+    events = ranks.concatenated(weight.sum().unsqueeze(0))
+    chosen = drawn_alike(lambda: (events + 1e-9).multinomial(count, replacement=True))
+    taken = every[chosen, torch.arange(count, device=chosen.device)]
+    return taken[:, :-1], taken[:, -1]

@@ -45,6 +45,10 @@ class Denoising(nn.Module, Loss):
         super().__init__()
         self.select_targets = TargetSelector(data, action_weights)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Of the positions, by their targets' actions."""
+        return self.select_targets.total_weight(batch)
+
     def forward(self, encoder: IntentDenoiser, batch: Batch) -> Mapping[str, Tensor]:
         """Raises SuiteError where the encoder has no steps of denoising."""
         denoiser = encoder.intent_diffusion()

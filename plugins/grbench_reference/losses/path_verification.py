@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import averaged
 from grbench.interfaces import Loss
 from grbench.registry.option_types import Count
 from grbench.types import Batch, Codes
@@ -59,13 +60,17 @@ class PathVerification(nn.Module, Loss):
                 f"prefix_of_{level}", nn.functional.pad(prefixes.of_row, (1, 0), value=-1).int(), persistent=False
             )
 
+    def weight(self, batch: Batch) -> Tensor:
+        """The same on each of several devices: terms are divided by the positions that the whole batch has drawn."""
+        return torch.ones((), device=batch.items.device)
+
     def forward(self, encoder: PathVerifier, batch: Batch) -> Mapping[str, Tensor]:
         targets, places = batch.all_targets, self._drawn_positions(batch)
         items = targets if places is None else targets.gather(1, places)
         if places is None:
             places = torch.arange(items.shape[1], device=items.device).expand(len(items), -1)
         weights = self.select_targets.weight_of_token[batch.all_next_actions.gather(1, places)] * (items > 0)
-        total = weights.sum().clamp(min=1e-6)
+        total = averaged(weights.sum()).clamp(min=1e-6)
         context = encoder.path_context(batch)
         ends = places.repeat_interleave(1 + self.negatives, 1)
         terms = {}

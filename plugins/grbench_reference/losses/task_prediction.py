@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import averaged
 from grbench.errors import SuiteError
 from grbench.interfaces import Loss
 from grbench.types import FIRST_ACTION, Batch, Codes
@@ -70,6 +71,10 @@ class TaskPrediction(nn.Module, Loss):
         """Fills the memory bank, as it is late in training, for the memory forecast."""
         self.sampler.fill_bank()
 
+    def weight(self, batch: Batch) -> Tensor:
+        """The same on each of several devices: each task is divided by its targets in the whole batch."""
+        return torch.ones((), device=batch.items.device)
+
     def forward(self, encoder: TaskPredictor, batch: Batch) -> Mapping[str, Tensor]:
         """-> a term for each task, `task_` and the action's name or `value`."""
         flat = batch.all_targets.reshape(-1)
@@ -79,7 +84,7 @@ class TaskPrediction(nn.Module, Loss):
         states, vectors = encoder.task_states(batch, torch.cat([targets, negatives.items]))
         positives, negative_vectors = torch.split(vectors, [len(targets), len(negatives.items)])
         copies, places = positive_among(targets, negatives.items), batch.rows_of(states, indices)
-        terms = {}
+        terms, totals = {}, {}
         for task, name in enumerate((*self.actions, "value")):
             weights, scale = self.values[tokens], 1.0
             if name != "value" or task < len(self.actions):
@@ -98,8 +103,9 @@ class TaskPrediction(nn.Module, Loss):
             )
             if negatives.repetitions is not None:
                 total = total + (weights * negatives.repetitions).sum()
-            terms[f"task_{name}"] = scale * total / weights.sum().clamp(min=1e-6)
-        return terms
+            terms[f"task_{name}"], totals[f"task_{name}"] = scale * total, weights.sum()
+        divisors = averaged(torch.stack(list(totals.values()))).clamp(min=1e-6)
+        return {name: term / divisor for (name, term), divisor in zip(terms.items(), divisors, strict=True)}
 
 
 def _some(values: Tensor | None, some: Tensor) -> Tensor | None:

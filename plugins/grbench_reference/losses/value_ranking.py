@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import averaged, drawn_alike
 from grbench.interfaces import Embedder, Loss
 from grbench.registry.option_types import Count
 from grbench.types import Batch, Codes
@@ -66,6 +67,10 @@ class ValueRanking(nn.Module, Loss):
         self.register_buffer("values", values_by_token(data, values), persistent=False)
         self.register_buffer("pool", uniform_pool(data, "trained"), persistent=False)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """The same on each of several devices: terms are divided by the pairs and lists of the whole batch."""
+        return torch.ones((), device=batch.items.device)
+
     def forward(self, encoder: CandidateRanker, batch: Batch) -> Mapping[str, Tensor]:
         """-> `value_pairs`, `consistency`."""
         columns, used = self._places(batch)
@@ -101,7 +106,7 @@ class ValueRanking(nn.Module, Loss):
 
     def _hardest(self, encoder: CandidateRanker, batch: Batch, columns: Tensor, items: Tensor) -> Tensor:
         """-> [B, W, h], of the items drawn those that generation scores highest, without the place's own."""
-        drawn = draw_uniform(self.pool, (self.drawn,))
+        drawn = drawn_alike(lambda: draw_uniform(self.pool, (self.drawn,)))
         states, vectors = encoder.embed(batch, drawn)  # type: ignore[attr-defined]
         rows = torch.arange(len(columns), device=columns.device).unsqueeze(1)
         scores = states[rows, columns - (batch.all_targets.shape[1] - states.shape[1])] @ vectors.T
@@ -116,7 +121,7 @@ def value_pairs(scores: Tensor, values: Tensor, known: Tensor) -> Tensor:
     more = (values.unsqueeze(-1) - values.unsqueeze(-2)).clamp(min=0)
     weights = more * (known.unsqueeze(-1) & known.unsqueeze(-2))
     losses = functional.softplus(scores.unsqueeze(-2) - scores.unsqueeze(-1))
-    return (weights * losses).sum() / weights.sum().clamp(min=1e-6)
+    return (weights * losses).sum() / averaged(weights.sum()).clamp(min=1e-6)
 
 
 def disagreement(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
@@ -126,4 +131,4 @@ def disagreement(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
     shares = logs[0].exp() - logs[1].exp()
     lists = known.any(-1)
     divergence = (shares * (logs[0] - logs[1])).masked_fill(~known, 0).sum(-1) / 2
-    return (divergence * lists).sum() / lists.sum().clamp(min=1)
+    return (divergence * lists).sum() / averaged(lists.sum().float()).clamp(min=1e-6)

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from grbench.distributed.ranks import averaged
+
 Scale = Literal["group", "batch", "none"]
 EPSILON = 1e-4
 """Added to deviations, so that samples of equal rewards have advantage 0."""
@@ -53,6 +55,8 @@ def _mean_over(chosen: Tensor, values: Tensor) -> Tensor:
 
 
 def _by_batch(centred: Tensor, real: Tensor) -> Tensor:
-    """[B, ...] divided by the deviation from 0 over all users that count."""
+    """[B, ...] divided by the deviation from 0 over all users that count, of all devices."""
     counted = centred.flatten(1).square().mean(1) * real
-    return centred / ((counted.sum() / real.sum().clamp(min=1)).sqrt() + EPSILON)
+    total, users = averaged(torch.stack([counted.sum(), real.float().sum()]))
+    deviation: Tensor = (total / users.clamp(min=1e-6)).sqrt()
+    return centred / (deviation + EPSILON)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grbench.data.examples import Examples, newest_targets
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import drawn_alike
 from grbench.errors import SuiteError
 from grbench.interfaces import Trainer
 from grbench.registry.option_types import Count
@@ -32,6 +33,7 @@ from grbench_reference.trainers.policy import (
     losses_of_stage,
     mean_over_users,
     newest_targets_of,
+    shares_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import RANK_REWARDS
@@ -83,6 +85,7 @@ class Diffuse(Trainer):
         update gained nothing by."""
         targets, actions = newest_targets_of(batch)
         real, options, encoder = targets > 0, self.options, cast(IntentDenoiser, state.encoder)
+        shares = shares_of(real)
         state.encoder.eval()  # with dropout, two passes of one policy would give one sample two probabilities
         with torch.no_grad(), state.autocast():
             drawn = self._draw(encoder, batch)
@@ -105,17 +108,17 @@ class Diffuse(Trainer):
                     away = torch.stack([divergence(*each) for each in zip(moves, of_reference, strict=True)], 2)
                 gained = clipped_objective(ratio, advantages, options.clip)
                 objective = (gained - options.kl * away).sum(2)
-                loss = sum_of({**terms, "policy": -mean_over_users(objective, real)})
+                loss = sum_of({**terms, "policy": -mean_over_users(objective, shares)})
             state.backward(loss)
             state.update()
         clipped = (gained.detach() < ratio.detach() * advantages).float()
         return {
             "loss": loss,
             **terms,
-            "reward": mean_over_users(rewards, real),
-            "best": mean_over_users(rewards.amax(1), real),
-            "kl": mean_over_users(away.detach().sum(2), real),
-            "clipped": mean_over_users(clipped, real),
+            "reward": mean_over_users(rewards, shares),
+            "best": mean_over_users(rewards.amax(1), shares),
+            "kl": mean_over_users(away.detach().sum(2), shares),
+            "clipped": mean_over_users(clipped, shares),
         }
 
     def examples(self, data: TrainingData, history_length: int, seed: int, epoch: int) -> Examples | None:  # noqa: ARG002
@@ -148,7 +151,8 @@ class Diffuse(Trainer):
     def _ranks(self, encoder: IntentDenoiser, intents: Tensor, targets: Tensor) -> Tensor:
         """intents [B, G, D], targets [B] -> [B, G] float32, 1 = first, among items drawn for the step; a tie counts
         against the target."""
-        chosen = self.items[torch.randperm(len(self.items), device=self.items.device)[: self.ranked]]
+        order = drawn_alike(lambda: torch.randperm(len(self.items), device=self.items.device))
+        chosen = self.items[order[: self.ranked]]
         vectors = encoder.embed_items(torch.cat([chosen, targets])).float()
         others, wanted = vectors[: len(chosen)], vectors[len(chosen) :]
         scores = intents.float() @ others.T

@@ -30,6 +30,7 @@ from grbench_reference.trainers.policy import (
     losses_of_stage,
     mean_over_users,
     newest_targets_of,
+    shares_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import REWARDS, Samples
@@ -87,6 +88,7 @@ class GRPO(Trainer):
         update gained nothing by."""
         targets, actions = newest_targets_of(batch)
         real, options, policy = targets > 0, self.options, cast(Decoder, state.encoder)
+        shares = shares_of(real)
         state.encoder.eval()  # with dropout, two passes of one policy would give one sample two probabilities
         with state.autocast():
             paths = sample_paths(
@@ -114,18 +116,18 @@ class GRPO(Trainer):
                 away = torch.zeros_like(new) if reference is None else distance(new, reference)
                 gained = clipped_objective(ratio, advantages, options.clip)
                 objective = (gained - options.kl * away).sum(2)
-                loss = sum_of({**terms, "policy": -mean_over_users(objective, real)})
+                loss = sum_of({**terms, "policy": -mean_over_users(objective, shares)})
             state.backward(loss)
             state.update()
         clipped = (gained.detach() < ratio.detach() * advantages).float()
         return {
             "loss": loss,
             **terms,
-            "reward": mean_over_users(rewards, real),
-            "found": mean_over_users(samples.hits.amax(1), real),
-            "distinct": mean_over_users(samples.distinct, real),
-            "kl": mean_over_users(away.detach().sum(2), real),
-            "clipped": mean_over_users(clipped, real),
+            "reward": mean_over_users(rewards, shares),
+            "found": mean_over_users(samples.hits.amax(1), shares),
+            "distinct": mean_over_users(samples.distinct, shares),
+            "kl": mean_over_users(away.detach().sum(2), shares),
+            "clipped": mean_over_users(clipped, shares),
         }
 
     def examples(self, data: TrainingData, history_length: int, seed: int, epoch: int) -> Examples | None:  # noqa: ARG002

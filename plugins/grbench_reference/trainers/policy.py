@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from grbench.distributed.ranks import averaged
 from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, OptionGroup
 from grbench.training.state import TrainState
@@ -104,7 +105,7 @@ def losses_of_stage(state: TrainState, batch: Batch) -> dict[str, Tensor]:
         return {}
     state.encoder.train()
     with state.autocast():
-        terms = weighted_terms(state.encoder, state.losses, batch)
+        terms = weighted_terms(state.encoder, state.weighted_losses(batch), batch)
     state.encoder.eval()
     return terms
 
@@ -125,6 +126,13 @@ def distance(new: Tensor, reference: Tensor) -> Tensor:
     return away.exp() - away - 1
 
 
-def mean_over_users(values: Tensor, real: Tensor) -> Tensor:
-    """values [B, ...], real [B] bool -> the mean over the users that count of their values' mean; 0 without any."""
-    return (values.float().reshape(len(values), -1).mean(1) * real).sum() / real.sum().clamp(min=1)
+def shares_of(real: Tensor) -> Tensor:
+    """real [B] bool -> [B] float32, what a user counts in a mean over the users that count; 0 for the others. On
+    several devices the mean of their means is that over the whole batch's users."""
+    counted = real.float()
+    return counted / averaged(counted.sum()).clamp(min=1e-6)
+
+
+def mean_over_users(values: Tensor, shares: Tensor) -> Tensor:
+    """values [B, ...], shares [B] -> the mean over users of their values' mean."""
+    return (values.float().unsqueeze(1).flatten(1).mean(1) * shares).sum()
