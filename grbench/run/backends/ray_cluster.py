@@ -176,7 +176,7 @@ class RayScheduler:
 
     def submit(self, task: NodeTask, needs: Needs) -> RayTask:
         """Hands the task to Ray, which waits for a node that has what it needs."""
-        hosts = [node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]
+        hosts = [node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         asked = self._remote.options(
             num_cpus=self.cpus,
             num_gpus=self._gpus * needs.devices,
@@ -202,7 +202,7 @@ def _run(task: NodeTask, same_hosts: bool) -> NodeEnd:
 
 def _nodes() -> list[dict[str, Any]]:
     """{CPU, GPU, memory in bytes} of each node that is there."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _most_memory() -> int:
