@@ -95,8 +95,8 @@ def train(
                 if checkpoint:
                     checkpoint(state)
             state.curve.append({**named, "epoch": state.epoch, **monitor.report_means(state.step)})
-            check_alike(state.encoder, state.ranks)
             throughput.pause()
+            check_alike(state.encoder, state.ranks)
             phase.note(**throughput.rates())
             if not state.ranks.alone:
                 spent = state.ranks.communication_seconds() - exchanging
