@@ -23,8 +23,12 @@ import torch
 from torch import nn
 
 from grbench.cost.environment import nvml_handle
+from grbench.distributed.ranks import current
 from grbench.distributed.row_table import divided_tables
 from grbench.errors import RunError
+
+OF_ALL = ("cpu_seconds", "energy_joules", "peak_process_bytes")
+"""Figures of a phase that add up over the processes of a cell and their devices."""
 
 SAMPLING_SECONDS = 0.02
 """Interval between two samples of the process's memory, where the kernel's own peak cannot be read."""
@@ -100,6 +104,7 @@ class Meter:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self._phases: dict[str, Phase] = {}
+        self._earlier = (0.0, 0.0)  # seconds and device-seconds that it went on from
         self._open: list[str] = []
         self._last = _Counters(0.0, 0.0, None)
         self._memory: _KernelPeak | _SampledPeak = _KernelPeak() if _KernelPeak.works() else _SampledPeak()
@@ -127,11 +132,28 @@ class Meter:
             else:
                 self._memory.stop()
 
-    def go_on_from(self, costs: Mapping[str, Mapping[str, Any]]) -> None:
-        """Adds to the costs of another process, as its `costs` gave them. Called before the first phase."""
-        own = {key.name for key in fields(Phase)} - {"notes"}
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of all phases times the devices that they had."""
+        seconds, device_seconds = self._earlier
+        return device_seconds + current().size * (sum(phase.seconds for phase in self._phases.values()) - seconds)
+
+    def go_on_from(
+        self, costs: Mapping[str, Mapping[str, Any]], *, devices: int = 1, device_seconds: float | None = None
+    ) -> None:
+        """Adds to the costs of another process, as its `costs` gave them. Called before the first phase.
+
+        devices: that had costs like these, of which this process counts its share in `OF_ALL`; device_seconds: of all,
+        None = each had these seconds.
+        """
+        own, share = {key.name for key in fields(Phase)} - {"notes"}, devices / current().size
+        seconds = sum(phase["seconds"] for phase in costs.values())
+        self._earlier = (seconds, devices * seconds if device_seconds is None else device_seconds)
         for name, phase in costs.items():
             measured = {key: value for key, value in phase.items() if key in own}
+            for key in OF_ALL:
+                if measured.get(key) is not None:
+                    measured[key] = type(measured[key])(measured[key] * share)
             notes = {key: value for key, value in phase.items() if key not in own}
             self._phases[name] = Phase(**measured, notes=notes)
 

@@ -198,7 +198,7 @@ class Ranks:
             _set_generators(self._shared, self.device)
             self._shared, self.gathers = None, True
 
-    def drawn_alike(self, draw: Callable[[], Tensor]) -> Tensor:
+    def drawn_alike(self, draw: Callable[[], T]) -> T:
         """See the function of this name."""
         if self._shared is None:
             return draw()
@@ -323,16 +323,16 @@ def gathered(rows: Tensor) -> Tensor:
     return rows if _current.alone or not _current.gathers else _current.concatenated(rows)
 
 
-def drawn_alike(draw: Callable[[], Tensor]) -> Tensor:
+def averaged(total: Tensor) -> Tensor:
+    """A sum over this device's part of the batch -> the mean of the devices' sums, without a gradient.
+
+    For terms that are means over something else than the positions that `Loss.weight` counts: a device's sum divided by
+    it has the whole batch's mean as its mean over the devices. All devices call it alike often.
+    """
+    return total if _current.alone else _current.total(total.detach()) / _current.size
+
+
+def drawn_alike(draw: Callable[[], T]) -> T:
     """What `draw` gives, from random numbers that are the same on all devices: for what all positions of a batch
     share."""
     return draw() if _current.alone else _current.drawn_alike(draw)
-
-
-def divisor_of_batch(counts: Tensor) -> Tensor:
-    """counts: what sums over this device's part of a batch are divided by, such as weights of positions -> what to
-    divide them by so that their mean over devices is the mean over the whole batch.
-
-    For a loss whose terms are divided by different numbers: its `weight` is 1 then.
-    """
-    return counts if _current.alone else _current.total(counts) / _current.size

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grbench.cost.flops import utilisation
-from grbench.cost.meter import Meter
+from grbench.cost.meter import OF_ALL, Meter
 from grbench.distributed.ranks import current
 from grbench.interfaces import Retriever, optional
 
@@ -23,11 +23,8 @@ goes on from one."""
 Peak = Callable[[str], tuple[float, str]]
 """TFLOP/s that the device reaches at a precision, and the source of the number."""
 
-OF_ALL, LARGEST = (
-    ("cpu_seconds", "energy_joules", "peak_process_bytes"),
-    ("peak_gpu_allocated_bytes", "peak_gpu_reserved_bytes"),
-)
-"""Figures of a phase that add up over processes and their devices, and those that are of the device with most."""
+LARGEST = ("peak_gpu_allocated_bytes", "peak_gpu_reserved_bytes")
+"""Figures of a phase that are of the device with most."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ def spent_by_all(meter: Meter) -> Spent:
     def peaks(key: str) -> list[int | None]:
         return [max((phase[key] for phase in costs if phase.get(key) is not None), default=None) for costs in needed]
 
-    seconds = sum(phase["seconds"] for phase in phases.values())
     trained = [costs["train"] for costs in every if "train" in costs]
     exchanging = sum(phase.get("communication_seconds", 0.0) for phase in trained)
     return Spent(
@@ -65,7 +61,7 @@ def spent_by_all(meter: Meter) -> Spent:
         {
             "number": ranks.size,
             "backend": ranks.backend,
-            "device_seconds": ranks.size * seconds,
+            "device_seconds": meter.device_seconds,
             "communication_share": exchanging / sum(phase["seconds"] for phase in trained) if trained else None,
             "peak_gpu_bytes": peaks("peak_gpu_allocated_bytes"),
             "peak_process_bytes": peaks("peak_process_bytes"),

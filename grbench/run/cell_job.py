@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grbench.results.record_files import record_path
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 def cell_job(
     plan: Plan, planned: PlannedCell, ready: Mapping[str, Any], request: RunRequest, *, started: str
 ) -> dict[str, Any]:
-    """JSON-ready, and the same for every machine: `cache` is None where each has its own, and `store` is the name of a
-    folder in it. ready: what the cells share, of which `models` maps the training digest of each model that this run
-    has kept to its record. started: the time, for the record."""
+    """JSON-ready, and the same for every machine: `cache` is None where each has its own, and `store` is a folder
+    in it, or an absolute path. ready: what the cells share, of which `models` maps the training digest of each model
+    that this run has kept to its record. started: the time, for the record."""
     trial = planned.blank.trial is not None  # is trained for its validations, and never ranked
     weights = ready["models"].get(planned.blank.training_digest)
     if weights is None and planned.weights is not None:
@@ -28,7 +27,7 @@ def cell_job(
         "cell": planned.cell.to_json(),
         "blank": replace(planned.blank, started=started).to_json(),
         "source": str(record_path(plan.folder, planned.source.digest)) if planned.source else None,
-        "store": Path(ready["store"]).name,
+        "store": ready["place"],
         "cache": None if request.cache is None else str(request.cache),
         "device": ready["device"],
         "peaks": dict(ready["peaks"]),

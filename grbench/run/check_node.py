@@ -1,6 +1,7 @@
 """What a node of a cluster does before a cell: it makes sure that it would run the same code on the same data.
 
-The store is built there where the node's cache does not have it, by one cell of all that begin there at once.
+The store is built or copied there where the node's cache does not have it, by one cell of all that begin there at
+once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from grbench.registry.discovery import Registry
 from grbench.results.identity import cell_identity
 from grbench.results.record import Record
 from grbench.run.backends.child_process import ChildMessages
-from grbench.run.prepare import REFUSED
+from grbench.run.data_source import build_dataset, copying_events
+from grbench.run.prepare import REFUSED, place_of_store
 from grbench.run.shared_store import shared_store
 from grbench.suite.suite import Cell
 
@@ -48,15 +51,17 @@ def check_node(job: Mapping[str, Any], events: ChildMessages) -> None:
     cache = cache_folder(Path(job["cache"]) if job["cache"] else None)
     if (cache / job["store"] / STORE_FILE).is_file():
         return
+    copying = copying_events(partial(events, "prepare"))
     store = shared_store(
-        registry.build("datasets", cell.dataset),
+        build_dataset(registry, cell.dataset, cache=cache, copying=copying),
         cell.dataset,
         registry,
         cache=cache,
         report=lambda what, done, total: events("prepare", what=what, done=done, total=total),
         wait=lambda holder: events("phase", name=f"waiting: {holder}"),
+        copying=copying,
     )
-    if store.path.name != Path(job["store"]).name:
+    if place_of_store(store.path, cache) != job["store"]:
         raise RunError(
             f"the files of dataset {cell.dataset.name} are others there than where the run was prepared; copy the same "
             "ones to every node, or put them on a file system that all nodes share"

@@ -54,6 +54,8 @@ ABOUT = {
     "machine": dict,
     "seconds": float,
     "phases": dict,
+    "devices": int,
+    "device_seconds": float,
     "throughput": dict,
     "stage": str,
     "total_steps": int,
@@ -163,7 +165,8 @@ class Checkpoints:
         """The clocks of the cell, which go on from those of the checkpoint."""
         self._meter, self._throughput = meter, throughput
         if self.left is not None:
-            meter.go_on_from(self.left.about["phases"])
+            about = self.left.about
+            meter.go_on_from(about["phases"], devices=about["devices"], device_seconds=about["device_seconds"])
             throughput.load_state_dict(self.left.about["throughput"])
 
     def discard(self, reason: str) -> None:
@@ -318,6 +321,8 @@ class Checkpoints:
                 "machine": self._machine | self._elsewhere,
                 "seconds": self._earlier_seconds + began - self._started,
                 "phases": self._meter.costs(),
+                "devices": current().size,
+                "device_seconds": self._meter.device_seconds,
                 "throughput": self._throughput.state_dict(),
                 "stage": stage,
                 "total_steps": total_steps,

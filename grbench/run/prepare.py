@@ -82,9 +82,11 @@ def gpu_sizes(device: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the cells share. process: bytes that a process takes with this split and nothing else."""
+    """What the cells share. cache: of the machine that has prepared it; process: bytes that a process takes with this
+    split and nothing else."""
 
     store: Store
+    cache: Path
     split: Split
     device: str
     process: int
@@ -93,12 +95,18 @@ class Prepared:
         """What is sent to the parent."""
         return {
             "store": str(self.store.path),
+            "place": place_of_store(self.store.path, self.cache),
             "device": self.device,
             "gpus": gpu_sizes(self.device),
             "pool": {"size": len(self.split.candidates), "digest": self.split.pool_digest},
             "counts": self.split.counts,
             "remarks": list(self.store.remarks),
         }
+
+
+def place_of_store(store: Path, cache: Path) -> str:
+    """Where any machine has the store: below its own cache, or where it lies on a file system that they share."""
+    return store.relative_to(cache).as_posix() if store.is_relative_to(cache) else str(store)
 
 
 def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
@@ -154,7 +162,7 @@ def prepare(job: Mapping[str, Any], events: ChildMessages) -> Prepared:
     for method in _methods(job):
         with placed(f"{job['suite']}: methods.{method.name}"):
             check_method(method, registry, split, cell.list_length)
-    return Prepared(store, split, device, bare + max(0, _resident()[1] - before))
+    return Prepared(store, cache, split, device, bare + max(0, _resident()[1] - before))
 
 
 def check_method(method: Method, registry: Registry, split: Split, k: int) -> None:

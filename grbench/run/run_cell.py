@@ -50,6 +50,7 @@ from grbench.run.reporter import Reporter
 from grbench.run.rescore_cell import rescore_cell
 from grbench.run.weights import (
     costs_of_training,
+    device_seconds_of,
     figures_of_training,
     keep_weights,
     method_from_weights,
@@ -90,7 +91,8 @@ def run_cell(
     meter, throughput = Meter(device), Throughput(torch.device(device))
     former = None if source is None else read_record(source)
     if former is not None:
-        meter.go_on_from(costs_of_training(former))
+        phases = costs_of_training(former)  # of all its devices
+        meter.go_on_from(phases, device_seconds=device_seconds_of(former, phases))
     if checkpoints is not None:
         checkpoints.follow(meter, throughput)
 

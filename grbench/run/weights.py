@@ -102,6 +102,11 @@ def costs_of_training(source: Record) -> dict[str, dict[str, Any]]:
     return {name: phase for name, phase in phases.items() if name not in OF_THE_LISTS}
 
 
+def device_seconds_of(source: Record, phases: Mapping[str, Mapping[str, Any]]) -> float:
+    """Seconds of these phases of the source's, times the devices that it had."""
+    return float(source.environment.get("devices", 1) * sum(phase["seconds"] for phase in phases.values()))
+
+
 def figures_of_training(source: Record, now: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of the source's costs that speak of training, and what of its machine is another `now`."""
     taken = ("train_", "peak_tflops", "resumptions", "lost_seconds")

@@ -14,6 +14,7 @@ from grbench.cost.meter import Meter, count_parameters, return_freed_memory
 from grbench.cost.monitor import WARM_UP_STEPS, EpochMonitor, Throughput, no_report
 from grbench.data.batches import training_batches
 from grbench.data.examples import Examples, newest_events
+from grbench.distributed.alike import check_alike
 from grbench.errors import DataError
 from grbench.interfaces import Trainer, optional
 from grbench.registry.attributes import history_length
@@ -95,6 +96,7 @@ def train(
                     checkpoint(state)
             state.curve.append({**named, "epoch": state.epoch, **monitor.report_means(state.step)})
             throughput.pause()
+            check_alike(state.encoder, state.ranks)
             phase.note(**throughput.rates())
             if not state.ranks.alone:
                 spent = state.ranks.communication_seconds() - exchanging

@@ -144,14 +144,8 @@ class TrainState:
         if self.ranks.alone or not self.losses:
             return self.losses
         own = torch.stack([optional(loss, Loss.weight)(batch).detach().float() for loss, _ in self.losses])
-        return [(loss, weight * share) for (loss, weight), share in zip(self.losses, self.share_of(own), strict=True)]
-
-    def share_of(self, counts: Tensor) -> Tensor:
-        """counts: what means over this device's part of a batch are divided by -> by how much to multiply such a mean,
-        so that the mean over devices, whose gradients are averaged, is that of the whole batch; 1 on one device."""
-        if self.ranks.alone:
-            return torch.ones_like(counts)
-        return self.ranks.size * counts / self.ranks.total(counts).clamp(min=torch.finfo(torch.float32).tiny)
+        shares = self.ranks.size * own / self.ranks.total(own).clamp(min=torch.finfo(torch.float32).tiny)
+        return [(loss, weight * share) for (loss, weight), share in zip(self.losses, shares, strict=True)]
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a loss to those that wait for the next update; in fp16 the loss is scaled first."""

@@ -18,6 +18,7 @@ from torch import nn
 from grbench.cost import meter as measure
 from grbench.cost.environment import environment
 from grbench.cost.meter import Meter, count_parameters
+from grbench.distributed.ranks import Ranks
 from grbench.errors import RunError
 
 MIB = 1 << 20
@@ -225,3 +226,26 @@ def test_costs_of_another_process_are_gone_on_from(passing: Callable[[float], No
     assert (costs["runs"], costs["seconds"], costs["cpu_seconds"]) == (2, 3.0, pytest.approx(0.3))
     assert costs["users_per_second"] == 4.0
     assert costs["peak_process_bytes"] >= first.costs()["train"]["peak_process_bytes"]
+
+
+def test_costs_of_several_devices_are_gone_on_from(
+    passing: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Meter()
+    with first.phase("train"):
+        passing(2.0)
+    before = first.costs()
+    four = Ranks(1, 4)
+    monkeypatch.setattr("grbench.cost.meter.current", lambda: four)
+    meter = Meter()
+    meter.go_on_from(before, devices=2)  # two spent as much; now there are four, and each counts a quarter of it
+    assert meter.costs()["train"]["seconds"] == 2.0
+    assert 4 * meter.costs()["train"]["cpu_seconds"] == pytest.approx(2 * before["train"]["cpu_seconds"])
+    assert meter.costs()["train"]["peak_process_bytes"] == before["train"]["peak_process_bytes"] // 2
+    assert meter.device_seconds == 2 * 2.0
+    with meter.phase("search"):
+        passing(1.0)
+    assert meter.device_seconds == 2 * 2.0 + 4 * 1.0
+    again = Meter()
+    again.go_on_from(meter.costs(), devices=4, device_seconds=meter.device_seconds)
+    assert again.device_seconds == meter.device_seconds

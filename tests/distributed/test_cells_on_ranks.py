@@ -21,15 +21,25 @@ TOLERANCE = 1e-5
 """Relative, of an epoch's mean loss: gradients of two parts of a batch are added up in another order than of one."""
 QUICK = [
     *("dense 1", "dense 2", "generative 1", "generative 2", "divided sparse 1", "divided sparse 2"),
-    *("ranked dense 2", "ranked generative 2", "apart 2", "begun 2", "resumed 1 2", "raised 1", "killed 1"),
+    *(
+        "ranked dense 2",
+        "ranked generative 2",
+        "apart 2",
+        "begun 2",
+        "resumed 1 2",
+        "raised 1",
+        "killed 1",
+        "drifting 2",
+    ),
 ]
+AGAIN = ("dense 1", "generative 1", "divided sparse 1", "begun 2")  # quick ones that slow ones are compared with
 Runs = Callable[[str], Record]
 
 
-def run_in(folder: Path, names: list[str]) -> None:
+def run_in(folder: Path, names: list[str], program: str = "cells_on_ranks.py") -> None:
     support = str(Path(__file__).parents[1] / "support")
     path = os.pathsep.join([support, os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(Path(support) / "cells_on_ranks.py"), str(folder), *names]
+    command = [sys.executable, str(Path(support) / program), str(folder), *names]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False, timeout=900
     )
@@ -104,6 +114,14 @@ def test_a_rank_that_raises_or_dies_is_named(runs: Runs, folder: Path) -> None:
         assert left == {"said", f"{BLANK.digest}.json", f"{BLANK.digest}.checkpoint"}
 
 
+def test_what_each_process_learns_alone_is_refused(runs: Runs) -> None:
+    error = runs("drifting 2").error
+    assert error is not None
+    assert error["type"] == "PluginError"
+    assert error["message"].startswith("encoder Drifting: seen is not the same on all devices after an epoch.")
+    assert error["message"].endswith("until it is, train it with training.devices: 1")
+
+
 def test_costs_count_every_process(runs: Runs) -> None:
     one, two = runs("dense 1").cost, runs("dense 2").cost
     assert "devices" not in one
@@ -120,7 +138,7 @@ def test_costs_count_every_process(runs: Runs) -> None:
 
 @pytest.mark.slow
 def test_four_processes_and_the_other_ways_to_fail(tmp_path: Path) -> None:
-    run_in(tmp_path, [name for name in RUNS if name not in QUICK or name in ("dense 1", "generative 1", "begun 2")])
+    run_in(tmp_path, [name for name in RUNS if name not in QUICK or name in AGAIN])
     for name in ("dense", "generative", "sparse", "divided", "divided sparse"):
         one = record_of(tmp_path, f"{name} 1")
         for devices in (2, 4):

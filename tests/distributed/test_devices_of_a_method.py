@@ -67,7 +67,9 @@ def test_devices_are_those_of_what_is_trained(suite: Path, registry: Registry) -
             "methods.dense.training.batch_size: 8 users cannot be shared by 9 devices; it is the whole batch's, so "
             "give it at least 9",
         ),
-        ("methods.dense.training.devices=0", "methods.dense.training.devices"),
+        ("methods.dense.training.devices=0", "dense.training.devices: should be greater than or equal to 1, got 0"),
+        ("defaults.training.devices=-1", "defaults.training.devices: should be greater than or equal to 1, got -1"),
+        ("defaults.training.devices=two", 'defaults.training.devices: should be a valid integer, got "two"'),
     ],
 )
 def test_what_cannot_be_shared_is_refused(suite: Path, registry: Registry, override: str, message: str) -> None:

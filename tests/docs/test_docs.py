@@ -18,11 +18,12 @@ FENCE = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks() -> list[Any]:
-    """(a page's first block, a suite; one of its blocks: that suite, methods to put into it, or other keys of it)."""
+    """(a page's first suite; one of its blocks: that suite, methods to put into it, or other keys of it)."""
     found = []
-    for page in ("running_a_suite.md", "methods.md"):
-        suite, *methods = (textwrap.dedent(block) for block in FENCE.findall((DOCS / page).read_text()))
-        found += [pytest.param(suite, block, id=f"{page}-{place}") for place, block in enumerate([suite, *methods])]
+    for page in ("running_a_suite.md", "methods.md", "more_than_one_machine.md"):
+        shown = [textwrap.dedent(block) for block in FENCE.findall((DOCS / page).read_text())]
+        suite = next(block for block in shown if "suite" in yaml.safe_load(block))
+        found += [pytest.param(suite, block, id=f"{page}-{place}") for place, block in enumerate(shown)]
     return found
 
 
@@ -34,7 +35,7 @@ def installed() -> Registry:
 @pytest.mark.parametrize(("suite", "block"), blocks())
 def test_what_a_page_shows_is_right(suite: str, block: str, installed: Registry, tmp_path: Path) -> None:
     shown = yaml.safe_load(block)
-    if "tuning" in shown:
+    if shown.keys() & {"tuning", "defaults", "dataset"}:
         shown = yaml.safe_load(suite) | shown
     elif "suite" not in shown:
         shown = yaml.safe_load(suite) | {"methods": yaml.safe_load(suite)["methods"] | shown}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -13,8 +14,13 @@ from s3_server import KEYS, client, s3_server
 
 from grbench.cli import main
 from grbench.registry.discovery import Registry
+from grbench.run.backends.child_process import ChildMessages
+from grbench.run.cell_job import cell_job
+from grbench.run.check_node import check_node
 from grbench.run.data_source import build_dataset
 from grbench.run.plan import Plan, make_plan
+from grbench.run.prepare import prepare
+from grbench.run.run_request import RunRequest
 from grbench.suite.suite import load_suite
 
 SUITE = """
@@ -87,6 +93,22 @@ def test_a_run_on_a_bucket_is_that_on_the_disk(
     capsys.readouterr()
     assert main(["run", "suite.yaml", "--dry-run", "--set", f"dataset.path={store}", "--force"]) == 0
     assert re.search(rf"the data is prepared, .* in {copy}\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("url", ["file://", ""])
+def test_a_node_finds_or_copies_the_store(world: Path, capsys: pytest.CaptureFixture[str], url: str) -> None:
+    path = f"{url}{pushed(world / 'stores', capsys)}"
+    plan, said, quiet = plan_of(f"dataset.path={path}"), io.StringIO(), ChildMessages(io.StringIO())
+    (planned,) = plan.cells
+    asked = {"cell": planned.cell.to_json(), "cache": None, "device": "cpu", "filters": [], "validates": False}
+    ready = prepare({**asked, "suite": "suite.yaml", "methods": []}, quiet).to_json()
+    request = RunRequest(suite="suite.yaml", cache=world / "node")
+    job = cell_job(plan, planned, {**ready, "peaks": {}, "models": {}}, request, started="now")
+    assert job["store"] == (f"copies/{Path(ready['store']).name}" if url else path)
+    check_node(job, ChildMessages(said))
+    assert (world / "node" / job["store"] / "store.json").is_file()
+    assert (f"copying {path}" in said.getvalue()) == bool(url)
+    check_node(job, quiet)  # now it is there
 
 
 def test_the_identity_is_of_the_content(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,15 +11,18 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from grbench import hookimpl
 from grbench.data.store import Store
+from grbench.data.training_data import TrainingData
 from grbench.distributed.ranks import current
 from grbench.registry.component import Component
 from grbench.registry.discovery import Registry
@@ -32,7 +35,8 @@ from grbench.suite.method import Method, Stage
 from grbench.suite.suite import Cell
 from grbench.testing import tiny_store
 from grbench.training.state import TrainState
-from grbench.types import Batch
+from grbench.types import Batch, Codes
+from grbench_reference.encoders.causal_transformer import CausalTransformer, TransformerOptions
 from grbench_reference.trainers.supervised import Supervised
 
 USERS, ITEMS, BATCH = 1100, 60, 256  # three batches of queries, of which the last is smaller, and five of training
@@ -41,6 +45,22 @@ DENSE = Component("causal_transformer", {"width": 8, "heads": 2, "dropout": 0.0,
 SPARSE = replace(DENSE, options={**DENSE.options, "sparse": True})
 DECODER = Component("sid_decoder", {"width": 8, "heads": 2, "dropout": 0.0, "history_length": 5})
 IN_BATCH = {"negatives": {"uniform": 8, "in_batch": True, "bank": 30}, "action_weights": {"click": 2.5}, "logq": "yi"}
+
+
+def counted(high: int, shape: tuple[int, ...], *, device: Any = None) -> torch.Tensor:
+    """In place of `torch.randint`: 0, 1, 2, ... along the last dimension, below `high`."""
+    last = torch.arange(shape[-1], device=device) % high if shape else torch.zeros((), dtype=torch.int64, device=device)
+    return last.expand(shape)
+
+
+CONSTANTS: Mapping[str, Callable[..., torch.Tensor]] = {
+    "rand": lambda *shape, device=None, **_: torch.full(
+        shape if isinstance(shape[0], int) else shape[0], 0.5, device=device
+    ),
+    "randn_like": lambda like: torch.full_like(like, 0.3),
+    "randint": counted,
+    "randperm": lambda count, device=None: torch.arange(count, device=device),
+}
 
 
 class Faulty(Supervised):
@@ -62,7 +82,24 @@ class Faulty(Supervised):
         return super().step(state, batch)
 
 
+class Drifting(CausalTransformer):
+    """Learns something from the users of its own process alone."""
+
+    def __init__(self, data: TrainingData, codes: Codes) -> None:
+        super().__init__(data, codes, transformer=TransformerOptions(width=8, heads=2, dropout=0.0, history_length=5))
+        self.register_buffer("seen", torch.zeros(3))
+
+    def embed(self, batch: Batch, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.training:
+            self.seen += batch.items.float().mean()
+        return super().embed(batch, items)
+
+
 class OwnPlugins:
+    @hookimpl
+    def register_encoders(self, register: Any) -> None:
+        register("drifting", Drifting)
+
     @hookimpl
     def register_trainers(self, register: Any) -> None:
         register("faulty", Faulty)
@@ -70,10 +107,11 @@ class OwnPlugins:
 
 @dataclass(frozen=True)
 class Run:
-    """One cell on so many devices. after: a run whose checkpoint it goes on from; weights: one whose model it ranks."""
+    """One cell on so many devices. after: a run whose checkpoint it goes on from; weights: one whose model it ranks.
+    constant: random numbers of torch's are constants, as those cannot be equal that each device draws of its own."""
 
     encoder: Component = DENSE
-    loss: Component = Component("infonce", IN_BATCH)
+    loss: Component | tuple[Component, ...] = Component("infonce", IN_BATCH)
     devices: int = 1
     tokenizer: Component = Component("ids", {})
     retriever: Component = Component("exact", {})
@@ -81,6 +119,7 @@ class Run:
     trainer: Component = Component("supervised", {})
     after: str | None = None
     weights: str | None = None
+    constant: bool = False
 
 
 SELECTS = {"validate_every": 1, "select": "ndcg@3"}
@@ -103,6 +142,7 @@ RUNS = {
     **{f"{name} {n}": replace(run, devices=n) for name, run in _METHODS.items() for n in (1, 2, 4)},
     "ranked dense 2": Run(devices=2, training=DIVIDED, weights="dense 1"),
     "ranked generative 2": replace(GENERATIVE, devices=2, weights="generative 1"),
+    "drifting 2": Run(encoder=Component("drifting", {}), devices=2),
     "apart 2": Run(devices=2, training={**SELECTS, "gather_targets": False}),
     **{f"begun {n}": replace(_METHODS["divided sparse"], devices=n, training={**RESUMED, "epochs": 2}) for n in (1, 2)},
     **{
@@ -129,7 +169,8 @@ def world(folder: Path) -> Store:
 def job_of(run: Run, store: Store, folder: Path) -> dict[str, Any]:
     training = {"epochs": 3, "batch_size": BATCH, "workers": 0, "devices": run.devices, **(run.training or {})}
     optimizer = Component("adam", {"lr": 0.02})
-    stage = Stage("", None, ((run.loss, 1.0),), run.trainer, optimizer, training)
+    losses = run.loss if isinstance(run.loss, tuple) else (run.loss,)
+    stage = Stage("", None, tuple((loss, 1.0) for loss in losses), run.trainer, optimizer, training)
     method = Method("m", run.tokenizer, run.encoder, run.retriever, (stage,), (), ())
     metrics = (Component("ndcg", {"k": 3}), Component("hit_rate", {"k": 2}))
     cell = Cell("tiny", Component("tiny"), Component("leave_last_out"), metrics, method, 7)
@@ -148,28 +189,30 @@ def job_of(run: Run, store: Store, folder: Path) -> dict[str, Any]:
     }
 
 
-def run_all(folder: Path, names: list[str]) -> None:
+def run_all(folder: Path, runs: Mapping[str, Run], make_world: Callable[[Path], Store]) -> None:
     for module in (*LIBRARIES, "torch._dynamo"):  # as the process has them that cells are forked from
         import_module(module)
     registry = Registry.load()
     registry.add("own", "own", "1", OwnPlugins)
     Registry.load = classmethod(lambda *_, **__: registry)  # type: ignore[method-assign,assignment]
-    store = world(folder / "store")
-    for name in names:
-        run, place = RUNS[name], folder / name
+    store = make_world(folder / "store")
+    for name, run in runs.items():
+        place = folder / name
         place.mkdir()
         if run.after is not None:
             left = checkpoint_folder(folder / run.after, BLANK.digest)
             shutil.copytree(left, place / left.name)
-        cell = get_context("fork").Process(target=_run, args=(job_of(run, store, folder), place))
+        cell = get_context("fork").Process(target=_run, args=(job_of(run, store, folder), place, run.constant))
         cell.start()
         cell.join()
 
 
-def _run(job: dict[str, Any], place: Path) -> None:
+def _run(job: dict[str, Any], place: Path, constant: bool) -> None:
+    if constant:
+        vars(torch).update(CONSTANTS)
     with (place / "said").open("w") as said:
         main({**job, "folder": str(place)}, ChildMessages(said))
 
 
 if __name__ == "__main__":
-    run_all(Path(sys.argv[1]), sys.argv[2:])
+    run_all(Path(sys.argv[1]), {name: RUNS[name] for name in sys.argv[2:]}, world)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import gathered
 from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, Share
 from grbench.types import Batch, Codes
@@ -71,14 +72,14 @@ class GNN(CausalTransformer):
         """See HistoryEncoder."""
         if not self.training:
             return super().embed(batch, items)
-        with self.items.without(batch.users):  # the empty rows that fill the last batch hide a user too: no harm
+        with self.items.without(gathered(batch.users)):  # the empty rows that fill the last batch hide a user too
             return super().embed(batch, items)
 
     def embed_histories(self, batch: Batch) -> Tensor:
         """-> [B, D], the state after the newest event: the user token's where there is none, zero without one."""
         if not self.training:
             return super().embed_histories(batch)
-        with self.items.without(batch.users):
+        with self.items.without(gathered(batch.users)):
             return super().embed_histories(batch)
 
     def _profiles(self, users: Tensor) -> Tensor:

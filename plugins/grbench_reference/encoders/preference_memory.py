@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import averaged
 from grbench.registry.option_types import Count, Natural
 from grbench.types import Batch, Codes
 from grbench_reference.encoders.causal_transformer import TransformerOptions, transformer_blocks
@@ -256,6 +257,6 @@ class PreferenceMemory(HistoryEncoder):
 
 def squared_error(written: Tensor, references: Tensor, full: Tensor) -> Tensor:
     """written [B, K, M, D], references [B, F, M, D], full [B, F] -> the mean over what full segments have written; no
-    gradient reaches the references."""
+    gradient reaches the references. On several devices the segments of the whole batch are what it is divided by."""
     apart = written[:, : full.shape[1]].float() - references.detach().float()
-    return (apart.square().mean((2, 3)) * full).sum() / full.sum().clamp(min=1)
+    return (apart.square().mean((2, 3)) * full).sum() / averaged(full.sum().float()).clamp(min=1e-6)

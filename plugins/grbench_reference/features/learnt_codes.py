@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import current, drawn_alike
 from grbench.errors import SuiteError
 from grbench.registry.option_types import OptionGroup
 from grbench.types import Codes
@@ -100,12 +101,16 @@ class LearntCodes(CodeTable):
         return Codes(table, self.sizes)
 
     def own_losses(self) -> Mapping[str, Tensor]:
-        """The coder's losses of the items that were last embedded, as many as MOST_CONTRASTED, drawn at random."""
+        """The coder's losses of the items that were last embedded, as many as MOST_CONTRASTED, drawn at random; of
+        several devices' together, the same on each."""
         if self._seen is None:
             return {}
-        items, self._seen = self._seen[self._seen > 0], None
+        items, self._seen = torch.unique(current().concatenated(self._seen[self._seen > 0])), None
         if len(items) < 2:
             return {}
+        return drawn_alike(lambda: self._losses_of_some(items))
+
+    def _losses_of_some(self, items: Tensor) -> Mapping[str, Tensor]:
         items = items[torch.randperm(len(items), device=items.device)[:MOST_CONTRASTED]]
         return self.coder.losses(self._inputs(items))[0]
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import one_hot
 
-from grbench.distributed.ranks import current
+from grbench.distributed.ranks import current, drawn_alike
 
 KEPT = 0.99
 """What is left of a centre's sums after a training step."""
@@ -22,7 +22,8 @@ class FakeItems(nn.Module):
     occurs.
 
     Centres are means whose weights fade, as the codebooks of VQ-VAE (arXiv 1711.00937, appendix A) learn. Nothing waits
-    for the device. sums: [F, D], counts: [F], of the vectors nearest to each centre; part of a checkpoint.
+    for the device. Several devices learn the same centres, from the whole batch. sums: [F, D], counts: [F], of the
+    vectors nearest to each centre; part of a checkpoint.
     """
 
     sums: Tensor
@@ -39,25 +40,32 @@ class FakeItems(nn.Module):
 
     @torch.no_grad()
     def learn(self, vectors: Tensor, real: Tensor) -> None:
-        """vectors [P, D], real [P] bool, false for padding. On several devices, those of all; new centres start at
-        events of the first one."""
-        ranks = current()
-        # Behind the events one of padding, so that there is always something to draw.
-        vectors, weight = pad(vectors.float(), (0, 0, 0, 1)), pad(real.float(), (0, 1))
+        """vectors [P, D], real [P] bool, false for padding."""
+        vectors, weight = vectors.float(), real.float()
         started = self.counts >= FEWEST
-        # A new centre's events are drawn with replacement; a centre at padding is empty again in the next step.
-        drawn = (weight + 1e-9).multinomial(len(self.counts), replacement=True)
-        new = ranks.total(_weighted(vectors[drawn], weight[drawn]) * float(ranks.first))
-        sums = torch.where(started.unsqueeze(1), self.sums, new[:, :-1])
-        counts = torch.where(started, self.counts, new[:, -1])
+        begun, of_begun = _drawn(vectors, weight, len(self.counts))
+        sums = torch.where(started.unsqueeze(1), self.sums, begun)
+        counts = torch.where(started, self.counts, of_begun)
         centres = sums / counts.clamp(min=FEWEST).unsqueeze(1)
         distances = centres.square().sum(1) - 2 * vectors @ centres.T
-        nearest = one_hot(distances.argmin(1), len(counts)).float()
-        added = ranks.total(nearest.T @ _weighted(vectors, weight))
-        self.sums.copy_(KEPT * sums + added[:, :-1])
-        self.counts.copy_(KEPT * counts + added[:, -1])
+        nearest = one_hot(distances.argmin(1), len(counts)).float() * weight.unsqueeze(1)
+        self.sums.copy_(KEPT * sums + current().total(nearest.T @ vectors))
+        self.counts.copy_(KEPT * counts + current().total(nearest.sum(0)))
 
 
-def _weighted(vectors: Tensor, weight: Tensor) -> Tensor:
-    """vectors [n, D], weight [n] -> [n, D + 1], the vectors times their weight, and the weight."""
-    return torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1) * weight.unsqueeze(1)
+def _drawn(vectors: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """-> ([F, D] vectors of events, drawn with replacement; [F], 1, or 0 where there was only padding to draw from,
+    which gives zeros). Each device draws from its own part, and for each centre one device's draw is taken, in
+    proportion to its events."""
+    begun, of_begun = vectors.new_zeros(count, vectors.shape[1]), weight.new_zeros(count)
+    if len(vectors):
+        places = (weight + 1e-9).multinomial(count, replacement=True)
+        begun, of_begun = vectors[places] * weight[places].unsqueeze(1), weight[places]
+    ranks = current()
+    if ranks.alone:
+        return begun, of_begun
+    every = ranks.concatenated(torch.cat([begun, of_begun.unsqueeze(1)], 1)).view(ranks.size, count, -1)
+    events = ranks.concatenated(weight.sum().unsqueeze(0))
+    chosen = drawn_alike(lambda: (events + 1e-9).multinomial(count, replacement=True))
+    taken = every[chosen, torch.arange(count, device=chosen.device)]
+    return taken[:, :-1], taken[:, -1]

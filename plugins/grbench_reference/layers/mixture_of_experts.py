@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grbench.distributed.ranks import averaged
 from grbench_reference.kernels.embedding import Dropout
 from grbench_reference.layers.transformer import FeedForward
 
@@ -52,11 +53,14 @@ class MixtureOfExperts(nn.Module):
         return torch.zeros_like(tokens, dtype=weighted.dtype).index_add(0, owner, weighted)
 
     def _balance(self, affinities: Tensor, chosen: Tensor, real: Tensor | None) -> Tensor:
-        """sum over experts of f P: f = its share of the choices times E, P = its mean share of the affinities."""
+        """sum over experts of f P: f = its share of the choices times E, P = its mean share of the affinities. In
+        training on several devices f is the whole batch's, and what P is divided by."""
         counted = affinities.new_ones(len(affinities)) if real is None else real.to(affinities.dtype)
-        total = counted.sum().clamp(min=1)
         choices = affinities.new_zeros(affinities.shape[1])
         choices = choices.index_add(0, chosen.reshape(-1), counted.repeat_interleave(self.active))
+        sums = torch.cat([choices, counted.sum().unsqueeze(0)])
+        choices, total = torch.split(averaged(sums) if self.training else sums, [len(choices), 1])
+        total = total.clamp(min=1e-6)
         shares = affinities / affinities.sum(1, keepdim=True)
         mean = (shares * counted.unsqueeze(1)).sum(0) / total
         return (choices / (total * self.active) * mean).sum() * affinities.shape[1]

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import drawn_alike
 from grbench.errors import SuiteError
 from grbench.interfaces import Decoder, Loss
 from grbench.registry.option_types import Count
@@ -72,14 +73,14 @@ class PathValue(nn.Module, Loss):
         self._trie: PrefixTrie | None = None
 
     def weight(self, batch: Batch) -> Tensor:
-        """The number of users whose newest event has a target."""
+        """Of the users whose newest event is followed by a target."""
         return (batch.targets[:, -1] > 0).sum()
 
     def forward(self, encoder: ValuedDecoder, batch: Batch) -> Mapping[str, Tensor]:
         """Raises SuiteError where the encoder learns codes of its own."""
         check_codes_stay(encoder, "loss path_value")
         targets = batch.targets[:, -1]
-        seed = int(torch.randint(MAX_SEED, ()))
+        seed = drawn_alike(lambda: int(torch.randint(MAX_SEED, ())))
         trie = self._trie_on(targets.device)
         paths = sample_paths(encoder, batch, trie, self.samples, seed=seed, temperature=self.temperature).codes
         right = (paths == self.table[targets].unsqueeze(1)).cumprod(2)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
+from grbench.distributed.ranks import averaged
 from grbench.interfaces import Loss
 from grbench.registry.option_types import Count
 from grbench.types import Batch, Codes
@@ -60,11 +61,8 @@ class PathVerification(nn.Module, Loss):
             )
 
     def weight(self, batch: Batch) -> Tensor:
-        """Of the positions that are drawn, in the mean."""
-        weights = self.select_targets.weight_of_token[batch.all_next_actions] * (batch.all_targets > 0)
-        if self.positions is None:
-            return weights.sum()
-        return (weights.sum(1) * (self.positions / (batch.all_targets > 0).sum(1).clamp(min=1)).clamp(max=1)).sum()
+        """The same on each of several devices: terms are divided by the positions that the whole batch has drawn."""
+        return torch.ones((), device=batch.items.device)
 
     def forward(self, encoder: PathVerifier, batch: Batch) -> Mapping[str, Tensor]:
         """Raises SuiteError where the encoder learns codes of its own."""
@@ -74,7 +72,7 @@ class PathVerification(nn.Module, Loss):
         if places is None:
             places = torch.arange(items.shape[1], device=items.device).expand(len(items), -1)
         weights = self.select_targets.weight_of_token[batch.all_next_actions.gather(1, places)] * (items > 0)
-        total = weights.sum().clamp(min=1e-6)
+        total = averaged(weights.sum()).clamp(min=1e-6)
         context = encoder.path_context(batch)
         ends = places.repeat_interleave(1 + self.negatives, 1)
         terms = {}

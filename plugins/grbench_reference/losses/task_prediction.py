@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grbench.data.training_data import TrainingData
-from grbench.distributed.ranks import divisor_of_batch
+from grbench.distributed.ranks import averaged
 from grbench.errors import SuiteError
 from grbench.interfaces import Loss
 from grbench.types import FIRST_ACTION, Batch, Codes
@@ -72,8 +72,8 @@ class TaskPrediction(nn.Module, Loss):
         self.sampler.fill_bank()
 
     def weight(self, batch: Batch) -> Tensor:
-        """1: each task's term is divided by what its targets weigh in the whole batch."""
-        return batch.items.new_ones(())
+        """The same on each of several devices: each task is divided by its targets in the whole batch."""
+        return torch.ones((), device=batch.items.device)
 
     def forward(self, encoder: TaskPredictor, batch: Batch) -> Mapping[str, Tensor]:
         """-> a term for each task, `task_` and the action's name or `value`."""
@@ -85,7 +85,7 @@ class TaskPrediction(nn.Module, Loss):
         positives, negative_vectors = torch.split(vectors, [len(targets), len(negatives.items)])
         copies, places = positive_among(targets, negatives.items), batch.rows_of(states, indices)
         weights_of_tasks = torch.stack([*self._weights_of_actions(tokens), self.values[tokens]])
-        divisors = divisor_of_batch(weights_of_tasks.sum(1)).clamp(min=1e-6)
+        divisors = averaged(weights_of_tasks.sum(1)).clamp(min=1e-6)
         terms = {}
         for task, (name, weights) in enumerate(zip((*self.actions, "value"), weights_of_tasks, strict=True)):
             scale = self.action_weight if task < len(self.actions) else 1.0

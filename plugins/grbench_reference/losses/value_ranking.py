@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grbench.data.training_data import TrainingData
-from grbench.distributed.ranks import divisor_of_batch, drawn_alike
+from grbench.distributed.ranks import averaged, drawn_alike
 from grbench.interfaces import Embedder, Loss
 from grbench.registry.option_types import Count
 from grbench.types import Batch, Codes
@@ -68,8 +68,8 @@ class ValueRanking(nn.Module, Loss):
         self.register_buffer("pool", uniform_pool(data, "trained"), persistent=False)
 
     def weight(self, batch: Batch) -> Tensor:
-        """1: each term is divided by what there is of it in the whole batch."""
-        return batch.items.new_ones(())
+        """The same on each of several devices: terms are divided by the pairs and lists of the whole batch."""
+        return torch.ones((), device=batch.items.device)
 
     def forward(self, encoder: CandidateRanker, batch: Batch) -> Mapping[str, Tensor]:
         """-> `value_pairs`, `consistency`."""
@@ -126,7 +126,7 @@ def value_pairs(scores: Tensor, values: Tensor, known: Tensor) -> Tensor:
     more = (values.unsqueeze(-1) - values.unsqueeze(-2)).clamp(min=0)
     weights = more * (known.unsqueeze(-1) & known.unsqueeze(-2))
     losses = functional.softplus(scores.unsqueeze(-2) - scores.unsqueeze(-1))
-    return (weights * losses).sum() / divisor_of_batch(weights.sum()).clamp(min=1e-6)
+    return (weights * losses).sum() / averaged(weights.sum()).clamp(min=1e-6)
 
 
 def disagreement(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
@@ -136,4 +136,4 @@ def disagreement(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
     shares = logs[0].exp() - logs[1].exp()
     lists = known.any(-1)
     divergence = (shares * (logs[0] - logs[1])).masked_fill(~known, 0).sum(-1) / 2
-    return (divergence * lists).sum() / divisor_of_batch(lists.sum().float()).clamp(min=1e-6)
+    return (divergence * lists).sum() / averaged(lists.sum().float()).clamp(min=1e-6)

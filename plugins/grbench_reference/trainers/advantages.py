@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from grbench.distributed.ranks import current
+from grbench.distributed.ranks import averaged
 
 AdvantageScale = Literal["group", "batch", "none"]
 EPSILON = 1e-4
@@ -55,8 +55,8 @@ def _mean_over(chosen: Tensor, values: Tensor) -> Tensor:
 
 
 def _by_batch(centred: Tensor, real: Tensor) -> Tensor:
-    """[B, ...] divided by the deviation from 0 over all users that count, those of other devices too."""
-    own = torch.stack([(centred.flatten(1).square().mean(1) * real).sum(), real.sum().to(centred.dtype)])
-    squares, users = current().total(own).unbind()
-    deviation = (squares / users.clamp(min=1)).sqrt()
+    """[B, ...] divided by the deviation from 0 over all users that count, of all devices."""
+    counted = centred.flatten(1).square().mean(1) * real
+    total, users = averaged(torch.stack([counted.sum(), real.float().sum()]))
+    deviation: Tensor = (total / users.clamp(min=1e-6)).sqrt()
     return centred / (deviation + EPSILON)

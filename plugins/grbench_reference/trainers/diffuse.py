@@ -30,6 +30,7 @@ from grbench_reference.trainers.policy import (
     check_options,
     mean_over_users,
     newest_targets_of,
+    shares_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import RANK_REWARDS
@@ -79,6 +80,7 @@ class Diffuse(PolicyTrainer):
         update gained nothing by."""
         targets, actions = newest_targets_of(batch)
         real, options, encoder = targets > 0, self.options, cast(IntentDenoiser, state.encoder)
+        shares = shares_of(real)
         state.encoder.eval()  # with dropout, two passes of one policy would give one sample two probabilities
         with torch.no_grad(), state.autocast():
             drawn = self._draw(encoder, batch)
@@ -96,9 +98,9 @@ class Diffuse(PolicyTrainer):
             return new, torch.stack([divergence(*each) for each in zip(moves, frozen, strict=True)], 2)
 
         return {
-            **self.improve(state, batch, decisions, advantages.unsqueeze(2), real),
-            "reward": mean_over_users(rewards, real),
-            "best": mean_over_users(rewards.amax(1), real),
+            **self.improve(state, batch, decisions, advantages.unsqueeze(2), shares),
+            "reward": mean_over_users(rewards, shares),
+            "best": mean_over_users(rewards.amax(1), shares),
         }
 
     def examples(self, data: TrainingData, history_length: int, seed: int, epoch: int) -> Examples | None:  # noqa: ARG002

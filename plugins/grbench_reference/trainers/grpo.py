@@ -30,6 +30,7 @@ from grbench_reference.trainers.policy import (
     distance,
     mean_over_users,
     newest_targets_of,
+    shares_of,
     weight_of_tokens,
 )
 from grbench_reference.trainers.rewards import REWARDS, Samples
@@ -94,6 +95,7 @@ class GRPO(PolicyTrainer):
         update gained nothing by."""
         targets, actions = newest_targets_of(batch)
         real, options, policy = targets > 0, self.options, cast(Decoder, state.encoder)
+        shares = shares_of(real)
         state.encoder.eval()  # with dropout, two passes of one policy would give one sample two probabilities
         with state.autocast():
             paths = sample_paths(
@@ -117,10 +119,10 @@ class GRPO(PolicyTrainer):
             return new, None if frozen is None else distance(new, frozen)
 
         return {
-            **self.improve(state, batch, decisions, advantages, real),
-            "reward": mean_over_users(rewards, real),
-            "found": mean_over_users(samples.hits.amax(1), real),
-            "distinct": mean_over_users(samples.distinct, real),
+            **self.improve(state, batch, decisions, advantages, shares),
+            "reward": mean_over_users(rewards, shares),
+            "found": mean_over_users(samples.hits.amax(1), shares),
+            "distinct": mean_over_users(samples.distinct, shares),
         }
 
     def examples(self, data: TrainingData, history_length: int, seed: int, epoch: int) -> Examples | None:  # noqa: ARG002

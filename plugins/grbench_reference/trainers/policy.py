@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
+from grbench.distributed.ranks import averaged
 from grbench.errors import SuiteError
 from grbench.interfaces import Trainer
 from grbench.registry.option_types import Count, OptionGroup
@@ -73,12 +74,12 @@ class PolicyTrainer(Trainer):
         batch: Batch,
         decisions: Callable[[], tuple[Tensor, Tensor | None]],
         advantages: Tensor,
-        real: Tensor,
+        shares: Tensor,
     ) -> dict[str, Tensor]:
         """Updates the model by decisions that were drawn from it, and by the stage's losses.
 
         decisions: -> (the model's log probabilities of them [B, G, L], their distance from the reference [B, G, L] or
-        None); advantages: [B, G, L]; real: [B] bool, the users that count.
+        None); advantages: [B, G, L]; shares: [B], as `shares_of` gives them.
         -> of the last update: `loss`, the terms of the stage's losses, `kl`, `clipped`, the share of decisions by which
         it gained nothing.
         """
@@ -91,16 +92,16 @@ class PolicyTrainer(Trainer):
                 old = new.detach() if old is None else old
                 ratio = (new - old).exp()
                 gained = clipped_objective(ratio, advantages, self.options.clip)
-                objective = mean_over_users((gained - self.options.kl * away).sum(2), real)
-                loss = sum_of({**terms, "policy": -objective * state.share_of(real.sum().float())})
+                objective = mean_over_users((gained - self.options.kl * away).sum(2), shares)
+                loss = sum_of({**terms, "policy": -objective})
             state.backward(loss)
             state.update()
         clipped = (gained.detach() < ratio.detach() * advantages).float()
         return {
             "loss": loss,
             **terms,
-            "kl": mean_over_users(away.detach().sum(2), real),
-            "clipped": mean_over_users(clipped, real),
+            "kl": mean_over_users(away.detach().sum(2), shares),
+            "clipped": mean_over_users(clipped, shares),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,6 +166,13 @@ def distance(new: Tensor, reference: Tensor) -> Tensor:
     return away.exp() - away - 1
 
 
-def mean_over_users(values: Tensor, real: Tensor) -> Tensor:
-    """values [B, ...], real [B] bool -> the mean over the users that count of their values' mean; 0 without any."""
-    return (values.float().reshape(len(values), -1).mean(1) * real).sum() / real.sum().clamp(min=1)
+def shares_of(real: Tensor) -> Tensor:
+    """real [B] bool -> [B] float32, what a user counts in a mean over the users that count; 0 for the others. On
+    several devices the mean of their means is that over the whole batch's users."""
+    counted = real.float()
+    return counted / averaged(counted.sum()).clamp(min=1e-6)
+
+
+def mean_over_users(values: Tensor, shares: Tensor) -> Tensor:
+    """values [B, ...], shares [B] -> the mean over users of their values' mean."""
+    return (values.float().unsqueeze(1).flatten(1).mean(1) * shares).sum()
