@@ -61,7 +61,9 @@ def _connect(address: str | None, note: Callable[[str], None]) -> None:
             "num_cpus": cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
+            "_system_config": {"worker_niceness": 0},  # Ray's own is 15: beside anything else, cells would crawl
         }
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it sends figures to its makers, which nobody asked for
     elif "://" in address:
         raise RunError(
             f"--address {address}: an address of Ray Client; start the run on a machine of the cluster, which sees the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -39,8 +40,10 @@ QUEUE_SECONDS = 5.0
 LATE_SECONDS = 20.0
 """How long a result may stay unseen that a job has written on another machine."""
 REACH_SECONDS = 20.0
-MARGIN, MARGIN_BYTES = 1.25, 512 << 20
-"""More memory than the forecast says, because Slurm kills a job that takes more than it asked for."""
+GIB = 1 << 30
+MARGIN, MARGIN_BYTES = 1.25, GIB // 2
+"""More memory than the forecast says, because Slurm kills a job that takes more than it asked for. Whole GiB are asked
+for, so that cells that need about the same are one array job."""
 GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
 
 
@@ -134,8 +137,9 @@ class SlurmScheduler:
 
     def _submit_all(self, together: list[_Waiting]) -> None:
         """An array job for all that need the same."""
-        for needs, group in groupby(sorted(together, key=_needs_key), key=lambda each: each.needs):
-            alike = list(group)
+        asked = [(self._resources(each.needs), each) for each in together]
+        for resources, group in groupby(sorted(asked, key=lambda each: str(each[0])), key=lambda each: each[0]):
+            alike = [each for _, each in group]
             try:
                 executor = submitit.SlurmExecutor(self._folder)
                 executor.update_parameters(
@@ -144,7 +148,7 @@ class SlurmScheduler:
                     cpus_per_task=self.cpus,
                     srun_args=[f"--cpus-per-task={self.cpus}"],  # srun does not take it over any more
                     stderr_to_stdout=True,
-                    additional_parameters=self._resources(needs),
+                    additional_parameters=resources,
                 )
                 jobs = executor.submit_array([partial(_run, each.task) for each in alike])
             except (FailedSubmissionError, FailedJobError, OSError, subprocess.CalledProcessError) as error:
@@ -166,7 +170,7 @@ class SlurmScheduler:
         """For sbatch, besides the CPUs."""
         asked: dict[str, Any] = {}
         if needs.ram:
-            asked["mem"] = f"{int(MARGIN * needs.ram + MARGIN_BYTES) >> 20}M"
+            asked["mem"] = f"{math.ceil((MARGIN * needs.ram + MARGIN_BYTES) / GIB)}G"
         if self._device == "cuda" and not any(key in self._options for key in GPU_OPTIONS):
             asked["gpus_per_node"] = needs.devices
         return asked | self._options
@@ -257,7 +261,3 @@ def _reason(error: Exception) -> str:
     """What sbatch said, in a line."""
     lines = [line.strip() for line in str(error).splitlines() if "sbatch: error:" in line]
     return lines[-1].rpartition("sbatch: error: ")[2] if lines else first_line(error)
-
-
-def _needs_key(waiting: _Waiting) -> tuple[int, int, int]:
-    return waiting.needs.ram, waiting.needs.gpu, waiting.needs.devices

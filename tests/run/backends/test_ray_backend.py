@@ -31,9 +31,10 @@ class Nodes:
     def __init__(self, caches: list[Path]) -> None:
         self.cluster = Cluster()
         self.caches = caches
+        settings = {"RAY_DISABLE_METRICS": "1", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         nodes = [
             self.cluster.add_node(
-                num_cpus=1, include_dashboard=False, env_vars={"GRBENCH_CACHE": str(cache), "RAY_DISABLE_METRICS": "1"}
+                num_cpus=1, include_dashboard=False, env_vars={"GRBENCH_CACHE": str(cache), **settings}
             )
             for cache in caches
         ]

@@ -34,7 +34,7 @@ def cluster(place: Path) -> Iterator[None]:
 
 
 def test_a_run_goes_on_when_a_job_is_taken_away(world: Path, cluster: None) -> None:
-    suite = suite_of(world, f"trained: {LONG}", "popular: {encoder: most_popular}")
+    suite = suite_of(world, f"trained: {LONG}", "popular: {encoder: most_popular}", "fine: {encoder: fine}")
     folder, cancelled = world / "far", list[str]()
 
     def cancel() -> None:
