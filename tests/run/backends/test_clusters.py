@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import socket
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_an_address_where_no_ray_is_fails_at_once(tmp_path: Path) -> None:
             SiteRequest("ray", tmp_path, address=address)
         )
         assert time.monotonic() - began < 60
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(60)
+        answer = threading.Thread(target=lambda: other.accept()[0].sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n"))
+        answer.start()
+        said = refused(SiteRequest("ray", tmp_path, address=f"127.0.0.1:{other.getsockname()[1]}"))
+        answer.join()
+    assert "no Ray cluster can be reached there (what listens there is something else); `ray start" in said
     assert "an address of Ray Client" in refused(SiteRequest("ray", tmp_path, address="ray://head:10001"))
     assert "is no address of a Ray cluster" in refused(SiteRequest("ray", tmp_path, address="head"))
 
