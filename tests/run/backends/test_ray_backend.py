@@ -62,6 +62,7 @@ def test_what_the_cluster_cannot_do_is_said_before_any_cell(nodes: Nodes, tmp_pa
     assert said == []
 
 
+@pytest.mark.slow
 def test_a_cell_on_two_devices_asks_for_two_gpus(nodes: Nodes, tmp_path: Path) -> None:
     from grbench.run.backends.ray_cluster import RayScheduler
 
