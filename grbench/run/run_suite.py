@@ -21,7 +21,7 @@ from grbench.results.record import Record
 from grbench.results.record_files import remove_checkpoints
 from grbench.run.attendant import Attendant, is_kept, summary
 from grbench.run.backends.backend import Site, SiteRequest, Worker
-from grbench.run.backends.by_name import open_site
+from grbench.run.backends.by_name import open_site, refuse_options
 from grbench.run.backends.child_process import ForkServer, terminated_is_interrupted
 from grbench.run.backends.local import LocalWorker
 from grbench.run.cell_pool import CellPool
@@ -65,6 +65,7 @@ def run_suite(request: RunRequest, console: Console) -> Outcome:
 
     Raises GRBenchError, before any cell runs, where the request cannot be met.
     """
+    refuse_options(_site_request(request, request.results))
     registry = Registry.load(signature_cache=cache_folder(request.cache))
     suite = load_suite(request.suite, request.overrides)
     cells = suite.cells(registry, request.only, request.seeds)
@@ -131,10 +132,15 @@ def _modules(plan: Plan, registry: Registry) -> list[str]:
 
 def _site(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainProgress) -> Site:
     """Where the run's work is done; no cluster is reached for nothing."""
+    asked = _site_request(request, plan.folder)
     waits = any(planned.awaits_tuning or planned.cell.error is None for planned in plan.to_do)
-    asked = SiteRequest(
-        name=request.backend if waits else "local",
-        folder=plan.folder,
+    return open_site(asked if waits else replace(asked, name="local"), server, note=progress.say)
+
+
+def _site_request(request: RunRequest, folder: Path) -> SiteRequest:
+    return SiteRequest(
+        name=request.backend,
+        folder=folder,
         device=request.device,
         cache=request.cache,
         jobs=request.jobs,
@@ -143,7 +149,6 @@ def _site(plan: Plan, request: RunRequest, server: ForkServer, progress: PlainPr
         options=tuple(request.scheduler),
         oversize=request.oversize,
     )
-    return open_site(asked, server, note=progress.say)
 
 
 def _tune(

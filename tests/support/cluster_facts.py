@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from grbench.results.record import Record
 
-LONG = "{encoder: {name: causal_transformer, width: 8}, loss: bce, training: {epochs: 600, batch_size: 4}}"
+LONG = "{encoder: {name: causal_transformer, width: 8}, loss: bce, training: {epochs: 150, batch_size: 4}}"
 """A method of the tiny world whose training takes long enough to be interrupted."""
 
 

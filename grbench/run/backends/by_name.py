@@ -20,6 +20,22 @@ PACKAGES = {"ray": "ray", "slurm": "submitit"}
 """{name: the package that its extra installs}"""
 
 
+def refuse_options(request: SiteRequest) -> None:
+    """Raises RunError where the request has an option that its back-end has no use for, or names none there is."""
+    if request.name not in BACKENDS:
+        raise RunError(f"--backend {request.name}: there is none of that name; choose one of {', '.join(BACKENDS)}")
+    asked = f", and --backend is {request.name}; give --backend {{}}, or leave the option out"
+    if request.address is not None and request.name != "ray":
+        raise RunError(f"--address {request.address}: is of a Ray cluster" + asked.format("ray"))
+    if request.options and request.name != "slurm":
+        raise RunError(f"--scheduler {request.options[0]}: is an option of Slurm's sbatch" + asked.format("slurm"))
+    if request.cpus is not None and request.name == "local":
+        raise RunError(
+            f"--cpus {request.cpus}: is of cells on a cluster; on this machine OMP_NUM_THREADS says how many threads "
+            "each cell has"
+        )
+
+
 def open_site(request: SiteRequest, server: ForkServer, *, note: Callable[[str], None]) -> Site:
     """The site, reached. server: of the run, which names the modules that cells need. Raises RunError where it cannot
     be reached, or its extra is missing."""

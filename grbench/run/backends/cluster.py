@@ -20,6 +20,7 @@ from grbench.errors import RunError
 from grbench.run.backends.backend import Backend, Machine, Needs, SiteRequest, Worker
 from grbench.run.backends.child_process import TICK_SECONDS, ChildMessage, End
 from grbench.run.backends.on_node import NodeEnd, NodeTask
+from grbench.run.backends.shared_folder import marked
 
 ATTEMPTS = 5
 """So often a cell is started whose nodes are lost."""
@@ -127,7 +128,7 @@ class ClusterWorker:
         """Runs the job on a node, and where that is lost, on another one (`Worker.run`)."""
         log = Path(os.path.abspath(log))
         log.parent.mkdir(parents=True, exist_ok=True)
-        marker, how = self._site.marker(log.parent), ""
+        mark, how = self._site.mark(log.parent), ""
         for attempt in range(1, ATTEMPTS + 1):
             # Of a node that is only cut off, the last words go into a file that nobody reads any more.
             events = log.with_name(f"{log.stem}.{uuid.uuid4().hex[:8]}.events")
@@ -138,7 +139,7 @@ class ClusterWorker:
                 self._site.modules,
                 log,
                 events,
-                marker,
+                mark,
                 Path.cwd(),
                 self._site.cache,
                 self.threads,
@@ -229,7 +230,7 @@ class ClusterSite:
         self.scheduler, self.modules = scheduler, modules
         self.cache = None if request.cache is None else Path(os.path.abspath(request.cache))
         self._jobs = request.jobs
-        self._markers: dict[Path, Path] = {}
+        self._marks, self._marked = dict[Path, Mapping[str, str]](), contextlib.ExitStack()
         self._lock = threading.Lock()
 
     @property
@@ -250,20 +251,16 @@ class ClusterSite:
         self.scheduler.check(needs)
         return ClusterBackend(self)
 
-    def marker(self, folder: Path) -> Path:
-        """A file in the folder, by which a node sees that it is shared."""
+    def mark(self, folder: Path) -> Mapping[str, str]:
+        """By which a node sees that the folder is shared (`require_shared`)."""
         with self._lock:
-            if folder not in self._markers:
-                marker = folder / f".shared-{uuid.uuid4().hex[:12]}"
-                marker.touch()
-                self._markers[folder] = marker
-            return self._markers[folder]
+            if folder not in self._marks:
+                self._marks[folder] = self._marked.enter_context(marked(folder))
+            return self._marks[folder]
 
     def close(self) -> None:
-        """Removes the markers and leaves the cluster."""
-        for marker in self._markers.values():
-            with contextlib.suppress(OSError):  # the folder may be gone
-                marker.unlink()
+        """Removes the marks and leaves the cluster."""
+        self._marked.close()
         self.scheduler.close()
 
 

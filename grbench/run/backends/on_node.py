@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,10 +18,8 @@ from typing import Any
 from grbench.cache import cache_folder
 from grbench.errors import RunError
 from grbench.run.backends.child_process import ChildMessage, ChildMessages, End, ForkServer, run_child
+from grbench.run.backends.shared_folder import require_shared
 from grbench.run.neighbours import Neighbours
-
-LATE_SECONDS = 5.0
-"""How long a new file of another machine may stay unseen on a network's file system."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,8 @@ class NodeTask:
     """What a node is to run: `main(job, events)` of a module.
 
     first: a module that is run before it with the same job, to make sure that the node can; modules: what a fork server
-    there imports besides the core; log, events: files to write; marker: a file that the run has made, which is there
-    where the folder is shared; working_folder: of the run, where relative paths begin; cache: None = the node's own.
+    there imports besides the core; log, events: files to write; mark: what the run has put into their folder, which is
+    there where it is shared; working_folder: of the run, where relative paths begin; cache: None = the node's own.
     """
 
     module: str
@@ -40,7 +37,7 @@ class NodeTask:
     modules: tuple[str, ...]
     log: Path
     events: Path
-    marker: Path
+    mark: Mapping[str, str]
     working_folder: Path
     cache: Path | None
     threads: int
@@ -60,12 +57,10 @@ def run_on_node(task: NodeTask, place: str) -> NodeEnd:
     the child."""
     if task.working_folder.is_dir():
         os.chdir(task.working_folder)
-    if not _is_there(task.marker):
-        return NodeEnd(
-            None,
-            f"{task.marker.parent}: node {place} does not see what is written there, so the folder is not shared by "
-            "all nodes; choose --results on a file system that they share",
-        )
+    try:
+        require_shared(task.mark)
+    except RunError as error:
+        return NodeEnd(None, str(error))
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     with task.events.open("a", encoding="utf-8") as file:  # Slurm may start a job a second time
         tell = ChildMessages(file)
@@ -105,15 +100,6 @@ def _server(modules: tuple[str, ...], threads: int, gpus: str) -> ForkServer:
     when its socket is closed."""
     settings = {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
     return ForkServer(modules, settings=settings, note=lambda text: print(text, file=sys.stderr))  # noqa: T201
-
-
-def _is_there(marker: Path) -> bool:
-    deadline = time.monotonic() + LATE_SECONDS
-    while not marker.is_file():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def _nothing() -> None:

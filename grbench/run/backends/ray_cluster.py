@@ -61,7 +61,9 @@ def _connect(address: str | None, note: Callable[[str], None]) -> None:
             "num_cpus": cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
+            "_system_config": {"worker_niceness": 0},  # Ray's own is 15: beside anything else, cells would crawl
         }
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it sends figures to its makers, which nobody asked for
     elif "://" in address:
         raise RunError(
             f"--address {address}: an address of Ray Client; start the run on a machine of the cluster, which sees the "
@@ -90,12 +92,21 @@ def _reach(address: str) -> None:
             return
         raise RunError(f"--address {address}: is no address of a Ray cluster; give HOST:PORT (6379, mostly), or auto")
     try:
-        socket.create_connection((name.strip("[]"), int(port)), REACH_SECONDS).close()
+        with socket.create_connection((name.strip("[]"), int(port)), REACH_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_http2(connection):
+                raise OSError("what listens there is something else")
     except (OSError, OverflowError) as error:
         raise RunError(
             f"--address {address}: no Ray cluster can be reached there ({first_line(error)}); `ray start --head` "
             "prints the address of the cluster that it starts"
         ) from error
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other end answers HTTP/2's greeting with its settings, as all that is spoken to by gRPC does (RFC
+    9113, 3.4)."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    return connection.recv(4)[3:] == b"\4"
 
 
 class RayTask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -39,8 +40,12 @@ QUEUE_SECONDS = 5.0
 LATE_SECONDS = 20.0
 """How long a result may stay unseen that a job has written on another machine."""
 REACH_SECONDS = 20.0
-MARGIN, MARGIN_BYTES = 1.25, 512 << 20
-"""More memory than the forecast says, because Slurm kills a job that takes more than it asked for."""
+GIB = 1 << 30
+MARGIN, MARGIN_BYTES = 1.25, GIB // 2
+"""More memory than the forecast says, because Slurm kills a job that takes more than it asked for. Whole GiB are asked
+for, so that cells that need about the same are one array job."""
+NEVER = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")
+"""Why a job stays in the queue that asks for what nothing there has; Slurm takes it all the same."""
 GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
 
 
@@ -66,7 +71,7 @@ class SlurmScheduler:
         self._options = _options(request.options)
         self._note, self._device = note, request.device
         self._lock, self._waiting = threading.Lock(), list[_Waiting]()
-        self._queue, self._looked, self._look_lock = frozenset[str](), 0.0, threading.Lock()
+        self._queue, self._looked, self._look_lock = dict[str, str](), 0.0, threading.Lock()
         self._failed = False
         logging.getLogger("submitit").setLevel(logging.ERROR)
         for command in ("sbatch", "srun", "squeue", "scancel"):
@@ -100,12 +105,17 @@ class SlurmScheduler:
         return SlurmTask(self, waiting.job.result(), task)
 
     def in_queue(self, job: str) -> bool:
-        """Whether Slurm still has the job."""
+        """Whether Slurm still has the job. Raises RunError where it will never begin."""
         with self._look_lock:
             if time.monotonic() - self._looked > QUEUE_SECONDS:
                 with contextlib.suppress(RunError):  # the controller is away for a while, and no job ends by that
                     self._look()
-            return job in self._queue
+            if (reason := self._queue.get(job)) in NEVER:
+                raise RunError(
+                    f"Slurm job {job} would wait for ever, because nothing there has what it asks for ({reason}: see "
+                    "sinfo); --cpus and --scheduler say what that is"
+                )
+            return reason is not None
 
     def keep(self) -> Path:
         """Has the folder of the jobs stay, whose logs say what went wrong."""
@@ -118,7 +128,7 @@ class SlurmScheduler:
             shutil.rmtree(self._folder, ignore_errors=True)  # there is none where no job was submitted
 
     def _look(self) -> None:
-        command = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
+        command = ["squeue", "--me", "--array", "--noheader", "--format=%i %r"]
         try:
             said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=REACH_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -130,12 +140,14 @@ class SlurmScheduler:
             raise RunError(
                 f"Slurm's controller cannot be reached ({lines[-1] if lines else error}); see scontrol ping"
             ) from error
-        self._queue, self._looked = frozenset(said.stdout.split()), time.monotonic()
+        lines = (line.partition(" ") for line in said.stdout.splitlines())
+        self._queue, self._looked = {job: reason.strip() for job, _, reason in lines}, time.monotonic()
 
     def _submit_all(self, together: list[_Waiting]) -> None:
         """An array job for all that need the same."""
-        for needs, group in groupby(sorted(together, key=_needs_key), key=lambda each: each.needs):
-            alike = list(group)
+        asked = [(self._resources(each.needs), each) for each in together]
+        for resources, group in groupby(sorted(asked, key=lambda each: str(each[0])), key=lambda each: each[0]):
+            alike = [each for _, each in group]
             try:
                 executor = submitit.SlurmExecutor(self._folder)
                 executor.update_parameters(
@@ -144,7 +156,7 @@ class SlurmScheduler:
                     cpus_per_task=self.cpus,
                     srun_args=[f"--cpus-per-task={self.cpus}"],  # srun does not take it over any more
                     stderr_to_stdout=True,
-                    additional_parameters=self._resources(needs),
+                    additional_parameters=resources,
                 )
                 jobs = executor.submit_array([partial(_run, each.task) for each in alike])
             except (FailedSubmissionError, FailedJobError, OSError, subprocess.CalledProcessError) as error:
@@ -155,7 +167,7 @@ class SlurmScheduler:
                     each.job.set_exception(refused)
                 continue
             with self._look_lock:  # until the next look they count as being there
-                self._queue |= {job.job_id for job in jobs}
+                self._queue |= {job.job_id: "" for job in jobs}
                 self._looked = time.monotonic()
             if len(jobs) > 1:
                 self._note(f"Slurm job {jobs[0].job_id.partition('_')[0]}: an array of {len(jobs)} cells")
@@ -166,7 +178,7 @@ class SlurmScheduler:
         """For sbatch, besides the CPUs."""
         asked: dict[str, Any] = {}
         if needs.ram:
-            asked["mem"] = f"{int(MARGIN * needs.ram + MARGIN_BYTES) >> 20}M"
+            asked["mem"] = f"{math.ceil((MARGIN * needs.ram + MARGIN_BYTES) / GIB)}G"
         if self._device == "cuda" and not any(key in self._options for key in GPU_OPTIONS):
             asked["gpus_per_node"] = needs.devices
         return asked | self._options
@@ -257,7 +269,3 @@ def _reason(error: Exception) -> str:
     """What sbatch said, in a line."""
     lines = [line.strip() for line in str(error).splitlines() if "sbatch: error:" in line]
     return lines[-1].rpartition("sbatch: error: ")[2] if lines else first_line(error)
-
-
-def _needs_key(waiting: _Waiting) -> tuple[int, int, int]:
-    return waiting.needs.ram, waiting.needs.gpu, waiting.needs.devices

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from grbench.cli import EXIT_INVALID, main
 from grbench.errors import RunError
 from grbench.run.backends import on_node
 from grbench.run.backends.backend import SiteRequest
-from grbench.run.backends.by_name import open_site
+from grbench.run.backends.by_name import open_site, refuse_options
 from grbench.run.backends.child_process import ForkServer
 from grbench.run.backends.cluster import EventFile
 from grbench.run.backends.on_node import NodeTask, run_on_node
+from grbench.run.backends.shared_folder import require_shared
 
 
 def refused(request: SiteRequest) -> str:
@@ -23,6 +28,46 @@ def refused(request: SiteRequest) -> str:
         open_site(request, ForkServer(), note=lambda _: None)
     assert "\n" not in str(raised.value)
     return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (SiteRequest("moon", Path()), "--backend moon: there is none of that name; choose one of local, ray, slurm"),
+        (SiteRequest("local", Path(), address="a:1"), "--address a:1: is of a Ray cluster, and --backend is local; "),
+        (SiteRequest("slurm", Path(), address="a:1"), "--address a:1: is of a Ray cluster, and --backend is slurm; "),
+        (SiteRequest("ray", Path(), options=("time=9",)), "--scheduler time=9: is an option of Slurm's sbatch, and "),
+        (SiteRequest("local", Path(), options=("time=9",)), "--scheduler time=9: is an option of Slurm's sbatch, and "),
+        (SiteRequest("local", Path(), cpus=8), "--cpus 8: is of cells on a cluster; on this machine OMP_NUM_THREADS "),
+    ],
+)
+def test_options_of_another_backend_are_refused(request_: SiteRequest, said: str) -> None:
+    with pytest.raises(RunError) as raised:
+        refuse_options(request_)
+    assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--backend", "moon"], "Invalid value for '--backend': 'moon' is not one of 'local', 'ray', 'slurm'"),
+        (["--backend", "ray", "--cpus", "0"], "Invalid value for '--cpus': 0 is not in the range x>=1"),
+        (["--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range x>=1"),
+        (["--backend", "ray", "--scheduler", "time=9"], "--scheduler time=9: is an option of Slurm's sbatch"),
+        (["--backend", "ray", "--address", "ray://head:10001"], "--address ray://head:10001: an address of Ray Client"),
+    ],
+)
+def test_what_is_wrong_is_said_by_the_command_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "--address" in options:
+        pytest.importorskip("ray", reason="needs the extra ray")
+    assert main(["run", "quickstart", "--cache", "cache", *options]) == EXIT_INVALID
+    complaint = capfd.readouterr().err
+    assert said in complaint
+    assert "Traceback" not in complaint
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
@@ -42,6 +87,13 @@ def test_an_address_where_no_ray_is_fails_at_once(tmp_path: Path) -> None:
             SiteRequest("ray", tmp_path, address=address)
         )
         assert time.monotonic() - began < 60
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(60)
+        answer = threading.Thread(target=lambda: other.accept()[0].sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n"))
+        answer.start()
+        said = refused(SiteRequest("ray", tmp_path, address=f"127.0.0.1:{other.getsockname()[1]}"))
+        answer.join()
+    assert "no Ray cluster can be reached there (what listens there is something else); `ray start" in said
     assert "an address of Ray Client" in refused(SiteRequest("ray", tmp_path, address="ray://head:10001"))
     assert "is no address of a Ray cluster" in refused(SiteRequest("ray", tmp_path, address="head"))
 
@@ -55,15 +107,13 @@ def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_node_that_does_not_see_the_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_node, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(on_node, "require_shared", partial(require_shared, patience=0))
     monkeypatch.chdir(tmp_path)
-    log, events, marker = (tmp_path / name for name in ("log", "events", "marker"))
-    task = NodeTask("module", {}, None, (), log, events, marker, tmp_path, None, 1, None)
+    log, events, mark = tmp_path / "log", tmp_path / "events", {"mark": "there", "host": "head"}
+    task = NodeTask("module", {}, None, (), log, events, {**mark, "folder": str(tmp_path)}, tmp_path, None, 1, None)
     end = run_on_node(task, "node3")
     assert end.end is None
-    assert end.refused.startswith(
-        f"{tmp_path}: node node3 does not see what is written there, so the folder is not shared"
-    )
+    assert end.refused.startswith(f"{tmp_path}: is another folder on {platform.node()} than on head")
     assert not list(tmp_path.iterdir())
 
 

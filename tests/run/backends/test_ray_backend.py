@@ -19,10 +19,11 @@ from grbench.results.claims import claims_in
 from grbench.run.backends.backend import Machine, Needs, SiteRequest
 from grbench.run.backends.by_name import open_site
 from grbench.run.backends.child_process import ForkServer
+from grbench.run.backends.on_node import NodeTask
+from grbench.run.backends.shared_folder import marked
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
-pytestmark = pytest.mark.slow
 
 
 class Nodes:
@@ -31,9 +32,10 @@ class Nodes:
     def __init__(self, caches: list[Path]) -> None:
         self.cluster = Cluster()
         self.caches = caches
+        settings = {"RAY_DISABLE_METRICS": "1", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         nodes = [
             self.cluster.add_node(
-                num_cpus=1, include_dashboard=False, env_vars={"GRBENCH_CACHE": str(cache), "RAY_DISABLE_METRICS": "1"}
+                num_cpus=1, include_dashboard=False, env_vars={"GRBENCH_CACHE": str(cache), **settings}
             )
             for cache in caches
         ]
@@ -58,6 +60,31 @@ def test_what_the_cluster_cannot_do_is_said_before_any_cell(nodes: Nodes, tmp_pa
             site.backend(Machine(), {"large": Needs(ram=1 << 50)})
         assert site.backend(Machine(), {"small": Needs(ram=1 << 20)}).is_room(Needs())
     assert said == []
+
+
+@pytest.mark.slow
+def test_a_cell_on_two_devices_asks_for_two_gpus(nodes: Nodes, tmp_path: Path) -> None:
+    from grbench.run.backends.ray_cluster import RayScheduler
+
+    many, none = Needs(devices=2), Needs(devices=3)
+    third = nodes.cluster.add_node(num_cpus=1, num_gpus=2)  # which Ray believes
+    try:
+        nodes.cluster.wait_for_nodes()
+        request = SiteRequest("ray", tmp_path, address=nodes.cluster.address, cpus=1)
+        with contextlib.closing(open_site(request, ForkServer(), note=lambda _: None)) as site:
+            assert site.backend(Machine(), {"two": many}).is_room(many)
+            with pytest.raises(RunError, match="three: no node of the Ray cluster has 1 CPUs and 3 GPUs; set fewer"):
+                site.backend(Machine(), {"two": many, "three": none})
+            with marked(tmp_path) as mark:
+                log, events = tmp_path / "log", tmp_path / "events"
+                nothing = NodeTask("no_such_module", {}, None, (), log, events, mark, tmp_path, None, 1, None)
+                task = RayScheduler(request).submit(nothing, many)
+                while task.wait(0.1) is None and not (events.is_file() and events.read_text()):
+                    pass
+                task.cancel()
+                assert re.search(r"node \w{6}, GPU 0,1", events.read_text())
+    finally:
+        nodes.cluster.remove_node(third)
 
 
 def test_a_run_on_two_nodes_goes_on_when_one_is_killed(world: Path, nodes: Nodes) -> None:

@@ -34,7 +34,7 @@ def cluster(place: Path) -> Iterator[None]:
 
 
 def test_a_run_goes_on_when_a_job_is_taken_away(world: Path, cluster: None) -> None:
-    suite = suite_of(world, f"trained: {LONG}", "popular: {encoder: most_popular}")
+    suite = suite_of(world, f"trained: {LONG}", "popular: {encoder: most_popular}", "fine: {encoder: fine}")
     folder, cancelled = world / "far", list[str]()
 
     def cancel() -> None:
@@ -66,7 +66,12 @@ def test_a_run_goes_on_when_a_job_is_taken_away(world: Path, cluster: None) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cpus": 64}, "Slurm does not take the job: .*node configuration is not available"),
+        (
+            {"cpus": 64},
+            r"Slurm job \d+ would wait for ever, .* \(PartitionConfig: see sinfo\); --cpus ",
+        ),
+        ({"cpus": 1, "scheduler": ["time=120"]}, r"Slurm job \d+ would wait for ever, .* \(PartitionTimeLimit: see "),
+        ({"cpus": 1, "scheduler": ["mem=64G"]}, "Slurm does not take the job: .*node configuration is not available"),
         ({"scheduler": ["partition=fast"]}, "Slurm does not take the job: .*partition"),
         ({"scheduler": ["fast"]}, "--scheduler fast: is not KEY=VALUE"),
     ],
@@ -75,6 +80,8 @@ def test_what_slurm_does_not_take_is_said(world: Path, cluster: None, options: d
     with pytest.raises(RunError, match=message) as raised:
         run(suite_of(world, "popular: {encoder: most_popular}"), backend="slurm", **options)
     assert "\n" not in str(raised.value)
+    queue = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True)
+    assert queue.stdout == ""
 
 
 def test_a_controller_that_does_not_answer_is_said(world: Path, cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
