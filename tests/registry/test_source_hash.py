@@ -236,6 +236,7 @@ def test_the_modules_of_the_core_in_the_training_identity():
         "grbench.data.ties",
         "grbench.data.training_data",
         "grbench.distributed",
+        "grbench.distributed.alike",
         "grbench.distributed.gradients",
         "grbench.distributed.ranks",
         "grbench.distributed.row_table",

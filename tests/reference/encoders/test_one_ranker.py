@@ -10,7 +10,6 @@ from worlds import away_from_the_start, batch_of, featured, made_with
 
 from grbench.errors import SuiteError
 from grbench_reference.encoders.one_ranker import OneRanker
-from grbench_reference.layers import fake_items
 from grbench_reference.layers.attention_parts import Part, attend
 from grbench_reference.layers.fake_items import KEPT, FakeItems
 from grbench_reference.layers.token_packing import lay_out
@@ -207,35 +206,6 @@ def test_fake_items_start_at_events_and_start_anew_where_nothing_is_near():
     fakes.counts[1] = 0
     fakes.learn(torch.tensor([[-7.0, 2]] * 3), real)
     torch.testing.assert_close(fakes()[1], torch.tensor([-7.0, 2]))
-
-
-class Devices:
-    """One of two devices, as fake items see them; `theirs`: what the other has to add, in turn."""
-
-    def __init__(self, first, theirs):
-        self.first, self.theirs, self.own = first, list(theirs), []
-
-    def total(self, values):
-        self.own.append(values)
-        return values + self.theirs.pop(0)
-
-
-def test_fake_items_of_two_devices_are_those_of_one(monkeypatch):
-    """The last centre stands for nothing: on both it starts at the event of the first device, 1."""
-    vectors, real = torch.tensor([[1.0], [-3], [100]]), torch.tensor([True, True, False])
-    found, theirs = [], [torch.zeros(3, 2), torch.zeros(3, 2)]
-    for rows, first in ((slice(1, 3), False), (slice(0, 1), True), (slice(1, 3), False)):
-        device = Devices(first, theirs)
-        monkeypatch.setattr(fake_items, "current", lambda device=device: device)
-        fakes = FakeItems(3, 1)
-        fakes.sums.copy_(torch.tensor([[0.0], [20], [0]]))
-        fakes.counts.copy_(torch.tensor([1.0, 1, 0]))
-        fakes.learn(vectors[rows], real[rows])
-        found.append(fakes)
-        theirs = device.own
-    for fakes in found[1:]:
-        torch.testing.assert_close(fakes.sums, torch.tensor([[-3.0], [20 * KEPT], [1 + KEPT]]))
-        torch.testing.assert_close(fakes.counts, torch.tensor([KEPT + 1, KEPT, KEPT + 1]))
 
 
 def test_only_training_moves_fake_items(data):
