@@ -40,7 +40,7 @@ class Ranks:
         self.rank, self.size, self.device = rank, size, torch.device(device)
         self.gathers = True
         self._shared: list[Tensor] | None = None  # the generators that all ranks draw from alike, during a step
-        self._clock = _Clock(self.device)
+        self._clock = _ExchangeClock(self.device)
 
     @property
     def alone(self) -> bool:
@@ -233,7 +233,7 @@ class Rehearsal(Ranks):
         return sent
 
 
-class _Clock:
+class _ExchangeClock:
     """Adds up the time inside; on a GPU that of the device, which is not waited for."""
 
     def __init__(self, device: torch.device) -> None:

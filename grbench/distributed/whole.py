@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from grbench.distributed.ranks import Ranks
 from grbench.distributed.row_table import RowTable, divided_tables
 
-Part = Callable[[RowTable, Any], Any]
+TablePart = Callable[[RowTable, Any], Any]
 """What becomes of a table's own rows, its state in an optimizer or its gradient."""
 
 
@@ -51,7 +51,7 @@ def apart(table: RowTable, rows: Any) -> Any:
     ).coalesce()
 
 
-def state_of(values: Mapping[str, Any], module: nn.Module, part: Part, *, prefix: str = "") -> dict[str, Any]:
+def state_of(values: Mapping[str, Any], module: nn.Module, part: TablePart, *, prefix: str = "") -> dict[str, Any]:
     """A module's values by the names of its parameters, or of those below `prefix`, with `part` of each divided table's
     weight."""
     tables = divided_tables(module)
@@ -60,7 +60,9 @@ def state_of(values: Mapping[str, Any], module: nn.Module, part: Part, *, prefix
     }
 
 
-def optimizer_state(saved: Mapping[str, Any], optimizer: Optimizer, module: nn.Module, part: Part) -> dict[str, Any]:
+def optimizer_state(
+    saved: Mapping[str, Any], optimizer: Optimizer, module: nn.Module, part: TablePart
+) -> dict[str, Any]:
     """An optimizer's `state_dict`, with `part` of all that it keeps of the rows of a divided table."""
     by_weight = {id(table.weight): table for table in divided_tables(module).values()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

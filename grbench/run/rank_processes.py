@@ -30,7 +30,7 @@ GRACE_SECONDS = 2.0
 STOP_SECONDS = 4.0
 """How long the first rank may write a checkpoint when the cell is stopped; less than the cell's child has."""
 
-Work = Callable[[torch.device], int]
+RankWork = Callable[[torch.device], int]
 """What each rank does, on its device; the exit status of the cell is the first rank's."""
 
 
@@ -55,7 +55,7 @@ class _Failure:
     curve: list[dict[str, Any]]
 
 
-def run_ranks(size: int, device: str, work: Work, *, curve: Callable[[], list[dict[str, Any]]] = list) -> int:
+def run_ranks(size: int, device: str, work: RankWork, *, curve: Callable[[], list[dict[str, Any]]] = list) -> int:
     """Runs `work` in so many processes and returns the first one's result. curve: what the failure of a rank is told
     with. Raises RankError where a rank fails, and KeyboardInterrupt where this process is stopped; all ranks have ended
     then.
@@ -150,7 +150,7 @@ def _left(folder: Path, rank: int) -> Path:
 
 
 def _be_rank(  # noqa: PLR0917 - torch passes them by place
-    rank: int, size: int, device: str, work: Work, folder: Path, curve: Callable[[], list[dict[str, Any]]]
+    rank: int, size: int, device: str, work: RankWork, folder: Path, curve: Callable[[], list[dict[str, Any]]]
 ) -> None:
     if rank:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the first rank alone has something to keep

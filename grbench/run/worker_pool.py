@@ -13,7 +13,7 @@ from grbench.run.backends.backend import Backend, Needs, Worker
 from grbench.run.backends.child_process import TICK_SECONDS
 
 T = TypeVar("T")
-Work = Callable[[Worker, Callable[[], None]], T]
+PoolWork = Callable[[Worker, Callable[[], None]], T]
 """Is given a worker, and what is to be called about twice a second, which raises where it is to stop."""
 
 
@@ -51,7 +51,7 @@ class WorkerPool(Generic[T]):
         """Whether work with these needs can start now."""
         return self._backend.is_room(needs)
 
-    def start(self, key: str, needs: Needs, work: Work[T]) -> None:
+    def start(self, key: str, needs: Needs, work: PoolWork[T]) -> None:
         """Starts work, for which there is room. key: need not be its own."""
         worker = self._backend.take(needs)
         self._running[self._threads.submit(self._run, worker, work)] = key
@@ -66,7 +66,7 @@ class WorkerPool(Generic[T]):
             del self._running[future]
         return [future.result() for future in ended]
 
-    def _run(self, worker: Worker, work: Work[T]) -> T:
+    def _run(self, worker: Worker, work: PoolWork[T]) -> T:
         try:
             return work(worker, self._check)
         finally:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from grbench.distributed.ranks import averaged
 
-Scale = Literal["group", "batch", "none"]
+AdvantageScale = Literal["group", "batch", "none"]
 EPSILON = 1e-4
 """Added to deviations, so that samples of equal rewards have advantage 0."""
 
 
-def group_advantages(rewards: Tensor, scale: Scale, real: Tensor) -> Tensor:
+def group_advantages(rewards: Tensor, scale: AdvantageScale, real: Tensor) -> Tensor:
     """rewards [B, G] -> [B, G]: reward less the mean of the user's samples.
 
     scale: divided by the deviation of the user's rewards (GRPO), by that of the batch's advantages, or not at all.
@@ -29,7 +29,7 @@ def group_advantages(rewards: Tensor, scale: Scale, real: Tensor) -> Tensor:
     return centred if scale == "none" else _by_batch(centred, real)
 
 
-def sibling_advantages(rewards: Tensor, prefixes: Tensor, scale: Scale, real: Tensor) -> Tensor:
+def sibling_advantages(rewards: Tensor, prefixes: Tensor, scale: AdvantageScale, real: Tensor) -> Tensor:
     """rewards [B, G], prefixes [B, G, L] numbers of the trie's prefixes -> [B, G, L], for the code of each level.
 
     A prefix's value is the mean reward of the user's samples that begin with it. A code's advantage is the value of the

@@ -21,10 +21,10 @@ from grbench.errors import SuiteError
 from grbench.registry.option_types import Count, OptionGroup
 from grbench.training.state import TrainState
 from grbench.types import FIRST_ACTION, Batch
-from grbench_reference.trainers.advantages import Scale
+from grbench_reference.trainers.advantages import AdvantageScale
 from grbench_reference.trainers.supervised import weighted_terms
 
-Weight = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class PolicyOptions(OptionGroup):
     samples: Annotated[int, Field(ge=2)] = 16
     updates: Count = 1
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    kl: Weight = 1e-3
-    scale: Scale = "group"
-    action_weights: dict[str, Weight] | None = None
+    kl: NotNegative = 1e-3
+    scale: AdvantageScale = "group"
+    action_weights: dict[str, NotNegative] | None = None
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
 
