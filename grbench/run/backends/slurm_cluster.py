@@ -140,8 +140,8 @@ class SlurmScheduler:
             raise RunError(
                 f"Slurm's controller cannot be reached ({lines[-1] if lines else error}); see scontrol ping"
             ) from error
-        lines = (line.partition(" ") for line in said.stdout.splitlines())
-        self._queue, self._looked = {job: reason.strip() for job, _, reason in lines}, time.monotonic()
+        jobs = (line.partition(" ") for line in said.stdout.splitlines())
+        self._queue, self._looked = {job: reason.strip() for job, _, reason in jobs}, time.monotonic()
 
     def _submit_all(self, together: list[_Waiting]) -> None:
         """An array job for all that need the same."""
