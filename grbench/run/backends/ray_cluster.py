@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ from grbench.run.backends.on_node import NodeEnd, NodeTask, host, run_on_node
 
 ADDRESS = "RAY_ADDRESS"
 REACH_SECONDS = 5.0
+COUNT_SECONDS = 2.0
+"""So long the number of nodes is taken for what it was: it is asked for with each cell that waits."""
 USUAL_CPUS = 4
 OBJECT_STORE_BYTES = 100 << 20
 """Of a Ray of this machine alone. Data, models and results are files: next to nothing goes through its store."""
@@ -159,12 +162,15 @@ class RayScheduler:
         if request.device == "cuda" and not self._gpus:
             raise RunError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu, or auto")
         self._oversize = request.oversize
+        self._room, self._counted = 0, float("-inf")
         self._remote = ray.remote(max_retries=0)(_run)
 
     def room(self) -> int:
         """As many as fit on the nodes by CPUs and GPUs, and one that waits, so that the next one begins at once and an
         autoscaler sees that more are wanted."""
-        return 1 + sum(self._fits(node) for node in _nodes())
+        if time.monotonic() - self._counted > COUNT_SECONDS:
+            self._room, self._counted = 1 + sum(self._fits(node) for node in _nodes()), time.monotonic()
+        return self._room
 
     def limits(self, found: Mapping[str, int | None]) -> dict[str, int | None]:
         """RAM of the largest node, by what it told Ray."""
@@ -187,7 +193,7 @@ class RayScheduler:
 
     def submit(self, task: NodeTask, needs: Needs) -> RayTask:
         """Hands the task to Ray, which waits for a node that has what it needs."""
-        hosts = [node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]
+        hosts = [node["NodeManagerHostname"] for node in _alive()]
         asked = self._remote.options(
             num_cpus=self.cpus,
             num_gpus=self._gpus * needs.devices,
@@ -213,7 +219,13 @@ def _run(task: NodeTask, same_hosts: bool) -> NodeEnd:
 
 def _nodes() -> list[dict[str, Any]]:
     """{CPU, GPU, memory in bytes} of each node that is there."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [dict(node["Resources"]) for node in _alive()]
+
+
+def _alive() -> list[dict[str, Any]]:
+    """What Ray knows of each node that is there."""
+    nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    return [node for node in nodes() if node["Alive"]]
 
 
 def _most_memory() -> int:
