@@ -279,7 +279,7 @@ def test_an_interrupted_forced_run_leaves_the_former_result(
 
     from grbench.run import run_suite as runner
 
-    prepared = Ready({"store": "", "device": "cpu"}, [], {})
+    prepared = Ready({"store": "", "place": "", "device": "cpu"}, [], {})
     monkeypatch.setattr(runner, "prepare", lambda *arguments: prepared)
     monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite, force=True)
@@ -308,7 +308,9 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
 
     from grbench.run import run_suite as runner
 
-    monkeypatch.setattr(runner, "prepare", lambda *arguments: Ready({"store": "", "device": "cpu"}, [], {}))
+    monkeypatch.setattr(
+        runner, "prepare", lambda *arguments: Ready({"store": "", "place": "", "device": "cpu"}, [], {})
+    )
     monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
     assert outcome.code == 130
@@ -326,7 +328,9 @@ def test_an_interrupted_cell_keeps_its_curve_so_far(world: Path, monkeypatch: py
 
     from grbench.run import run_suite as runner
 
-    monkeypatch.setattr(runner, "prepare", lambda *arguments: Ready({"store": "", "device": "cpu"}, [], {}))
+    monkeypatch.setattr(
+        runner, "prepare", lambda *arguments: Ready({"store": "", "place": "", "device": "cpu"}, [], {})
+    )
     monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
     assert outcome.code == 130
