@@ -28,6 +28,9 @@ from grbench.run.backends.child_process import End, ForkServer, run_child
 from grbench.run.preparation import Ready
 from grbench.run.run_suite import Outcome
 
+READY = Ready({"store": "", "place": "", "device": "cpu"}, [], {})
+"""What preparing gives where the cell's child does nothing."""
+
 
 @pytest.fixture(scope="module")
 def finished(place: Path) -> Path:
@@ -279,8 +282,7 @@ def test_an_interrupted_forced_run_leaves_the_former_result(
 
     from grbench.run import run_suite as runner
 
-    prepared = Ready({"store": "", "place": "", "device": "cpu"}, [], {})
-    monkeypatch.setattr(runner, "prepare", lambda *arguments: prepared)
+    monkeypatch.setattr(runner, "prepare", lambda *arguments: READY)
     monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite, force=True)
     assert outcome.code == 130
@@ -308,9 +310,7 @@ def test_an_interrupt_after_the_last_word_of_a_cell_leaves_its_result(
 
     from grbench.run import run_suite as runner
 
-    monkeypatch.setattr(
-        runner, "prepare", lambda *arguments: Ready({"store": "", "place": "", "device": "cpu"}, [], {})
-    )
+    monkeypatch.setattr(runner, "prepare", lambda *arguments: READY)
     monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite_of(finished_world, "fine: {encoder: fine}"))
     assert outcome.code == 130
@@ -328,9 +328,7 @@ def test_an_interrupted_cell_keeps_its_curve_so_far(world: Path, monkeypatch: py
 
     from grbench.run import run_suite as runner
 
-    monkeypatch.setattr(
-        runner, "prepare", lambda *arguments: Ready({"store": "", "place": "", "device": "cpu"}, [], {})
-    )
+    monkeypatch.setattr(runner, "prepare", lambda *arguments: READY)
     monkeypatch.setattr(local, "run_child", interrupted)
     outcome, said = run(suite_of(world, "fine: {encoder: fine}"))
     assert outcome.code == 130
