@@ -17,10 +17,10 @@ from grbench.errors import RunError
 from grbench.run.backends import on_node
 from grbench.run.backends.backend import SiteRequest
 from grbench.run.backends.by_name import open_site, refuse_options
-from grbench.run.backends.child_process import ForkServer
+from grbench.run.backends.child_process import End, ForkServer
 from grbench.run.backends.cluster import EventFile
 from grbench.run.backends.on_node import NodeTask, run_on_node
-from grbench.run.backends.shared_folder import require_shared
+from grbench.run.backends.shared_folder import marked, require_shared
 
 
 def refused(request: SiteRequest) -> str:
@@ -127,3 +127,15 @@ def test_events_are_read_while_they_are_written(tmp_path: Path) -> None:
         file.write("}\n")
     assert list(events.new()) == [{"event": "b"}]
     assert list(events.new()) == []
+
+
+def test_what_a_node_was_writing_when_it_was_lost_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_node, "run_child", lambda *_, **__: End(0, False, ""))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "events"
+    path.write_bytes(b'{"event": "curve", "fir')
+    with marked(tmp_path) as mark:
+        run_on_node(
+            NodeTask("module", {}, None, (), tmp_path / "log", path, mark, tmp_path, tmp_path, 1, None), "node3"
+        )
+    assert [event["event"] for event in EventFile(path).new()] == ["place", "neighbours"]
