@@ -1,4 +1,4 @@
-"""How much memory and processor time this process may have: the machine's, its control group's limits, and the user's."""
+"""How much memory and processor time this process may have: of the machine, its control group, and its user."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class SlurmScheduler:
                 stderr_to_stdout=True,
                 additional_parameters=resources,
             )
-            jobs = executor.submit_array([partial(_run, each) for each in tasks])
+            jobs: list[submitit.Job[NodeEnd | Lost]] = executor.submit_array([partial(_run, each) for each in tasks])
         except (FailedSubmissionError, FailedJobError, OSError, subprocess.CalledProcessError) as error:
             raise RunError(
                 f"Slurm does not take the job: {_reason(error)}; --cpus and --scheduler say what it asks for"
