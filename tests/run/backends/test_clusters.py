@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import sys
@@ -96,6 +97,23 @@ def test_an_address_where_no_ray_is_fails_at_once(tmp_path: Path) -> None:
     assert "no Ray cluster can be reached there (what listens there is something else); `ray start" in said
     assert "an address of Ray Client" in refused(SiteRequest("ray", tmp_path, address="ray://head:10001"))
     assert "is no address of a Ray cluster" in refused(SiteRequest("ray", tmp_path, address="head"))
+
+
+def test_a_cluster_that_wants_another_token_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+
+    def refuse(**_: object) -> None:
+        os.write(2, b"W gcs_client.cc:210: RPC error: InvalidAuthToken: Authentication token is missing\n" * 3)
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr("ray.init", refuse)
+    said = refused(SiteRequest("ray", tmp_path, address="auto"))
+    assert said.startswith("the Ray cluster auto refuses this machine, which has another token or none; `ray get-auth-")
+    assert capfd.readouterr().err == ""
+    os.write(2, b"after it\n")
+    assert capfd.readouterr().err == "after it\n"
 
 
 def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
