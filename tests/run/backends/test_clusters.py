@@ -22,6 +22,7 @@ from grbench.run.backends.child_process import End, ForkServer
 from grbench.run.backends.cluster import EventFile
 from grbench.run.backends.on_node import NodeTask, run_on_node
 from grbench.run.backends.shared_folder import marked, require_shared
+from grbench.run.check_node import _differences
 
 
 def refused(request: SiteRequest) -> str:
@@ -157,3 +158,15 @@ def test_what_a_node_was_writing_when_it_was_lost_is_left_out(tmp_path: Path, mo
             NodeTask("module", {}, None, (), tmp_path / "log", path, mark, tmp_path, tmp_path, 1, None), "node3"
         )
     assert [event["event"] for event in EventFile(path).new()] == ["place", "neighbours"]
+
+
+@pytest.mark.parametrize(
+    ("planned", "here", "places"),
+    [
+        ({"core": {"data": "1", "types": "2"}}, {"core": {"data": "3", "types": "2"}}, ["core.data"]),
+        ({"files": {"mine.py": "1"}}, {"files": {}}, ["files.mine.py"]),
+        ({"files": {}}, {"files": {"theirs.py": "1"}}, ["files.theirs.py"]),
+    ],
+)
+def test_what_differs_on_a_node_is_named(planned: object, here: object, places: list[str]) -> None:
+    assert list(_differences(planned, here)) == places
