@@ -1,4 +1,4 @@
-"""How much memory and processor time this process may have: the machine's, and its control group's limits."""
+"""How much memory and processor time this process may have: of the machine, its control group, and its user."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+THREADS = "OMP_NUM_THREADS"
 MEMBERSHIP, MOUNTED = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -36,6 +37,12 @@ def processor_limit(membership: Path = MEMBERSHIP, mounted: Path = MOUNTED) -> f
             if quota > 0 and period > 0:  # -1 stands for none
                 limit = min(limit, quota / period)
     return limit
+
+
+def asked_threads() -> int | None:
+    """The number that OMP_NUM_THREADS names; None where it names none."""
+    first = os.environ.get(THREADS, "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def _groups(membership: Path, mounted: Path) -> Iterator[Path]:

@@ -71,8 +71,8 @@ def check_node(job: Mapping[str, Any], events: ChildMessages) -> None:
 def _differences(planned: Any, here: Any, place: str = "") -> Iterator[str]:
     """Where the two differ, as `training.core.data`."""
     if isinstance(planned, dict) and isinstance(here, dict):
-        for key in here:
-            if planned.get(key) != here[key]:
-                yield from _differences(planned.get(key), here[key], f"{place}.{key}" if place else key)
+        for key in {**planned, **here}:
+            if planned.get(key) != here.get(key):
+                yield from _differences(planned.get(key), here.get(key), f"{place}.{key}" if place else key)
     else:
         yield place

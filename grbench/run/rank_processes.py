@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ from grbench.temporary import temporary_folder
 
 GRACE_SECONDS = 2.0
 """How long the other ranks may still say what went wrong, once one has ended badly."""
+LEAVE_SECONDS = 60.0
+"""How long the other ranks may still run once one has ended well; they all leave together (`ranks.leave`)."""
 STOP_SECONDS = 4.0
 """How long the first rank may write a checkpoint when the cell is stopped; less than the cell's child has."""
 
@@ -88,16 +91,18 @@ def run_ranks(size: int, device: str, work: RankWork, *, curve: Callable[[], lis
 
 
 def _wait(processes: list[Any]) -> list[int | None]:
-    """The exit codes of all ranks; None of those that still run a moment after another one has failed."""
-    failed_at: float | None = None
+    """The exit codes of all ranks; None of those that still run a while after another one has ended."""
+    deadline, failed = math.inf, False
     while True:
         codes = [process.exitcode for process in processes]
-        if failed_at is None and any(codes):
-            failed_at = time.monotonic()
-        if None not in codes or (failed_at is not None and time.monotonic() > failed_at + GRACE_SECONDS):
+        if any(codes) and not failed:
+            deadline, failed = time.monotonic() + GRACE_SECONDS, True
+        elif 0 in codes and deadline == math.inf:
+            deadline = time.monotonic() + LEAVE_SECONDS
+        if None not in codes or time.monotonic() > deadline:
             return codes
         running = [process.sentinel for process, code in zip(processes, codes, strict=True) if code is None]
-        wait(running, timeout=GRACE_SECONDS / 4 if failed_at is not None else None)
+        wait(running, timeout=None if deadline == math.inf else GRACE_SECONDS / 4)
 
 
 def _failure(codes: list[int | None], size: int, device: str, folder: Path, *, kills_before: int | None) -> RankError:
@@ -124,7 +129,8 @@ def _failure(codes: list[int | None], size: int, device: str, folder: Path, *, k
             f"{_name(rank, size, device)}: {how}{end}", kind="Killed", status=status, said=last, curve=curve
         )
     if not said:
-        message = f"{_name(0, size, device)}: ended without a result"
+        left = codes.index(0) if 0 in codes else 0
+        message = f"{_name(left, size, device)}: ended before its work was done"
         return RankError(message, kind="Killed", status="error", said="", curve=curve)
     rank = min(said, key=lambda each: said[each].time)
     failure = said[rank]
@@ -167,7 +173,7 @@ def _be_rank(  # noqa: PLR0917 - torch passes them by place
         if rank == 0:
             (folder / "result").write_text(str(code))
         ranks.leave()
-    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the cell's child says so
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything; the cell's child says so
         traceback.print_exc()
         _leave_word(folder, rank, error, curve())
         sys.stdout.flush()
@@ -175,7 +181,7 @@ def _be_rank(  # noqa: PLR0917 - torch passes them by place
         os._exit(1)  # not through what waits for the other ranks
 
 
-def _leave_word(folder: Path, rank: int, error: Exception, curve: list[dict[str, Any]]) -> None:
+def _leave_word(folder: Path, rank: int, error: BaseException, curve: list[dict[str, Any]]) -> None:
     message = str(error) if isinstance(error, GRBenchError) else f"{type(error).__name__}: {error}"
     word: Mapping[str, Any] = {
         "time": time.monotonic(),

@@ -322,7 +322,7 @@ def _listen(
         while said := pipe.read(1 << 16):
             *lines, rest = (rest + said).split(b"\n")
             for line in lines:
-                if (event := _event(line)) is not None:
+                if (event := event_of(line)) is not None:
                     listen(event)
                 else:
                     log.write(line + b"\n")
@@ -335,7 +335,7 @@ def _listen(
             return True
 
 
-def _event(line: bytes) -> ChildMessage | None:
+def event_of(line: bytes) -> ChildMessage | None:
     """The event that a line says; None where it is something else."""
     try:
         said = json.loads(line)

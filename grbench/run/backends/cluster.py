@@ -4,7 +4,6 @@ submitted again where its node was lost."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 
 from grbench.errors import RunError
 from grbench.run.backends.backend import Backend, Machine, Needs, SiteRequest, Worker
-from grbench.run.backends.child_process import TICK_SECONDS, ChildMessage, End
+from grbench.run.backends.child_process import TICK_SECONDS, ChildMessage, End, event_of
 from grbench.run.backends.on_node import NodeEnd, NodeTask
 from grbench.run.backends.shared_folder import marked
 
@@ -28,7 +27,6 @@ CHECK = "grbench.run.check_node"
 """What a node runs before a cell."""
 STOP_SECONDS = 60.0
 """How long a cell on a node is waited for that was told to stop."""
-THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ class Scheduler(Protocol):
 
 
 class EventFile:
-    """The events of a cell on a node, read as they are written."""
+    """The events of a cell on a node, read as they are written. A line that a lost node has left half written is
+    none."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._at = path, 0
@@ -85,7 +84,8 @@ class EventFile:
             *lines, _ = file.read().split(b"\n")
             for line in lines:
                 self._at += len(line) + 1
-                yield json.loads(line)
+                if (event := event_of(line)) is not None:
+                    yield event
 
 
 class NodeNeighbours:
@@ -262,9 +262,3 @@ class ClusterSite:
         """Removes the marks and leaves the cluster."""
         self._marked.close()
         self.scheduler.close()
-
-
-def asked_threads() -> int | None:
-    """The number that OMP_NUM_THREADS names; None where it names none."""
-    first = os.environ.get(THREADS, "").partition(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else None

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grbench.cost.limits import processor_limit
+from grbench.cost.limits import THREADS, asked_threads, processor_limit
 from grbench.run.backends.backend import Machine, Needs, SiteRequest, Worker
 from grbench.run.backends.child_process import ChildMessage, End, ForkServer, run_child
 from grbench.run.neighbours import Neighbours
 
-THREADS, GPUS = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"
+GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalWorker:
@@ -143,7 +143,7 @@ def _worker(number: int, jobs: int, cores: int, server: ForkServer, machine: Mac
     """Worker `number` (0 = first) of so many."""
     gpus = len(machine.gpus)
     gpu = number % gpus if gpus else None
-    threads = _threads(os.environ.get(THREADS, "")) or max(1, cores // jobs)
+    threads = asked_threads() or max(1, cores // jobs)
     settings = {THREADS: os.environ.get(THREADS) or str(threads)}
     name = f"job {number + 1}"
     if gpu is not None:
@@ -151,9 +151,3 @@ def _worker(number: int, jobs: int, cores: int, server: ForkServer, machine: Mac
         settings[GPUS] = visible[gpu] if visible else str(gpu)
         name += f", GPU {settings[GPUS]}"
     return LocalWorker(server.like(settings), name=name, threads=threads, gpu=gpu)
-
-
-def _threads(said: str) -> int | None:
-    """The number that OMP_NUM_THREADS names; None where it names none."""
-    first = said.partition(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else None

@@ -63,6 +63,8 @@ def run_on_node(task: NodeTask, place: str) -> NodeEnd:
         return NodeEnd(None, str(error))
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     with task.events.open("a", encoding="utf-8") as file:  # Slurm may start a job a second time
+        if file.tell():
+            file.write("\n")  # the first time may have ended within a line
         tell = ChildMessages(file)
         tell("place", name=f"{place}, GPU {gpus}" if gpus else place)
         with Neighbours(cache_folder(task.cache), None, task.threads) as neighbours:

@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import socket
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
 
 import ray
 from ray.exceptions import (
@@ -23,12 +25,12 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from grbench.cost.limits import processor_limit
+from grbench.cost.limits import asked_threads, processor_limit
 from grbench.errors import RunError, first_line
 from grbench.report.format import size_text
 from grbench.run.backends.backend import Needs, SiteRequest
 from grbench.run.backends.child_process import ForkServer
-from grbench.run.backends.cluster import ClusterSite, Lost, asked_threads
+from grbench.run.backends.cluster import ClusterSite, Lost
 from grbench.run.backends.on_node import NodeEnd, NodeTask, host, run_on_node
 
 ADDRESS = "RAY_ADDRESS"
@@ -36,6 +38,8 @@ REACH_SECONDS = 5.0
 COUNT_SECONDS = 2.0
 """So long the number of nodes is taken for what it was: it is asked for with each cell that waits."""
 USUAL_CPUS = 4
+REFUSED = b"InvalidAuthToken"
+"""What Ray prints of a cluster that wants another token than this machine has."""
 OBJECT_STORE_BYTES = 100 << 20
 """Of a Ray of this machine alone. Data, models and results are files: next to nothing goes through its store."""
 
@@ -75,16 +79,43 @@ def _connect(address: str | None, note: Callable[[str], None]) -> None:
     else:
         _reach(address)
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises several kinds, RuntimeError among them
-        raise RunError(
-            f"the Ray cluster {address or 'of this machine'} cannot be reached ({first_line(error)}); `ray status` "
-            "says whether it runs, and `ray start --address HOST:PORT` lets this machine join it"
-        ) from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+    with _kept_errors() as said:
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises several kinds, RuntimeError among them
+            said.seek(0)
+            raise _unreachable(address or "of this machine", error, said.read()) from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _kept_errors() -> Iterator[IO[bytes]]:
+    """What is printed on stderr inside, by Ray's C++ code above all, which says there alone why it is refused."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _unreachable(cluster: str, error: Exception, said: bytes) -> RunError:
+    """What to raise where Ray cannot connect. said: by Ray on stderr."""
+    if REFUSED in said:
+        return RunError(
+            f"the Ray cluster {cluster} refuses this machine, which has another token or none; `ray get-auth-token` "
+            "on its head prints the right one, which is that of RAY_AUTH_TOKEN here, with RAY_AUTH_MODE=token"
+        )
+    return RunError(
+        f"the Ray cluster {cluster} cannot be reached ({first_line(error)}); `ray status` says whether it runs, and "
+        "`ray start --address HOST:PORT` lets this machine join it"
+    )
 
 
 def _reach(address: str) -> None:

@@ -24,10 +24,11 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
-from grbench.errors import RunError, Terminated, first_line
+from grbench.cost.limits import asked_threads
+from grbench.errors import OutputClosed, RunError, Terminated, first_line
 from grbench.run.backends.backend import Needs, SiteRequest
 from grbench.run.backends.child_process import ForkServer
-from grbench.run.backends.cluster import ClusterSite, Lost, asked_threads
+from grbench.run.backends.cluster import ClusterSite, Lost
 from grbench.run.backends.on_node import NodeEnd, NodeTask, host, run_on_node
 
 USUAL_CPUS = 4
@@ -108,6 +109,7 @@ class SlurmScheduler:
         """Whether Slurm still has the job. Raises RunError where it will never begin."""
         with self._look_lock:
             if time.monotonic() - self._looked > QUEUE_SECONDS:
+                self._looked = time.monotonic()  # also where it fails, so that not every cell waits for an answer
                 with contextlib.suppress(RunError):  # the controller is away for a while, and no job ends by that
                     self._look()
             if (reason := self._queue.get(job)) in NEVER:
@@ -144,35 +146,43 @@ class SlurmScheduler:
         self._queue, self._looked = {job: reason.strip() for job, _, reason in jobs}, time.monotonic()
 
     def _submit_all(self, together: list[_Waiting]) -> None:
-        """An array job for all that need the same."""
+        """An array job for all that need the same. What goes wrong is raised by all who wait for it."""
         asked = [(self._resources(each.needs), each) for each in together]
         for resources, group in groupby(sorted(asked, key=lambda each: str(each[0])), key=lambda each: each[0]):
             alike = [each for _, each in group]
             try:
-                executor = submitit.SlurmExecutor(self._folder)
-                executor.update_parameters(
-                    job_name="grbench",
-                    time=None,  # the partition's own, but for --scheduler time=...
-                    cpus_per_task=self.cpus,
-                    srun_args=[f"--cpus-per-task={self.cpus}"],  # srun does not take it over any more
-                    stderr_to_stdout=True,
-                    additional_parameters=resources,
-                )
-                jobs = executor.submit_array([partial(_run, each.task) for each in alike])
-            except (FailedSubmissionError, FailedJobError, OSError, subprocess.CalledProcessError) as error:
-                refused = RunError(
-                    f"Slurm does not take the job: {_reason(error)}; --cpus and --scheduler say what it asks for"
-                )
+                jobs = self._array([each.task for each in alike], resources)
+            except BaseException as error:  # noqa: BLE001 - `submit` raises it
                 for each in alike:
-                    each.job.set_exception(refused)
+                    each.job.set_exception(error)
                 continue
-            with self._look_lock:  # until the next look they count as being there
-                self._queue |= {job.job_id: "" for job in jobs}
-                self._looked = time.monotonic()
-            if len(jobs) > 1:
-                self._note(f"Slurm job {jobs[0].job_id.partition('_')[0]}: an array of {len(jobs)} cells")
             for each, job in zip(alike, jobs, strict=True):
                 each.job.set_result(job)
+            if len(jobs) > 1:
+                with contextlib.suppress(OutputClosed):  # the run notices by itself; its cells are followed until then
+                    self._note(f"Slurm job {jobs[0].job_id.partition('_')[0]}: an array of {len(jobs)} cells")
+
+    def _array(self, tasks: Sequence[NodeTask], resources: Mapping[str, Any]) -> list[submitit.Job[NodeEnd | Lost]]:
+        """Their jobs. Raises RunError where Slurm does not take them."""
+        try:
+            executor = submitit.SlurmExecutor(self._folder)
+            executor.update_parameters(
+                job_name="grbench",
+                time=None,  # the partition's own, but for --scheduler time=...
+                cpus_per_task=self.cpus,
+                srun_args=[f"--cpus-per-task={self.cpus}"],  # srun does not take it over any more
+                stderr_to_stdout=True,
+                additional_parameters=resources,
+            )
+            jobs: list[submitit.Job[NodeEnd | Lost]] = executor.submit_array([partial(_run, each) for each in tasks])
+        except (FailedSubmissionError, FailedJobError, OSError, subprocess.CalledProcessError) as error:
+            raise RunError(
+                f"Slurm does not take the job: {_reason(error)}; --cpus and --scheduler say what it asks for"
+            ) from error
+        with self._look_lock:  # until the next look they count as being there
+            self._queue |= {job.job_id: "" for job in jobs}
+            self._looked = time.monotonic()
+        return jobs
 
     def _resources(self, needs: Needs) -> dict[str, Any]:
         """For sbatch, besides the CPUs."""

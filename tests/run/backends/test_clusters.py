@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import sys
@@ -17,10 +18,11 @@ from grbench.errors import RunError
 from grbench.run.backends import on_node
 from grbench.run.backends.backend import SiteRequest
 from grbench.run.backends.by_name import open_site, refuse_options
-from grbench.run.backends.child_process import ForkServer
+from grbench.run.backends.child_process import End, ForkServer
 from grbench.run.backends.cluster import EventFile
 from grbench.run.backends.on_node import NodeTask, run_on_node
-from grbench.run.backends.shared_folder import require_shared
+from grbench.run.backends.shared_folder import marked, require_shared
+from grbench.run.check_node import _differences
 
 
 def refused(request: SiteRequest) -> str:
@@ -98,6 +100,23 @@ def test_an_address_where_no_ray_is_fails_at_once(tmp_path: Path) -> None:
     assert "is no address of a Ray cluster" in refused(SiteRequest("ray", tmp_path, address="head"))
 
 
+def test_a_cluster_that_wants_another_token_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+
+    def refuse(**_: object) -> None:
+        os.write(2, b"W gcs_client.cc:210: RPC error: InvalidAuthToken: Authentication token is missing\n" * 3)
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr("ray.init", refuse)
+    said = refused(SiteRequest("ray", tmp_path, address="auto"))
+    assert said.startswith("the Ray cluster auto refuses this machine, which has another token or none; `ray get-auth-")
+    assert capfd.readouterr().err == ""
+    os.write(2, b"after it\n")
+    assert capfd.readouterr().err == "after it\n"
+
+
 def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="needs the extra slurm")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -127,3 +146,27 @@ def test_events_are_read_while_they_are_written(tmp_path: Path) -> None:
         file.write("}\n")
     assert list(events.new()) == [{"event": "b"}]
     assert list(events.new()) == []
+
+
+def test_what_a_node_was_writing_when_it_was_lost_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_node, "run_child", lambda *_, **__: End(0, False, ""))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "events"
+    path.write_bytes(b'{"event": "curve", "fir')
+    with marked(tmp_path) as mark:
+        run_on_node(
+            NodeTask("module", {}, None, (), tmp_path / "log", path, mark, tmp_path, tmp_path, 1, None), "node3"
+        )
+    assert [event["event"] for event in EventFile(path).new()] == ["place", "neighbours"]
+
+
+@pytest.mark.parametrize(
+    ("planned", "here", "places"),
+    [
+        ({"core": {"data": "1", "types": "2"}}, {"core": {"data": "3", "types": "2"}}, ["core.data"]),
+        ({"files": {"mine.py": "1"}}, {"files": {}}, ["files.mine.py"]),
+        ({"files": {}}, {"files": {"theirs.py": "1"}}, ["files.theirs.py"]),
+    ],
+)
+def test_what_differs_on_a_node_is_named(planned: object, here: object, places: list[str]) -> None:
+    assert list(_differences(planned, here)) == places
