@@ -25,7 +25,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-LONGEST_WAIT = timedelta(hours=2)
+LONGEST_WAIT = timedelta(days=3)
 """For another rank, such as the first one while it writes a checkpoint; one that has died is noticed at once."""
 
 
